@@ -1,0 +1,236 @@
+"""One function a command: arguments in, plain results out (what `--json` prints). People read the console meanwhile."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from gpt1 import backends, console, hub
+from gpt1.classifier import Classifier
+from gpt1.config import Columns, DeviceConfig, FinetuneConfig
+from gpt1.data.files import file_type, text_lines
+from gpt1.data.tables import Example, find_splits, load_dataset, read_examples, stream_examples
+from gpt1.errors import UserError
+from gpt1.evaluation import examine, show_scores
+from gpt1.finetune import finetune, limited
+from gpt1.metrics import Metric, load_metric
+from gpt1.run import RunDirectory, versions
+from gpt1.score import Scorer
+from gpt1.text.bpe import Tokenizer
+from gpt1.text.train import train
+
+EXAMPLES_AT_ONCE = 2_048
+"""Rows of `--input` that are read, predicted and written at a time."""
+
+__all__ = [
+    "decode", "doctor", "encode", "evaluate", "finetune", "predict_file", "predict_texts", "score_file", "score_texts",
+    "train_tokenizer",
+]  # fmt: skip
+
+
+def evaluate(
+    path: Path, data: str, *, split: str = "test", columns: Columns | None = None, hardware: DeviceConfig | None = None,
+    limit: int | None = None, metric: str | None = None, revision: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Score a run's best model (or a model directory) on one split of a data set, or on all of a file.
+
+    A file that the run was trained on is split as it was then, so that `split` names the same rows.
+
+    Returns:
+        {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {}, "baseline_split": split}, as
+        `metrics.json` has it; the baselines are those of the run, where the split is the one it was scored on.
+    """
+    model = Classifier.open(path, hardware)
+    examples = _split_of(path, data, split, columns or Columns(), model.task.kind, revision)
+    if limit:
+        examples = limited(examples, limit, seed=0)
+    extra = {metric.rpartition(":")[2]: load_metric(metric)} if metric else {}
+    encoded = model.encode(examples, labelled=True)
+    if encoded.truncated:
+        console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {model.model.max_length} tokens.")
+    console.say(f"{len(encoded):,} examples; {model.engine.device}, {model.engine.dtype}")
+    logits = model.logits(encoded, label=f"scoring {split}")
+    scored = examine(logits, encoded, examples, model.head, model.labels, extra)
+    results = {split: scored, "baseline": {}, "baseline_split": split}
+    show_scores(results)
+    return results
+
+
+def _split_of(path: Path, data: str, split: str, columns: Columns, kind: str, revision: str | None) -> list[Example]:
+    if not data:
+        raise UserError("--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb")
+    found = hub.resolve_dataset(data, revision=None if Path(data).exists() else revision)
+    if isinstance(found, Path) and not found.is_dir():
+        trained_on = RunDirectory(path).settings()["config"] if RunDirectory(path).started else {}
+        if trained_on.get("data") and Path(trained_on["data"]).resolve() == found.resolve():
+            console.say(f"{found.name}: the run was trained on this file; its {split} rows are drawn as they were then.")
+            part = trained_on["split"]
+            return _chosen(
+                load_dataset(
+                    found, columns, kind, train_fraction=part["train_fraction"], valid_fraction=part["valid_fraction"],
+                    test_fraction=part["test_fraction"], seed=trained_on["loop"]["seed"],
+                ).splits,
+                split,
+                data,
+            )  # fmt: skip
+        return read_examples(found, columns, kind)
+    if isinstance(found, Path):
+        files = find_splits(found)
+    else:
+        files, columns = found.splits, replace(columns, **found.columns)
+    rows = read_examples(_chosen(files, split, data), columns, kind)
+    drop = None if isinstance(found, Path) else found.drop_label
+    return [row for row in rows if drop is None or row.label != drop]
+
+
+def _chosen(splits: Any, split: str, data: str) -> Any:
+    if split not in splits:
+        raise UserError(f"--split {split}: {data} has {', '.join(splits)}")
+    return splits[split]
+
+
+def predict_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None) -> list[dict[str, Any]]:
+    """Label texts: each its own example; two by two for a model of pairs; a context and its choices for multiple choice."""
+    if not texts:
+        raise UserError('nothing to predict: give texts, as in gpt1 predict RUN "a text", or --input FILE')
+    model = Classifier.open(path, _exact(hardware))
+    return model.predict(model.examples(texts))
+
+
+def _exact(hardware: DeviceConfig | None) -> DeviceConfig:
+    """Return `hardware` with --dtype auto meaning float32."""
+    hardware = hardware or DeviceConfig()
+    return replace(hardware, dtype="float32") if hardware.dtype == "auto" else hardware
+
+
+def predict_file(
+    path: Path, source: Path, output: Path | None, *, columns: Columns | None = None, hardware: DeviceConfig | None = None
+) -> Iterator[dict[str, Any]]:
+    """Label the rows of a .csv .tsv .jsonl .parquet file in their order, a few thousand at a time.
+
+    Yields a prediction a row, or writes them to `output` (.jsonl or .csv) and yields none.
+    """
+    model = Classifier.open(path, hardware)
+    rows = stream_examples(source, columns or Columns(), model.task.kind)
+    console.say(f"{source.name}: {model.engine.device}, {model.engine.dtype} (--dtype float32 for the last digits)")
+    predictions = _in_chunks(model, rows, source.name)
+    if output is None:
+        yield from predictions
+    else:
+        count = _write(predictions, output)
+        console.say(f"{count:,} predictions in {output}")
+
+
+def _in_chunks(model: Classifier, rows: Iterable[Example], name: str) -> Iterator[dict[str, Any]]:
+    bar = console.Bar(0, name, "text")
+    rows = iter(rows)
+    while chunk := list(islice(rows, EXAMPLES_AT_ONCE)):
+        yield from model.predict(chunk)
+        bar.advance(len(chunk))
+    bar.close()
+
+
+def _write(predictions: Iterable[dict[str, Any]], output: Path) -> int:
+    suffix = output.suffix.lower()
+    if suffix not in (".jsonl", ".csv"):
+        raise UserError(f"--output {output}: .jsonl or .csv expected")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    partial = output.with_name(f".{output.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        for count, row in enumerate(predictions, 1):
+            if suffix == ".jsonl":
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                continue
+            if count == 1:
+                table.writerow(["label", "score", *(f"probability of {name}" for name in row["scores"])])
+            table.writerow([row["label"], row["score"], *row["scores"].values()])
+    partial.replace(output)
+    return count
+
+
+def score_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None) -> list[dict[str, Any]]:
+    """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte} for each text (see `score.Scorer`)."""
+    if not texts:
+        raise UserError('nothing to score: give texts, as in gpt1 score MODEL "a text", or --input FILE')
+    return Scorer.open(path, _exact(hardware)).score(texts)
+
+
+def score_file(
+    path: Path, source: Path, *, columns: Columns | None = None, hardware: DeviceConfig | None = None
+) -> Iterator[dict[str, Any]]:
+    """Score the texts of a .csv .tsv .jsonl .parquet file in their order."""
+    scorer = Scorer.open(path, _exact(hardware))
+    rows = iter(stream_examples(source, columns or Columns(), "single"))
+    while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:
+        yield from scorer.score(chunk)
+
+
+def train_tokenizer(sources: Sequence[Path], vocab_size: int, out: Path, *, columns: Columns | None = None) -> dict[str, Any]:
+    """Learn a vocabulary from text files (a line at a time) or from the texts of tables; write it to `out`."""
+    if not sources:
+        raise UserError("--input is missing: text files (.txt, also .gz .xz .zst) or tables (.csv .tsv .jsonl .parquet)")
+    tokenizer = train(_texts(sources, columns or Columns()), vocab_size)
+    if tokenizer.vocab_size < vocab_size:
+        console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
+    tokenizer.save(out)
+    console.say(f"{tokenizer.vocab_size:,} tokens in {out}")
+    return {"out": str(out), "vocab_size": tokenizer.vocab_size}
+
+
+def _texts(sources: Sequence[Path], columns: Columns) -> Iterator[str]:
+    for source in sources:
+        if file_type(source):
+            for example in stream_examples(source, columns):
+                yield from (*example.parts, *example.choices)
+        else:
+            yield from text_lines(source)
+
+
+def encode(directory: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Return {ids, tokens} of each text, without special tokens."""
+    if not texts:
+        raise UserError('nothing to encode: give texts, as in gpt1 tokenizer encode DIR "a text"')
+    tokenizer = open_tokenizer(directory)
+    return [{"ids": ids, "tokens": tokenizer.tokens(ids)} for ids in tokenizer.encode_batch(texts)]
+
+
+def decode(directory: Path, ids: Sequence[int]) -> dict[str, Any]:
+    """Return {text} of token ids."""
+    tokenizer = open_tokenizer(directory)
+    for number in ids:
+        if not 0 <= number < tokenizer.vocab_size:
+            raise UserError(f"id {number}: {directory} has ids 0 to {tokenizer.vocab_size - 1}")
+    return {"text": tokenizer.decode(ids)}
+
+
+def open_tokenizer(directory: Path) -> Tokenizer:
+    """Load the tokenizer of a run, a model directory or a tokenizer directory."""
+    model = directory / "model"
+    return Tokenizer.load(model if model.is_dir() else directory)
+
+
+def doctor() -> dict[str, Any]:
+    """Return what is installed, which devices and dtypes work, and the measured matmul speed; print it for people."""
+    found = {"python": platform.python_version(), "platform": platform.platform(), "packages": versions()}
+    found["backends"] = {name: backends.describe(name) for name in backends.installed()}
+    console.say(f"Python {found['python']} on {found['platform']}")
+    console.table(["package", "version"], [row for row in versions().items() if row[0] != "python"])
+    for name, facts in found["backends"].items():
+        console.say(f"\n{name} {facts['version']}")
+        rows = [
+            [device["name"], device["auto_dtype"], *(f"{speed:,}" for speed in device["gflops"].values())]
+            for device in facts["devices"]
+        ]
+        dtypes = facts["devices"][0]["gflops"]
+        console.table(["device", "--dtype auto", *(f"{dtype} GFLOP/s" for dtype in dtypes)], rows)
+    if not found["backends"]:
+        console.say("No framework is installed. Run: pip install 'gpt1[torch]'")
+    return found

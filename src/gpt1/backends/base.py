@@ -1,0 +1,103 @@
+"""The seam between gpt1 and a framework: NumPy crosses it, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.config import ModelConfig
+from gpt1.params import Params
+
+IGNORE = -1
+"""The value in `lm_targets` of a position that no loss looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch, in one shape for every task: B examples of k sequences each, N = B * k sequences of T tokens.
+
+    k is 1 for classification and entailment, 2 for similarity (both orders), the number of choices for multiple choice.
+    The sequences of an example stand next to each other. Padding is on the right, so that under a causal mask no real
+    token sees a pad and no attention mask is needed.
+    """
+
+    tokens: NDArray[np.int32]
+    """(N, T) token ids, right-padded."""
+    read_at: NDArray[np.int32]
+    """(N,) index of `<eos>`, the paper's extract token, whose state the head reads."""
+    labels: NDArray[np.generic] | None = None
+    """(B,) int64 label ids, or float32 values for a regression."""
+    weights: NDArray[np.float32] | None = None
+    """(B,) weight of each example in the loss; `None` is 1 for each."""
+    lm_targets: NDArray[np.int32] | None = None
+    """(N, T) the token that should follow each position; `IGNORE` where no loss looks."""
+    segments: NDArray[np.int32] | None = None
+    """(N, T) segment numbers, where the model has segment embeddings."""
+    sequences_per_example: int = 1
+    """k."""
+
+    @property
+    def example_weight(self) -> float:
+        """Sum of the examples' weights; 0 where the batch has no labels."""
+        if self.labels is None:
+            return 0.0
+        return float(len(self.labels) if self.weights is None else self.weights.sum(dtype=np.float64))
+
+    @property
+    def target_count(self) -> int:
+        """Number of positions that the language-modelling loss looks at."""
+        return 0 if self.lm_targets is None else int((self.lm_targets != IGNORE).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one optimiser step found. Reading it may wait for the device; not reading it never does."""
+
+    read: Callable[[], dict[str, float]]
+    """Returns {"loss", "task_loss", "lm_loss", "grad_norm"}, those that apply; the norm is the one before clipping."""
+
+
+class Engine(Protocol):
+    """One model on one device: forward, losses, gradients, updates.
+
+    The loss of an optimiser step over its micro-batches is
+
+        sum_i w_i * task_loss_i / sum_i w_i  +  lm_coef * sum_t lm_loss_t / (number of targets)
+
+    with both denominators taken over the *whole* step, so that accumulation equals the big batch on unequal lengths.
+    `lm_coef` is 1 where the model has no head (pretraining).
+    """
+
+    config: ModelConfig
+    device: str
+    """For people: "cpu", "cuda (NVIDIA H100)"."""
+    dtype: str
+    """"float32", "bfloat16" or "float16": what matrix products compute in. Weights are float32."""
+
+    def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
+        """Apply one update. The dropout of micro-batch i derives from (seed, step, i), so resuming needs no RNG state."""
+
+    def gradients(self, batches: Sequence[Batch], *, step: int = 0) -> tuple[dict[str, float], Params]:
+        """Return the losses and the float32 gradient of every parameter, unclipped, and update nothing."""
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        """Return (B, C) task scores: C labels, 1 for a regression, k choices for multiple choice. No dropout."""
+
+    def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
+        """Return (N, T) natural-log probabilities of `lm_targets`, 0 where ignored. No dropout."""
+
+    def parameters(self) -> Params:
+        """Return a float32 copy of every parameter."""
+
+    def load_parameters(self, params: Mapping[str, NDArray[np.float32]]) -> None:
+        """Replace every parameter; the moments stay."""
+
+    def optimizer_state(self) -> Params:
+        """Return a copy of the moments as "first.NAME" and "second.NAME"."""
+
+    def load_optimizer_state(self, state: Mapping[str, NDArray[np.float32]], step: int) -> None:
+        """Replace the moments; `step` updates have been applied so far."""

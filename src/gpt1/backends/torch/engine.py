@@ -1,0 +1,201 @@
+"""The PyTorch engine: losses, gradients and updates of one model on one device (see `backends.base.Engine`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gpt1.backends.base import IGNORE, Batch, StepResult
+from gpt1.backends.torch import device as devices
+from gpt1.backends.torch.functional import Noise, lm_loss, target_logprobs
+from gpt1.backends.torch.model import GPT1, task_loss
+from gpt1.config import DeviceConfig, DropoutConfig, ModelConfig, OptimConfig
+from gpt1.optim import clip_factor
+from gpt1.params import Params, decays, shapes
+
+
+class TorchEngine:
+    """A GPT-1 in PyTorch. Weights, moments and the residual stream are float32; matrix products run in `dtype`."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        params: Mapping[str, NDArray[np.float32]],
+        hardware: DeviceConfig,
+        optim: OptimConfig,
+        dropout: DropoutConfig,
+        lm_coef: float,
+        seed: int,
+    ):
+        self.config, self.optim, self.seed = config, optim, seed
+        self.lm_coef = lm_coef if config.head else 1.0
+        self.hardware = hardware
+        self._device, self._dtype = devices.choose(hardware, training=False)
+        self.device, self.dtype = devices.name_of(self._device), str(self._dtype).removeprefix("torch.")
+        with torch.device("meta"):
+            self.model = GPT1(config, dropout)
+        tensors = {name: torch.tensor(params[name], device=self._device) for name in shapes(config)}
+        self.model.load_state_dict(tensors, assign=True)
+        self.model.requires_grad_(True)
+        self._params = dict(self.model.named_parameters())
+        if hardware.compile:
+            for block in self.model.h:
+                block.compile()
+        self._optimizer: torch.optim.AdamW | None = None
+
+    # ---- training
+
+    def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
+        optimizer = self._ready_to_train()
+        losses = self._accumulate(batches, step)
+        grads = [p.grad for p in self._params.values() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        torch._foreach_mul_(grads, clip_factor(norm, self.optim.clip))
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        optimizer.zero_grad()
+        found = {**losses, "grad_norm": norm}
+        return StepResult(lambda: {name: float(value) for name, value in found.items()})
+
+    def gradients(self, batches: Sequence[Batch], *, step: int = 0) -> tuple[dict[str, float], Params]:
+        self._ready_to_train()
+        losses = self._accumulate(batches, step)
+        grads = {name: _numpy(torch.zeros_like(p) if p.grad is None else p.grad) for name, p in self._params.items()}
+        self.model.zero_grad()
+        return {name: float(value) for name, value in losses.items()}, grads
+
+    def _ready_to_train(self) -> torch.optim.AdamW:
+        if self._optimizer is None:
+            devices.choose(self.hardware, training=True)
+            if self._device.type == "cpu":
+                devices.keep_freed_memory()
+            matrices = [p for name, p in self._params.items() if decays(name, tuple(p.shape))]
+            vectors = [p for name, p in self._params.items() if not decays(name, tuple(p.shape))]
+            self._optimizer = torch.optim.AdamW(  # the rule of optim.adamw, fused; tests/test_engine.py holds them equal
+                [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
+                betas=(self.optim.beta1, self.optim.beta2),
+                eps=self.optim.eps,
+                weight_decay=self.optim.weight_decay,
+                fused=True,
+            )
+        return self._optimizer
+
+    def _accumulate(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+        """Add the gradient of the step's loss to the parameters; return the loss and its parts."""
+        weight = sum(batch.example_weight for batch in batches) if self.config.head else 0.0
+        targets = sum(batch.target_count for batch in batches) if self.lm_coef else 0
+        task_total = lm_total = torch.zeros((), device=self._device)
+        for index, batch in enumerate(batches):
+            noise = Noise(self._device, self.seed, step, index)
+            task_sum, lm_sum = self._loss_sums(batch, noise)
+            loss = task_total.new_zeros(())
+            if task_sum is not None and weight:
+                loss = loss + task_sum / weight
+                task_total = task_total + task_sum.detach() / weight
+            if lm_sum is not None:
+                loss = loss + self.lm_coef / targets * lm_sum
+                lm_total = lm_total + lm_sum.detach() / targets
+            loss.backward()
+        parts = {"task_loss": task_total} if weight else {}
+        if targets:
+            parts["lm_loss"] = lm_total
+        return {"loss": task_total + self.lm_coef * lm_total, **parts}
+
+    def _loss_sums(self, batch: Batch, noise: Noise) -> tuple[Tensor | None, Tensor | None]:
+        """Return the weighted sum of the task's losses and the sum of the LM losses, `None` where there is none."""
+        head = self.config.head
+        wants_lm = self.lm_coef > 0 and batch.target_count > 0
+        states, at_eos = self._states(batch, every_position=wants_lm, noise=noise)
+        task_sum = lm_sum = None
+        if head and batch.labels is not None:
+            losses = task_loss(
+                self.model.task_logits(at_eos, batch.sequences_per_example, noise), self._tensor(batch.labels), head
+            )
+            task_sum = (losses if batch.weights is None else losses * self._tensor(batch.weights)).sum()
+        if wants_lm and states is not None:
+            targets = self._tensor(batch.lm_targets).long()
+            wanted = targets != IGNORE
+            lm_sum = lm_loss(states[wanted], self.model.word_embedding(), targets[wanted], self._dtype)
+        return task_sum, lm_sum
+
+    # ---- inference
+
+    @torch.inference_mode()
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        _, at_eos = self._states(batch, every_position=False, noise=None)
+        return _numpy(self.model.task_logits(at_eos, batch.sequences_per_example))
+
+    @torch.inference_mode()
+    def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
+        states, _ = self._states(batch, every_position=True, noise=None)
+        assert states is not None
+        targets = self._tensor(batch.lm_targets).long()
+        wanted = targets != IGNORE
+        logprobs = torch.zeros(targets.shape, device=self._device)
+        logprobs[wanted] = target_logprobs(states[wanted], self.model.word_embedding(), targets[wanted], self._dtype)
+        return _numpy(logprobs)
+
+    # ---- both
+
+    def _states(self, batch: Batch, *, every_position: bool, noise: Noise | None) -> tuple[Tensor | None, Tensor]:
+        """Return the states (N, T, D), where every position is wanted, and those at `<eos>` (N, D); both float32."""
+        tokens, read_at = self._tensor(batch.tokens), self._tensor(batch.read_at).long()
+        segments = None if batch.segments is None else self._tensor(batch.segments)
+        with self._autocast():
+            states = self.model(tokens, segments, noise, None if every_position else read_at)
+        if not every_position:
+            return None, states[:, 0]
+        return states, states[torch.arange(len(states), device=self._device), read_at]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
+
+    def _tensor(self, array: NDArray[Any] | None) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor
+
+    # ---- state
+
+    def parameters(self) -> Params:
+        return {name: _numpy(p.detach()) for name, p in self._params.items()}
+
+    def load_parameters(self, params: Mapping[str, NDArray[np.float32]]) -> None:
+        with torch.no_grad():
+            for name, p in self._params.items():
+                p.copy_(torch.from_numpy(np.ascontiguousarray(params[name])))
+
+    def optimizer_state(self) -> Params:
+        return {
+            f"{moment}.{name}": _numpy(value)
+            for name, state in self._moments()
+            for moment, value in (("first", state["exp_avg"]), ("second", state["exp_avg_sq"]))
+        }
+
+    def load_optimizer_state(self, state: Mapping[str, NDArray[np.float32]], step: int) -> None:
+        optimizer = self._ready_to_train()
+        for name, p in self._params.items():
+            optimizer.state[p] = {
+                "step": torch.tensor(float(step), device=self._device),
+                "exp_avg": torch.tensor(state[f"first.{name}"], device=self._device),
+                "exp_avg_sq": torch.tensor(state[f"second.{name}"], device=self._device),
+            }
+
+    def _moments(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        optimizer = self._ready_to_train()
+        for name, p in self._params.items():
+            empty = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            yield name, optimizer.state.get(p) or empty
+
+
+def _numpy(tensor: Tensor) -> NDArray[np.float32]:
+    """Return a float32 copy on the host."""
+    return np.array(tensor.float().cpu().numpy())

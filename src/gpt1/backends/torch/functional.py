@@ -1,0 +1,169 @@
+"""What the model computes in its own way, for speed or for exactness: counted dropout, causal attention, the LM loss.
+
+Dimensions: N sequences, T time, D width, H heads, K head size, V vocabulary, M positions that have a target.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+MASK_LEVELS = 1 << 16
+"""A mask compares 16 random bits an element, so a drop probability is met to within 1/131,072."""
+
+QUERY_BLOCK = 128
+"""Queries that attend at once where attention is computed explicitly: a block sees no key after its own end."""
+
+LOGITS_AT_ONCE = 1 << 25
+"""Elements of the (positions, V) logits that exist at one time."""
+
+
+class Noise:
+    """The dropout of one micro-batch: a function of (seed, step, micro-batch) alone, so resuming needs no RNG state.
+
+    On a CPU the masks come from a counted NumPy generator: stock dropout there takes about ten times as long (benchmarks
+    in docs/performance.md). On CUDA the device's own generator is seeded.
+    """
+
+    def __init__(self, device: torch.device, *counters: int):
+        sequence = np.random.SeedSequence(counters)
+        self.on_host = device.type == "cpu"
+        if self.on_host:
+            self.generator = np.random.Generator(np.random.SFC64(sequence))
+        else:
+            torch.cuda.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+
+    def keep(self, shape: tuple[int, ...], p: float, dtype: torch.dtype) -> Tensor:
+        """Return a mask of `shape`: 1 with probability 1 - p, else 0."""
+        size = math.prod(shape)
+        words = self.generator.integers(0, 1 << 64, -(-size // 4), dtype=np.uint64)
+        bits = torch.from_numpy(words.view(np.int16)[:size]).view(shape)
+        return (bits >= _drop_levels(p) - MASK_LEVELS // 2).to(dtype)
+
+    def drop(self, x: Tensor, p: float) -> Tensor:
+        """Return x with elements zeroed with probability p and the others scaled so that the mean stays."""
+        if p == 0.0:
+            return x
+        if not self.on_host:
+            return F.dropout(x, p)
+        return x * self.keep(tuple(x.shape), p, x.dtype).mul_(_keep_scale(p))
+
+
+def _drop_levels(p: float) -> int:
+    return round(p * MASK_LEVELS)
+
+
+def _keep_scale(p: float) -> float:
+    return MASK_LEVELS / (MASK_LEVELS - _drop_levels(p))
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, p: float, noise: Noise | None) -> Tensor:
+    """Return softmax(q kᵀ / √K, future masked) v with attention dropout; all of shape (N, H, T, K).
+
+    On a CPU the fused kernel is slow backwards and slower with dropout (docs/performance.md), so training there takes
+    the explicit form; everything else goes through `scaled_dot_product_attention`.
+    """
+    if noise is not None and noise.on_host and torch.is_grad_enabled():
+        return _BlockwiseAttention.apply(q, k, v, p, noise)
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=p if noise else 0.0, is_causal=True)
+
+
+class _BlockwiseAttention(torch.autograd.Function):
+    """Explicit causal attention, a block of queries at a time over the keys that block may see."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, p: float, noise: Noise) -> Tensor:
+        *_, time, size = q.shape
+        q, k, v = (q / math.sqrt(size)).contiguous(), k.contiguous(), v * _keep_scale(p)
+        out = torch.empty_like(v)
+        saved = []
+        for start in range(0, time, QUERY_BLOCK):
+            end = min(start + QUERY_BLOCK, time)
+            scores = q[:, :, start:end] @ k[:, :, :end].transpose(-1, -2)  # (N, H, end - start, end)
+            future = torch.full((end - start, end - start), -math.inf, dtype=q.dtype).triu_(1)
+            scores[..., start:end] += future
+            weights = torch.softmax(scores, -1)
+            keep = noise.keep(tuple(weights.shape), p, weights.dtype) if p else None
+            dropped = weights * keep if keep is not None else weights
+            out[:, :, start:end] = dropped @ v[:, :, :end]
+            saved += [weights, keep, dropped]
+        ctx.save_for_backward(q, k, v, *saved)
+        ctx.scale = _keep_scale(p)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, *saved = ctx.saved_tensors
+        time, size = q.shape[-2:]
+        grad = grad.contiguous()
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for block, start in enumerate(range(0, time, QUERY_BLOCK)):
+            end = min(start + QUERY_BLOCK, time)
+            weights, keep, dropped = saved[3 * block : 3 * block + 3]
+            grad_out = grad[:, :, start:end]
+            grad_v[:, :, :end] += dropped.transpose(-1, -2) @ grad_out
+            grad_weights = grad_out @ v[:, :, :end].transpose(-1, -2)
+            if keep is not None:
+                grad_weights *= keep
+            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+            grad_q[:, :, start:end] = grad_scores @ k[:, :, :end]
+            grad_k[:, :, :end] += grad_scores.transpose(-1, -2) @ q[:, :, start:end]
+        return grad_q / math.sqrt(size), grad_k, grad_v * ctx.scale, None, None
+
+
+def lm_loss(states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the summed cross-entropy of `targets` (M,) under softmax(states embeddingᵀ), eq. 1 and 2 of the paper.
+
+    `states` is (M, D) and `embedding` (V, D), both float32; products run in `dtype`, the softmax in float32. The logits
+    exist a slice at a time and their gradient is taken at once, so memory does not grow with M * V.
+    """
+    return _ChunkedCrossEntropy.apply(states, embedding, targets, dtype)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        low_states, low_embedding = states.to(dtype), embedding.to(dtype)
+        wants_grad = any(ctx.needs_input_grad)
+        grad_states = torch.empty_like(states) if wants_grad else None
+        grad_embedding = torch.zeros_like(embedding) if wants_grad else None
+        total = states.new_zeros(())
+        rows = max(1, LOGITS_AT_ONCE // len(embedding))
+        for chunk in range(0, len(states), rows):
+            part = slice(chunk, chunk + rows)
+            wanted = targets[part, None]
+            logprobs = torch.log_softmax(low_states[part] @ low_embedding.T, -1, dtype=torch.float32)  # (rows, V)
+            total -= logprobs.gather(1, wanted).sum()
+            if grad_states is not None and grad_embedding is not None:
+                grad_logits = logprobs.exp_()
+                grad_logits.scatter_add_(1, wanted, grad_logits.new_full(wanted.shape, -1.0))
+                grad_logits = grad_logits.to(dtype)
+                grad_states[part] = grad_logits @ low_embedding
+                grad_embedding += grad_logits.T @ low_states[part]
+        if grad_states is not None:
+            ctx.save_for_backward(grad_states, grad_embedding)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_states, grad_embedding = ctx.saved_tensors
+        return grad_states * grad, grad_embedding * grad, None, None
+
+
+def target_logprobs(states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the (M,) float32 natural-log probabilities of `targets`; as `lm_loss`, one by one and without gradient."""
+    rows = max(1, LOGITS_AT_ONCE // len(embedding))
+    low_embedding = embedding.to(dtype).T
+    parts = [
+        torch.log_softmax(some.to(dtype) @ low_embedding, -1, dtype=torch.float32).gather(1, wanted[:, None])[:, 0]
+        for some, wanted in zip(states.split(rows), targets.split(rows), strict=True)
+    ]
+    return torch.cat(parts) if parts else states.new_zeros(0)

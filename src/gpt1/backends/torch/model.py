@@ -1,0 +1,155 @@
+"""GPT-1 (Radford et al. 2018) in PyTorch: a post-norm transformer decoder, and the head of a task on its `<eos>` state.
+
+Dimensions: N sequences, T time, D width, H heads, K head size (D / H), B examples, C columns of the task's head.
+Parameters have the names and layouts of `gpt1.params`. Inside an autocast region the products run in its dtype; the
+residual stream, the layer norms, the losses and all weights are float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gpt1.backends.torch.functional import Noise, causal_attention
+from gpt1.config import DropoutConfig, Head, ModelConfig
+
+
+class Linear(nn.Module):
+    """x W + b with W stored (in, out), as OpenAI's code and Hugging Face's `Conv1D` have it."""
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_in, n_out))
+        self.bias = nn.Parameter(torch.empty(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.T, self.bias)
+
+
+class Attention(nn.Module):
+    """Masked multi-head self-attention: future scores are -inf before the softmax, so their weight is exactly 0."""
+
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+        super().__init__()
+        self.n_head, self.pdrop = config.n_head, dropout.attn_pdrop
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor, noise: Noise | None) -> Tensor:
+        q, k, v = self._heads(self.c_attn(x))
+        out = causal_attention(q, k, v, self.pdrop, noise)
+        return self.c_proj(out.transpose(1, 2).flatten(2))  # (N, T, D)
+
+    def at(self, x: Tensor, position: Tensor, noise: Noise | None) -> Tensor:
+        """Return what `forward` gives at one position (N,) of each sequence: (N, 1, D)."""
+        width = x.size(-1)
+        (w_q, w_kv), (b_q, b_kv) = (p.split([width, 2 * width], -1) for p in (self.c_attn.weight, self.c_attn.bias))
+        (q,) = self._heads(F.linear(rows_at(x, position), w_q.T, b_q))  # (N, H, 1, K)
+        k, v = self._heads(F.linear(x, w_kv.T, b_kv))  # (N, H, T, K)
+        future = torch.arange(x.size(1), device=x.device) > position[:, None]  # (N, T)
+        scores = (q @ k.transpose(-1, -2) / k.size(-1) ** 0.5).masked_fill(future[:, None, None], float("-inf"))
+        weights = torch.softmax(scores, -1)
+        out = (noise.drop(weights, self.pdrop) if noise else weights) @ v
+        return self.c_proj(out.transpose(1, 2).flatten(2))
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Split (N, T, m D) into m tensors (N, H, T, K)."""
+        width = self.c_proj.weight.size(0)
+        return tuple(part.unflatten(-1, (self.n_head, -1)).transpose(1, 2) for part in x.split(width, -1))
+
+
+class MLP(nn.Module):
+    """Two layers with the tanh approximation of GELU between them."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """x = LN(x + attention(x)), then x = LN(x + MLP(x)): the norms stand after the residual sums."""
+
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+        super().__init__()
+        self.attn = Attention(config, dropout)
+        self.ln_1 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.pdrop = dropout.resid_pdrop
+
+    def forward(self, x: Tensor, noise: Noise | None, position: Tensor | None = None) -> Tensor:
+        """Map (N, T, D) to the same shape, or to (N, 1, D) at `position` (N,) where nothing else will be read."""
+        if position is None:
+            x = self.ln_1(x + self._drop(self.attn(x, noise), noise))
+        else:
+            x = self.ln_1(rows_at(x, position) + self._drop(self.attn.at(x, position, noise), noise))
+        return self.ln_2(x + self._drop(self.mlp(x), noise))
+
+    def _drop(self, x: Tensor, noise: Noise | None) -> Tensor:
+        return (noise.drop(x, self.pdrop) if noise else x).float()
+
+
+class GPT1(nn.Module):
+    """The decoder and the head of one task. Layers are on the meta device until parameters are loaded."""
+
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+        super().__init__()
+        self.config, self.dropout = config, dropout
+        self.tokens_embed = nn.Embedding(config.vocab_size + config.n_segments, config.n_embd)
+        self.positions_embed = nn.Embedding(config.n_ctx, config.n_embd)
+        self.h = nn.ModuleList(Block(config, dropout) for _ in range(config.n_layer))
+        if config.head:
+            self.score = nn.Linear(config.n_embd, config.head.n_labels, bias=False)
+
+    def forward(
+        self, tokens: Tensor, segments: Tensor | None, noise: Noise | None = None, position: Tensor | None = None
+    ) -> Tensor:
+        """Return the last layer's states: (N, T, D), or (N, 1, D) at `position` (N,) where only that will be read.
+
+        `tokens` and `segments` are (N, T) integers; `noise` is the dropout, `None` when not training.
+        """
+        x = self.tokens_embed(tokens) + self.positions_embed.weight[: tokens.size(1)]
+        if segments is not None:
+            x = x + self.tokens_embed(self.config.vocab_size + segments)
+        if noise:
+            x = noise.drop(x, self.dropout.embd_pdrop)
+        *blocks, last = self.h
+        for block in blocks:
+            x = block(x, noise)
+        return last(x, noise, position)
+
+    def task_logits(self, states: Tensor, per_example: int, noise: Noise | None = None) -> Tensor:
+        """Return (B, C) scores from the `<eos>` states (N, D), of which each example has `per_example`.
+
+        Similarity adds the states of both orders; multiple choice scores each choice, so that C = `per_example`
+        (Radford et al. 2018, §3.3).
+        """
+        head = self.config.head
+        assert head is not None
+        if head.task == "similarity":
+            states = states.unflatten(0, (-1, per_example)).sum(1)  # (B, D)
+        if noise:
+            states = noise.drop(states, self.dropout.clf_pdrop)
+        scores: Tensor = self.score(states)
+        return scores.view(-1, per_example) if head.task == "multiple-choice" else scores
+
+    def word_embedding(self) -> Tensor:
+        """Return the (V, D) rows that the tied softmax runs over: tokens, not segments."""
+        return self.tokens_embed.weight[: self.config.vocab_size]
+
+
+def rows_at(x: Tensor, position: Tensor) -> Tensor:
+    """Return (N, 1, D), the row of x (N, T, D) at `position` (N,)."""
+    return x[torch.arange(len(x), device=x.device), position][:, None]
+
+
+def task_loss(logits: Tensor, labels: Tensor, head: Head) -> Tensor:
+    """Return the (B,) cross-entropies, or squared errors of a regression, of float32 `logits` (B, C)."""
+    if head.regression:
+        return (logits[:, 0] - labels).square()
+    return F.cross_entropy(logits, labels, reduction="none")

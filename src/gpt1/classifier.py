@@ -1,0 +1,114 @@
+"""A fine-tuned model that is ready to be used: examples in, labels with probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1 import backends
+from gpt1.checkpoint import Model, load_model
+from gpt1.config import DeviceConfig
+from gpt1.data.batches import Collator, Encoded
+from gpt1.data.tables import Example
+from gpt1.errors import UserError
+from gpt1.metrics import probabilities
+from gpt1.predict import task_logits
+from gpt1.run import RunDirectory
+from gpt1.tasks import TASKS, Labels, encode
+
+
+class Classifier:
+    """A model directory with a head, on one device.
+
+    `predict` takes the task's examples: one text, a pair, or a context with choices.
+    """
+
+    def __init__(self, model: Model, hardware: DeviceConfig | None = None):
+        head = model.config.head
+        if head is None:
+            raise UserError("this model is a language model without a task; fine-tune it first: gpt1 finetune --model DIR …")
+        self.model, self.head, self.task = model, head, TASKS[head.task]
+        self.labels = Labels(model.label_names, head.regression)
+        self.engine = backends.get(model.config, model.params, hardware=hardware)
+        self.collator = Collator(model.tokenizer.pad, model.config.n_ctx)
+
+    @classmethod
+    def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
+        """Load a run directory's best model, or a model directory.
+
+        Raises:
+            UserError: there is no model, it has no head, or its files are damaged.
+        """
+        return cls(open_model(path), hardware)
+
+    def encode(self, examples: Sequence[Example], *, labelled: bool = False) -> Encoded:
+        """Return the examples as token ids, with their labels' ids where they are wanted."""
+        return encode(
+            self.task, examples, self.model.tokenizer, self.model.max_length,
+            labels=self.labels if labelled else None, segments=self.model.config.n_segments > 0,
+        )  # fmt: skip
+
+    def logits(self, encoded: Encoded, *, label: str | None = None) -> NDArray[np.float32]:
+        """Return (B, C) scores; `label` names a progress bar."""
+        return task_logits(self.engine, encoded, self.collator, label=label)
+
+    def predict(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """Return {"label", "score", "scores": {label: probability}} for each example, in order.
+
+        A regression gives {"label": None, "score": value, "scores": {}}; multiple choice labels with the choice's index.
+        """
+        logits = self.logits(self.encode(examples))
+        if self.head.regression:
+            return [{"label": None, "score": float(value), "scores": {}} for value in logits[:, 0]]
+        return [self._named(row) for row in probabilities(logits)]
+
+    def example(self, texts: Sequence[str]) -> Example:
+        """Return the one example that these texts make for the model's task.
+
+        Raises:
+            UserError: too few or too many texts, or an empty one.
+        """
+        origin = f"text {texts[0][:30]!r}" if texts else "text"
+        if any(not text.strip() for text in texts):
+            raise UserError("an empty text was given; there is nothing to classify")
+        match self.task.kind:
+            case "single" if len(texts) == 1:
+                return Example(tuple(texts), origin=origin)
+            case "pair" if len(texts) == 2:
+                return Example(tuple(texts), origin=origin)
+            case "choices" if len(texts) >= 3:
+                return Example((texts[0],), tuple(texts[1:]), origin=origin)
+        wanted = {"single": "one text", "pair": "two texts", "choices": "a context and at least two choices"}[self.task.kind]
+        raise UserError(f"this model's task is {self.task.name}: it takes {wanted}, {len(texts)} given")
+
+    def examples(self, texts: Sequence[str]) -> list[Example]:
+        """Return the examples that texts on a command line make: each its own, two by two for pairs, all for choices."""
+        size = {"single": 1, "pair": 2, "choices": max(1, len(texts))}[self.task.kind]
+        return [self.example(texts[start : start + size]) for start in range(0, len(texts), size)]
+
+    def _named(self, row: NDArray[np.float64]) -> dict[str, Any]:
+        names: Sequence[str] = self.labels.names or [str(index) for index in range(len(row))]
+        best = int(row.argmax())
+        label: str | int = names[best] if self.labels.names else best
+        scores = {name: float(value) for name, value in zip(names, row, strict=True)}
+        return {"label": label, "score": float(row[best]), "scores": scores}
+
+
+def open_model(path: Path) -> Model:
+    """Return the best model of a run directory, or the model of a model directory.
+
+    Raises:
+        UserError: neither is there.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such directory; expected a run (--out of gpt1 finetune) or a model directory")
+    if (path / "model").is_dir() or (path / "log.jsonl").exists():
+        run = RunDirectory(path)
+        if not run.model.exists():
+            raise UserError(f"{path}: this run has no model yet; run the same gpt1 finetune command again to go on with it")
+        return run.load_model()
+    return load_model(path)

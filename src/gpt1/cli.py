@@ -1,0 +1,274 @@
+"""The command line: flags to the functions of `api`, results to stdout (`--json`), errors to exit codes.
+
+0 done · 1 a fault of gpt1 · 2 the person's input (one line, no traceback) · 130 interrupted after saving a checkpoint.
+The only file that knows the command-line library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro import _errors as parse_errors
+from tyro.conf import OmitArgPrefixes as Flat
+from tyro.conf import Positional, arg
+
+from gpt1.config import Columns, DeviceConfig, FinetuneConfig
+from gpt1.errors import UserError
+from gpt1.recipes import recipe
+
+DESCRIPTION = "GPT-1: fine-tune it on labelled texts, evaluate, predict, score."
+
+AsJson = Annotated[bool, arg(name="json", help="print JSON on stdout (JSONL for --input) and nothing else there")]
+Run = Annotated[Positional[Path], arg(metavar="RUN", help="run directory, or a model directory")]
+Texts = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT", help="texts")]
+Source = Annotated[Path | None, arg(help="read the texts from this .csv .tsv .jsonl .parquet file")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        if argv in (["--version"], ["-V"]):
+            print(f"gpt1 {version('gpt1')}")
+            return 0
+        with parse_errors.on_parse_error(_one_line):
+            _dispatch(argv)
+    except UserError as error:
+        print(f"gpt1: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output went away, as in `gpt1 … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("gpt1: interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":
+            raise
+        print("gpt1: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _dispatch(argv: Sequence[str]) -> None:
+    commands, prog, description = _commands(argv), "gpt1", DESCRIPTION
+    if argv[:1] == ["tokenizer"]:
+        commands, prog, description, argv = TOKENIZER_COMMANDS, "gpt1 tokenizer", tokenizer.__doc__, argv[1:]
+    tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=description, args=argv or ["--help"])
+
+
+def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
+    defaults = _finetune_defaults(argv)
+
+    def finetune(config: Flat[FinetuneConfig] = defaults, as_json: AsJson = False) -> None:
+        """Fine-tune a model on labelled texts, or go on with the run in --out."""
+        from gpt1 import api
+
+        _print(api.finetune(config), as_json)
+
+    return {
+        "finetune": finetune,
+        "evaluate": evaluate,
+        "predict": predict,
+        "score": score,
+        "tokenizer": tokenizer,
+        "doctor": doctor,
+    }
+
+
+def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
+    """Return the settings that the other flags of `gpt1 finetune` change: those of `--recipe NAME`, where it stands."""
+    for place, word in enumerate(argv[:-1] if argv[:1] == ["finetune"] else ()):
+        if word == "--recipe":
+            return recipe(argv[place + 1])
+    for word in argv:
+        if word.startswith("--recipe=") and argv[0] == "finetune":
+            return recipe(word.partition("=")[2])
+    return FinetuneConfig()
+
+
+def evaluate(
+    run: Run,
+    /,
+    data: Annotated[str, arg(help="folder, file, or catalogue name such as imdb")],
+    split: Annotated[Literal["train", "valid", "test"], arg(help="split of the folder, or of the run's own file")] = "test",
+    limit: Annotated[int | None, arg(help="score at most so many examples (a stratified draw)")] = None,
+    metric: Annotated[str | None, arg(help="your own metric as package.module:function")] = None,
+    revision: Annotated[str | None, arg(help="revision of a hub data set")] = None,
+    columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Score a run's best model on a split of a data set, or on all of a file."""
+    from gpt1 import api
+
+    results = api.evaluate(
+        run, data, split=split, columns=columns, hardware=hardware, limit=limit, metric=metric, revision=revision
+    )
+    _print(results, as_json)
+
+
+def predict(
+    run: Run,
+    texts: Texts = (),
+    /,
+    input: Source = None,
+    output: Annotated[Path | None, arg(help="write the predictions of --input to this .jsonl or .csv file")] = None,
+    columns: Flat[Columns] = Columns(),  # noqa: B008
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Label texts: one by one, two by two for a model of pairs, a context and its choices for multiple choice.
+
+    Texts on the command line are computed in float32 unless --dtype says otherwise.
+    """
+    from gpt1 import api
+
+    if input is not None:
+        if texts:
+            raise UserError("--input: give either a file or texts, not both")
+        _print_lines(api.predict_file(run, input, output, columns=columns, hardware=hardware), as_json, _prediction)
+    elif output is not None:
+        raise UserError("--output: goes with --input FILE")
+    else:
+        found = api.predict_texts(run, texts, hardware=hardware)
+        _print_some(found, as_json, _prediction)
+
+
+def score(
+    model: Run,
+    texts: Texts = (),
+    /,
+    input: Source = None,
+    columns: Flat[Columns] = Columns(),  # noqa: B008
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Show each token's log-probability, the perplexity and the bits per byte of texts (float32 unless --dtype)."""
+    from gpt1 import api
+
+    if input is not None:
+        if texts:
+            raise UserError("--input: give either a file or texts, not both")
+        _print_lines(api.score_file(model, input, columns=columns, hardware=hardware), as_json, _scored)
+    else:
+        _print_some(api.score_texts(model, texts, hardware=hardware), as_json, _scored)
+
+
+def tokenizer() -> None:
+    """Learn a vocabulary, and turn text into tokens and back: gpt1 tokenizer train | encode | decode."""
+
+
+def tokenizer_train(
+    input: Annotated[tuple[Path, ...], arg(help="text files (.txt .gz .xz .zst) or tables (.csv .tsv .jsonl .parquet)")],
+    out: Annotated[Path, arg(help="directory of the new tokenizer")],
+    vocab_size: Annotated[int, arg(help="tokens to learn, special tokens included")] = 40_482,
+    columns: Flat[Columns] = Columns(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Learn a GPT-1 vocabulary (BPE) from texts."""
+    from gpt1 import api
+
+    _print(api.train_tokenizer(input, vocab_size, out, columns=columns), as_json)
+
+
+Vocabulary = Annotated[Positional[Path], arg(metavar="DIR", help="tokenizer, model or run directory")]
+
+
+def tokenizer_encode(directory: Vocabulary, texts: Texts = (), /, as_json: AsJson = False) -> None:
+    """Show the tokens of texts."""
+    from gpt1 import api
+
+    _print_some(api.encode(directory, texts), as_json, lambda found: " ".join(map(str, found["tokens"])))
+
+
+def tokenizer_decode(directory: Vocabulary, ids: Positional[tuple[int, ...]], /, as_json: AsJson = False) -> None:
+    """Turn token ids back into text."""
+    from gpt1 import api
+
+    _print_some([api.decode(directory, ids)], as_json, lambda found: str(found["text"]))
+
+
+TOKENIZER_COMMANDS: dict[str, Callable[..., None]] = {
+    "train": tokenizer_train,
+    "encode": tokenizer_encode,
+    "decode": tokenizer_decode,
+}
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Show what is installed, which devices and dtypes work, and how fast they multiply."""
+    from gpt1 import api
+
+    _print(api.doctor(), as_json)
+
+
+# ---- output
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+
+
+def _print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
+    """Print one document for one result, a list for several."""
+    if as_json:
+        print(json.dumps(results[0] if len(results) == 1 else results, ensure_ascii=False))
+    else:
+        for result in results:
+            print(line(result))
+
+
+def _print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
+    for result in results:
+        print(json.dumps(result, ensure_ascii=False) if as_json else line(result))
+
+
+def _prediction(found: dict[str, Any]) -> str:
+    if found["label"] is None:
+        return f"{found['score']:.4f}"
+    return f"{found['label']}  {found['score']:.4f}"
+
+
+def _scored(found: dict[str, Any]) -> str:
+    lines = [
+        f"{'' if value is None else f'{value:9.3f}':>9}  {token.replace('</w>', '')}"
+        for token, value in zip(found["tokens"], found["logprobs"], strict=True)
+    ]
+    if found["perplexity"] is not None:
+        lines.append(f"perplexity {found['perplexity']:.2f}, {found['bits_per_byte'] or float('nan'):.3f} bits per byte")
+    return "\n".join(lines)
+
+
+# ---- errors
+
+
+def _one_line(event: parse_errors.ParseErrorEvent) -> None:
+    """Say in one line what is wrong with the flags, instead of the library's box."""
+    where = f"; see {event.prog} --help"
+    match event:
+        case parse_errors.MissingArgs():
+            names = ", ".join(item.arg.display_name() for item in event.missing_arguments)
+            also = f"; unknown: {' '.join(event.unrecognized_tokens)}" if event.unrecognized_tokens else ""
+            raise UserError(f"missing: {names}{also}{where}")
+        case parse_errors.MissingSubcommand():
+            found = f"{event.found_token!r} is no command" if event.found_token else "a command is missing"
+            raise UserError(f"{found}; there are {', '.join(event.subcommand_spec.parser_from_name)}{where}")
+        case parse_errors.InvalidChoice():
+            raise UserError(f"{event.argument.display_name()} {event.value}: expected one of {', '.join(event.choices)}")
+        case parse_errors.UnrecognizedArgs():
+            raise UserError(f"unknown: {' '.join(event.tokens)}{where}")
+        case parse_errors.BadValue():
+            raise UserError(f"{event.argument.display_name()}: a value is missing or not allowed{where}")
+        case parse_errors.InstantiationFailure():
+            raise UserError(event.message.replace("\n", " ") + where)

@@ -1,0 +1,265 @@
+"""Every number a run depends on, each with its default and its meaning, in frozen dataclasses.
+
+The docstring under a field is its help text on the command line. A default stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from gpt1.errors import UserError
+
+TaskName = Literal["classification", "entailment", "similarity", "multiple-choice"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+Device = Literal["auto", "cpu", "cuda", "ascend"]
+Padding = Literal["bucket", "longest", "max"]
+Schedule = Literal["linear", "cosine", "constant"]
+
+
+def _require(condition: bool, flag: str, found: object, expected: str) -> None:
+    if not condition:
+        raise UserError(f"--{flag.replace('_', '-')} {found}: expected {expected}")
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands on the `<eos>` state (Radford et al. 2018, eq. 3: softmax(h W_y), without a bias)."""
+
+    task: TaskName
+    n_labels: int
+    """Columns of W_y: the number of labels; 1 for a regression and for multiple choice (one score a choice)."""
+    regression: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a GPT-1 (names as in the original code). The defaults are the paper's model."""
+
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    n_ctx: int = 512
+    vocab_size: int = 40_482
+    """Rows of the token embedding that are tokens: the vocabulary and the special tokens (40,478 + 4)."""
+    n_segments: int = 0
+    """Segment embeddings: extra rows after the tokens, zero at the start, left out of the softmax."""
+    layer_norm_epsilon: float = 1e-5
+    head: Head | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("n_layer", "n_head", "n_embd", "n_ctx", "vocab_size"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
+        _require(self.n_embd % self.n_head == 0, "n_embd", self.n_embd, f"a multiple of n_head {self.n_head}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        values = dict(values)
+        head = values.pop("head", None)
+        return cls(**_known(cls, values), head=Head(**_known(Head, head)) if head else None)
+
+
+SIZES: dict[str, ModelConfig] = {
+    "gpt1": ModelConfig(),
+    "mini": ModelConfig(n_layer=8, n_head=4, n_embd=256, vocab_size=8_192),
+    "tiny": ModelConfig(n_layer=2, n_head=2, n_embd=64, vocab_size=2_048),
+}
+"""Named sizes; `random:SIZE` builds one from random weights."""
+
+
+@dataclass(frozen=True)
+class DropoutConfig:
+    """Drop probabilities during training (Radford et al. 2018, §4.1: 0.1 everywhere)."""
+
+    embd_pdrop: float = 0.1
+    """On the sum of token, position and segment embeddings."""
+    resid_pdrop: float = 0.1
+    """On the output of each sub-layer before it is added to the residual stream."""
+    attn_pdrop: float = 0.1
+    """On the attention weights."""
+    clf_pdrop: float = 0.1
+    """On the state that the task's head reads."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            _require(0.0 <= value < 1.0, item.name, value, "a probability in [0, 1)")
+
+    @classmethod
+    def none(cls) -> Self:
+        return cls(0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with decay on matrices only, and the learning rate's schedule."""
+
+    lr: float = 6.25e-5
+    """Highest learning rate."""
+    schedule: Schedule = "linear"
+    """How the rate falls to zero: `linear` is 1 - t/T from step 0, `cosine` half a cosine, `constant` not at all."""
+    warmup: float = 0.002
+    """Linear warm-up: a share of all steps when below 1, a number of steps otherwise."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    """Decoupled decay on every parameter with two dimensions (embeddings too); never on biases and gains."""
+    clip: float = 1.0
+    """Largest global norm of the gradient; 0 turns clipping off."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "lr", self.lr, "a positive number")
+        for name in ("warmup", "weight_decay", "clip"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
+        _require(self.eps > 0, "eps", self.eps, "a positive number")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How the loop walks: epochs, batches, and when it evaluates, saves and stops."""
+
+    epochs: float = 3
+    """Passes over the training split (a fraction is allowed)."""
+    max_steps: int | None = None
+    """Stop after so many optimiser steps; the schedule then ends there."""
+    batch_size: int = 32
+    """Examples an optimiser step."""
+    micro_batch_size: int | None = None
+    """Examples that are computed at once; the gradients of a step are accumulated. Default: the whole batch, or as many
+    as `micro_batch_tokens` allows."""
+    micro_batch_tokens: int = 8_192
+    """Most tokens (padding included) that are computed at once when `micro_batch_size` is not given."""
+    bucketing: bool = True
+    """Batch texts of similar length together (sorted inside windows of a seeded shuffle)."""
+    pad_to: Padding = "bucket"
+    """Pad a batch to a multiple of 16 (`bucket`), to its longest text (`longest`) or always to the full context (`max`)."""
+    eval_every: int | None = None
+    """Also evaluate every so many steps (always at the end of an epoch)."""
+    save_every: int | None = None
+    """Also save a checkpoint every so many steps (always at the end of an epoch)."""
+    log_every: int = 10
+    """Steps between two lines of the log."""
+    patience: int | None = None
+    """Stop when so many evaluations in a row brought no better validation metric."""
+    seed: int = 0
+    """Seed of the splits, the initial weights, the order of the data and the dropout."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs > 0, "epochs", self.epochs, "a positive number")
+        for name in ("max_steps", "batch_size", "micro_batch_size", "micro_batch_tokens", "eval_every", "save_every",
+                     "log_every", "patience"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, name, value, "1 or more")
+        _require(self.seed >= 0, "seed", self.seed, "zero or more")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of the data holds what; `None` finds it by its usual names. Names match in any case."""
+
+    text: str | None = None
+    """Column of the text (classification)."""
+    text_a: str | None = None
+    """Column of the first text of a pair."""
+    text_b: str | None = None
+    """Column of the second text of a pair."""
+    context: str | None = None
+    """Column of a multiple-choice question's context."""
+    question: str | None = None
+    """Column of a multiple-choice question."""
+    choices: str | None = None
+    """Column of the list of choices, or several columns of one choice each: `ending0,ending1`."""
+    label: str | None = None
+    """Column of the label."""
+    weight: str | None = None
+    """Column of the example's weight in the loss (never found by name; default: every example weighs 1)."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What part of the data is used, and how it is split where it does not come split."""
+
+    train_fraction: float = 1.0
+    """Use only a random stratified part of the training split."""
+    valid_fraction: float | None = None
+    """Share of the training examples drawn (stratified) for validation where the data brings none (default 0.1)."""
+    test_fraction: float | None = None
+    """Share drawn for the test where the data is a single file (default 0.1)."""
+    limit: int | None = None
+    """Use at most so many examples of each split (a seeded, stratified draw): for a quick look."""
+    max_length: int | None = None
+    """Most tokens a sequence, special tokens included (default: the model's context)."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.train_fraction <= 1, "train_fraction", self.train_fraction, "a number in (0, 1]")
+        for name in ("valid_fraction", "test_fraction"):
+            value = getattr(self, name)
+            _require(value is None or 0 < value < 1, name, value, "a number in (0, 1)")
+        _require(self.limit is None or self.limit >= 2, "limit", self.limit, "2 or more")
+        _require(self.max_length is None or self.max_length >= 8, "max_length", self.max_length, "8 or more")
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """Where the model runs."""
+
+    backend: Literal["auto", "torch"] = "auto"
+    """Framework (`auto`: the installed one)."""
+    device: Device = "auto"
+    """`auto` takes CUDA where it is there, else the CPU."""
+    dtype: DType = "auto"
+    """`auto`: bfloat16 over float32 weights where the device computes it fast, else float32."""
+    compile: bool = False
+    """Compile the model (torch.compile)."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Fine-tune a model on labelled texts (Radford et al. 2018, §3.2). The defaults are recipe `paper-finetune`."""
+
+    data: str = ""
+    """Folder with train/valid/test files, a single .csv .tsv .jsonl .parquet file, or a catalogue name such as `imdb`."""
+    out: Path = Path()
+    """Run directory; the same command with the same directory resumes."""
+    task: TaskName | None = None
+    """What the data asks for (default: seen from its columns)."""
+    model: str = "random:mini"
+    """`random:SIZE` (gpt1, mini, tiny), a model directory, or `openai-gpt` (hub)."""
+    recipe: str | None = None
+    """Named complete settings; other flags change single values of it."""
+    tokenizer: str | None = None
+    """Directory of the tokenizer for `random:SIZE` (default: learned from the training split)."""
+    vocab_size: int | None = None
+    """Size of the vocabulary to learn for `random:SIZE` (default: the size's)."""
+    segments: bool = False
+    """Add a segment embedding for each part of the input (zero at the start)."""
+    revision: str | None = None
+    """Revision (commit, tag, branch) of a hub model or data set."""
+    lm_coef: float = 0.5
+    """Weight λ of the auxiliary language-modelling loss (eq. 5)."""
+    select_by: Literal["metric", "loss"] = "metric"
+    """The best model is the one with the best validation `metric` (the task's first) or `loss`."""
+    metric: str | None = None
+    """Your own metric as `package.module:function` of (labels, predictions), reported and selected by."""
+    baseline: bool = True
+    """Also fit the plain baselines (TF-IDF and the like) on the same data."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    columns: Columns = field(default_factory=Columns)
+    split: DataConfig = field(default_factory=DataConfig)
+    hardware: DeviceConfig = field(default_factory=DeviceConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.lm_coef >= 0, "lm_coef", self.lm_coef, "zero or more")
+
+
+def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(values) - {item.name for item in fields(cls)})
+    if unknown:
+        raise UserError(f"{cls.__name__}: unknown setting {unknown[0]!r}")
+    return values

@@ -1,0 +1,177 @@
+"""Token sequences to batches: their order, which of them stand together, and how they are padded.
+
+Everything here is a function of (data, seed, step), so a resumed run sees exactly the batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.backends.base import IGNORE, Batch
+from gpt1.config import LoopConfig, Padding
+
+LENGTH_MULTIPLE = 16
+"""`--pad-to bucket` rounds lengths up to this, which bounds the number of shapes by n_ctx / 16."""
+
+WINDOW = 64
+"""Batches' worth of shuffled examples inside which lengths are sorted."""
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Examples as token ids: k sequences each, standing next to each other."""
+
+    sequences: list[NDArray[np.int32]]
+    """B * k sequences with their special tokens; the last token of each is `<eos>`."""
+    per_example: int = 1
+    """k."""
+    segments: list[NDArray[np.int32]] | None = None
+    """Segment numbers of each token, for a model that has segment embeddings."""
+    labels: NDArray[Any] | None = None
+    """(B,) int64 label ids or float32 values."""
+    weights: NDArray[np.float32] | None = None
+    """(B,) example weights; `None` is 1 for each."""
+    truncated: int = 0
+    """How many examples lost tokens to the maximal length."""
+
+    def __len__(self) -> int:
+        return len(self.sequences) // self.per_example
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """(B,) tokens of each example's longest sequence."""
+        flat = np.fromiter(map(len, self.sequences), np.int64, len(self.sequences))
+        return flat.reshape(-1, self.per_example).max(1) if len(flat) else flat
+
+    def sha256(self) -> str:
+        """Return a digest of the tokens and labels: whether a resumed run still has the data it started with."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.lengths))
+        for array in (*self.sequences, self.labels, self.weights):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Puts examples into a batch."""
+
+    pad: int
+    """Id of `<pad>`."""
+    n_ctx: int
+    padding: Padding = "bucket"
+    lm_targets: bool = False
+    """Whether the batch asks for the next token at every position."""
+
+    def width(self, longest: int) -> int:
+        """Return the padded length for sequences of up to `longest` tokens."""
+        match self.padding:
+            case "max":
+                return self.n_ctx
+            case "longest":
+                return longest
+            case "bucket":
+                return min(self.n_ctx, -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE)
+
+    def __call__(self, encoded: Encoded, examples: Indices) -> Batch:
+        """Return the batch of these examples, in this order."""
+        k = encoded.per_example
+        rows = (examples[:, None] * k + np.arange(k)).ravel()
+        sequences = [encoded.sequences[row] for row in rows]
+        width = self.width(max(map(len, sequences)))
+        tokens = _padded(sequences, width, self.pad)
+        return Batch(
+            tokens=tokens,
+            read_at=np.array([len(sequence) - 1 for sequence in sequences], np.int32),
+            labels=None if encoded.labels is None else encoded.labels[examples],
+            weights=None if encoded.weights is None else encoded.weights[examples],
+            lm_targets=_padded([s[1:] for s in sequences], width, IGNORE) if self.lm_targets else None,
+            segments=None if encoded.segments is None else _padded([encoded.segments[row] for row in rows], width, 0),
+            sequences_per_example=k,
+        )
+
+
+def _padded(sequences: Sequence[NDArray[np.int32]], width: int, fill: int) -> NDArray[np.int32]:
+    out = np.full((len(sequences), width), fill, np.int32)
+    for row, sequence in zip(out, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return out
+
+
+class TrainingBatches:
+    """The micro-batches of every step of a run: seeded, shuffled anew each epoch, similar lengths together."""
+
+    def __init__(self, encoded: Encoded, config: LoopConfig, collator: Collator):
+        self.encoded, self.config, self.collator = encoded, config, collator
+        self.steps_per_epoch = math.ceil(len(encoded) / config.batch_size)
+        self._epoch = lru_cache(maxsize=2)(self._plan)
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        """Return the micro-batches of optimiser step `step` (0-based)."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return [self.collator(self.encoded, part) for part in self._parts(self._epoch(epoch)[place])]
+
+    def _plan(self, epoch: int) -> list[Indices]:
+        return epoch_order(
+            self.encoded.lengths, self.config.batch_size, seed=self.config.seed, epoch=epoch,
+            bucketing=self.config.bucketing,
+        )  # fmt: skip
+
+    def _parts(self, examples: Indices) -> Iterator[Indices]:
+        size = self.config.micro_batch_size
+        if size is None:
+            widths = [self.collator.width(int(n)) * self.encoded.per_example for n in self.encoded.lengths[examples]]
+            yield from split_by_tokens(examples, widths, self.config.micro_batch_tokens)
+        else:
+            for start in range(0, len(examples), size):
+                yield examples[start : start + size]
+
+
+def epoch_order(
+    lengths: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int, bucketing: bool = True
+) -> list[Indices]:
+    """Return the examples of each step of one epoch: every example once.
+
+    With `bucketing` the shuffled examples are sorted by length inside windows of 64 batches, and the batches that this
+    gives are shuffled again; without it the batches are the shuffled order itself.
+    """
+    stream = np.random.default_rng([seed, epoch])
+    order = stream.permutation(len(lengths))
+    if not bucketing:
+        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches: list[Indices] = []
+    for start in range(0, len(order), WINDOW * batch_size):
+        window = order[start : start + WINDOW * batch_size]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        batches += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
+    return [batches[i] for i in stream.permutation(len(batches))]
+
+
+def split_by_tokens(examples: Indices, widths: Sequence[int], budget: int) -> Iterator[Indices]:
+    """Cut `examples` into runs whose padded size (count times widest) is at most `budget` tokens, each at least one."""
+    start, widest = 0, 0
+    for place, width in enumerate(widths):
+        if place > start and max(widest, width) * (place - start + 1) > budget:
+            yield examples[start:place]
+            start, widest = place, 0
+        widest = max(widest, width)
+    if start < len(examples):
+        yield examples[start:]
+
+
+def inference_batches(encoded: Encoded, collator: Collator, tokens_at_once: int) -> Iterator[tuple[Indices, Batch]]:
+    """Yield (examples, batch) until every example has come once: the longest first, so that memory peaks at once."""
+    order = np.argsort(-encoded.lengths, kind="stable")
+    widths = [collator.width(int(n)) * encoded.per_example for n in encoded.lengths[order]]
+    for examples in split_by_tokens(order, widths, tokens_at_once):
+        yield examples, collator(encoded, examples)

@@ -1,0 +1,258 @@
+"""Rows to examples: texts, choices, labels and weights, each checked. What is wrong is said with file and row.
+
+Labels stay what the file says (words, numbers); the tasks map them to ids.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from string import ascii_uppercase
+from textwrap import shorten
+from typing import Any
+
+from gpt1.data.columns import BY_USUAL_NAMES, Columns, Layout, find_layout
+from gpt1.data.files import Row, file_type, read_rows
+from gpt1.errors import UserError
+
+Label = str | float | int
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,400}")  # Python refuses ints of thousands of digits; as floats they are infinite
+_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    parts: tuple[str, ...]
+    """(text,) · (text_a, text_b) · for multiple choice (context,) or (context, question)"""
+    choices: tuple[str, ...] = ()
+    """multiple choice only"""
+    label: Label | None = None
+    """as in the file; for multiple choice the index of the right choice; None = unlabelled"""
+    weight: float = 1.0
+    origin: str = ""
+    """`train.csv row 17 (line 18)`: for error messages"""
+
+
+def read_examples(
+    path: Path | Sequence[Path], columns: Columns = BY_USUAL_NAMES, kind: str | None = None, *, labelled: bool = True
+) -> list[Example]:
+    """The examples of one file, or of the shards of one split, with labels of one type.
+
+    Labels of csv and tsv become int (float where one of them is not an int) when all of them are numbers; ints among
+    floats become floats.
+
+    Raises:
+        UserError: as `stream_examples`; also for labels of which some are text and some are numbers.
+    """
+    paths = [path] if isinstance(path, Path) else list(path)
+    return one_label_type([Reader(columns, kind).read(paths, labelled=labelled)], [is_untyped(paths)])[0]
+
+
+def stream_examples(
+    path: Path, columns: Columns = BY_USUAL_NAMES, kind: str | None = None, labelled: bool = False
+) -> Iterator[Example]:
+    """The examples of a file one by one, in constant memory unless it is parquet; labels of csv and tsv stay str.
+
+    Args:
+        kind: single | pair | choices; None = by the columns.
+        labelled: False = rows, and files, without a label are welcome.
+
+    Raises:
+        UserError: the file or a row cannot be read, a column is missing, a text is empty or no text, a label is
+            missing or infinite, a weight is negative, choices are of different counts or do not hold the label.
+            The first row is read at once, so that most of these are raised by the call itself.
+    """
+    examples = Reader(columns, kind).stream(path, labelled=labelled)
+    return chain([next(examples)], examples)
+
+
+class Reader:
+    """Reads the files of a data set alike: by the columns, and with the number of choices, of the first one."""
+
+    def __init__(self, columns: Columns, kind: str | None) -> None:
+        self.columns, self.kind = columns, kind
+        self.layout: Layout | None = None
+        self.unused: list[str] = []
+        self.n_choices: int | None = None
+
+    def read(self, paths: Iterable[Path], *, labelled: bool) -> list[Example]:
+        return [example for path in paths for example in self.stream(path, labelled=labelled)]
+
+    def stream(self, path: Path, *, labelled: bool) -> Iterator[Example]:
+        for row in read_rows(path):
+            if self.layout is None:
+                self.layout = find_layout(path.name, list(row.cells), self.columns, self.kind, labelled=labelled)
+                self.unused = [column for column in row.cells if column not in self.layout.used]
+            example = _example(row, self.layout)
+            if labelled and example.label is None:
+                raise no_label(example, self.layout.label, row.cells.get(self.layout.label or ""))
+            if self.n_choices is None:
+                self.n_choices = len(example.choices)
+            elif len(example.choices) != self.n_choices:
+                found = f"{len(example.choices)} choices, expected {self.n_choices} as in the rows before"
+                raise UserError(f"{row.where}: {found}")
+            yield example
+
+
+def no_label(example: Example, column: str | None, cell: object = None) -> UserError:
+    found = "" if cell is None else f" (found {cell!r})"
+    return UserError(
+        f"{example.origin}: no label in column {column!r}{found}; label the row or take it out of the file"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One row
+
+
+def _example(row: Row, layout: Layout) -> Example:
+    parts = tuple([_text(row, column, _cell(row, column)) for column in layout.parts])
+    choices = _choices(row, layout.choices) if layout.choices else ()
+    label = None if layout.label is None else _label(row, layout.label)
+    if choices and label is not None:
+        label = _choice_index(row, label, len(choices))
+    weight = 1.0 if layout.weight is None else _weight(row, layout.weight)
+    return Example(parts, choices, label, weight, row.where)
+
+
+def _cell(row: Row, column: str) -> Any:
+    try:
+        return row.cells[column]
+    except KeyError:
+        raise UserError(
+            f"{row.where}: no {column!r}; it has {shorten(', '.join(row.cells), 100) or 'nothing'}"
+        ) from None
+
+
+def _text(row: Row, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{row.where}: {name!r} is {_shown(value)}, expected a text")
+    if not value or value.isspace():
+        raise UserError(f"{row.where}: {name!r} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(value[error.start]):04x}"
+        raise UserError(f"{row.where}: {name!r} holds half of a character ({half} alone)") from None
+    return value
+
+
+def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
+    if len(columns) > 1:
+        return tuple([_text(row, column, _cell(row, column)) for column in columns])
+    [column] = columns
+    values = _cell(row, column)
+    if isinstance(values, str):
+        with suppress(ValueError):
+            values = json.loads(values)
+    if not isinstance(values, list):
+        raise UserError(f'{row.where}: {column!r} is {_shown(values)}, expected a list such as ["one", "two"]')
+    if len(values) < 2:
+        raise UserError(f"{row.where}: {column!r} lists {len(values)} of at least 2 choices")
+    return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
+
+
+def _label(row: Row, column: str) -> Label | None:
+    """None for whatever says that there is none: no such cell, null, NaN, an empty cell."""
+    match row.cells.get(column):
+        case str(text):
+            text = text.strip()
+            return None if text.casefold() in ("", "nan") else text
+        case bool(value):
+            return int(value)
+        case int(value):
+            return value
+        case float(value) if math.isinf(value):
+            raise UserError(f"{row.where}: the label is {value}, expected a finite number")
+        case float(value):
+            return None if math.isnan(value) else value
+        case None:
+            return None
+        case value:
+            raise UserError(f"{row.where}: {column!r} is {_shown(value)}, expected one text or number as the label")
+
+
+def _choice_index(row: Row, label: Label, n_choices: int) -> int | None:
+    """0 … from numbers, digits or the letters A …; None for -1, by which hub data sets mark unlabelled rows."""
+    letters = ascii_uppercase[:n_choices]
+    index: Label | None = label
+    if isinstance(label, str):
+        index = int(label) if _INTEGER.fullmatch(label) else None
+        if len(label) == 1 and label.upper() in letters:
+            index = letters.index(label.upper())
+    if index == -1:
+        return None
+    if index is not None and index in range(n_choices):
+        return int(index)
+    expected = f"a choice, 0 to {n_choices - 1} (counted from 0) or {letters[0]} to {letters[-1]}"
+    raise UserError(f"{row.where}: the label is {label!r}, expected {expected}")
+
+
+def _weight(row: Row, column: str) -> float:
+    value = _cell(row, column)
+    weight = math.nan
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError):
+            weight = float(value)
+    if not 0 <= weight < math.inf:
+        raise UserError(f"{row.where}: the weight {column!r} is {_shown(value)}, expected a number of at least 0")
+    return weight
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    text = repr(value)
+    return f"{text if len(text) <= 40 else text[:39] + '…'} ({type(value).__name__})"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The whole label column
+
+
+def is_untyped(paths: Iterable[Path]) -> bool:
+    """Whether the files hold strings only: csv, tsv."""
+    return all((kind := file_type(path)) is not None and kind.format in ("csv", "tsv") for path in paths)
+
+
+def one_label_type(splits: Sequence[list[Example]], untyped: Sequence[bool]) -> list[list[Example]]:
+    """Give the labels of all splits together one type: int, float or str.
+
+    Strings of an untyped split become numbers when all such strings of the data set are; ints among floats become
+    floats.
+
+    Raises:
+        UserError: a number is infinite, or some labels are text and some are numbers.
+    """
+    cells = {e.label: e for split, raw in zip(splits, untyped, strict=True) if raw for e in split}
+    numbers = _numbers({label: e for label, e in cells.items() if isinstance(label, str)})
+    typed = [
+        [replace(e, label=numbers[e.label]) if e.label in numbers else e for e in split] if raw and numbers else split
+        for split, raw in zip(splits, untyped, strict=True)
+    ]
+    seen = {type(e.label): e for e in chain.from_iterable(typed) if e.label is not None}
+    if str in seen and len(seen) > 1:
+        text, number = seen.pop(str), seen.popitem()[1]
+        found = f"{text.label!r} at {text.origin} and {number.label!r} at {number.origin}"
+        raise UserError(f"labels must be all text or all numbers; found {found}")
+    if seen.keys() == {int, float}:
+        return [[replace(e, label=float(e.label)) if type(e.label) is int else e for e in split] for split in typed]
+    return typed
+
+
+def _numbers(cells: dict[str, Example]) -> dict[Label | None, Label]:
+    """The number that each cell spells; nothing unless all cells spell one."""
+    if not all(_NUMBER.fullmatch(label) for label in cells):
+        return {}
+    to_number = int if all(_INTEGER.fullmatch(label) for label in cells) else float
+    for label, example in cells.items():
+        if math.isinf(float(label)):
+            raise UserError(f"{example.origin}: the label is {label}, expected a finite number")
+    return {label: to_number(label) for label in cells}

@@ -1,0 +1,122 @@
+"""How good is it: scores with intervals, the confusion matrix, the most confident mistakes, and the baselines beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1 import console
+from gpt1.baseline import fit_baselines
+from gpt1.config import Head
+from gpt1.data.batches import Encoded
+from gpt1.data.tables import Example
+from gpt1.metrics import (
+    METRICS,
+    Metric,
+    bootstrap_interval,
+    compute,
+    confusion_matrix,
+    predictions,
+    probabilities,
+    task_metrics,
+)
+from gpt1.predict import scores
+from gpt1.tasks import Labels
+
+MISTAKES = 20
+"""How many of the most confident mistakes are kept."""
+
+LARGEST_CONFUSION = 50
+"""Most labels for which the confusion matrix is stored."""
+
+
+def examine(
+    logits: NDArray[np.float32], encoded: Encoded, examples: Sequence[Example], head: Head, labels: Labels,
+    extra: Mapping[str, Metric], *, seed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Return one split's entry of `metrics.json` from (B, C) logits.
+
+    {metric: value, "loss", "examples", "interval": {metric: [low, high]} (95 % bootstrap), "confusion_matrix" (rows are
+    the truth), "mistakes": the most confident ones first}.
+    """
+    names = task_metrics(head.task, head.n_labels, head.regression)
+    found = predictions(logits, head.regression)
+    truth = encoded.labels
+    assert truth is not None
+    result: dict[str, Any] = {
+        **scores(logits, encoded, head, names, dict(extra)),
+        "examples": len(encoded),
+        "truncated": encoded.truncated,
+        "interval": _intervals(names, extra, truth, found, seed),
+        "mistakes": _mistakes(logits, found, truth, examples, head, labels),
+    }
+    if labels.names and len(labels.names) <= LARGEST_CONFUSION:
+        result["labels"] = list(labels.names)
+        result["confusion_matrix"] = confusion_matrix(truth, found, len(labels.names)).tolist()
+    return result
+
+
+def _intervals(
+    names: Sequence[str], extra: Mapping[str, Metric], truth: NDArray[Any], found: NDArray[Any], seed: int
+) -> dict[str, list[float]]:
+    every = {name: METRICS[name] for name in names} | dict(extra)
+    return {name: list(bootstrap_interval(metric, truth, found, seed=seed)) for name, metric in every.items()}
+
+
+def _mistakes(
+    logits: NDArray[np.float32], found: NDArray[Any], truth: NDArray[Any], examples: Sequence[Example], head: Head,
+    labels: Labels,
+) -> list[dict[str, Any]]:  # fmt: skip
+    if head.regression:
+        error = np.abs(found - truth)
+        worst = np.argsort(-error, kind="stable")[:MISTAKES]
+        return [_told(examples[i], float(truth[i]), float(found[i])) for i in worst]
+    confidence = probabilities(logits).max(1)
+    wrong = np.flatnonzero(found != truth)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    name = (lambda i: labels.names[i]) if labels.names else int
+    return [
+        _told(examples[i], name(int(truth[i])), name(int(found[i]))) | {"confidence": float(confidence[i])} for i in worst
+    ]
+
+
+def _told(example: Example, truth: object, found: object) -> dict[str, Any]:
+    told: dict[str, Any] = {"origin": example.origin, "texts": list(example.parts), "label": truth, "predicted": found}
+    return told | ({"choices": list(example.choices)} if example.choices else {})
+
+
+def baselines(
+    kind: str, train: Sequence[Example], train_labels: NDArray[Any], test: Sequence[Example], encoded: Encoded, head: Head,
+    extra: Mapping[str, Metric], seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Fit the plain baselines on `train` and return {name: {metric: value, "interval": …, "seconds"}} on `test`."""
+    names = task_metrics(head.task, head.n_labels, head.regression)
+    truth = encoded.labels
+    assert truth is not None
+    results = {}
+    for fitted in fit_baselines(kind, train, train_labels, test, regression=head.regression, seed=seed):
+        results[fitted.name] = compute(names, truth, fitted.predictions, extra) | {
+            "interval": _intervals(names, extra, truth, fitted.predictions, seed),
+            "seconds": round(fitted.seconds, 2),
+        }
+    return results
+
+
+def show_scores(results: Mapping[str, Any]) -> None:
+    """Print the model beside its baselines, each metric with its 95 % interval, and whether the difference is noise."""
+    split = results["baseline_split"]
+    scored = results[split]
+    metrics = list(scored["interval"])
+    rows = [["GPT-1", *(_with_interval(scored, metric) for metric in metrics)]]
+    rows += [[name, *(_with_interval(row, metric) for metric in metrics)] for name, row in results["baseline"].items()]
+    console.say(f"\n{split}, {scored['examples']:,} examples (95 % bootstrap interval)")
+    console.table(["", *metrics], rows)
+    console.say()
+
+
+def _with_interval(scored: Mapping[str, Any], metric: str) -> str:
+    low, high = scored["interval"][metric]
+    return f"{scored[metric]:.3f} [{low:.3f}, {high:.3f}]"

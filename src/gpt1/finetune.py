@@ -1,0 +1,317 @@
+"""Fine-tuning from data to finished run: what `gpt1 finetune` does, step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gpt1 import backends, console, hub, report, runlog
+from gpt1.backends.base import Engine
+from gpt1.checkpoint import Model, Progress, load_model, save_model, write_json
+from gpt1.config import SIZES, FinetuneConfig, ModelConfig, TaskName
+from gpt1.data.batches import Collator, Encoded, TrainingBatches
+from gpt1.data.tables import Dataset, Example, load_dataset, repeated_texts, shared_texts, stratified_split
+from gpt1.errors import UserError
+from gpt1.evaluation import baselines, examine, show_scores
+from gpt1.loop import train
+from gpt1.metrics import Metric, load_metric, task_metrics
+from gpt1.params import count, initialise
+from gpt1.predict import scores, task_logits
+from gpt1.run import RunDirectory
+from gpt1.tasks import TASKS, Labels, Task, encode
+from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
+from gpt1.text.train import train as train_tokenizer
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """The data of a run: examples by split, the task they pose and what their labels mean."""
+
+    splits: dict[str, list[Example]]
+    task: Task
+    labels: Labels
+    notes: tuple[str, ...]
+
+
+def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, Any]:
+    """Fine-tune as `config` says, or go on where the run in `config.out` stopped; return what `metrics.json` holds.
+
+    `metric` is a person's own, (labels, predictions) -> value, larger is better; it is reported as `custom` (or under its
+    `--metric` name) and selects the best model.
+
+    Raises:
+        UserError: the settings, the data or the model cannot be used. Interrupted: stopped after a checkpoint.
+    """
+    _require(config)
+    extra = _own_metric(config, metric)
+    data = load_data(config)
+    for note in data.notes:
+        console.say(note)
+    run = RunDirectory(config.out)
+    start = starting_model(config, data, run)
+    encoded = encode_splits(config, data, start)
+    run.open("finetune", config, {"data_sha256": {split: part.sha256() for split, part in encoded.items()}})
+    if not run.tokenizer.exists():
+        start.tokenizer.save(run.tokenizer)
+    if run.finished:
+        console.say(f"{config.out} is finished; its results:")
+        results = read_results(run)
+        show_scores(results)
+        return results
+    engine = backends.get(
+        start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
+        lm_coef=config.lm_coef, seed=config.loop.seed,
+    )  # fmt: skip
+    _introduce(config, data, start, encoded, engine, run)
+    head = start.config.head
+    assert head is not None
+    names = task_metrics(data.task.name, head.n_labels, head.regression)
+    criterion = "loss" if config.select_by == "loss" else next(iter(extra), names[0])
+    collator = Collator(start.tokenizer.pad, start.config.n_ctx, config.loop.pad_to)
+    valid = encoded["valid"]
+
+    def validate() -> dict[str, float]:
+        return scores(task_logits(engine, valid, collator, label="validating"), valid, head, names, extra)
+
+    def save_best(progress: Progress) -> None:
+        best = replace(start, params=engine.parameters(), provenance=_provenance(config, progress))
+        save_model(run.model, best, config.dropout)
+
+    progress = train(
+        engine,
+        TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.lm_coef > 0)),
+        config.loop,
+        config.optim,
+        validate=validate,
+        criterion=criterion,
+        save_best=save_best,
+        checkpoints=run.checkpoints,
+        log=run.log,
+    )
+    console.say(f"Best model: step {progress.best_step:,} ({criterion} {progress.best:.4f} on validation).")
+    engine.load_parameters(run.load_model().params)
+    results = _final_scores(config, data, encoded, engine, collator, extra, run)
+    write_json(run.metrics_path, results)
+    report.draw_curves(runlog.read(run.log.path), run.curves)
+    show_scores(results)
+    console.say(f"Model: {run.model}   scores: {run.metrics_path}   curves: {run.curves}")
+    return results
+
+
+# ---- data
+
+
+def load_data(config: FinetuneConfig) -> LabelledData:
+    """Read the data set that `config` names, draw missing splits, and find out task and labels."""
+    found = hub.resolve_dataset(config.data, revision=config.revision if not Path(config.data).exists() else None)
+    if isinstance(found, Path):
+        files: Path | Mapping[str, Sequence[Path]] = found
+        columns, task_name, label_names, drop = config.columns, config.task, None, None
+    else:
+        files = found.splits
+        given = {name: value for name, value in vars(config.columns).items() if value is not None}
+        columns = replace(config.columns, **(found.columns | given))
+        task_name, label_names, drop = config.task or found.task, found.label_names, found.drop_label
+    kind = TASKS[task_name].kind if task_name else None
+    split = config.split
+    dataset = load_dataset(
+        files, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
+        test_fraction=split.test_fraction, seed=config.loop.seed,
+    )  # fmt: skip
+    splits, notes = _without(dataset, drop)
+    if split.limit:
+        splits = {name: limited(examples, split.limit, config.loop.seed) for name, examples in splits.items()}
+        notes.append(f"--limit: at most {split.limit:,} examples of each split.")
+    if task_name is None:
+        task_name = guess_task(dataset.kind, splits["train"])
+    labels = Labels.of(task_name, splits["train"], label_names)
+    return LabelledData(splits, TASKS[task_name], labels, (*dataset.notes, *notes, *_warnings(splits)))
+
+
+def guess_task(kind: str, train: Sequence[Example]) -> TaskName:
+    """Return the task that the columns pose: pairs with fractional numbers are similarity, other pairs entailment."""
+    if kind == "choices":
+        return "multiple-choice"
+    if kind == "pair":
+        graded = any(isinstance(e.label, float) and not e.label.is_integer() for e in train)
+        return "similarity" if graded else "entailment"
+    return "classification"
+
+
+def limited(examples: list[Example], limit: int, seed: int) -> list[Example]:
+    """Return at most `limit` examples, drawn by label."""
+    if len(examples) <= limit:
+        return examples
+    return stratified_split(examples, limit / len(examples), seed)[1][:limit]
+
+
+def _without(dataset: Dataset, label: int | None) -> tuple[dict[str, list[Example]], list[str]]:
+    if label is None:
+        return dict(dataset.splits), []
+    kept = {name: [e for e in examples if e.label != label] for name, examples in dataset.splits.items()}
+    dropped = sum(map(len, dataset.splits.values())) - sum(map(len, kept.values()))
+    return kept, [f"{dropped:,} examples without an agreed label were left out."] if dropped else []
+
+
+def _warnings(splits: Mapping[str, list[Example]]) -> list[str]:
+    warnings = []
+    for name, examples in splits.items():
+        if repeated := repeated_texts(examples):
+            warnings.append(f"{name}: {repeated:,} examples repeat an earlier text of the same split.")
+        if name != "train" and (shared := shared_texts(splits["train"], examples)):
+            warnings.append(f"{name}: {shared:,} of {len(examples):,} examples also stand in the training split.")
+    return warnings
+
+
+def encode_splits(config: FinetuneConfig, data: LabelledData, start: Model) -> dict[str, Encoded]:
+    """Return every split as token ids and say how many examples were truncated."""
+    encoded = {
+        name: encode(
+            data.task, examples, start.tokenizer, start.max_length, labels=data.labels,
+            segments=start.config.n_segments > 0,
+        )
+        for name, examples in data.splits.items()
+    }  # fmt: skip
+    for name, part in encoded.items():
+        if part.truncated:
+            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were cut to {start.max_length} tokens.")
+    return encoded
+
+
+# ---- model
+
+
+def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory) -> Model:
+    """Return the model that training starts from, with a fresh head for the task."""
+    head = data.labels.head(data.task.name)
+    label_names = data.labels.names
+    n_segments = 2 if config.segments and data.task.kind != "single" else 1 if config.segments else 0
+    if config.model.startswith("random:"):
+        size = config.model.removeprefix("random:")
+        if size not in SIZES:
+            raise UserError(f"--model {config.model}: unknown size; there are {', '.join('random:' + s for s in SIZES)}")
+        tokenizer = _tokenizer(config, SIZES[size], data, run)
+        shape = replace(SIZES[size], vocab_size=tokenizer.vocab_size, n_segments=n_segments, head=head)
+        max_length = _max_length(config, shape)
+        return Model(shape, initialise(shape, config.loop.seed), tokenizer, label_names, max_length)
+    for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
+        if value is not None:
+            raise UserError(f"--{flag} {value}: {config.model} has its own vocabulary; the flag is for --model random:SIZE")
+    path = Path(config.model)
+    path = path / "model" if (path / "model" / "gpt1.json").exists() else path
+    loaded = load_model(path if path.exists() else hub.resolve_model(config.model, revision=config.revision))
+    shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
+    body = {name: value for name, value in loaded.params.items() if name != "score.weight"}
+    params = initialise(shape, config.loop.seed, body)
+    return Model(shape, params, loaded.tokenizer, label_names, _max_length(config, shape), loaded.provenance)
+
+
+def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: LabelledData, run: RunDirectory) -> Tokenizer:
+    if run.tokenizer.exists():
+        return Tokenizer.load(run.tokenizer)
+    if config.tokenizer:
+        if config.vocab_size:
+            raise UserError(f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two")
+        return Tokenizer.load(Path(config.tokenizer))
+    texts = (text for example in data.splits["train"] for text in (*example.parts, *example.choices))
+    return train_tokenizer(texts, config.vocab_size or size.vocab_size)
+
+
+def _max_length(config: FinetuneConfig, shape: ModelConfig) -> int:
+    wanted = config.split.max_length or shape.n_ctx
+    if wanted > shape.n_ctx:
+        raise UserError(f"--max-length {wanted}: the model's context has {shape.n_ctx} tokens")
+    return wanted
+
+
+# ---- the rest
+
+
+def _require(config: FinetuneConfig) -> None:
+    if not config.data:
+        raise UserError("--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb")
+    if config.out == Path():
+        raise UserError("--out is missing: the directory of the run, for example --out runs/first")
+    if config.vocab_size is not None and config.vocab_size < len(SPECIAL_TOKENS) + 2:
+        raise UserError(f"--vocab-size {config.vocab_size}: at least {len(SPECIAL_TOKENS) + 2} expected")
+
+
+def _own_metric(config: FinetuneConfig, metric: Metric | None) -> dict[str, Metric]:
+    if metric is not None:
+        return {getattr(metric, "__name__", "custom"): metric}
+    if config.metric:
+        return {config.metric.rpartition(":")[2]: load_metric(config.metric)}
+    return {}
+
+
+def _provenance(config: FinetuneConfig, progress: Progress) -> dict[str, Any]:
+    return {
+        "fine-tuned from": config.model,
+        "data": Path(config.data).name,
+        "recipe": config.recipe,
+        "seed": config.loop.seed,
+        "step": progress.best_step,
+        "validation": progress.best,
+    }
+
+
+def _introduce(
+    config: FinetuneConfig, data: LabelledData, start: Model, encoded: Mapping[str, Encoded], engine: Engine,
+    run: RunDirectory,
+) -> None:  # fmt: skip
+    rows = ", ".join(f"{len(part):,} {name}" for name, part in encoded.items())
+    shape = start.config
+    head = shape.head
+    assert head is not None
+    what = "regression" if head.regression else f"{len(data.labels.names)} labels" if data.labels.names else "choices"
+    console.say(f"{data.task.name} ({what}): {rows} examples")
+    console.say(
+        f"{config.model}: {count(shape) / 1e6:.1f} M parameters, {shape.n_layer} layers × {shape.n_embd}, "
+        f"vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
+    )
+    if not run.log.path.exists():
+        run.log.write("start", {"examples": {name: len(part) for name, part in encoded.items()},
+                                "truncated": {name: part.truncated for name, part in encoded.items()},
+                                "parameters": count(shape), "device": engine.device, "dtype": engine.dtype,
+                                "notes": list(data.notes)})  # fmt: skip
+
+
+def _final_scores(
+    config: FinetuneConfig, data: LabelledData, encoded: Mapping[str, Encoded], engine: Engine, collator: Collator,
+    extra: dict[str, Metric], run: RunDirectory,
+) -> dict[str, Any]:  # fmt: skip
+    started = time.perf_counter()
+    head = engine.config.head
+    assert head is not None
+    results: dict[str, Any] = {}
+    for split in ("valid", "test"):
+        if split not in encoded:
+            continue
+        logits = task_logits(engine, encoded[split], collator, label=f"scoring {split}")
+        results[split] = examine(logits, encoded[split], data.splits[split], head, data.labels, extra, seed=config.loop.seed)
+        run.log.write("score", {"split": split} | _figures(results[split]))
+    console.say(f"Scored in {time.perf_counter() - started:.1f} s.")
+    split = "test" if "test" in encoded else "valid"
+    results["baseline"] = {}
+    if config.baseline:
+        labels = encoded["train"].labels
+        assert labels is not None
+        results["baseline"] = baselines(
+            data.task.kind, data.splits["train"], labels, data.splits[split], encoded[split], head, extra, config.loop.seed
+        )
+    results["baseline_split"] = split
+    return results
+
+
+def _figures(scored: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in scored.items() if isinstance(value, int | float)}
+
+
+def read_results(run: RunDirectory) -> dict[str, Any]:
+    """Return `metrics.json` of a finished run."""
+    from gpt1.checkpoint import read_json
+
+    return read_json(run.metrics_path)

@@ -1,0 +1,216 @@
+"""The training loop. There is one: pretraining and fine-tuning differ by what they hand to it.
+
+Everything that happens at a step is a function of the step's number and the state in the checkpoint, so a run that is
+killed and started again does what the uninterrupted run does, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from gpt1 import console
+from gpt1.backends.base import Batch, Engine, StepResult
+from gpt1.checkpoint import Checkpoints, Progress
+from gpt1.config import LoopConfig, OptimConfig
+from gpt1.errors import UserError
+from gpt1.metrics import better
+from gpt1.optim import learning_rate
+from gpt1.runlog import RunLog
+
+
+class Source(Protocol):
+    """Where batches come from."""
+
+    steps_per_epoch: int
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        """Return the micro-batches of optimiser step `step` (0-based)."""
+
+
+class Interrupted(Exception):
+    """The person stopped the run; its state has been saved."""
+
+
+Validate = Callable[[], dict[str, float]]
+"""Scores the engine's present weights on the validation split: {"loss": …, metric: …}."""
+
+
+def total_steps(config: LoopConfig, steps_per_epoch: int) -> int:
+    """Return how many optimiser steps the run has."""
+    steps = max(1, math.ceil(config.epochs * steps_per_epoch - 1e-9))
+    return min(steps, config.max_steps) if config.max_steps else steps
+
+
+def train(
+    engine: Engine,
+    source: Source,
+    config: LoopConfig,
+    optim: OptimConfig,
+    *,
+    validate: Validate,
+    criterion: str,
+    save_best: Callable[[Progress], None],
+    checkpoints: Checkpoints,
+    log: RunLog,
+) -> Progress:
+    """Train to the end of the schedule, or until no evaluation has brought a gain for `config.patience` of them.
+
+    `criterion` names the value of `validate` that decides which weights are the best; `save_best` is called when the
+    engine holds better ones. Resumes from the newest checkpoint, if there is one.
+
+    Raises:
+        Interrupted: after Ctrl-C (or SIGTERM) and a checkpoint.
+        UserError: the loss or the gradient is no longer finite; the last checkpoint stays.
+    """
+    progress = _resume(engine, checkpoints, log)
+    last = total_steps(config, source.steps_per_epoch)
+    pending: list[tuple[int, StepResult]] = []
+    meter = _Meter(progress, last)
+    with _graceful_stop() as stop:
+        try:
+            while True:
+                # ---- evaluate, save (first: a resumed run may stand between a step and its evaluation)
+                step = progress.step
+                ended = step >= last
+                if step > progress.evaluated and (ended or _due(step, config.eval_every, source.steps_per_epoch)):
+                    _read(pending, checkpoints)
+                    _evaluate(validate, criterion, save_best, progress, source, log)
+                stopped = config.patience is not None and progress.without_gain >= config.patience
+                if step > meter.saved and (
+                    ended or stopped or stop.is_set() or _due(step, config.save_every, source.steps_per_epoch)
+                ):
+                    _read(pending, checkpoints)
+                    meter.save(engine, checkpoints, log)
+                if ended or stopped:
+                    return progress
+                if stop.is_set():
+                    raise Interrupted
+                # ---- one step
+                batches = source.micro_batches(step)
+                rate = learning_rate(step, last, optim)
+                pending.append((step, engine.train_step(batches, lr=rate, step=step)))
+                progress.step += 1
+                progress.tokens += (tokens := sum(int(batch.read_at.sum()) + len(batch.read_at) for batch in batches))
+                meter.count(tokens)
+                # ---- log
+                if (step + 1) % config.log_every == 0 or step + 1 == last:
+                    values = _read(pending, checkpoints)
+                    log.write("train", meter.report(values) | {"lr": rate, "epoch": (step + 1) / source.steps_per_epoch})
+        finally:
+            meter.close()
+
+
+def _resume(engine: Engine, checkpoints: Checkpoints, log: RunLog) -> Progress:
+    found = checkpoints.load_newest(console.say)
+    if found is None:
+        return Progress()
+    tensors, progress = found
+    engine.load_parameters(tensors)
+    engine.load_optimizer_state(tensors, progress.step)
+    log.write("resume", {"step": progress.step})
+    console.say(f"Resuming after step {progress.step:,}.")
+    return progress
+
+
+def _due(step: int, every: int | None, steps_per_epoch: int) -> bool:
+    return step > 0 and (step % steps_per_epoch == 0 or (every is not None and step % every == 0))
+
+
+def _read(pending: list[tuple[int, StepResult]], checkpoints: Checkpoints) -> dict[str, float]:
+    """Return the means over the steps since the last reading; wait for the device here and nowhere else."""
+    found = [(step, result.read()) for step, result in pending]
+    pending.clear()
+    for step, values in found:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                kept = checkpoints.paths()
+                where = f"the last good checkpoint is {kept[0]}" if kept else "no checkpoint had been written yet"
+                raise UserError(f"{name} is {value} at step {step}; {where}. Try a lower --lr, or --dtype float32")
+    return {name: float(np.mean([values[name] for _, values in found])) for name in (found[0][1] if found else ())}
+
+
+def _evaluate(
+    validate: Validate,
+    criterion: str,
+    save_best: Callable[[Progress], None],
+    progress: Progress,
+    source: Source,
+    log: RunLog,
+) -> None:
+    scores = validate()
+    value, step = scores[criterion], progress.step
+    gained = progress.best is None or better(criterion, value, progress.best)
+    log.write("evaluate", {"split": "valid", "step": step, "epoch": step / source.steps_per_epoch, "metric": criterion} | scores)
+    shown = "  ".join(f"{name} {score:.4f}" for name, score in scores.items())
+    console.say(f"step {step:,}  valid  {shown}{'  (best)' if gained else ''}")
+    if gained:
+        best = replace(progress, best=value, best_step=step)
+        save_best(best)
+        progress.best, progress.best_step, progress.without_gain = value, step, 0
+    else:
+        progress.without_gain += 1
+    progress.evaluated = step
+
+
+class _Meter:
+    """Time, tokens and the progress bar of one run."""
+
+    def __init__(self, progress: Progress, total: int):
+        self.progress, self.saved = progress, progress.step
+        self.bar = console.Bar(total, "training", "step", done=progress.step)
+        self.started = self.since = time.perf_counter()
+        self.before = progress.seconds
+        self.tokens = 0
+
+    def count(self, tokens: int) -> None:
+        self.tokens += tokens
+        self.bar.advance()
+
+    def report(self, values: dict[str, float]) -> dict[str, Any]:
+        now = time.perf_counter()
+        speed = self.tokens / (now - self.since)
+        self.since, self.tokens = now, 0
+        self.bar.advance(0, loss=f"{values['loss']:.3f}", tok_s=f"{speed:,.0f}")
+        seconds = round(self.before + now - self.started, 2)
+        return {"step": self.progress.step, **values, "tokens_per_second": round(speed, 1), "seconds": seconds}
+
+    def save(self, engine: Engine, checkpoints: Checkpoints, log: RunLog) -> None:
+        self.progress.seconds = round(self.before + time.perf_counter() - self.started, 2)
+        checkpoints.save(engine.parameters() | engine.optimizer_state(), self.progress)
+        self.saved = self.progress.step
+        log.write("checkpoint", asdict(self.progress))
+        self.since, self.tokens = time.perf_counter(), 0
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+@contextmanager
+def _graceful_stop() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C (or SIGTERM) into a set event; a second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        console.say("Stopping after this step; press Ctrl-C again to stop at once.")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,62 @@
+"""Scores of many examples: batched, the longest first, in the order that they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1 import console
+from gpt1.backends.base import IGNORE, Engine
+from gpt1.config import Head
+from gpt1.data.batches import Collator, Encoded, inference_batches
+from gpt1.metrics import compute, predictions, probabilities
+
+TOKENS_AT_ONCE = 4_096
+"""Padded tokens of an inference batch: more gains nothing on a CPU, and memory stays small."""
+
+
+def task_logits(
+    engine: Engine, encoded: Encoded, collator: Collator, *, label: str | None = None
+) -> NDArray[np.float32]:
+    """Return (B, C) scores of every example, in the given order. `label` names a progress bar."""
+    head = engine.config.head
+    assert head is not None
+    columns = encoded.per_example if head.task == "multiple-choice" else head.n_labels
+    out = np.empty((len(encoded), columns), np.float32)
+    bar = console.Bar(len(encoded), label or "", "text") if label else None
+    for examples, batch in inference_batches(encoded, collator, TOKENS_AT_ONCE):
+        out[examples] = engine.logits(batch)
+        if bar:
+            bar.advance(len(examples))
+    if bar:
+        bar.close()
+    return out
+
+
+def scores(
+    logits: NDArray[np.float32], encoded: Encoded, head: Head, metric_names: tuple[str, ...], extra: dict[str, Any]
+) -> dict[str, float]:
+    """Return {"loss": weighted mean, metric: value …} of (B, C) logits against the examples' labels."""
+    labels = encoded.labels
+    assert labels is not None
+    losses = (logits[:, 0].astype(np.float64) - labels) ** 2 if head.regression else -np.log(
+        np.maximum(probabilities(logits)[np.arange(len(labels)), labels], np.finfo(np.float64).tiny)
+    )
+    return {"loss": float(np.average(losses, weights=encoded.weights))} | compute(
+        metric_names, labels, predictions(logits, head.regression), extra
+    )
+
+
+def sequence_logprobs(
+    engine: Engine, sequences: list[NDArray[np.int32]], collator: Collator
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield (place, (T - 1,) natural-log probabilities of each token after the first) of every sequence."""
+    encoded = Encoded(sequences)
+    for examples, batch in inference_batches(encoded, collator, TOKENS_AT_ONCE):
+        logprobs = engine.token_logprobs(batch)
+        assert batch.lm_targets is not None
+        for place, row, targets in zip(examples, logprobs, batch.lm_targets, strict=True):
+            yield int(place), row[: int((targets != IGNORE).sum())]

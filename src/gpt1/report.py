@@ -1,0 +1,205 @@
+"""What a run directory shows a person: the curves of its log."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpt1.metrics import better
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Event = dict[str, Any]
+Point = tuple[int, float]
+"""(optimiser step, value)"""
+
+TRAIN, VALID, MUTED = "#2f5d8a", "#c8553d", "#6b7280"
+STYLE: Any = {
+    "svg.hashsalt": "gpt1",  # the same log gives the same bytes
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9ca3af",
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": "#111827",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.ymargin": 0.12,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#9ca3af",
+    "ytick.color": "#9ca3af",
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "legend.borderpad": 0.0,
+    "legend.borderaxespad": 1.0,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "lines.markersize": 3.5,
+    "figure.constrained_layout.w_pad": 0.12,
+    "figure.constrained_layout.h_pad": 0.10,
+}
+METRIC_LABELS = {
+    "accuracy": "accuracy (share correct)",
+    "f1": "F1 (0 to 1)",
+    "macro_f1": "macro F1 (0 to 1)",
+    "matthews": "Matthews correlation (-1 to 1)",
+    "pearson": "Pearson correlation (-1 to 1)",
+    "spearman": "Spearman correlation (-1 to 1)",
+    "mse": "mean squared error (label units²)",
+    "mae": "mean absolute error (label units)",
+    "perplexity": "perplexity per token",
+}
+REGRESSION_METRICS = {"pearson", "spearman", "mse", "mae"}
+FEW_POINTS = 12
+"""A curve of up to so many points shows each as a dot and is not smoothed."""
+SMOOTHING_SHARE = 0.05
+"""Half the width of the smoothing window, as a share of the logged points."""
+
+
+def draw_curves(log: Path | Sequence[Event], out: Path) -> None:
+    """Draw the losses, the main validation metric, the learning rate and the gradient norm over the steps of a run.
+
+    `log` is a run's `log.jsonl` or its events; of a step that stands there twice (a resumed run) the later line counts.
+    Writes `out` in the format of its suffix (.svg, .png, .pdf); the same log gives the same SVG, byte for byte.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    events = _read(log) if isinstance(log, Path) else log
+    train = _by_step(event for event in events if event.get("event") == "train")
+    valid = _by_step(event for event in events if event.get("event") == "evaluate" and event.get("split") == "valid")
+    metric = str(valid[-1].get("metric", "loss")) if valid else "loss"
+    best = _best_step(valid, metric)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11.0, 3.5), layout="constrained")
+        panels = figure.add_gridspec(1, 3, wspace=0.06)
+        halves = panels[2].subgridspec(2, 1, hspace=0.1)
+        axes = [figure.add_subplot(place) for place in (panels[0], panels[1], halves[0], halves[1])]
+        _draw_losses(axes[0], train, valid, best)
+        _draw_metric(axes[1], valid, metric, best)
+        _draw_line(axes[2], _points(train, "lr"), TRAIN)
+        axes[2].set(title="Learning rate", ylim=(0, None))
+        axes[2].yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("e-0", "e-"))
+        _draw_noisy(axes[3], _points(train, "grad_norm"), TRAIN)
+        axes[3].set(title="Gradient norm (L2)", ylim=(0, None))
+        _share_steps(axes, train, valid)
+        figure.savefig(out, dpi=150, metadata={"Date": None} if out.suffix == ".svg" else None)
+
+
+def _read(path: Path) -> list[Event]:
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+def _by_step(events: Iterable[Event]) -> list[Event]:
+    latest = {int(event["step"]): event for event in events}
+    return [latest[step] for step in sorted(latest)]
+
+
+def _points(events: Sequence[Event], key: str) -> list[Point]:
+    """(step, value) of the events that have a finite number under `key`."""
+    found = ((int(event["step"]), event.get(key)) for event in events)
+    return [(step, float(value)) for step, value in found if isinstance(value, int | float) and math.isfinite(value)]
+
+
+def _best_step(valid: Sequence[Event], metric: str) -> int | None:
+    """The step whose model the run keeps: the first with the best main metric."""
+    best: Point | None = None
+    for step, value in _points(valid, metric):
+        if best is None or better(metric, value, best[1]):
+            best = step, value
+    return best[0] if best else None
+
+
+def _draw_losses(axes: Axes, train: Sequence[Event], valid: Sequence[Event], best: int | None) -> None:
+    regression = any(REGRESSION_METRICS & event.keys() for event in valid)
+    axes.set(title="Loss", ylabel="loss (label units²)" if regression else "loss (nats)")
+    _draw_noisy(axes, _points(train, "loss"), TRAIN, "training")
+    _draw_line(axes, _points(valid, "loss"), VALID, "validation", dots=True)
+    _mark_best(axes, _points(valid, "loss"), best)
+    if axes.lines:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2, labelcolor=MUTED)
+
+
+def _draw_metric(axes: Axes, valid: Sequence[Event], metric: str, best: int | None) -> None:
+    """The main metric; where that is the loss, which has its own panel, the first other one that was measured."""
+    if metric == "loss":
+        metric = next((name for name in METRIC_LABELS if _points(valid, name)), metric)
+    points = _points(valid, metric) if metric != "loss" else []
+    axes.set(title="Validation")
+    if not points:
+        axes.text(0.5, 0.5, "no validation metric yet", transform=axes.transAxes, ha="center", va="center", color=MUTED)
+        axes.set(yticks=[])
+        return
+    axes.set(ylabel=METRIC_LABELS.get(metric, metric))
+    _draw_line(axes, points, VALID, dots=True)
+    _mark_best(axes, points, best)
+
+
+def _draw_line(axes: Axes, points: Sequence[Point], color: str, label: str | None = None, dots: bool = False) -> None:
+    if points:
+        marker = "o" if dots or len(points) <= FEW_POINTS else None
+        axes.plot(*zip(*points, strict=True), color=color, marker=marker, label=label, clip_on=False)
+
+
+def _draw_noisy(axes: Axes, points: Sequence[Point], color: str, label: str | None = None) -> None:
+    """The values as logged, pale, under their smoothed curve."""
+    if len(points) <= FEW_POINTS:
+        return _draw_line(axes, points, color, label)
+    steps, values = zip(*points, strict=True)
+    axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
+    half = max(2, round(SMOOTHING_SHARE * len(values)))
+    window = np.hanning(2 * half + 1)[1:-1]
+    smooth = np.convolve(values, window, "full") / np.convolve(np.ones(len(values)), window, "full")
+    axes.plot(steps, smooth[half - 1 : half - 1 + len(values)], color=color, label=label)
+
+
+def _mark_best(axes: Axes, points: Sequence[Point], best: int | None) -> None:
+    """Ring the value of the model that the run keeps, and write it where the curve does not pass."""
+    from matplotlib.patheffects import withStroke
+
+    steps = [step for step, _ in points]
+    if best not in steps:
+        return
+    index = steps.index(best)
+    value = points[index][1]
+    leftward = 2 * best > steps[-1]
+    _, neighbour = points[max(index - 1, 0) if leftward else min(index + 1, len(points) - 1)]
+    axes.plot(best, value, "o", color=VALID, markersize=8, markerfacecolor="none", clip_on=False)
+    axes.annotate(
+        f"best model {value:.3g}",
+        (best, value),
+        (0, 9 if neighbour <= value else -16),
+        textcoords="offset points",
+        ha="right" if leftward else "left",
+        color=VALID,
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )
+
+
+def _share_steps(axes: Sequence[Axes], train: Sequence[Event], valid: Sequence[Event]) -> None:
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    last = max((int(event["step"]) for event in (*train, *valid)), default=1)
+    for each in axes:
+        each.set_xlim(0, 1.04 * last)
+        each.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        each.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        each.set_xlabel("optimiser step")
+    axes[2].tick_params(labelbottom=False)
+    axes[2].set_xlabel("")

@@ -1,0 +1,113 @@
+"""The run directory: what lies where, and whether a directory holds the run that is asked for.
+
+config.json (settings, versions, data), log.jsonl, checkpoints/step-N/, tokenizer/ (as the run started), model/ (the best),
+metrics.json, curves.svg.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gpt1 import checkpoint, console
+from gpt1.checkpoint import Checkpoints, CorruptFile, Model
+from gpt1.errors import UserError
+from gpt1.runlog import RunLog
+
+MAY_DIFFER = ("out", "hardware", "revision")
+"""Settings that a resumed run may have otherwise: where it lies and what it runs on."""
+
+RECORDED_PACKAGES = ("gpt1", "torch", "mindspore", "numpy", "tokenizers", "safetensors", "scikit-learn")
+
+
+class RunDirectory:
+    """One run on disk."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config_path = path / "config.json"
+        self.metrics_path = path / "metrics.json"
+        self.tokenizer = path / "tokenizer"
+        self.model = path / "model"
+        self.curves = path / "curves.svg"
+        self.log = RunLog(path / "log.jsonl")
+        self.checkpoints = Checkpoints(path / "checkpoints")
+
+    @property
+    def started(self) -> bool:
+        return self.config_path.exists()
+
+    @property
+    def finished(self) -> bool:
+        return self.metrics_path.exists()
+
+    def open(self, command: str, config: Any, facts: Mapping[str, Any]) -> None:
+        """Start the run here, or make sure that the one that lies here is the same.
+
+        `config` is the command's dataclass, `facts` what else must not change (the data's digest).
+
+        Raises:
+            UserError: the directory holds another run, or files that are no run.
+        """
+        wanted = {"command": command, "config": _plain(config), "facts": dict(facts)}
+        if not self.started:
+            others = [path.name for path in self.path.glob("*") if path.name != self.tokenizer.name]
+            if others:
+                raise UserError(f"--out {self.path}: holds files that are no run ({others[0]} …); choose a new directory")
+            self.path.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_json(self.config_path, wanted | {"versions": versions()})
+            return
+        found = checkpoint.read_json(self.config_path)
+        for part in ("command", "config", "facts"):
+            difference = _difference(found.get(part), wanted[part], part)
+            if difference:
+                raise UserError(f"--out {self.path}: holds a different run ({difference}); choose a new directory")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what `config.json` says."""
+        return checkpoint.read_json(self.config_path)
+
+    def load_model(self) -> Model:
+        """Return the best model; where its weights are damaged, the newest intact checkpoint's, and say so."""
+        checkpoint.recover_directory(self.model)
+        try:
+            return checkpoint.load_model(self.model)
+        except CorruptFile as error:
+            found = self.checkpoints.load_newest(console.say)
+            if found is None:
+                raise
+            tensors, progress = found
+            console.say(f"{error}. Using the weights of the checkpoint at step {progress.step} instead.")
+            return checkpoint.load_model_with(self.model, tensors)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages a run depends on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    values = {key: value for key, value in dataclasses.asdict(config).items() if key not in MAY_DIFFER}
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
+
+
+def _difference(found: Any, wanted: Any, name: str) -> str:
+    """Return the first difference between two JSON values in words, "" where there is none."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted({*found, *wanted}):
+            if difference := _difference(found.get(key), wanted.get(key), key):
+                return difference
+        return ""
+    return "" if found == wanted else f"{name} {found} there, {wanted} asked for"

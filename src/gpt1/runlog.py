@@ -1,0 +1,52 @@
+"""A run's log: one JSON object a line, the only record that reports, plots and trackers read.
+
+Every event has "event" and "time" (seconds since 1970). `train`: step, epoch, loss, lr, grad_norm, tokens_per_second …;
+`evaluate`: split, step, loss, the metrics, and `metric`, the name of the main one; `score`: the final figures of a split. A
+resumed run may repeat a step: the
+later line holds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+
+class RunLog:
+    """Appends events to a file, each as soon as it happens."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def write(self, event: str, values: Mapping[str, Any]) -> None:
+        """Append one event. A number that JSON has no word for (nan, infinity) is written as null."""
+        line = {"event": event, "time": round(time.time(), 3), **values}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_plain(line), ensure_ascii=False) + "\n")
+
+
+def read(path: Path) -> list[Event]:
+    """Return the events of a log; a last line that was cut off by a crash is left out."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return events
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

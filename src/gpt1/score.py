@@ -1,0 +1,78 @@
+"""What the language model makes of a text: the log-probability of each token, perplexity, bits per byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1 import backends
+from gpt1.checkpoint import Model
+from gpt1.classifier import open_model
+from gpt1.config import DeviceConfig
+from gpt1.data.batches import Collator
+from gpt1.errors import UserError
+from gpt1.predict import sequence_logprobs
+
+
+class Scorer:
+    """A model as a language model, on one device."""
+
+    def __init__(self, model: Model, hardware: DeviceConfig | None = None):
+        self.model = model
+        self.engine = backends.get(model.config, model.params, hardware=hardware)
+        self.collator = Collator(model.tokenizer.pad, model.config.n_ctx, lm_targets=True)
+
+    @classmethod
+    def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
+        """Load a run directory's best model, or a model directory."""
+        return cls(open_model(path), hardware)
+
+    def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte} for each text.
+
+        `logprobs` are natural and the first is None: nothing stands before the first token. A text longer than the
+        context is read in windows that overlap by half, so that every later token sees at least half a context.
+        Perplexity is over the tokens that have a log-probability; bits per byte divides by the UTF-8 bytes they stand
+        for. Both are None for a text of one token.
+
+        Raises:
+            UserError: a text without any token.
+        """
+        encodings = self.model.tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)
+        windows = [
+            (place, start, np.array(encoding.ids[start : start + self.model.config.n_ctx], np.int32))
+            for place, encoding in enumerate(encodings)
+            for start in self._starts(len(encoding.ids))
+        ]
+        logprobs = [np.full(len(encoding.ids), np.nan) for encoding in encodings]
+        found = dict(sequence_logprobs(self.engine, [ids for _, _, ids in windows], self.collator))
+        for index, (place, start, _) in enumerate(windows):
+            fresh = 0 if start == 0 else self.model.config.n_ctx // 2 - 1
+            values = found[index]
+            logprobs[place][start + 1 + fresh : start + 1 + len(values)] = values[fresh:]
+        return [self._told(*item) for item in zip(texts, encodings, logprobs, strict=True)]
+
+    def _starts(self, length: int) -> range:
+        step = self.model.config.n_ctx // 2
+        return range(0, max(1, length - step), step)
+
+    def _told(self, text: str, encoding: Any, logprobs: NDArray[np.float64]) -> dict[str, Any]:
+        if not encoding.ids:
+            raise UserError(f"text {text[:30]!r} has no token; there is nothing to score")
+        known = logprobs[1:]
+        first_end = encoding.offsets[0][1]
+        n_bytes = len(text[first_end:].encode("utf-8", "replace"))
+        total = float(-known.sum())
+        return {
+            "text": text,
+            "ids": encoding.ids,
+            "tokens": self.model.tokenizer.tokens(encoding.ids),
+            "logprobs": [None, *map(float, known)],
+            "perplexity": math.exp(total / len(known)) if len(known) else None,
+            "bits_per_byte": total / math.log(2) / n_bytes if len(known) and n_bytes else None,
+        }

@@ -1,0 +1,99 @@
+"""Learn a GPT-1 vocabulary from text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import tokenizers
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.trainers import BpeTrainer
+
+from gpt1.errors import UserError
+from gpt1.text.bpe import END_OF_WORD, SPECIAL_TOKENS, UNK_TOKEN, Merges, Tokenizer
+from gpt1.text.words import split
+
+NEWLINE = "\n" + END_OF_WORD
+MIN_FREQUENCY = 2
+"""A pair seen less often is not merged (as in subword-nmt, which made the original merges)."""
+
+_FIXED = (UNK_TOKEN, NEWLINE, *SPECIAL_TOKENS)
+_MIN_VOCAB_SIZE = len(_FIXED) + 4  # one character, in its two forms, may take half of what is left
+_FIRST_CODE = 0x10000  # above it stand no blanks and no surrogates
+_CHUNK = 10_000
+
+
+def train(texts: Iterable[str], vocab_size: int, words: str = "fast", *, progress: bool = False) -> Tokenizer:
+    """Learn a vocabulary of at most `vocab_size` tokens, special tokens included, from a stream of texts.
+
+    The layout is the original's: `<unk>`, characters, characters that end a word, merges, `\\n</w>`; then the special
+    tokens. Characters, most frequent first, take at most half of the vocabulary; the rest are `<unk>`. Where no further
+    pair repeats, the result is smaller: ask its `vocab_size`. The same texts give the same result, in any order. Memory
+    grows with the number of distinct words only. `progress` writes to stderr.
+
+    Raises UserError where `texts` hold no word, or `vocab_size` is too small for one character.
+    """
+    if vocab_size < _MIN_VOCAB_SIZE:
+        raise UserError(f"--vocab-size {vocab_size}: expected at least {_MIN_VOCAB_SIZE}")
+    counts: Counter[str] = Counter()
+    for number, text in enumerate(texts, start=1):
+        counts.update(split(text, words))
+        if progress and number % 1_000 == 0:
+            print(f"\r{number:,} texts, {len(counts):,} distinct words", end="", file=sys.stderr, flush=True)
+    if progress:
+        print(f"\r{counts.total():,} words, {len(counts):,} distinct; learning merges", file=sys.stderr)
+    del counts["\n"]
+    if not counts:
+        raise UserError("nothing to learn a vocabulary from: the texts hold no word")
+    characters = _most_frequent_characters(counts, (vocab_size - len(_FIXED)) // 4)
+    symbols = [*characters, *(character + END_OF_WORD for character in characters)]
+    merges = _learn_merges(counts, symbols, vocab_size - len(_FIXED) - len(symbols))
+    made = dict.fromkeys(left + right for left, right in merges)  # two merges may make the same token
+    vocab = {token: i for i, token in enumerate([UNK_TOKEN, *symbols, *made, NEWLINE])}
+    return Tokenizer.from_vocab(vocab, merges, words)
+
+
+def _most_frequent_characters(counts: Counter[str], limit: int) -> list[str]:
+    characters: Counter[str] = Counter()
+    for word, count in counts.items():
+        for character in word:
+            characters[character] += count
+    return sorted(characters, key=lambda character: (-characters[character], character))[:limit]
+
+
+def _learn_merges(counts: Counter[str], symbols: list[str], n_merges: int) -> Merges:
+    """Return the merges that make up to `n_merges` new tokens.
+
+    BpeTrainer breaks ties by a symbol's number, and numbers the symbols that have a suffix in the order of a hash table,
+    which differs from process to process. So it is given one character for each symbol, in the vocabulary's order.
+    """
+    code = {symbol: chr(_FIRST_CODE + i) for i, symbol in enumerate(symbols)}
+    learner = tokenizers.Tokenizer(BPE())
+    learner.pre_tokenizer = WhitespaceSplit()
+    trainer = BpeTrainer(
+        vocab_size=len(symbols) + n_merges,
+        min_frequency=MIN_FREQUENCY,
+        initial_alphabet=list(code.values()),
+        show_progress=False,  # it would print to stdout
+    )
+    learner.train_from_iterator(_coded(counts, code), trainer)
+
+    def decoded(token: str) -> str:
+        return "".join(symbols[ord(character) - _FIRST_CODE] for character in token)
+
+    merges = json.loads(learner.to_str())["model"]["merges"]
+    return [(decoded(left), decoded(right)) for left, right in merges]
+
+
+def _coded(counts: Counter[str], code: dict[str, str]) -> Iterator[str]:
+    """Yield each word as often as it was counted, with a blank for each symbol that `code` lacks: no pair spans it."""
+    for word, count in counts.items():
+        if len(word) == 1:
+            continue  # no pair in it
+        coded = "".join(code.get(symbol, " ") for symbol in (*word[:-1], word[-1] + END_OF_WORD)) + " "
+        while count > 0:
+            yield coded * min(count, _CHUNK)
+            count -= _CHUNK

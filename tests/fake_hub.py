@@ -1,0 +1,176 @@
+"""A hub of one's own: a loopback server that speaks as much of the Hugging Face hub's HTTP API as downloads need.
+
+    with FakeHub() as hub:
+        commit = hub.commit("owner/name", {"config.json": b"{}"})
+        os.environ["HF_ENDPOINT"] = hub.url
+
+| request                                            | answer                                                       |
+|----------------------------------------------------|--------------------------------------------------------------|
+| GET /api/{models,datasets}/ID[/revision/REV]       | commit and files, with their sizes and digests               |
+| GET /api/{models,datasets}/ID/tree/REV             | the files                                                    |
+| HEAD, GET /[datasets/]ID/resolve/REV/FILE          | a file; `ETag` is sha256 for an LFS file, else git's sha1    |
+
+An error carries the hub's `X-Error-Code`, which is what huggingface_hub reads. Uploads are not spoken: to add them,
+give `_Handler` a `do_POST` that ends in `FakeHub.commit`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+LFS_SUFFIXES = (".parquet", ".safetensors", ".bin")
+"""Files that the hub keeps in LFS, by sha256 (here by their suffix, there by .gitattributes)."""
+
+
+@dataclass
+class FakeRepo:
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """Commit -> file -> content."""
+    refs: dict[str, str] = field(default_factory=dict)
+    """Branch or tag -> commit."""
+    private: bool = False
+    """Answers 401, as it does to everybody without a token."""
+    gated: bool = False
+    """Can be listed, but its files are refused with 403."""
+    damaged: dict[str, int] = field(default_factory=dict)
+    """File -> how many more times its first byte is sent wrong."""
+
+
+class FakeHub:
+    """The server, as a context manager; `url` is its endpoint, `requests` every request so far as "METHOD path"."""
+
+    def __init__(self) -> None:
+        self.repos: dict[tuple[str, str], FakeRepo] = {}
+        self.requests: list[str] = []
+        self.down: HTTPStatus | None = None
+        """Answer everything with this status."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Closes the port: from now on a connection is refused."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def commit(
+        self, repo_id: str, files: Mapping[str, bytes], *, repo_type: str = "model", revision: str = "main"
+    ) -> str:
+        """Makes `files` the whole content of a branch or tag (and the repository, if need be); returns the commit."""
+        repo = self.repos.setdefault((repo_type, repo_id), FakeRepo())
+        digest = hashlib.sha1(repr((len(repo.commits), revision, sorted(files.items()))).encode()).hexdigest()
+        repo.commits[digest] = dict(files)
+        repo.refs[revision] = digest
+        return digest
+
+
+def describe(content: bytes, name: str) -> dict[str, Any]:
+    """Size and digests of a file, as the hub's listings have them."""
+    entry: dict[str, Any] = {
+        "size": len(content),
+        "oid": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
+    }
+    if name.endswith(LFS_SUFFIXES):
+        sha256 = hashlib.sha256(content).hexdigest()
+        entry["lfs"] = {"oid": sha256, "sha256": sha256, "size": len(content), "pointerSize": 134}
+    return entry
+
+
+class _Refused(Exception):
+    """Ends a request with `status` and the hub's name of the error."""
+
+    def __init__(self, status: HTTPStatus, code: str = "") -> None:
+        self.status, self.code = status, code
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: FakeHub
+    # HTTP/1.0, the default of the base class, closes each connection: after `stop` no kept-alive one answers on
+
+    API = re.compile(r"/api/(?P<type>model|dataset)s/(?P<id>[^/]+/[^/]+)(?:/(?P<what>revision|tree)/(?P<rev>[^/]+))?")
+    FILE = re.compile(r"/(?P<type>datasets/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<file>.+)")
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        self.hub.requests.append(f"{self.command} {unquote(path)}")
+        try:
+            if self.hub.down:
+                raise _Refused(self.hub.down)
+            if match := self.API.fullmatch(path):
+                self._listing(match)
+            elif match := self.FILE.fullmatch(path):
+                self._file(match)
+            else:
+                raise _Refused(HTTPStatus.NOT_FOUND)
+        except _Refused as refused:
+            headers = {"X-Error-Code": refused.code} if refused.code else {}
+            self._send(b'{"error": "refused"}', headers, refused.status)
+
+    do_HEAD = do_GET
+
+    def _commit(self, repo_type: str, repo_id: str, revision: str) -> tuple[FakeRepo, str]:
+        repo = self.hub.repos.get((repo_type, repo_id))
+        if repo is None:
+            raise _Refused(HTTPStatus.NOT_FOUND, "RepoNotFound")
+        if repo.private:
+            raise _Refused(HTTPStatus.UNAUTHORIZED)
+        commit = repo.refs.get(unquote(revision), unquote(revision))
+        if commit not in repo.commits:
+            raise _Refused(HTTPStatus.NOT_FOUND, "RevisionNotFound")
+        return repo, commit
+
+    def _listing(self, match: re.Match[str]) -> None:
+        repo, commit = self._commit(match["type"], match["id"], match["rev"] or "main")
+        entries = {name: describe(content, name) for name, content in repo.commits[commit].items()}
+        answer: Any
+        if match["what"] == "tree":
+            answer = [{"type": "file", "path": name, **entry} for name, entry in entries.items()]
+        else:
+            siblings = [
+                {"rfilename": name, "blobId": entry["oid"], "size": entry["size"], "lfs": entry.get("lfs")}
+                for name, entry in entries.items()
+            ]
+            answer = {"id": match["id"], "sha": commit, "gated": repo.gated, "siblings": siblings}
+        self._send(json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
+    def _file(self, match: re.Match[str]) -> None:
+        repo, commit = self._commit("dataset" if match["type"] else "model", match["id"], match["rev"])
+        name = unquote(match["file"])
+        if repo.gated:
+            raise _Refused(HTTPStatus.FORBIDDEN, "GatedRepo")
+        if name not in repo.commits[commit]:
+            raise _Refused(HTTPStatus.NOT_FOUND, "EntryNotFound")
+        content = repo.commits[commit][name]
+        entry = describe(content, name)
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{entry["lfs"]["sha256"] if "lfs" in entry else entry["oid"]}"'}
+        if self.command == "GET" and repo.damaged.get(name, 0) > 0:
+            repo.damaged[name] -= 1
+            content = bytes([content[0] ^ 0xFF]) + content[1:]
+        self._send(content, headers)
+
+    def _send(self, body: bytes, headers: Mapping[str, str], status: HTTPStatus = HTTPStatus.OK) -> None:
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing: `FakeHub.requests` is the log."""

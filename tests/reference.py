@@ -1,0 +1,286 @@
+"""GPT-1 in NumPy float64 with gradients derived by hand: what every backend is tested against.
+
+It reads nothing of a backend but the `Batch`, and has no dropout. Each operation returns its result and a function
+`backward(dy, grads)`: from the gradient dy of the loss by the result it adds the gradients by the operation's own
+parameters to `grads` and returns the gradient by its input. Backpropagation is calling these in reverse order.
+
+Dimensions: N sequences, T time, D width, H heads, K head size (D / H), B examples of k sequences, C columns of the
+task's head, V vocabulary, M positions that have a target. A variable named dx is the gradient of the loss by x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.backends.base import IGNORE, Batch
+from gpt1.config import Head, ModelConfig
+from gpt1.params import shapes
+
+Array = NDArray[np.float64]
+Integers = NDArray[Any]
+Params = Mapping[str, NDArray[Any]]
+"""By the names of `gpt1.params`, of any floating dtype."""
+Grads = dict[str, Array]
+Backward = Callable[[Array, Grads], Array]
+
+
+# ---- what the tests call
+
+
+def hidden(params: Params, config: ModelConfig, tokens: Integers, segments: Integers | None = None) -> Array:
+    """Return the last layer's states (N, T, D) of `tokens` and `segments`, both (N, T)."""
+    return decoder(_float64(params), config, tokens, segments)[0]
+
+
+def task_logits(params: Params, config: ModelConfig, batch: Batch) -> Array:
+    """Return (B, C) scores: C labels, 1 for a regression, k choices for multiple choice."""
+    return task_head(_float64(params), config, hidden(params, config, batch.tokens, batch.segments), batch)[0]
+
+
+def token_logprobs(params: Params, config: ModelConfig, batch: Batch) -> Array:
+    """Return (N, T) natural-log probabilities of `lm_targets`, 0 where ignored."""
+    assert batch.lm_targets is not None
+    logprobs = np.zeros(batch.tokens.shape)
+    states = hidden(params, config, batch.tokens, batch.segments)
+    logprobs[batch.lm_targets != IGNORE] = -lm_loss(_float64(params), config, states, batch.lm_targets)[0]
+    return logprobs
+
+
+def losses(params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float) -> dict[str, float]:
+    """Return "loss" and, of its parts "task_loss" and "lm_loss", those that count towards it.
+
+    The loss is the one of `gpt1.backends.base.Engine`, over all micro-batches of one step. A part without labels or
+    targets is left out, and so is the LM loss where its coefficient is 0.
+    """
+    return step_loss(_float64(params), config, batches, lm_coef)[0]
+
+
+def gradients(
+    params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float
+) -> tuple[dict[str, float], Grads]:
+    """Return `losses` and the gradient of "loss" by every parameter (zeros where it has none)."""
+    found, backward = step_loss(_float64(params), config, batches, lm_coef)
+    grads = {name: np.zeros(shape) for name, shape in shapes(config).items()}
+    backward(grads)
+    return found, grads
+
+
+def _float64(params: Params) -> dict[str, Array]:
+    return {name: np.asarray(value, np.float64) for name, value in params.items()}
+
+
+# ---- the decoder
+
+
+def linear(x: Array, params: Params, name: str) -> tuple[Array, Backward]:
+    """y = x W + b for x of shape (..., in) and W of shape (in, out)."""
+    weight, bias = params[name + ".weight"], params[name + ".bias"]
+
+    def backward(dy: Array, grads: Grads) -> Array:
+        rows, drows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+        grads[name + ".weight"] += rows.T @ drows
+        grads[name + ".bias"] += drows.sum(0)
+        return dy @ weight.T
+
+    return x @ weight + bias, backward
+
+
+def layer_norm(x: Array, params: Params, name: str, epsilon: float) -> tuple[Array, Backward]:
+    """y = g (x - mean) / sqrt(variance + epsilon) + b, each row of x (..., D) by itself."""
+    gain, bias = params[name + ".weight"], params[name + ".bias"]
+    centred = x - x.mean(-1, keepdims=True)
+    std = np.sqrt(np.square(centred).mean(-1, keepdims=True) + epsilon)
+    unit = centred / std
+
+    def backward(dy: Array, grads: Grads) -> Array:
+        rows = tuple(range(x.ndim - 1))
+        grads[name + ".weight"] += (dy * unit).sum(rows)
+        grads[name + ".bias"] += dy.sum(rows)
+        dunit = dy * gain
+        # A shift of x and a stretch of x change nothing: what points along either is taken out of the gradient.
+        shift, stretch = dunit.mean(-1, keepdims=True), (dunit * unit).mean(-1, keepdims=True)
+        dx: Array = (dunit - shift - unit * stretch) / std
+        return dx
+
+    return gain * unit + bias, backward
+
+
+def gelu(x: Array) -> tuple[Array, Backward]:
+    """y = x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks & Gimpel 2016, section 2)."""
+    scale = np.sqrt(2.0 / np.pi)
+    tanh = np.tanh(scale * (x + 0.044715 * x**3))
+
+    def backward(dy: Array, grads: Grads) -> Array:
+        dtanh = (1.0 - tanh**2) * scale * (1.0 + 3.0 * 0.044715 * x**2)
+        dx: Array = dy * 0.5 * (1.0 + tanh + x * dtanh)
+        return dx
+
+    return 0.5 * x * (1.0 + tanh), backward
+
+
+def attention(qkv: Array, n_head: int) -> tuple[Array, Backward]:
+    """y = softmax(q k^T / sqrt(K), future masked) v for each head; qkv is (N, T, 3 D): all of q, then k, then v."""
+    n, time, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    size = width // n_head
+    q, k, v = qkv.reshape(n, time, 3, n_head, size).transpose(2, 0, 3, 1, 4)  # each (N, H, T, K)
+    future = np.triu(np.ones((time, time), bool), 1)
+    scores = np.where(future, -np.inf, q @ k.swapaxes(-1, -2) / np.sqrt(size))  # (N, H, T, T)
+    weights = np.exp(log_softmax(scores))
+    heads = weights @ v
+
+    def backward(dy: Array, grads: Grads) -> Array:
+        dheads = dy.reshape(n, time, n_head, size).swapaxes(1, 2)
+        dweights = dheads @ v.swapaxes(-1, -2)
+        dscores = weights * (dweights - (weights * dweights).sum(-1, keepdims=True)) / np.sqrt(size)
+        dqkv = np.stack([dscores @ k, dscores.swapaxes(-1, -2) @ q, weights.swapaxes(-1, -2) @ dheads])
+        dx: Array = dqkv.transpose(1, 3, 0, 2, 4).reshape(qkv.shape)
+        return dx
+
+    return heads.swapaxes(1, 2).reshape(n, time, width), backward
+
+
+def block(x: Array, params: Params, name: str, config: ModelConfig) -> tuple[Array, Backward]:
+    """x = LN(x + attention(x)), then x = LN(x + MLP(x)): the norms stand after the residual sums."""
+    qkv, qkv_backward = linear(x, params, name + "attn.c_attn")
+    heads, heads_backward = attention(qkv, config.n_head)
+    mixed, mixed_backward = linear(heads, params, name + "attn.c_proj")
+    middle, ln_1_backward = layer_norm(x + mixed, params, name + "ln_1", config.layer_norm_epsilon)
+    wide, wide_backward = linear(middle, params, name + "mlp.c_fc")
+    active, gelu_backward = gelu(wide)
+    narrow, narrow_backward = linear(active, params, name + "mlp.c_proj")
+    out, ln_2_backward = layer_norm(middle + narrow, params, name + "ln_2", config.layer_norm_epsilon)
+
+    def backward(dout: Array, grads: Grads) -> Array:
+        dsum = ln_2_backward(dout, grads)  # the gradient of a residual sum goes both ways
+        dmiddle = dsum + wide_backward(gelu_backward(narrow_backward(dsum, grads), grads), grads)
+        dsum = ln_1_backward(dmiddle, grads)
+        return dsum + qkv_backward(heads_backward(mixed_backward(dsum, grads), grads), grads)
+
+    return out, backward
+
+
+def decoder(params: Params, config: ModelConfig, tokens: Integers, segments: Integers | None) -> tuple[Array, Backward]:
+    """Return the states (N, T, D) (Radford et al. 2018, eq. 2). Segment s is row V + s of the token embedding."""
+    time = tokens.shape[1]
+    rows = [tokens] if segments is None else [tokens, config.vocab_size + segments]
+    x: Array = params["positions_embed.weight"][:time]
+    for index in rows:
+        x = x + params["tokens_embed.weight"][index]  # (N, T, D)
+    backwards = []
+    for layer in range(config.n_layer):
+        x, backward_of_block = block(x, params, f"h.{layer}.", config)
+        backwards.append(backward_of_block)
+
+    def backward(dx: Array, grads: Grads) -> Array:
+        for backward_of_block in reversed(backwards):
+            dx = backward_of_block(dx, grads)
+        grads["positions_embed.weight"][:time] += dx.sum(0)
+        for index in rows:
+            np.add.at(grads["tokens_embed.weight"], index, dx)  # a token may occur many times
+        return dx
+
+    return x, backward
+
+
+# ---- heads and losses
+
+
+def log_softmax(x: Array) -> Array:
+    """Return log(softmax(x)) over the last axis."""
+    shifted = x - x.max(-1, keepdims=True)
+    log_probs: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return log_probs
+
+
+def cross_entropy(logits: Array, labels: Integers) -> tuple[Array, Array]:
+    """Return -log softmax(logits)[label] of each row of (M, C) and its slope by the logits, softmax - one-hot."""
+    log_probs = log_softmax(logits)
+    row = np.arange(len(labels))
+    slope = np.exp(log_probs)
+    slope[row, labels] -= 1.0
+    return -log_probs[row, labels], slope
+
+
+def task_head(params: Params, config: ModelConfig, states: Array, batch: Batch) -> tuple[Array, Backward]:
+    """Return the task's scores (B, C) and their backward function, which returns the gradient by all states (N, T, D).
+
+    Similarity adds the `<eos>` states of both orders; multiple choice scores each choice (Radford et al. 2018, §3.3).
+    """
+    assert config.head is not None
+    weight, k = params["score.weight"], batch.sequences_per_example
+    eos = np.arange(len(states)), batch.read_at
+    similarity, choice = config.head.task == "similarity", config.head.task == "multiple-choice"
+    read = states[eos].reshape(-1, k, config.n_embd).sum(1) if similarity else states[eos]
+    scores = read @ weight.T
+
+    def backward(dlogits: Array, grads: Grads) -> Array:
+        dscores = dlogits.reshape(scores.shape)
+        grads["score.weight"] += dscores.T @ read
+        dread = dscores @ weight
+        dstates = np.zeros_like(states)
+        dstates[eos] = np.repeat(dread, k, axis=0) if similarity else dread
+        return dstates
+
+    return scores.reshape(-1, k) if choice else scores, backward
+
+
+def task_loss(logits: Array, labels: Integers, head: Head) -> tuple[Array, Array]:
+    """Return the (B,) cross-entropies, or squared errors of a regression, and their slopes by the logits (B, C)."""
+    if not head.regression:
+        return cross_entropy(logits, labels)
+    error = logits[:, 0] - labels
+    return error**2, 2.0 * error[:, None]
+
+
+def lm_loss(params: Params, config: ModelConfig, states: Array, targets: Integers) -> tuple[Array, Backward]:
+    """Return the (M,) cross-entropies of the targets (N, T) under the tied softmax, and their backward function."""
+    wanted = targets != IGNORE
+    embedding = params["tokens_embed.weight"][: config.vocab_size]  # segments are no tokens
+    found, slope = cross_entropy(states[wanted] @ embedding.T, targets[wanted])
+
+    def backward(dlosses: Array, grads: Grads) -> Array:
+        dlogits = dlosses[:, None] * slope  # (M, V)
+        grads["tokens_embed.weight"][: config.vocab_size] += dlogits.T @ states[wanted]
+        dstates = np.zeros_like(states)
+        dstates[wanted] = dlogits @ embedding
+        return dstates
+
+    return found, backward
+
+
+def step_loss(
+    params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float
+) -> tuple[dict[str, float], Callable[[Grads], None]]:
+    """Return the losses of a step over its micro-batches and the function that adds all gradients."""
+    head = config.head
+    lm_coef = lm_coef if head else 1.0
+    weight = sum(batch.example_weight for batch in batches) if head else 0.0
+    targets = sum(batch.target_count for batch in batches) if lm_coef else 0
+    task_total = lm_total = 0.0
+    passed: list[tuple[Array, list[Callable[[Grads], Array]], Backward]] = []
+    for batch in batches:
+        states, to_embeddings = decoder(params, config, batch.tokens, batch.segments)
+        to_states: list[Callable[[Grads], Array]] = []  # backward through the heads
+        if head and weight and batch.labels is not None:
+            logits, head_backward = task_head(params, config, states, batch)
+            task, slope = task_loss(logits, batch.labels, head)
+            share = (np.ones(len(task)) if batch.weights is None else batch.weights.astype(np.float64)) / weight
+            task_total += float(share @ task)
+            to_states.append(partial(head_backward, share[:, None] * slope))
+        if targets and batch.lm_targets is not None:
+            lm, lm_backward = lm_loss(params, config, states, batch.lm_targets)
+            lm_total += float(lm.sum()) / targets
+            to_states.append(partial(lm_backward, np.full(len(lm), lm_coef / targets)))
+        passed.append((states, to_states, to_embeddings))
+
+    def backward(grads: Grads) -> None:
+        for states, to_states, to_embeddings in passed:
+            to_embeddings(sum((branch(grads) for branch in to_states), np.zeros_like(states)), grads)
+
+    parts = ({"task_loss": task_total} if weight else {}) | ({"lm_loss": lm_total} if targets else {})
+    return {"loss": task_total + lm_coef * lm_total, **parts}, backward
