@@ -17,6 +17,8 @@ from gpt1.baseline import fit_baselines
 from gpt1.data.tables import Example
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+FLOAT32 = 1e-6
+"""Shares are computed in float32."""
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the real data sets are not here")
 GOOD = "a warm and funny story", "the warm light was lovely", "funny lovely people", "what a lovely evening"
 BAD = "a dull and noisy story", "the cold room was dirty", "noisy dirty people", "what a dull evening"
@@ -35,16 +37,20 @@ def test_single_texts_are_told_apart_by_their_words() -> None:
     learned, majority = fit_baselines(
         "single", train, labels, single(["lovely story", "dirty story"]), regression=False
     )
-    assert learned.name == "TF-IDF + logistic regression" and majority.name == "majority class"
-    assert learned.predictions.tolist() == [1, 0] and learned.predictions.dtype == np.int64
-    assert majority.predictions.shape == (2,) and majority.predictions.dtype == np.int64
+    assert learned.name == "TF-IDF + logistic regression"
+    assert majority.name == "majority class"
+    assert learned.predictions.tolist() == [1, 0]
+    assert learned.predictions.dtype == np.int64
+    assert majority.predictions.shape == (2,)
+    assert majority.predictions.dtype == np.int64
     assert learned.seconds > 0
 
 
 def test_a_regression_gets_ridge_and_the_mean() -> None:
     train, labels = single(GOOD + BAD), np.array([5.0] * 4 + [1.0] * 4)
     learned, mean = fit_baselines("single", train, labels, single(["lovely story", "dirty story"]), regression=True)
-    assert learned.name == "TF-IDF + ridge regression" and mean.name == "mean"
+    assert learned.name == "TF-IDF + ridge regression"
+    assert mean.name == "mean"
     assert learned.predictions[0] > 3.0 > learned.predictions[1]
     assert mean.predictions.tolist() == [3.0, 3.0]
     assert learned.predictions.dtype == mean.predictions.dtype == np.float64
@@ -62,29 +68,25 @@ def test_pairs_are_told_apart_by_their_overlap_and_not_by_their_words() -> None:
     labels = np.array([1, 1, 1, 0, 0, 0])
     test = pairs(("dogs bark at night", "a dog barks at night"), ("dogs bark at night", "she sold seven shells"))
     learned, majority = fit_baselines("pair", train, labels, test, regression=False)
-    assert learned.name == "word overlap + logistic regression" and majority.name == "majority class"
+    assert learned.name == "word overlap + logistic regression"
+    assert majority.name == "majority class"
     assert learned.predictions.tolist() == [1, 0]
     ridge, mean = fit_baselines("pair", train, 5.0 * labels, test, regression=True)
-    assert ridge.name == "word overlap + ridge regression" and ridge.predictions[0] > 2.5 > ridge.predictions[1]
+    assert ridge.name == "word overlap + ridge regression"
+    assert ridge.predictions[0] > 2.5 > ridge.predictions[1]
     assert mean.predictions.tolist() == [2.5, 2.5]
 
 
-@pytest.mark.parametrize(
-    ("same", "different"),
-    [
-        (("he did come", "he came home"), ("he didn't come", "he came home")),  # negation
-        (("it cost 20 pounds", "they paid 20"), ("it cost 20 pounds", "they paid 35")),  # numbers
-    ],
-)
-def test_pairs_show_negation_and_numbers_that_differ(same: tuple[str, str], different: tuple[str, str]) -> None:
-    overlap = baseline._Overlap([*same, *different])
-    features = overlap([same[0], different[0]], [same[1], different[1]])
-    assert not np.array_equal(features[0], features[1])
-    train, labels = pairs(*[same, different] * 3), np.array([0, 1] * 3)
-    assert fit_baselines("pair", train, labels, pairs(same, different), regression=False)[0].predictions.tolist() == [
-        0,
-        1,
-    ]
+def test_overlap_features_show_shared_words_negation_and_numbers_that_differ() -> None:
+    a = ["it cost 20 pounds", "it didn't cost 20 pounds"]
+    b = ["pounds cost 20", "they never paid 35 pounds"]
+    features = baseline._Overlap(a + b)(a, b)
+    words, letters, numbers = (features[:, 9 * block : 9 * block + 9] for block in range(3))
+    # The first columns of a block: share of a's terms in b, share of b's in a, Jaccard; for words also of 2-grams.
+    np.testing.assert_allclose(words[0, :3], [4 / 7, 4 / 5, 4 / 8], rtol=FLOAT32)
+    assert letters[0, 0] > letters[1, 0]
+    assert numbers[:, :3].tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert features[:, -3:].tolist() == [[0, 0, 0], [1, 1, 0]]  # a negated, b negated, only one of them
 
 
 def test_choices_are_ranked_within_their_question() -> None:
@@ -104,8 +106,10 @@ def test_choices_are_ranked_within_their_question() -> None:
     ]
     labels = np.array([example.label for example in train])
     learned, majority = fit_baselines("choices", train, labels, test, regression=False)
-    assert learned.name == "word overlap + logistic regression" and majority.name == "majority class"
-    assert learned.predictions.tolist() == [1, 0, 1] and learned.predictions.dtype == np.int64
+    assert learned.name == "word overlap + logistic regression"
+    assert majority.name == "majority class"
+    assert learned.predictions.tolist() == [1, 0, 1]
+    assert learned.predictions.dtype == np.int64
 
 
 def test_choices_may_have_no_question_and_another_number_of_choices_in_the_test() -> None:
@@ -146,11 +150,12 @@ def test_chinese_without_blanks_is_read_by_characters() -> None:
     "texts",
     [
         ["!!!", "?", ":-)", "..."],
-        ["", " ", "", " "],
+        ["", "", "", ""],
+        [" ", "\n", " ", "b"],
         [f"word{row}" for row in range(baseline.ROWS_FOR_RARE_TERMS + 2)],  # no word occurs twice
         ["一", "二", "a", "👍"],
     ],
-    ids=["punctuation", "blank", "no word twice", "single characters"],
+    ids=["punctuation", "empty", "blank", "no word twice", "single characters"],
 )
 @pytest.mark.parametrize("kind", ["single", "pair", "choices"])
 def test_odd_texts_give_predictions_and_not_an_error(kind: str, texts: list[str]) -> None:
@@ -158,7 +163,8 @@ def test_odd_texts_give_predictions_and_not_an_error(kind: str, texts: list[str]
     examples = [Example((text,) * parts, (text, "b") if kind == "choices" else ()) for text in texts]
     labels = np.arange(len(texts)) % 2
     for result in fit_baselines(kind, examples, labels, examples, regression=False):
-        assert result.predictions.shape == (len(texts),) and set(result.predictions.tolist()) <= {0, 1}
+        assert result.predictions.shape == (len(texts),)
+        assert set(result.predictions.tolist()) <= {0, 1}
     if kind != "choices":
         for result in fit_baselines(kind, examples, labels.astype(float), examples, regression=True):
             assert np.isfinite(result.predictions).all()
@@ -173,10 +179,11 @@ def test_one_label_only_leaves_the_majority_class() -> None:
 def test_too_much_training_text_is_sampled_and_the_name_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     train, labels = single((GOOD + BAD) * 10), np.array(([1] * 4 + [0] * 4) * 10)
     monkeypatch.setattr(baseline, "MAX_TRAIN_CHARACTERS", 700)
-    first, again = (fit_baselines("single", train, labels, train, regression=False, seed=3)[0] for _ in range(2))
-    used = int(first.name.removeprefix("TF-IDF + logistic regression (on ").removesuffix(" of 80 rows)"))
-    assert 700 / 25 <= used <= 700 / 17  # the texts have 17 to 25 characters
-    assert first.name == again.name and np.array_equal(first.predictions, again.predictions)
+    learned, _ = fit_baselines("single", train, labels, train, regression=False, seed=3)
+    rows = baseline._affordable_rows(train, 3)
+    assert 700 - 25 < sum(len(train[row].parts[0]) for row in rows) <= 700  # no text has more than 25 characters
+    assert learned.name == f"TF-IDF + logistic regression (on {len(rows)} of 80 rows)"
+    assert rows.tolist() == baseline._affordable_rows(train, 3).tolist() != baseline._affordable_rows(train, 4).tolist()
 
 
 def test_an_unknown_kind_is_refused() -> None:
@@ -203,8 +210,8 @@ def read(path: str) -> list[Example]:
 @pytest.mark.parametrize(
     ("kind", "train", "test", "floor"),
     [
-        # floors stand a little under what was measured on 2026-11-23: 0.691, 0.746, 0.593 (majority: 0.691, 0.665, 0.513)
-        ("single", "cola/train", "cola/dev", 0.68),
+        # a little under what was measured on 2026-11-23: 0.819, 0.746, 0.593 (majority class: 0.509, 0.665, 0.513)
+        ("single", "sst2/train", "sst2/dev", 0.80),
         ("pair", "mrpc/train", "mrpc/test", 0.73),
         ("choices", "storycloze/val", "storycloze/test", 0.57),
     ],

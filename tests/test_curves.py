@@ -50,7 +50,8 @@ def bytes_of(log: Path | list[Event], folder: Path) -> bytes:
 def test_the_same_log_gives_the_same_bytes_without_a_date(tmp_path: Path) -> None:
     first = bytes_of(run(), tmp_path)
     assert first == bytes_of(run(), tmp_path)
-    assert b"<svg" in first and b"dc:date" not in first
+    assert b"<svg" in first
+    assert b"dc:date" not in first
     assert first != bytes_of(run(39), tmp_path)
 
 
@@ -70,7 +71,8 @@ def test_the_model_that_is_kept_is_ringed_in_both_panels(drawn: list[Figure], tm
     draw_curves(run(), tmp_path / "curves.svg")
     losses, metric, rate, norm = drawn[0].axes
     assert [text.get_text() for axes in (losses, metric) for text in axes.texts] == ["best model 0.4", "best model 0.8"]
-    assert metric.get_ylabel() == "accuracy (share correct)" and losses.get_ylabel() == "loss (nats)"
+    assert metric.get_ylabel() == "accuracy (share correct)"
+    assert losses.get_ylabel() == "loss (nats)"
     assert [axes.get_title(loc="left") for axes in (rate, norm)] == ["Learning rate", "Gradient norm (L2)"]
     assert norm.get_xlabel() == "optimiser step"
 
@@ -100,6 +102,11 @@ def test_many_noisy_losses_are_smoothed_and_few_are_not(drawn: list[Figure], tmp
     assert raw.tolist() == [1.0, 3.0] * 50
     assert np.abs(smooth[5:-5] - 2.0).max() < 0.05  # the edges see half a window
     assert [np.asarray(line.get_ydata()).tolist() for line in drawn[1].axes[0].lines] == [[1.0, 3.0, 1.0]]
+
+
+def test_values_that_are_not_finite_are_left_out(drawn: list[Figure], tmp_path: Path) -> None:
+    draw_curves([train(1, math.nan), train(2, 0.5), train(3, math.inf)], tmp_path / "curves.svg")
+    assert [np.asarray(line.get_ydata()).tolist() for line in drawn[0].axes[0].lines] == [[0.5]]
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,18 @@ def test_a_correlation_with_a_constant_is_zero(name: str) -> None:
     assert metrics.bootstrap_interval(metrics.METRICS[name], labels, constant) == (0.0, 0.0)
 
 
+def test_a_constant_whose_mean_is_rounded_is_still_constant() -> None:
+    assert sum([0.1] * 3) / 3 != 0.1
+    assert metrics.METRICS["pearson"](np.array([1.0, 2.0, 4.0]), np.full(3, 0.1)) == 0.0
+
+
 def test_predictions_that_are_nan_give_nan_and_not_an_error() -> None:
     labels, predictions = np.array([1.0, 2.0, 3.0]), np.array([1.0, math.nan, 3.0])
     for name in CONTINUOUS:
         assert math.isnan(metrics.METRICS[name](labels, predictions)), name
     low, high = metrics.bootstrap_interval(lambda y, p: math.nan, labels, predictions, resamples=10)
-    assert math.isnan(low) and math.isnan(high)
+    assert math.isnan(low)
+    assert math.isnan(high)
 
 
 @pytest.mark.parametrize("name", [*DISCRETE, *CONTINUOUS])
@@ -152,9 +158,11 @@ def test_each_task_reports_its_metrics_and_the_first_one_leads() -> None:
 
 
 def test_better_knows_the_direction_of_a_metric_and_never_prefers_nan() -> None:
-    assert metrics.better("accuracy", 0.9, 0.8) and not metrics.better("accuracy", 0.8, 0.9)
+    assert metrics.better("accuracy", 0.9, 0.8)
+    assert not metrics.better("accuracy", 0.8, 0.9)
     for name in ("loss", "perplexity", "mse", "mae"):
-        assert metrics.better(name, 0.8, 0.9) and not metrics.better(name, 0.9, 0.8)
+        assert metrics.better(name, 0.8, 0.9)
+        assert not metrics.better(name, 0.9, 0.8)
     for name in ("accuracy", "loss"):
         assert not metrics.better(name, 0.5, 0.5)
         assert not metrics.better(name, math.nan, 0.5)
@@ -164,9 +172,11 @@ def test_better_knows_the_direction_of_a_metric_and_never_prefers_nan() -> None:
 
 def test_predictions_are_the_largest_logit_or_the_only_column() -> None:
     ids = metrics.predictions(np.array([[0.1, 0.9, 0.0], [3.0, -1.0, 2.0]], dtype=np.float32), False)
-    assert ids.tolist() == [1, 0] and ids.dtype == np.int64
+    assert ids.tolist() == [1, 0]
+    assert ids.dtype == np.int64
     values = metrics.predictions(np.array([[0.25], [4.0]], dtype=np.float32), True)
-    assert values.tolist() == [0.25, 4.0] and values.dtype == np.float64
+    assert values.tolist() == [0.25, 4.0]
+    assert values.dtype == np.float64
     with pytest.raises(ValueError, match="one column"):
         metrics.predictions(np.zeros((3, 2)), True)
 

@@ -108,7 +108,7 @@ def _fit_predict(
     kind: str, train: Sequence[Example], labels: Array, weights: Array, test: Sequence[Example], regression: bool
 ) -> Array:
     from sklearn.linear_model import LogisticRegression, Ridge
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     features, test_features = _features(kind, train, test, 1 if regression else len(np.unique(labels)))
     model = Ridge() if regression else LogisticRegression(C=INVERSE_REGULARISATION, max_iter=1000)

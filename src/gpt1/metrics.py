@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -253,8 +253,8 @@ def load_metric(spec: str) -> Metric:
     module_name, colon, name = spec.partition(":")
     if not (module_name and colon and name):
         raise UserError(f"--metric {spec}: expected package.module:function, for example sklearn.metrics:r2_score")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         function = getattr(importlib.import_module(module_name), name)
     except AttributeError:

@@ -160,7 +160,8 @@ def _draw_line(axes: Axes, points: Sequence[Point], color: str, label: str | Non
 def _draw_noisy(axes: Axes, points: Sequence[Point], color: str, label: str | None = None) -> None:
     """The values as logged, pale, under their smoothed curve."""
     if len(points) <= FEW_POINTS:
-        return _draw_line(axes, points, color, label)
+        _draw_line(axes, points, color, label)
+        return
     steps, values = zip(*points, strict=True)
     axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
     half = max(2, round(SMOOTHING_SHARE * len(values)))

@@ -2,8 +2,7 @@
 
 Every event has "event" and "time" (seconds since 1970). `train`: step, epoch, loss, lr, grad_norm, tokens_per_second …;
 `evaluate`: split, step, loss, the metrics, and `metric`, the name of the main one; `score`: the final figures of a split. A
-resumed run may repeat a step: the
-later line holds.
+resumed run may repeat a step: the later line holds.
 """
 
 from __future__ import annotations

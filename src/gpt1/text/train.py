@@ -32,19 +32,17 @@ def train(texts: Iterable[str], vocab_size: int, words: str = "fast", *, progres
     The layout is the original's: `<unk>`, characters, characters that end a word, merges, `\\n</w>`; then the special
     tokens. Characters, most frequent first, take at most half of the vocabulary; the rest are `<unk>`. Where no further
     pair repeats, the result is smaller: ask its `vocab_size`. The same texts give the same result, in any order. Memory
-    grows with the number of distinct words only. `progress` writes to stderr.
+    grows with the number of distinct words only. `progress` prints one line to stderr when all texts are read.
 
     Raises UserError where `texts` hold no word, or `vocab_size` is too small for one character.
     """
     if vocab_size < _MIN_VOCAB_SIZE:
         raise UserError(f"--vocab-size {vocab_size}: expected at least {_MIN_VOCAB_SIZE}")
     counts: Counter[str] = Counter()
-    for number, text in enumerate(texts, start=1):
+    for text in texts:
         counts.update(split(text, words))
-        if progress and number % 1_000 == 0:
-            print(f"\r{number:,} texts, {len(counts):,} distinct words", end="", file=sys.stderr, flush=True)
     if progress:
-        print(f"\r{counts.total():,} words, {len(counts):,} distinct; learning merges", file=sys.stderr)
+        print(f"vocabulary: {counts.total():,} words, {len(counts):,} distinct; learning merges", file=sys.stderr)
     del counts["\n"]
     if not counts:
         raise UserError("nothing to learn a vocabulary from: the texts hold no word")
@@ -67,8 +65,9 @@ def _most_frequent_characters(counts: Counter[str], limit: int) -> list[str]:
 def _learn_merges(counts: Counter[str], symbols: list[str], n_merges: int) -> Merges:
     """Return the merges that make up to `n_merges` new tokens.
 
-    BpeTrainer breaks ties by a symbol's number, and numbers the symbols that have a suffix in the order of a hash table,
-    which differs from process to process. So it is given one character for each symbol, in the vocabulary's order.
+    BpeTrainer breaks ties by a symbol's number, and numbers the symbols that have a suffix in the order of a hash
+    table, which differs from process to process. So it is given one character for each symbol, in the vocabulary's
+    order.
     """
     code = {symbol: chr(_FIRST_CODE + i) for i, symbol in enumerate(symbols)}
     learner = tokenizers.Tokenizer(BPE())

@@ -1,0 +1,36 @@
+# `make demo` and `make test` each do all the set-up by themselves, in .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DEMO   := runs/demo
+
+.PHONY: demo test check check-full format clean
+
+demo: $(READY)
+	rm -rf $(DEMO)
+	$(BIN)/gpt1 finetune --recipe quickstart --data src/gpt1/assets/reviews --model random:mini --out $(DEMO)
+	$(BIN)/gpt1 evaluate $(DEMO) --data src/gpt1/assets/reviews --split test
+	$(BIN)/gpt1 predict $(DEMO) "Warm, funny and over far too soon." "The handle broke on the second day."
+
+test: $(READY)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+check-full: $(READY)
+	$(BIN)/python -m pytest
+
+format: $(READY)
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) runs build dist
