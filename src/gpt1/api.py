@@ -5,25 +5,28 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gpt1 import backends, console, hub
+from gpt1.checkpoint import DETAILS
 from gpt1.classifier import Classifier
-from gpt1.config import Columns, DeviceConfig, FinetuneConfig
+from gpt1.config import Columns, DataConfig, DeviceConfig
 from gpt1.data.files import file_type, text_lines
 from gpt1.data.tables import Example, find_splits, load_dataset, read_examples, stream_examples
 from gpt1.errors import UserError
 from gpt1.evaluation import examine, show_scores
-from gpt1.finetune import finetune, limited
-from gpt1.metrics import Metric, load_metric
+from gpt1.finetune import finetune, hub_columns, limited
+from gpt1.metrics import load_metric
 from gpt1.run import RunDirectory, versions
 from gpt1.score import Scorer
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train
+
+T = TypeVar("T")
 
 EXAMPLES_AT_ONCE = 2_048
 """Rows of `--input` that are read, predicted and written at a time."""
@@ -48,7 +51,8 @@ def evaluate(
     """
     model = Classifier.open(path, hardware)
     examples = _split_of(path, data, split, columns or Columns(), model.task.kind, revision)
-    if limit:
+    if limit is not None:
+        DataConfig(limit=limit)  # refuses what finetune's flag refuses
         examples = limited(examples, limit, seed=0)
     extra = {metric.rpartition(":")[2]: load_metric(metric)} if metric else {}
     encoded = model.encode(examples, labelled=True)
@@ -65,10 +69,11 @@ def evaluate(
 def _split_of(path: Path, data: str, split: str, columns: Columns, kind: str, revision: str | None) -> list[Example]:
     if not data:
         raise UserError("--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb")
-    found = hub.resolve_dataset(data, revision=None if Path(data).exists() else revision)
+    found = hub.resolve_dataset(data, revision=revision)
     if isinstance(found, Path) and not found.is_dir():
-        trained_on = RunDirectory(path).settings()["config"] if RunDirectory(path).started else {}
+        trained_on = RunDirectory(path).settings().get("config", {}) if RunDirectory(path).started else {}
         if trained_on.get("data") and Path(trained_on["data"]).resolve() == found.resolve():
+            columns = columns if columns != Columns() else Columns(**trained_on["columns"])
             console.say(f"{found.name}: the run was trained on this file; its {split} rows are drawn as they were then.")
             part = trained_on["split"]
             return _chosen(
@@ -79,17 +84,18 @@ def _split_of(path: Path, data: str, split: str, columns: Columns, kind: str, re
                 split,
                 data,
             )  # fmt: skip
+        console.say(f"{found.name}: all of its rows are scored.")
         return read_examples(found, columns, kind)
     if isinstance(found, Path):
         files = find_splits(found)
     else:
-        files, columns = found.splits, replace(columns, **found.columns)
+        files, columns = found.splits, hub_columns(found, columns)
     rows = read_examples(_chosen(files, split, data), columns, kind)
     drop = None if isinstance(found, Path) else found.drop_label
     return [row for row in rows if drop is None or row.label != drop]
 
 
-def _chosen(splits: Any, split: str, data: str) -> Any:
+def _chosen(splits: Mapping[str, T], split: str, data: str) -> T:
     if split not in splits:
         raise UserError(f"--split {split}: {data} has {', '.join(splits)}")
     return splits[split]
@@ -160,6 +166,8 @@ def score_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | No
     """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte} for each text (see `score.Scorer`)."""
     if not texts:
         raise UserError('nothing to score: give texts, as in gpt1 score MODEL "a text", or --input FILE')
+    if any(not text.strip() for text in texts):
+        raise UserError("an empty text was given; there is nothing to score")
     return Scorer.open(path, _exact(hardware)).score(texts)
 
 
@@ -177,6 +185,8 @@ def train_tokenizer(sources: Sequence[Path], vocab_size: int, out: Path, *, colu
     """Learn a vocabulary from text files (a line at a time) or from the texts of tables; write it to `out`."""
     if not sources:
         raise UserError("--input is missing: text files (.txt, also .gz .xz .zst) or tables (.csv .tsv .jsonl .parquet)")
+    if (out / DETAILS).exists():
+        raise UserError(f"--out {out}: holds a model, which its tokenizer belongs to; choose another directory")
     tokenizer = train(_texts(sources, columns or Columns()), vocab_size)
     if tokenizer.vocab_size < vocab_size:
         console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
@@ -204,11 +214,9 @@ def encode(directory: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
 
 def decode(directory: Path, ids: Sequence[int]) -> dict[str, Any]:
     """Return {text} of token ids."""
-    tokenizer = open_tokenizer(directory)
-    for number in ids:
-        if not 0 <= number < tokenizer.vocab_size:
-            raise UserError(f"id {number}: {directory} has ids 0 to {tokenizer.vocab_size - 1}")
-    return {"text": tokenizer.decode(ids)}
+    if not ids:
+        raise UserError("nothing to decode: give token ids, as in gpt1 tokenizer decode DIR 17 42")
+    return {"text": open_tokenizer(directory).decode(ids)}
 
 
 def open_tokenizer(directory: Path) -> Tokenizer:
@@ -219,7 +227,7 @@ def open_tokenizer(directory: Path) -> Tokenizer:
 
 def doctor() -> dict[str, Any]:
     """Return what is installed, which devices and dtypes work, and the measured matmul speed; print it for people."""
-    found = {"python": platform.python_version(), "platform": platform.platform(), "packages": versions()}
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform(), "packages": versions()}
     found["backends"] = {name: backends.describe(name) for name in backends.installed()}
     console.say(f"Python {found['python']} on {found['platform']}")
     console.table(["package", "version"], [row for row in versions().items() if row[0] != "python"])

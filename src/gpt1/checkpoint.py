@@ -1,8 +1,8 @@
 """Model directories and resumable run state on disk: safetensors and JSON, written whole or not at all, checksummed.
 
 A model directory has Hugging Face's layout (`config.json`, `model.safetensors`, the tokenizer's files) and `gpt1.json`
-for what Hugging Face has no word for. A checkpoint is a directory `step-N` with `state.safetensors` (weights and moments),
-`progress.json` and `manifest.json`, the sha256 of both.
+for what Hugging Face has no word for. A checkpoint is a directory `step-N` with `state.safetensors` (weights and
+moments), `progress.json` and `manifest.json`, the sha256 of both.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ FORMAT = 1
 
 WEIGHTS = "model.safetensors"
 DETAILS = "gpt1.json"
+STATE_FILES = ("state.safetensors", "progress.json")
 
 
 class CorruptFile(UserError):
@@ -58,7 +59,7 @@ def save_model(directory: Path, model: Model, dropout: DropoutConfig | None = No
     """Write a model directory in place of what stood there, whole or not at all."""
 
     def write(folder: Path) -> None:
-        model.tokenizer.save(folder)
+        model.tokenizer.save(folder, max_length=model.max_length)
         write_tensors(folder / WEIGHTS, {names.to_huggingface(name): value for name, value in model.params.items()})
         _write_json(folder / "config.json", _huggingface_config(model, dropout or DropoutConfig()))
         details = {
@@ -82,16 +83,11 @@ def load_model(directory: Path, *, seed: int = 0) -> Model:
     Rows that a foreign embedding lacks are drawn from `seed`.
 
     Raises:
-        UserError: a file is missing, cut off, or not a GPT-1's. CorruptFile: a checksum does not hold.
+        UserError: what lies there is not a GPT-1's. CorruptFile: a file is missing, cut off, or has another checksum.
     """
     if not (directory / DETAILS).exists():
         return _load_huggingface(directory, seed)
-    details = read_json(directory / DETAILS)
-    for file, digest in details.get("sha256", {}).items():
-        if not (directory / file).exists():
-            raise UserError(f"{directory / file}: missing; the directory is incomplete")
-        if sha256(directory / file) != digest:
-            raise CorruptFile(f"{directory / file}: its sha256 is not the one in {DETAILS}; the file is damaged or cut off")
+    _check(directory / WEIGHTS, _details(directory))
     return load_model_with(directory, read_weights(directory / WEIGHTS))
 
 
@@ -99,9 +95,10 @@ def load_model_with(directory: Path, found: Mapping[str, NDArray[np.float32]]) -
     """Return the model of one of our directories with the weights `found` (which may hold more than it needs).
 
     Raises:
-        UserError: a parameter is missing or has the wrong shape.
+        UserError: a parameter is missing or has the wrong shape. CorruptFile: a file other than the weights is damaged.
     """
-    details = read_json(directory / DETAILS)
+    details = _details(directory)
+    _check(directory / "tokenizer.json", details)
     config = ModelConfig.from_dict(details["model"])
     params: Params = {}
     for name, shape in shapes(config).items():
@@ -118,6 +115,20 @@ def load_model_with(directory: Path, found: Mapping[str, NDArray[np.float32]]) -
         details["max_length"],
         details["provenance"],
     )
+
+
+def _details(directory: Path) -> dict[str, Any]:
+    details = read_json(directory / DETAILS)
+    if details.get("format") != FORMAT:
+        raise UserError(f"{directory / DETAILS}: format {details.get('format')} found, {FORMAT} expected")
+    return details
+
+
+def _check(path: Path, details: Mapping[str, Any]) -> None:
+    if not path.exists():
+        raise CorruptFile(f"{path}: missing; the directory is incomplete")
+    if sha256(path) != details["sha256"][path.name]:
+        raise CorruptFile(f"{path}: its sha256 is not the one in {DETAILS}; the file is damaged or cut off")
 
 
 def _load_huggingface(directory: Path, seed: int) -> Model:
@@ -144,9 +155,13 @@ def _load_huggingface(directory: Path, seed: int) -> Model:
     rows = len(found["tokens_embed.weight"])
     if rows > config.vocab_size:
         raise UserError(f"{directory}: {rows:,} rows in the embedding, {config.vocab_size:,} tokens in the vocabulary")
+    for name in shapes(config):
+        if name not in found:
+            raise UserError(f"{directory}: parameter {name} is missing from the weights")
     labels = given.get("id2label") or {}
     label_names = tuple(labels[key] for key in sorted(labels, key=int)) if head and not head.regression else ()
-    return Model(config, initialise(config, seed, found), tokenizer, label_names, config.n_ctx, {"from": directory.name})
+    params = initialise(config, seed, found)
+    return Model(config, params, tokenizer, label_names, config.n_ctx, {"from": directory.name})
 
 
 def read_weights(path: Path) -> Params:
@@ -215,6 +230,8 @@ class Progress:
     """Wall-clock time spent training so far."""
     tokens: int = 0
     """Tokens trained on so far, without padding."""
+    unlogged: list[dict[str, float]] = field(default_factory=list)
+    """The losses of each step since the last line of the log, whose means the next line will give."""
 
 
 class Checkpoints:
@@ -230,11 +247,11 @@ class Checkpoints:
         def write(folder: Path) -> None:
             write_tensors(folder / "state.safetensors", tensors)
             _write_json(folder / "progress.json", asdict(progress))
-            files = ("state.safetensors", "progress.json")
-            _write_json(folder / "manifest.json", {file: sha256(folder / file) for file in files})
+            _write_json(folder / "manifest.json", {file: sha256(folder / file) for file in STATE_FILES})
 
         replace_directory(target, write)
-        for old in self.paths()[self.keep :]:
+        leftovers = self.folder.glob(".step-*")  # of a crash while another checkpoint was written
+        for old in (*self.paths()[self.keep :], *leftovers):
             shutil.rmtree(old)
         return target
 
@@ -252,8 +269,8 @@ class Checkpoints:
         for path in paths:
             try:
                 manifest = read_json(path / "manifest.json")
-                for file, digest in manifest.items():
-                    if sha256(path / file) != digest:
+                for file in STATE_FILES:
+                    if sha256(path / file) != manifest.get(file):
                         raise CorruptFile(f"{path / file}: its sha256 is not the one in manifest.json")
                 progress = Progress(**read_json(path / "progress.json"))
                 return read_tensors(path / "state.safetensors"), progress
@@ -321,7 +338,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     _write_json(partial, value)
     _sync(partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -329,17 +346,17 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def replace_directory(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new directory and put it in the place of `target`; a crash leaves the old one or the new one."""
+    """Let `write` fill a new directory and put it in the place of `target`; a crash leaves the old or the new one."""
     partial, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "old"))
     recover_directory(target)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write(partial)
-    for file in partial.iterdir():
-        _sync(file)
+    for path in (*partial.iterdir(), partial):
+        _sync(path)
     if target.exists():
-        os.replace(target, old)
-    os.replace(partial, target)
+        target.replace(old)
+    partial.replace(target)
     _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -351,7 +368,7 @@ def recover_directory(target: Path) -> None:
         if target.exists():
             shutil.rmtree(old)
         else:
-            os.replace(old, target)
+            old.replace(target)
 
 
 def _sync(path: Path) -> None:

@@ -46,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as in `gpt1 … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"gpt1: {error.filename2 or error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("gpt1: interrupted", file=sys.stderr)
         return 130
@@ -62,8 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(argv: Sequence[str]) -> None:
     commands, prog, description = _commands(argv), "gpt1", DESCRIPTION
     if argv[:1] == ["tokenizer"]:
-        commands, prog, description, argv = TOKENIZER_COMMANDS, "gpt1 tokenizer", tokenizer.__doc__, argv[1:]
-    tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=description, args=argv or ["--help"])
+        commands, prog, description, argv = TOKENIZER_COMMANDS, "gpt1 tokenizer", tokenizer.__doc__ or "", argv[1:]
+    name, *rest = argv or ["--help"]
+    if name in commands:
+        tyro.cli(commands[name], prog=f"{prog} {name}", args=rest)
+    elif name in ("-h", "--help"):
+        tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=description, args=[name, *rest])
+    else:
+        raise UserError(f"{name!r} is no command; there are {', '.join(commands)}; see {prog} --help")
 
 
 def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
@@ -87,13 +98,13 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
 
 def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
     """Return the settings that the other flags of `gpt1 finetune` change: those of `--recipe NAME`, where it stands."""
-    for place, word in enumerate(argv[:-1] if argv[:1] == ["finetune"] else ()):
-        if word == "--recipe":
-            return recipe(argv[place + 1])
-    for word in argv:
-        if word.startswith("--recipe=") and argv[0] == "finetune":
-            return recipe(word.partition("=")[2])
-    return FinetuneConfig()
+    defaults = FinetuneConfig()
+    words = iter(argv if argv[:1] == ["finetune"] else ())
+    for word in words:
+        flag, _, name = word.partition("=")
+        if flag == "--recipe" and (name := name or next(words, "")):
+            defaults = recipe(name)
+    return defaults
 
 
 def evaluate(
@@ -215,15 +226,20 @@ def doctor(as_json: AsJson = False) -> None:
 # ---- output
 
 
+def _json(result: Any) -> str:
+    """Return one line of JSON, which has no word for nan and infinity: they become null."""
+    return json.dumps(json.loads(json.dumps(result), parse_constant=lambda _: None), ensure_ascii=False)
+
+
 def _print(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(result, ensure_ascii=False))
+        print(_json(result))
 
 
 def _print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
     """Print one document for one result, a list for several."""
     if as_json:
-        print(json.dumps(results[0] if len(results) == 1 else results, ensure_ascii=False))
+        print(_json(results[0] if len(results) == 1 else results))
     else:
         for result in results:
             print(line(result))
@@ -231,7 +247,7 @@ def _print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[di
 
 def _print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
     for result in results:
-        print(json.dumps(result, ensure_ascii=False) if as_json else line(result))
+        print(_json(result) if as_json else line(result))
 
 
 def _prediction(found: dict[str, Any]) -> str:
@@ -261,14 +277,13 @@ def _one_line(event: parse_errors.ParseErrorEvent) -> None:
             names = ", ".join(item.arg.display_name() for item in event.missing_arguments)
             also = f"; unknown: {' '.join(event.unrecognized_tokens)}" if event.unrecognized_tokens else ""
             raise UserError(f"missing: {names}{also}{where}")
-        case parse_errors.MissingSubcommand():
-            found = f"{event.found_token!r} is no command" if event.found_token else "a command is missing"
-            raise UserError(f"{found}; there are {', '.join(event.subcommand_spec.parser_from_name)}{where}")
         case parse_errors.InvalidChoice():
-            raise UserError(f"{event.argument.display_name()} {event.value}: expected one of {', '.join(event.choices)}")
+            choices = ", ".join(sorted(event.choices))
+            raise UserError(f"{event.argument.display_name()} {event.value}: expected one of {choices}")
         case parse_errors.UnrecognizedArgs():
             raise UserError(f"unknown: {' '.join(event.tokens)}{where}")
         case parse_errors.BadValue():
             raise UserError(f"{event.argument.display_name()}: a value is missing or not allowed{where}")
         case parse_errors.InstantiationFailure():
-            raise UserError(event.message.replace("\n", " ") + where)
+            flag = f"{event.argument.display_name()}: " if event.argument else ""  # ours name their flag themselves
+            raise UserError(flag + event.message.partition("\n")[0].rstrip(".") + where)

@@ -11,18 +11,18 @@ from typing import Any
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
 from gpt1.checkpoint import Model, Progress, load_model, save_model, write_json
-from gpt1.config import SIZES, FinetuneConfig, ModelConfig, TaskName
+from gpt1.config import SIZES, Columns, FinetuneConfig, ModelConfig, TaskName
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
 from gpt1.data.tables import Dataset, Example, load_dataset, repeated_texts, shared_texts, stratified_split
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, show_scores
 from gpt1.loop import train
-from gpt1.metrics import Metric, load_metric, task_metrics
+from gpt1.metrics import Metric, compute, load_metric, task_metrics
 from gpt1.params import count, initialise
 from gpt1.predict import scores, task_logits
 from gpt1.run import RunDirectory
 from gpt1.tasks import TASKS, Labels, Task, encode
-from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
+from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
 
 
@@ -53,6 +53,9 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
     run = RunDirectory(config.out)
     start = starting_model(config, data, run)
     encoded = encode_splits(config, data, start)
+    valid = encoded["valid"]
+    assert valid.labels is not None
+    compute((), valid.labels, valid.labels, extra)  # an own metric that fails does so before the training
     run.open("finetune", config, {"data_sha256": {split: part.sha256() for split, part in encoded.items()}})
     if not run.tokenizer.exists():
         start.tokenizer.save(run.tokenizer)
@@ -71,7 +74,6 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
     names = task_metrics(data.task.name, head.n_labels, head.regression)
     criterion = "loss" if config.select_by == "loss" else next(iter(extra), names[0])
     collator = Collator(start.tokenizer.pad, start.config.n_ctx, config.loop.pad_to)
-    valid = encoded["valid"]
 
     def validate() -> dict[str, float]:
         return scores(task_logits(engine, valid, collator, label="validating"), valid, head, names, extra)
@@ -112,8 +114,7 @@ def load_data(config: FinetuneConfig) -> LabelledData:
         columns, task_name, label_names, drop = config.columns, config.task, None, None
     else:
         files = found.splits
-        given = {name: value for name, value in vars(config.columns).items() if value is not None}
-        columns = replace(config.columns, **(found.columns | given))
+        columns = hub_columns(found, config.columns)
         task_name, label_names, drop = config.task or found.task, found.label_names, found.drop_label
     kind = TASKS[task_name].kind if task_name else None
     split = config.split
@@ -129,6 +130,11 @@ def load_data(config: FinetuneConfig) -> LabelledData:
         task_name = guess_task(dataset.kind, splits["train"])
     labels = Labels.of(task_name, splits["train"], label_names)
     return LabelledData(splits, TASKS[task_name], labels, (*dataset.notes, *notes, *_warnings(splits)))
+
+
+def hub_columns(found: hub.DatasetFiles, given: Columns) -> Columns:
+    """Return the columns of a hub data set: those that a flag names, else those that the catalogue knows."""
+    return replace(given, **{name: column for name, column in found.columns.items() if getattr(given, name) is None})
 
 
 def guess_task(kind: str, train: Sequence[Example]) -> TaskName:
@@ -235,8 +241,9 @@ def _require(config: FinetuneConfig) -> None:
         raise UserError("--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb")
     if config.out == Path():
         raise UserError("--out is missing: the directory of the run, for example --out runs/first")
-    if config.vocab_size is not None and config.vocab_size < len(SPECIAL_TOKENS) + 2:
-        raise UserError(f"--vocab-size {config.vocab_size}: at least {len(SPECIAL_TOKENS) + 2} expected")
+    local = config.model.startswith("random:") or Path(config.model).exists()
+    if config.revision and local and Path(config.data).exists():
+        raise UserError(f"--revision {config.revision}: neither --model nor --data is a name of the hub")
 
 
 def _own_metric(config: FinetuneConfig, metric: Metric | None) -> dict[str, Metric]:

@@ -11,8 +11,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,29 +82,32 @@ def train(
                 step = progress.step
                 ended = step >= last
                 if step > progress.evaluated and (ended or _due(step, config.eval_every, source.steps_per_epoch)):
-                    _read(pending, checkpoints)
+                    _read(pending, progress, checkpoints)
                     _evaluate(validate, criterion, save_best, progress, source, log)
-                stopped = config.patience is not None and progress.without_gain >= config.patience
+                    meter.restart()
+                ended = ended or (config.patience is not None and progress.without_gain >= config.patience)
+                interrupted = stop.is_set()
                 if step > meter.saved and (
-                    ended or stopped or stop.is_set() or _due(step, config.save_every, source.steps_per_epoch)
+                    ended or interrupted or _due(step, config.save_every, source.steps_per_epoch)
                 ):
-                    _read(pending, checkpoints)
+                    _read(pending, progress, checkpoints)
                     meter.save(engine, checkpoints, log)
-                if ended or stopped:
-                    return progress
-                if stop.is_set():
+                if interrupted:
                     raise Interrupted
+                if ended:
+                    return progress
                 # ---- one step
                 batches = source.micro_batches(step)
                 rate = learning_rate(step, last, optim)
-                pending.append((step, engine.train_step(batches, lr=rate, step=step)))
+                result = engine.train_step(batches, lr=rate, step=step)
                 progress.step += 1
+                pending.append((progress.step, result))
                 progress.tokens += (tokens := sum(int(batch.read_at.sum()) + len(batch.read_at) for batch in batches))
                 meter.count(tokens)
                 # ---- log
-                if (step + 1) % config.log_every == 0 or step + 1 == last:
-                    values = _read(pending, checkpoints)
-                    log.write("train", meter.report(values) | {"lr": rate, "epoch": (step + 1) / source.steps_per_epoch})
+                if progress.step % config.log_every == 0 or progress.step == last:
+                    _read(pending, progress, checkpoints)
+                    log.write("train", meter.report() | {"lr": rate, "epoch": progress.step / source.steps_per_epoch})
         finally:
             meter.close()
 
@@ -125,17 +128,17 @@ def _due(step: int, every: int | None, steps_per_epoch: int) -> bool:
     return step > 0 and (step % steps_per_epoch == 0 or (every is not None and step % every == 0))
 
 
-def _read(pending: list[tuple[int, StepResult]], checkpoints: Checkpoints) -> dict[str, float]:
-    """Return the means over the steps since the last reading; wait for the device here and nowhere else."""
-    found = [(step, result.read()) for step, result in pending]
-    pending.clear()
-    for step, values in found:
+def _read(pending: list[tuple[int, StepResult]], progress: Progress, checkpoints: Checkpoints) -> None:
+    """Move what the steps found from the device to `progress`; wait for the device here and nowhere else."""
+    for step, result in pending:
+        values = result.read()
         for name, value in values.items():
             if not math.isfinite(value):
                 kept = checkpoints.paths()
                 where = f"the last good checkpoint is {kept[0]}" if kept else "no checkpoint had been written yet"
                 raise UserError(f"{name} is {value} at step {step}; {where}. Try a lower --lr, or --dtype float32")
-    return {name: float(np.mean([values[name] for _, values in found])) for name in (found[0][1] if found else ())}
+        progress.unlogged.append(values)
+    pending.clear()
 
 
 def _evaluate(
@@ -149,7 +152,8 @@ def _evaluate(
     scores = validate()
     value, step = scores[criterion], progress.step
     gained = progress.best is None or better(criterion, value, progress.best)
-    log.write("evaluate", {"split": "valid", "step": step, "epoch": step / source.steps_per_epoch, "metric": criterion} | scores)
+    epoch = step / source.steps_per_epoch
+    log.write("evaluate", {"split": "valid", "step": step, "epoch": epoch, "metric": criterion} | scores)
     shown = "  ".join(f"{name} {score:.4f}" for name, score in scores.items())
     console.say(f"step {step:,}  valid  {shown}{'  (best)' if gained else ''}")
     if gained:
@@ -167,28 +171,37 @@ class _Meter:
     def __init__(self, progress: Progress, total: int):
         self.progress, self.saved = progress, progress.step
         self.bar = console.Bar(total, "training", "step", done=progress.step)
-        self.started = self.since = time.perf_counter()
+        self.started = time.perf_counter()
         self.before = progress.seconds
-        self.tokens = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Measure the speed from here on: evaluating and saving is not training."""
+        self.since, self.tokens = time.perf_counter(), 0
 
     def count(self, tokens: int) -> None:
         self.tokens += tokens
         self.bar.advance()
 
-    def report(self, values: dict[str, float]) -> dict[str, Any]:
-        now = time.perf_counter()
-        speed = self.tokens / (now - self.since)
-        self.since, self.tokens = now, 0
-        self.bar.advance(0, loss=f"{values['loss']:.3f}", tok_s=f"{speed:,.0f}")
-        seconds = round(self.before + now - self.started, 2)
-        return {"step": self.progress.step, **values, "tokens_per_second": round(speed, 1), "seconds": seconds}
+    def seconds(self) -> float:
+        return round(self.before + time.perf_counter() - self.started, 2)
+
+    def report(self) -> dict[str, Any]:
+        """Return the means over the steps since the last report, and the speed."""
+        steps = self.progress.unlogged
+        means = {name: float(np.mean([values[name] for values in steps])) for name in steps[0]}
+        steps.clear()
+        speed = self.tokens / (time.perf_counter() - self.since)
+        self.restart()
+        self.bar.advance(0, loss=f"{means['loss']:.3f}", tok_s=f"{speed:,.0f}")
+        return {"step": self.progress.step, **means, "tokens_per_second": round(speed, 1), "seconds": self.seconds()}
 
     def save(self, engine: Engine, checkpoints: Checkpoints, log: RunLog) -> None:
-        self.progress.seconds = round(self.before + time.perf_counter() - self.started, 2)
+        self.progress.seconds = self.seconds()
         checkpoints.save(engine.parameters() | engine.optimizer_state(), self.progress)
         self.saved = self.progress.step
-        log.write("checkpoint", asdict(self.progress))
-        self.since, self.tokens = time.perf_counter(), 0
+        log.write("checkpoint", {"step": self.saved, "seconds": self.progress.seconds})
+        self.restart()
 
     def close(self) -> None:
         self.bar.close()
@@ -206,7 +219,8 @@ def _graceful_stop() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        console.say("Stopping after this step; press Ctrl-C again to stop at once.")
+        with suppress(RuntimeError):  # the signal may have come in the middle of another line on stderr
+            console.say("Stopping after this step; press Ctrl-C again to stop at once.")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,7 +1,7 @@
 """The run directory: what lies where, and whether a directory holds the run that is asked for.
 
-config.json (settings, versions, data), log.jsonl, checkpoints/step-N/, tokenizer/ (as the run started), model/ (the best),
-metrics.json, curves.svg.
+config.json (settings, versions, data), log.jsonl, checkpoints/step-N/, tokenizer/ (as the run started), model/ (the
+best), metrics.json, curves.svg.
 """
 
 from __future__ import annotations
@@ -55,18 +55,20 @@ class RunDirectory:
             UserError: the directory holds another run, or files that are no run.
         """
         wanted = {"command": command, "config": _plain(config), "facts": dict(facts)}
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--out {self.path}: is a file; choose a new directory")
         if not self.started:
-            others = [path.name for path in self.path.glob("*") if path.name != self.tokenizer.name]
-            if others:
-                raise UserError(f"--out {self.path}: holds files that are no run ({others[0]} …); choose a new directory")
+            visible = sorted(path.name for path in self.path.glob("[!.]*"))
+            if others := [name for name in visible if name != self.tokenizer.name]:
+                raise UserError(f"--out {self.path}: holds {others[0]} and is no run; choose a new directory")
             self.path.mkdir(parents=True, exist_ok=True)
             checkpoint.write_json(self.config_path, wanted | {"versions": versions()})
             return
         found = checkpoint.read_json(self.config_path)
-        for part in ("command", "config", "facts"):
-            difference = _difference(found.get(part), wanted[part], part)
-            if difference:
-                raise UserError(f"--out {self.path}: holds a different run ({difference}); choose a new directory")
+        if not wanted.keys() <= found.keys():
+            raise UserError(f"--out {self.path}: its config.json is not that of a run; choose a new directory")
+        if difference := _difference({key: found[key] for key in wanted}, wanted):
+            raise UserError(f"--out {self.path}: holds a different run ({difference}); choose a new directory")
 
     def settings(self) -> dict[str, Any]:
         """Return what `config.json` says."""
@@ -82,8 +84,9 @@ class RunDirectory:
             if found is None:
                 raise
             tensors, progress = found
+            model = checkpoint.load_model_with(self.model, tensors)
             console.say(f"{error}. Using the weights of the checkpoint at step {progress.step} instead.")
-            return checkpoint.load_model_with(self.model, tensors)
+            return model
 
 
 def versions() -> dict[str, str]:
@@ -103,11 +106,11 @@ def _plain(config: Any) -> dict[str, Any]:
     return plain
 
 
-def _difference(found: Any, wanted: Any, name: str) -> str:
+def _difference(found: Any, wanted: Any, name: str = "") -> str:
     """Return the first difference between two JSON values in words, "" where there is none."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in sorted({*found, *wanted}):
-            if difference := _difference(found.get(key), wanted.get(key), key):
+            if difference := _difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key):
                 return difference
         return ""
     return "" if found == wanted else f"{name} {found} there, {wanted} asked for"

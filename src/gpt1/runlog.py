@@ -1,8 +1,8 @@
 """A run's log: one JSON object a line, the only record that reports, plots and trackers read.
 
 Every event has "event" and "time" (seconds since 1970). `train`: step, epoch, loss, lr, grad_norm, tokens_per_second …;
-`evaluate`: split, step, loss, the metrics, and `metric`, the name of the main one; `score`: the final figures of a split. A
-resumed run may repeat a step: the later line holds.
+`evaluate`: split, step, loss, the metrics, and `metric`, the name of the main one; `score`: the final figures of a
+split. A resumed run may repeat a step: the later line holds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RunLog:
         """Append one event. A number that JSON has no word for (nan, infinity) is written as null."""
         line = {"event": event, "time": round(time.time(), 3), **values}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(line), ensure_ascii=False) + "\n")
+            file.write(json.dumps(_plain(line)) + "\n")
 
 
 def read(path: Path) -> list[Event]:

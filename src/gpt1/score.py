@@ -15,8 +15,8 @@ from gpt1.checkpoint import Model
 from gpt1.classifier import open_model
 from gpt1.config import DeviceConfig
 from gpt1.data.batches import Collator
-from gpt1.errors import UserError
 from gpt1.predict import sequence_logprobs
+from gpt1.text.words import valid_unicode
 
 
 class Scorer:
@@ -38,12 +38,10 @@ class Scorer:
         `logprobs` are natural and the first is None: nothing stands before the first token. A text longer than the
         context is read in windows that overlap by half, so that every later token sees at least half a context.
         Perplexity is over the tokens that have a log-probability; bits per byte divides by the UTF-8 bytes they stand
-        for. Both are None for a text of one token.
-
-        Raises:
-            UserError: a text without any token.
+        for. Both are None for a text of one token, or of none (`<br />`).
         """
-        encodings = self.model.tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)
+        texts = [valid_unicode(text) for text in texts]
+        encodings = self.model.tokenizer.backend.encode_batch(texts, add_special_tokens=False)
         windows = [
             (place, start, np.array(encoding.ids[start : start + self.model.config.n_ctx], np.int32))
             for place, encoding in enumerate(encodings)
@@ -59,20 +57,18 @@ class Scorer:
 
     def _starts(self, length: int) -> range:
         step = self.model.config.n_ctx // 2
-        return range(0, max(1, length - step), step)
+        return range(0, length - step if length > step else length, step)
 
     def _told(self, text: str, encoding: Any, logprobs: NDArray[np.float64]) -> dict[str, Any]:
-        if not encoding.ids:
-            raise UserError(f"text {text[:30]!r} has no token; there is nothing to score")
         known = logprobs[1:]
-        first_end = encoding.offsets[0][1]
-        n_bytes = len(text[first_end:].encode("utf-8", "replace"))
+        first_end = encoding.offsets[0][1] if encoding.ids else 0
+        n_bytes = len(text[first_end:].encode())
         total = float(-known.sum())
         return {
             "text": text,
             "ids": encoding.ids,
             "tokens": self.model.tokenizer.tokens(encoding.ids),
-            "logprobs": [None, *map(float, known)],
+            "logprobs": [None, *map(float, known)][: len(encoding.ids)],
             "perplexity": math.exp(total / len(known)) if len(known) else None,
             "bits_per_byte": total / math.log(2) / n_bytes if len(known) and n_bytes else None,
         }

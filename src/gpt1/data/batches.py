@@ -55,10 +55,10 @@ class Encoded:
 
     def sha256(self) -> str:
         """Return a digest of the tokens and labels: whether a resumed run still has the data it started with."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.lengths))
+        digest = hashlib.sha256(self.lengths.tobytes())
         for array in (*self.sequences, self.labels, self.weights):
             if array is not None:
-                digest.update(np.ascontiguousarray(array))
+                digest.update(array.tobytes())
         return digest.hexdigest()
 
 

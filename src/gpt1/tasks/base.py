@@ -16,6 +16,9 @@ from gpt1.data.tables import Example
 from gpt1.errors import UserError
 from gpt1.text.bpe import Tokenizer
 
+Kind = Literal["single", "pair", "choices"]
+"""Shape of an example, as `data.tables` detects it."""
+
 Part = tuple[str, ...]
 """Texts that follow each other without a separator."""
 
@@ -27,8 +30,7 @@ class Task(Protocol):
     """One kind of task: a file of this folder each."""
 
     name: ClassVar[TaskName]
-    kind: ClassVar[Literal["single", "pair", "choices"]]
-    """Shape of its examples, as `data.tables` detects it."""
+    kind: ClassVar[Kind]
 
     def sequences(self, example: Example) -> list[list[Part]]:
         """Return the sequences of one example; the parts of a sequence are joined by `<sep>`."""
@@ -69,7 +71,7 @@ class Labels:
                 f"{str(train[0].label)[:40]!r}): this column is no label; name the right one with --label"
             )
         names = sorted(values, key=float) if numbers else sorted(values, key=str)  # type: ignore[arg-type]
-        if given and numbers and all(int(value) < len(given) for value in names):  # type: ignore[arg-type]
+        if given and numbers and all(0 <= int(value) < len(given) for value in names):  # type: ignore[arg-type]
             return cls(tuple(given))
         return cls(tuple(_name(value) for value in names))
 
@@ -87,11 +89,12 @@ class Labels:
             return np.array([_number(example) for example in examples], np.float32)
         if task == "multiple-choice":
             return np.array([example.label for example in examples], np.int64)
-        ids = {name: index for index, name in enumerate(self.names)}
-        by_number = all(isinstance(e.label, int) for e in examples) and not any(n.lstrip("-").isdigit() for n in ids)
-        found = [e.label if by_number else ids.get(_name(e.label), -1) for e in examples]
+        ids: dict[object, int] = {name: index for index, name in enumerate(self.names)}
+        if not any(name.lstrip("-").isdigit() for name in self.names):
+            ids |= {index: index for index in ids.values()}  # where the names are words, numbers count them
+        found = [ids.get(e.label, ids.get(_name(e.label), -1)) for e in examples]
         for example, index in zip(examples, found, strict=True):
-            if not isinstance(index, int) or not 0 <= index < len(self.names):
+            if index < 0:
                 known = ", ".join(self.names[:10]) + (" …" if len(self.names) > 10 else "")
                 raise UserError(
                     f"{example.origin}: label {example.label!r} does not occur in the training split (known: {known})"
@@ -136,6 +139,8 @@ def encode(
         for parts in sequences:
             pieces = [[next(ids) for _ in part] for part in parts]
             room = max_length - len(parts) - 1
+            if room < 0:
+                raise UserError(f"--max-length {max_length}: the special tokens alone are {len(parts) + 1}")
             keep = iter(kept_lengths([len(piece) for part in pieces for piece in part], room))
             flat = [[token for piece in part for token in piece[: next(keep)]] for part in pieces]
             cut |= sum(map(len, flat)) < sum(len(piece) for part in pieces for piece in part)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from gpt1.config import TaskName
 from gpt1.data.tables import Example
-from gpt1.tasks.base import Part
+from gpt1.tasks.base import Kind, Part
 
 
 class Classification:
-    name = "classification"
-    kind = "single"
+    name: ClassVar[TaskName] = "classification"
+    kind: ClassVar[Kind] = "single"
 
     def sequences(self, example: Example) -> list[list[Part]]:
         (text,) = example.parts

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from gpt1.config import TaskName
 from gpt1.data.tables import Example
-from gpt1.tasks.base import Part
+from gpt1.tasks.base import Kind, Part
 
 
 class MultipleChoice:
-    name = "multiple-choice"
-    kind = "choices"
+    name: ClassVar[TaskName] = "multiple-choice"
+    kind: ClassVar[Kind] = "choices"
 
     def sequences(self, example: Example) -> list[list[Part]]:
         return [[example.parts, (choice,)] for choice in example.choices]

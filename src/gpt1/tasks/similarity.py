@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from gpt1.config import TaskName
 from gpt1.data.tables import Example
-from gpt1.tasks.base import Part
+from gpt1.tasks.base import Kind, Part
 
 
 class Similarity:
-    name = "similarity"
-    kind = "pair"
+    name: ClassVar[TaskName] = "similarity"
+    kind: ClassVar[Kind] = "pair"
 
     def sequences(self, example: Example) -> list[list[Part]]:
         a, b = example.parts

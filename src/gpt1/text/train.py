@@ -18,7 +18,7 @@ from gpt1.text.words import split
 
 NEWLINE = "\n" + END_OF_WORD
 MIN_FREQUENCY = 2
-"""A pair seen less often is not merged (as in subword-nmt, which made the original merges)."""
+"""A pair seen less often is not merged (subword-nmt's default; Sennrich et al. 2016)."""
 
 _FIXED = (UNK_TOKEN, NEWLINE, *SPECIAL_TOKENS)
 _MIN_VOCAB_SIZE = len(_FIXED) + 4  # one character, in its two forms, may take half of what is left

@@ -22,7 +22,8 @@ class Splitter(NamedTuple):
     pre_tokenizer: PreTokenizer
 
 
-_CJK = r"\p{Han}\p{Hiragana}\p{Katakana}ーｰ"  # the two length marks belong to no script
+# Han, kana, and the length, repetition and closing marks of Japanese, which Unicode assigns to no script.
+_CJK = r"\p{Han}\p{Hiragana}\p{Katakana}" "\u3006\u3031-\u3035\u303c\u30fc\uff70\uff9e\uff9f"
 _LETTER = rf"[\p{{L}}&&[^{_CJK}]]"
 _LETTERS = rf"{_LETTER}[\p{{L}}\p{{M}}&&[^{_CJK}]]*+"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gpt1.backends.base import IGNORE, Batch, StepResult
 from gpt1.backends.torch import device as devices
-from gpt1.backends.torch.functional import Noise, lm_loss, target_logprobs
+from gpt1.backends.torch.functional import Noise, lm_loss_and_gradient, target_logprobs
 from gpt1.backends.torch.model import GPT1, task_loss
 from gpt1.config import DeviceConfig, DropoutConfig, ModelConfig, OptimConfig
 from gpt1.optim import clip_factor
@@ -60,7 +60,7 @@ class TorchEngine:
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()
-        optimizer.zero_grad()
+        self._clear_gradients()
         found = {**losses, "grad_norm": norm}
         return StepResult(lambda: {name: float(value) for name, value in found.items()})
 
@@ -68,8 +68,17 @@ class TorchEngine:
         self._ready_to_train()
         losses = self._accumulate(batches, step)
         grads = {name: _numpy(torch.zeros_like(p) if p.grad is None else p.grad) for name, p in self._params.items()}
-        self.model.zero_grad()
+        self._clear_gradients()
         return {name: float(value) for name, value in losses.items()}, grads
+
+    def _clear_gradients(self) -> None:
+        """Drop every gradient but the embedding's, whose memory is too large to be asked for anew at each step."""
+        kept = self.model.tokens_embed.weight
+        for p in self._params.values():
+            if p is not kept:
+                p.grad = None
+        if kept.grad is not None:
+            kept.grad.zero_()
 
     def _ready_to_train(self) -> torch.optim.AdamW:
         if self._optimizer is None:
@@ -91,39 +100,50 @@ class TorchEngine:
         """Add the gradient of the step's loss to the parameters; return the loss and its parts."""
         weight = sum(batch.example_weight for batch in batches) if self.config.head else 0.0
         targets = sum(batch.target_count for batch in batches) if self.lm_coef else 0
-        task_total = lm_total = torch.zeros((), device=self._device)
+        task_total, lm_total = torch.zeros(2, device=self._device)
         for index, batch in enumerate(batches):
             noise = Noise(self._device, self.seed, step, index)
-            task_sum, lm_sum = self._loss_sums(batch, noise)
-            loss = task_total.new_zeros(())
-            if task_sum is not None and weight:
-                loss = loss + task_sum / weight
-                task_total = task_total + task_sum.detach() / weight
-            if lm_sum is not None:
-                loss = loss + self.lm_coef / targets * lm_sum
-                lm_total = lm_total + lm_sum.detach() / targets
-            loss.backward()
-        parts = {"task_loss": task_total} if weight else {}
-        if targets:
-            parts["lm_loss"] = lm_total
-        return {"loss": task_total + self.lm_coef * lm_total, **parts}
+            wants_lm = targets > 0 and batch.target_count > 0
+            states, at_eos = self._states(batch, every_position=wants_lm, noise=noise)
+            roots: list[Tensor] = []
+            root_grads: list[Tensor | None] = []
+            if weight and batch.labels is not None:
+                task_loss = self._task_loss(batch, at_eos, noise) / weight
+                task_total += task_loss.detach()
+                roots.append(task_loss)
+                root_grads.append(None)
+            if wants_lm and states is not None:
+                lm_sum, wanted_states, grad = self._lm_loss(batch, states, self.lm_coef / targets)
+                lm_total += lm_sum / targets
+                roots.append(wanted_states)
+                root_grads.append(grad)
+            if roots:
+                torch.autograd.backward(roots, root_grads)
+        found = {"loss": task_total + self.lm_coef * lm_total}
+        return found | ({"task_loss": task_total} if weight else {}) | ({"lm_loss": lm_total} if targets else {})
 
-    def _loss_sums(self, batch: Batch, noise: Noise) -> tuple[Tensor | None, Tensor | None]:
-        """Return the weighted sum of the task's losses and the sum of the LM losses, `None` where there is none."""
+    def _task_loss(self, batch: Batch, at_eos: Tensor, noise: Noise) -> Tensor:
+        """Return the weighted sum of the examples' losses."""
         head = self.config.head
-        wants_lm = self.lm_coef > 0 and batch.target_count > 0
-        states, at_eos = self._states(batch, every_position=wants_lm, noise=noise)
-        task_sum = lm_sum = None
-        if head and batch.labels is not None:
-            losses = task_loss(
-                self.model.task_logits(at_eos, batch.sequences_per_example, noise), self._tensor(batch.labels), head
+        assert head is not None
+        logits = self.model.task_logits(at_eos, batch.sequences_per_example, noise)
+        losses = task_loss(logits, self._tensor(batch.labels), head)
+        return (losses if batch.weights is None else losses * self._tensor(batch.weights)).sum()
+
+    def _lm_loss(self, batch: Batch, states: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sum of the LM losses, the states (M, D) that it was taken at, and its gradient by them."""
+        targets = self._tensor(batch.lm_targets).long()
+        wanted = targets != IGNORE
+        embedding = self.model.tokens_embed.weight
+        if embedding.grad is None:
+            embedding.grad = torch.zeros_like(embedding)
+        words = slice(self.config.vocab_size)  # the tied softmax runs over tokens, not over segments
+        at_targets = states[wanted]
+        with torch.no_grad():
+            total, grad = lm_loss_and_gradient(
+                at_targets, embedding[words], targets[wanted], scale, embedding.grad[words], self._dtype
             )
-            task_sum = (losses if batch.weights is None else losses * self._tensor(batch.weights)).sum()
-        if wants_lm and states is not None:
-            targets = self._tensor(batch.lm_targets).long()
-            wanted = targets != IGNORE
-            lm_sum = lm_loss(states[wanted], self.model.word_embedding(), targets[wanted], self._dtype)
-        return task_sum, lm_sum
+        return total, at_targets, grad
 
     # ---- inference
 
@@ -139,7 +159,7 @@ class TorchEngine:
         targets = self._tensor(batch.lm_targets).long()
         wanted = targets != IGNORE
         logprobs = torch.zeros(targets.shape, device=self._device)
-        logprobs[wanted] = target_logprobs(states[wanted], self.model.word_embedding(), targets[wanted], self._dtype)
+        logprobs[wanted] = target_logprobs(states[wanted], self.model.tokens_embed.weight[: self.config.vocab_size], targets[wanted], self._dtype)
         return _numpy(logprobs)
 
     # ---- both

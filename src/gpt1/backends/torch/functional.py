@@ -118,44 +118,56 @@ class _BlockwiseAttention(torch.autograd.Function):
         return grad_q / math.sqrt(size), grad_k, grad_v * ctx.scale, None, None
 
 
-def lm_loss(states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the summed cross-entropy of `targets` (M,) under softmax(states embeddingᵀ), eq. 1 and 2 of the paper.
+def embed(weight: Tensor, rows: Tensor) -> Tensor:
+    """Return weight[rows]: (N, T) integers to (N, T, D).
 
-    `states` is (M, D) and `embedding` (V, D), both float32; products run in `dtype`, the softmax in float32. The logits
-    exist a slice at a time and their gradient is taken at once, so memory does not grow with M * V.
+    On a CPU the gradient is added to `weight.grad` row by row: the dense gradient that PyTorch would make has the size of
+    the whole embedding and costs more than the look-up of a batch by far.
     """
-    return _ChunkedCrossEntropy.apply(states, embedding, targets, dtype)
+    if weight.device.type == "cpu" and torch.is_grad_enabled():
+        return _RowLookup.apply(weight, rows)
+    return F.embedding(rows, weight)
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
+class _RowLookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        low_states, low_embedding = states.to(dtype), embedding.to(dtype)
-        wants_grad = any(ctx.needs_input_grad)
-        grad_states = torch.empty_like(states) if wants_grad else None
-        grad_embedding = torch.zeros_like(embedding) if wants_grad else None
-        total = states.new_zeros(())
-        rows = max(1, LOGITS_AT_ONCE // len(embedding))
-        for chunk in range(0, len(states), rows):
-            part = slice(chunk, chunk + rows)
-            wanted = targets[part, None]
-            logprobs = torch.log_softmax(low_states[part] @ low_embedding.T, -1, dtype=torch.float32)  # (rows, V)
-            total -= logprobs.gather(1, wanted).sum()
-            if grad_states is not None and grad_embedding is not None:
-                grad_logits = logprobs.exp_()
-                grad_logits.scatter_add_(1, wanted, grad_logits.new_full(wanted.shape, -1.0))
-                grad_logits = grad_logits.to(dtype)
-                grad_states[part] = grad_logits @ low_embedding
-                grad_embedding += grad_logits.T @ low_states[part]
-        if grad_states is not None:
-            ctx.save_for_backward(grad_states, grad_embedding)
-        return total
+    def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:
+        ctx.weight, ctx.rows = weight, rows.flatten().long()
+        return F.embedding(rows, weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_states, grad_embedding = ctx.saved_tensors
-        return grad_states * grad, grad_embedding * grad, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
+        if ctx.weight.grad is None:
+            ctx.weight.grad = torch.zeros_like(ctx.weight)
+        ctx.weight.grad.index_add_(0, ctx.rows, grad.flatten(0, -2))
+        return None, None
+
+
+def lm_loss_and_gradient(
+    states: Tensor, embedding: Tensor, targets: Tensor, scale: float, embedding_grad: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy of `targets` (M,) under softmax(states embeddingᵀ), and its gradient by `states`.
+
+    `states` is (M, D), `embedding` (V, D), both float32 (Radford et al. 2018, eq. 1 and 2). The gradients are those of
+    `scale` times the sum; the one by the embedding is added to `embedding_grad` (V, D). Products run in `dtype`, the
+    softmax in float32. The logits exist a slice at a time, so memory does not grow with M * V.
+    """
+    low_states, low_embedding = states.to(dtype), embedding.to(dtype)
+    grad_states = torch.empty_like(states)
+    total = states.new_zeros(())
+    rows = max(1, LOGITS_AT_ONCE // len(embedding))
+    for start in range(0, len(states), rows):
+        part = slice(start, start + rows)
+        wanted = targets[part, None]
+        logprobs = torch.log_softmax(low_states[part] @ low_embedding.T, -1, dtype=torch.float32)  # (rows, V)
+        total -= logprobs.gather(1, wanted).sum()
+        grad_logits = logprobs.exp_()
+        grad_logits.scatter_add_(1, wanted, grad_logits.new_full(wanted.shape, -1.0))
+        grad_logits = grad_logits.mul_(scale).to(dtype)
+        grad_states[part] = grad_logits @ low_embedding
+        embedding_grad += grad_logits.T @ low_states[part]
+    return total, grad_states
 
 
 def target_logprobs(states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:

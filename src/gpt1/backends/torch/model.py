@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt1.backends.torch.functional import Noise, causal_attention
+from gpt1.backends.torch.functional import Noise, causal_attention, embed
 from gpt1.config import DropoutConfig, Head, ModelConfig
 
 
@@ -113,9 +113,9 @@ class GPT1(nn.Module):
 
         `tokens` and `segments` are (N, T) integers; `noise` is the dropout, `None` when not training.
         """
-        x = self.tokens_embed(tokens) + self.positions_embed.weight[: tokens.size(1)]
+        x = embed(self.tokens_embed.weight, tokens) + self.positions_embed.weight[: tokens.size(1)]
         if segments is not None:
-            x = x + self.tokens_embed(self.config.vocab_size + segments)
+            x = x + embed(self.tokens_embed.weight, self.config.vocab_size + segments)
         if noise:
             x = noise.drop(x, self.dropout.embd_pdrop)
         *blocks, last = self.h
@@ -137,10 +137,6 @@ class GPT1(nn.Module):
             states = noise.drop(states, self.dropout.clf_pdrop)
         scores: Tensor = self.score(states)
         return scores.view(-1, per_example) if head.task == "multiple-choice" else scores
-
-    def word_embedding(self) -> Tensor:
-        """Return the (V, D) rows that the tied softmax runs over: tokens, not segments."""
-        return self.tokens_embed.weight[: self.config.vocab_size]
 
 
 def rows_at(x: Tensor, position: Tensor) -> Tensor:

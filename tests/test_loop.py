@@ -1,0 +1,535 @@
+"""The loop: when it evaluates, saves, logs and stops, and that a run which was stopped goes on as if it had not been.
+
+The first half drives it with an engine that only counts, so that every step is known; the second half trains a small
+GPT-1 on each backend, stops it in every way there is, and compares bit by bit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt1 import backends, console, runlog
+from gpt1.backends.base import Batch, Engine, StepResult
+from gpt1.checkpoint import Checkpoints, Progress, read_tensors, write_json, write_tensors
+from gpt1.config import DeviceConfig, DType, Head, LoopConfig, ModelConfig, OptimConfig
+from gpt1.data.batches import Collator, Encoded, TrainingBatches
+from gpt1.errors import UserError
+from gpt1.loop import Interrupted, train
+from gpt1.optim import learning_rate
+from gpt1.params import Params, initialise
+from gpt1.predict import scores, task_logits
+from gpt1.runlog import RunLog
+
+CLOCK = {"time", "seconds", "tokens_per_second"}
+"""What a log line says about the machine, not about the training."""
+
+
+# ---- a run whose every step is known
+
+
+class Counting:
+    """Stands in for an engine: its weight counts the steps it has done, its moment adds up the step numbers."""
+
+    def __init__(self, losses: Callable[[int], dict[str, float]] = lambda step: {"loss": float(step)}):
+        self.losses = losses
+        self.weight = self.moment = np.zeros((), np.float32)
+        self.calls: list[tuple[int, float]] = []
+        """(step, learning rate) of every update"""
+
+    def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
+        self.calls.append((step, lr))
+        self.weight = self.weight + 1
+        self.moment = self.moment + step
+        values = self.losses(step + 1)
+        return StepResult(lambda: values)
+
+    def parameters(self) -> Params:
+        return {"weight": self.weight}
+
+    def load_parameters(self, params: Mapping[str, Any]) -> None:
+        self.weight = params["weight"]
+
+    def optimizer_state(self) -> Params:
+        return {"first.weight": self.moment}
+
+    def load_optimizer_state(self, state: Mapping[str, Any], step: int) -> None:
+        assert self.weight == step
+        self.moment = state["first.weight"]
+
+
+@dataclass
+class Numbered:
+    """Batches of two sequences of step + 1 and one token."""
+
+    steps_per_epoch: int
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        return [Batch(np.zeros((2, step + 1), np.int32), np.array([step, 0], np.int32))]
+
+
+@dataclass
+class Told:
+    """A run of the counting engine that is told its validation scores, one after the other."""
+
+    folder: Path
+    steps_per_epoch: int = 5
+    scores: Sequence[float] = ()
+    criterion: str = "accuracy"
+    keep: int = 100
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    engine: Any = field(default_factory=Counting)
+    evaluated: list[int] = field(default_factory=list)
+    best: list[tuple[int, float | None]] = field(default_factory=list)
+    """(step, score) of each model that was kept as the best"""
+
+    def __post_init__(self) -> None:
+        self.log = RunLog(self.folder / "log.jsonl")
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", self.keep)
+
+    def train(self, **config: Any) -> Progress:
+        def validate() -> dict[str, float]:
+            place = len(self.evaluated)
+            self.evaluated.append(int(self.engine.weight))
+            return {"loss": 0.5, self.criterion: self.scores[place] if place < len(self.scores) else 0.0}
+
+        def save_best(progress: Progress) -> None:
+            assert progress.best_step == progress.step == int(self.engine.weight)
+            self.best.append((progress.best_step, progress.best))
+
+        return train(
+            self.engine, Numbered(self.steps_per_epoch), LoopConfig(**config), self.optim, validate=validate,
+            criterion=self.criterion, save_best=save_best, checkpoints=self.checkpoints, log=self.log,
+        )  # fmt: skip
+
+    def saved(self) -> list[int]:
+        """The steps of the checkpoints that are there, the oldest first."""
+        return [int(path.name.removeprefix("step-")) for path in reversed(self.checkpoints.paths())]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in runlog.read(self.log.path) if event["event"] == name]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"epochs": 2}, [5, 10]),
+        ({"epochs": 1, "eval_every": 2}, [2, 4, 5]),
+        ({"epochs": 1, "eval_every": 5}, [5]),
+        ({"epochs": 1.5}, [5, 8]),
+        ({"epochs": 0.6}, [3]),
+        ({"epochs": 2.2}, [5, 10, 11]),
+        ({"epochs": 0.01}, [1]),
+        ({"epochs": 3, "max_steps": 7}, [5, 7]),
+        ({"epochs": 1, "max_steps": 100}, [5]),
+    ],
+)
+def test_evaluates_after_each_epoch_every_n_steps_and_at_the_end(
+    tmp_path: Path, config: dict[str, Any], expected: list[int]
+) -> None:
+    """Of five steps an epoch; 2.2 epochs are 11 steps though 2.2 * 5 is a little more in floating point."""
+    run = Told(tmp_path)
+    assert run.train(**config).step == expected[-1]
+    assert run.evaluated == expected
+    assert [step for step, _ in run.engine.calls] == list(range(expected[-1]))
+
+
+def test_saves_after_each_epoch_every_n_steps_and_at_the_end(tmp_path: Path) -> None:
+    run = Told(tmp_path)
+    run.train(epochs=2.2, save_every=4)
+    assert run.saved() == [4, 5, 8, 10, 11]
+
+
+def test_keeps_only_the_newest_checkpoints(tmp_path: Path) -> None:
+    run = Told(tmp_path, keep=2)
+    run.train(epochs=2.2, save_every=1)
+    assert run.saved() == [10, 11]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "scores", "expected"),
+    [
+        ("accuracy", [0.5, 0.7, 0.7, 0.6, 0.8], [5, 10, 25]),
+        ("loss", [0.5, 0.7, 0.4, 0.4, 0.3], [5, 15, 25]),
+        ("my_metric", [-3.0, -2.0, -4.0, -1.0, -1.0], [5, 10, 20]),
+        ("pearson", [math.nan, -0.1, math.nan, 0.0, 0.0], [5, 10, 20]),
+    ],
+)
+def test_keeps_the_weights_with_the_best_score(
+    tmp_path: Path, criterion: str, scores: list[float], expected: list[int]
+) -> None:
+    """A smaller loss is better, of every other score a larger one; of equal ones the first, and nan is the worst."""
+    run = Told(tmp_path, scores=scores, criterion=criterion)
+    progress = run.train(epochs=5)
+    assert [step for step, _ in run.best] == expected
+    assert (progress.best_step, progress.best) == run.best[-1]
+
+
+def test_stops_when_patience_is_used_up(tmp_path: Path) -> None:
+    run = Told(tmp_path, scores=[0.5, 0.4, 0.6, 0.6, 0.5, 0.9])
+    progress = run.train(epochs=6, patience=2)
+    assert (progress.step, progress.best_step) == (25, 15)
+    assert run.saved()[-1] == 25
+
+
+def test_run_that_used_up_its_patience_is_over_when_it_is_started_again(tmp_path: Path) -> None:
+    Told(tmp_path, scores=[0.5, 0.4]).train(epochs=6, patience=1)
+    again = Told(tmp_path)
+    assert again.train(epochs=6, patience=1).best_step == 5
+    assert not again.engine.calls
+    assert not again.evaluated
+
+
+@pytest.mark.parametrize("config", [{"epochs": 2}, {"epochs": 9, "max_steps": 10}])
+def test_every_step_has_the_rate_of_the_schedule(tmp_path: Path, config: dict[str, Any]) -> None:
+    """Of a schedule that ends where the run ends, be it by `max_steps`; the log says which rate it was."""
+    run = Told(tmp_path, optim=OptimConfig(lr=0.1, warmup=3))
+    run.train(log_every=1, **config)
+    rates = [learning_rate(step, 10, run.optim) for step in range(10)]
+    assert run.engine.calls == list(enumerate(rates))
+    assert [(event["step"], event["lr"]) for event in run.events("train")] == list(enumerate(rates, start=1))
+
+
+def test_resumed_run_has_the_rates_of_the_uninterrupted_one(tmp_path: Path) -> None:
+    run = Told(tmp_path, engine=Counting(after(7, interrupt)), optim=OptimConfig(warmup=0))
+    with pytest.raises(Interrupted):
+        run.train(epochs=2)
+    again = Told(tmp_path, optim=run.optim)
+    again.train(epochs=2)
+    assert run.engine.calls + again.engine.calls == [(step, learning_rate(step, 10, run.optim)) for step in range(10)]
+
+
+def test_log_line_gives_the_mean_of_all_steps_since_the_line_before(tmp_path: Path) -> None:
+    """Evaluations and checkpoints in between take nothing out of it, and the last line may have fewer steps."""
+    run = Told(tmp_path)
+    run.train(epochs=2.2, log_every=4, eval_every=3, save_every=2)
+    assert [(event["step"], event["loss"]) for event in run.events("train")] == [(4, 2.5), (8, 6.5), (11, 10.0)]
+    assert [event["epoch"] for event in run.events("train")] == [4 / 5, 8 / 5, 11 / 5]
+
+
+def test_interruption_takes_nothing_out_of_the_log(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        Told(tmp_path, engine=Counting(after(6, interrupt))).train(epochs=2, log_every=4)
+    run = Told(tmp_path)
+    run.train(epochs=2, log_every=4)
+    assert [(event["step"], event["loss"]) for event in run.events("train")] == [(4, 2.5), (8, 6.5), (10, 9.5)]
+
+
+def test_counts_tokens_without_padding_across_an_interruption(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        Told(tmp_path, engine=Counting(after(6, interrupt))).train(epochs=2)
+    assert Told(tmp_path).train(epochs=2).tokens == sum(step + 1 + 1 for step in range(10))
+
+
+# ---- a loss that is no number
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_not_finite_stops_with_the_step_and_the_last_good_checkpoint(tmp_path: Path, name: str, value: float) -> None:
+    """Even where the log is written much later: a step is looked at before its weights are scored or saved."""
+    fine = {"loss": 1.0, "grad_norm": 1.0}
+    run = Told(tmp_path, engine=Counting(lambda step: fine | ({name: value} if step >= 7 else {})))
+    with pytest.raises(UserError, match=rf"{name} is {value} at step 7; .*{run.checkpoints.folder / 'step-5'}\b"):
+        run.train(epochs=2, log_every=100, eval_every=8, save_every=9)
+    assert run.evaluated == [5]
+    assert [step for step, _ in run.best] == [5]
+    assert run.saved() == [5]
+    tensors, progress = run.checkpoints.load_newest(pytest.fail) or pytest.fail()
+    assert tensors["weight"] == progress.step == 5
+
+
+def test_not_finite_before_the_first_checkpoint_says_that_there_is_none(tmp_path: Path) -> None:
+    run = Told(tmp_path, engine=Counting(lambda step: {"loss": math.nan}))
+    with pytest.raises(UserError, match="loss is nan at step 1; no checkpoint"):
+        run.train(epochs=2, log_every=1)
+    assert run.saved() == []
+
+
+# ---- Ctrl-C
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def after(step: int, act: Callable[[], None]) -> Callable[[int], dict[str, float]]:
+    """Losses of a counting engine that does `act` in the middle of step number `step`."""
+
+    def losses(found: int) -> dict[str, float]:
+        if found == step:
+            act()
+        return {"loss": float(found)}
+
+    return losses
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_stops_after_the_step_with_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    run = Told(tmp_path, engine=Counting(after(3, lambda: signal.raise_signal(number))))
+    with pytest.raises(Interrupted):
+        run.train(epochs=2)
+    assert run.saved() == [3]
+    assert signal.getsignal(number) is before
+
+
+def test_second_signal_stops_at_once(tmp_path: Path) -> None:
+    run = Told(tmp_path, engine=Counting(after(3, lambda: (interrupt(), interrupt()) and None)))
+    with pytest.raises(KeyboardInterrupt):
+        run.train(epochs=2)
+    assert run.saved() == []
+
+
+def test_signal_in_the_middle_of_another_message_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python refuses a write to stderr inside another one; the run must end in a checkpoint, not in that error."""
+
+    def say(text: str = "") -> None:
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    run = Told(tmp_path, engine=Counting(after(3, interrupt)))
+    monkeypatch.setattr(console, "say", say)
+    with pytest.raises(Interrupted):
+        run.train(epochs=2)
+    assert run.saved() == [3]
+
+
+def test_signal_during_the_last_step_is_heard_and_nothing_is_trained_twice(tmp_path: Path) -> None:
+    """What follows the loop, scoring the test split, may take minutes."""
+    run = Told(tmp_path, engine=Counting(after(10, interrupt)))
+    with pytest.raises(Interrupted):
+        run.train(epochs=2)
+    assert run.evaluated == [5, 10]
+    again = Told(tmp_path)
+    assert again.train(epochs=2).step == 10
+    assert not again.engine.calls
+    assert not again.evaluated
+
+
+def test_trains_outside_the_main_thread(tmp_path: Path) -> None:
+    """There Python allows no signal handlers."""
+    found: list[Progress] = []
+    thread = threading.Thread(target=lambda: found.append(Told(tmp_path).train(epochs=1)))
+    thread.start()
+    thread.join()
+    assert found[0].step == 5
+
+
+# ---- bit for bit
+
+MODEL = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_ctx=32, vocab_size=40, head=Head("classification", 3))
+LOOP = LoopConfig(epochs=2.5, batch_size=6, micro_batch_size=4, eval_every=3, save_every=2, log_every=4, seed=1)
+"""Four steps an epoch, ten in all; each of two micro-batches of unequal size."""
+OPTIM = OptimConfig(lr=0.01, warmup=2)
+STEPS = 10
+
+
+def encoded(size: int, seed: int) -> Encoded:
+    """Random tokens of unequal lengths, weights and labels; the label is the parity of the first token, and some 2s."""
+    draw = np.random.default_rng(seed)
+    sequences = [draw.integers(0, 40, length).astype(np.int32) for length in draw.integers(4, 31, size)]
+    labels = np.array([int(sequence[1]) % 2 for sequence in sequences], np.int64)
+    labels[::5] = 2
+    return Encoded(sequences, labels=labels, weights=draw.uniform(0.5, 2.0, size).astype(np.float32))
+
+
+class Recorded(TrainingBatches):
+    """Remembers which tokens it gave for which step."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.given: dict[int, list[list[list[int]]]] = {}
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        batches = super().micro_batches(step)
+        self.given[step] = [batch.tokens.tolist() for batch in batches]
+        return batches
+
+
+class Training:
+    """A run of a small GPT-1, as `gpt1 finetune` puts it together. Its hooks may be replaced before it starts."""
+
+    def __init__(self, folder: Path, backend: str, dtype: DType):
+        self.folder = folder
+        try:
+            self.engine: Engine = backends.get(
+                MODEL, initialise(MODEL, seed=0), hardware=DeviceConfig(backend=backend, dtype=dtype, device="cpu"),  # type: ignore[arg-type]
+                optim=OPTIM, lm_coef=0.5, seed=1,
+            )  # fmt: skip
+        except UserError as error:
+            pytest.skip(str(error))
+        self.collator = Collator(pad=0, n_ctx=MODEL.n_ctx)
+        self.source = Recorded(encoded(23, seed=0), LOOP, Collator(0, MODEL.n_ctx, lm_targets=True))
+        self.valid = encoded(17, seed=1)
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.log = RunLog(folder / "log.jsonl")
+        self.train_step = self.engine.train_step
+
+    def validate(self) -> dict[str, float]:
+        head = MODEL.head or pytest.fail()
+        return scores(task_logits(self.engine, self.valid, self.collator), self.valid, head, ("accuracy", "f1"), {})
+
+    def save_best(self, progress: Progress) -> None:
+        write_tensors(self.folder / "best.safetensors", self.engine.parameters())
+        write_json(self.folder / "best.json", {"step": progress.best_step, "value": progress.best})
+
+    def start(self) -> None:
+        self.engine.train_step = self.train_step  # type: ignore[method-assign]
+        train(
+            self.engine, self.source, LOOP, OPTIM, validate=self.validate, criterion="loss", save_best=self.save_best,
+            checkpoints=self.checkpoints, log=self.log,
+        )  # fmt: skip
+
+    def outcome(self) -> dict[str, Any]:
+        """All that a finished run leaves behind, but for what the clock says; arrays as their bytes."""
+        tensors, progress = self.checkpoints.load_newest(pytest.fail) or pytest.fail()
+        best = read_tensors(self.folder / "best.safetensors")
+        lines = {
+            (event["event"], event["step"]): {name: value for name, value in event.items() if name not in CLOCK}
+            for event in runlog.read(self.log.path)
+            if event["event"] in ("train", "evaluate")
+        }
+        return {
+            "weights and moments": {name: value.tobytes() for name, value in tensors.items()},
+            "weights of the engine": {name: value.tobytes() for name, value in self.engine.parameters().items()},
+            "best weights": {name: value.tobytes() for name, value in best.items()},
+            "best": (self.folder / "best.json").read_text(),
+            "progress": {name: value for name, value in asdict(progress).items() if name not in CLOCK},
+            "log": lines,
+        }
+
+
+@dataclass
+class Uninterrupted:
+    outcome: dict[str, Any]
+    batches: dict[int, list[list[list[int]]]]
+    renames: int
+
+
+@cache
+def uninterrupted(backend: str, dtype: DType) -> Uninterrupted:
+    renames = count()
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", before(os.replace, lambda: next(renames)))
+        run = Training(Path(folder), backend, dtype)
+        run.start()
+        return Uninterrupted(run.outcome(), run.source.given, next(renames))
+
+
+def before(function: Callable[..., Any], act: Callable[[], object]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        act()
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class PowerCut(BaseException):
+    """Nothing is saved and nobody is told."""
+
+
+def power_cut(call: int) -> Callable[[], None]:
+    """Cut the power at the given call of this function, the first being number 1."""
+    calls = count(1)
+
+    def act() -> None:
+        if next(calls) == call:
+            raise PowerCut
+
+    return act
+
+
+def assert_goes_on_as_uninterrupted(folder: Path, backend: str, dtype: DType) -> None:
+    """Start the run in `folder` again, in a new engine, and compare it with the run that was never stopped."""
+    expected = uninterrupted(backend, dtype)
+    run = Training(folder, backend, dtype)
+    run.start()
+    assert run.source.given == {step: expected.batches[step] for step in run.source.given}
+    found = run.outcome()
+    for part, value in expected.outcome.items():
+        assert found[part] == value, part
+
+
+both_dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+
+
+@both_dtypes
+def test_run_depends_on_its_seed_alone(tmp_path: Path, backend: str, dtype: DType) -> None:
+    """The yardstick: without it, what follows would say nothing. Dropout, accumulation and the log are all in it."""
+    expected = uninterrupted(backend, dtype)
+    assert len(expected.batches) == STEPS
+    assert {len(parts) for parts in expected.batches.values()} == {2}
+    assert [step for event, step in expected.outcome["log"] if event == "train"] == [4, 8, 10]
+    assert [step for event, step in expected.outcome["log"] if event == "evaluate"] == [3, 4, 6, 8, 9, 10]
+    assert_goes_on_as_uninterrupted(tmp_path, backend, dtype)
+
+
+@both_dtypes
+@pytest.mark.parametrize("steps", [[1], [5], [3, 9], [10]])
+def test_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, backend: str, dtype: DType, steps: list[int]) -> None:
+    for step in steps:
+        run = Training(tmp_path, backend, dtype)
+        run.train_step = before(run.train_step, lambda: run.source.given.keys() >= {step - 1} and interrupt())  # noqa: B023
+        with pytest.raises(Interrupted):
+            run.start()
+        assert run.checkpoints.paths()[0].name == f"step-{step}"
+    assert_goes_on_as_uninterrupted(tmp_path, backend, dtype)
+
+
+@both_dtypes
+@pytest.mark.parametrize("call", [1, 2, 5, 6])
+def test_run_that_died_between_a_step_and_its_evaluation_goes_on_bit_for_bit(
+    tmp_path: Path, backend: str, dtype: DType, call: int
+) -> None:
+    run = Training(tmp_path, backend, dtype)
+    run.validate = before(run.validate, power_cut(call))  # type: ignore[method-assign]
+    with pytest.raises(PowerCut):
+        run.start()
+    assert_goes_on_as_uninterrupted(tmp_path, backend, dtype)
+
+
+@pytest.mark.parametrize("call", [1, 4, 10])
+def test_run_that_died_in_a_step_goes_on_bit_for_bit(tmp_path: Path, backend: str, call: int) -> None:
+    run = Training(tmp_path, backend, "float32")
+    run.train_step = before(run.train_step, power_cut(call))
+    with pytest.raises(PowerCut):
+        run.start()
+    assert_goes_on_as_uninterrupted(tmp_path, backend, "float32")
+
+
+def test_run_that_died_at_any_rename_goes_on_bit_for_bit(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renames are where the old state of the disk becomes the new one: checkpoints and the best model's file."""
+    renames = uninterrupted(backend, "float32").renames
+    assert renames > LOOP.epochs * 2
+    for call in range(1, renames + 1):
+        run = Training(tmp_path / str(call), backend, "float32")
+        run.folder.mkdir()
+        with monkeypatch.context() as patch, pytest.raises(PowerCut):
+            patch.setattr(os, "replace", before(os.replace, power_cut(call)))
+            run.start()
+        assert_goes_on_as_uninterrupted(run.folder, backend, "float32")
+
+
+def test_run_whose_newest_checkpoint_is_damaged_goes_on_bit_for_bit(tmp_path: Path, backend: str) -> None:
+    run = Training(tmp_path, backend, "float32")
+    run.train_step = before(run.train_step, power_cut(8))
+    with pytest.raises(PowerCut):
+        run.start()
+    newest, older = run.checkpoints.paths()
+    assert (newest.name, older.name) == ("step-6", "step-4")
+    (newest / "state.safetensors").write_bytes(b"")
+    assert_goes_on_as_uninterrupted(tmp_path, backend, "float32")
