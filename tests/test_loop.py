@@ -51,8 +51,8 @@ class Counting:
 
     def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
         self.calls.append((step, lr))
-        self.weight = self.weight + 1
-        self.moment = self.moment + step
+        self.weight = np.float32(self.weight + 1)
+        self.moment = np.float32(self.moment + step)
         values = self.losses(step + 1)
         return StepResult(lambda: values)
 

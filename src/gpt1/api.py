@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 from gpt1 import backends, console, hub
 from gpt1.checkpoint import DETAILS
 from gpt1.classifier import Classifier
-from gpt1.config import Columns, DataConfig, DeviceConfig
+from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig
+from gpt1.data.batches import Encoded
 from gpt1.data.files import file_type, text_lines
-from gpt1.data.tables import Example, find_splits, load_dataset, read_examples, stream_examples
+from gpt1.data.tables import Example, find_splits, read_examples, stream_examples
 from gpt1.errors import UserError
-from gpt1.evaluation import examine, show_scores
-from gpt1.finetune import finetune, hub_columns, limited
-from gpt1.metrics import load_metric
+from gpt1.evaluation import baselines, examine, show_scores
+from gpt1.finetune import finetune, hub_columns, limited, load_data
+from gpt1.metrics import Metric, load_metric
 from gpt1.run import RunDirectory, versions
 from gpt1.score import Scorer
 from gpt1.text.bpe import Tokenizer
@@ -39,18 +40,21 @@ __all__ = [
 
 def evaluate(
     path: Path, data: str, *, split: str = "test", columns: Columns | None = None, hardware: DeviceConfig | None = None,
-    limit: int | None = None, metric: str | None = None, revision: str | None = None,
+    limit: int | None = None, metric: str | None = None, revision: str | None = None, baseline: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a run's best model (or a model directory) on one split of a data set, or on all of a file.
 
     A file that the run was trained on is split as it was then, so that `split` names the same rows.
 
+    `baseline` also fits the plain baselines on the run's own training rows and scores them on the same examples.
+
     Returns:
-        {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {}, "baseline_split": split}, as
-        `metrics.json` has it; the baselines are those of the run, where the split is the one it was scored on.
+        {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split}, as
+        `metrics.json` has it.
     """
+    trained_on = _run_settings(path)
     model = Classifier.open(path, hardware)
-    examples = _split_of(path, data, split, columns or Columns(), model.task.kind, revision)
+    examples = _split_of(trained_on, data, split, columns or Columns(), model.task.kind, revision)
     if limit is not None:
         DataConfig(limit=limit)  # refuses what finetune's flag refuses
         examples = limited(examples, limit, seed=0)
@@ -61,29 +65,41 @@ def evaluate(
     console.say(f"{len(encoded):,} examples; {model.engine.device}, {model.engine.dtype}")
     logits = model.logits(encoded, label=f"scoring {split}")
     scored = examine(logits, encoded, examples, model.head, model.labels, extra)
-    results = {split: scored, "baseline": {}, "baseline_split": split}
+    beside = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
+    results = {split: scored, "baseline": beside, "baseline_split": split}
     show_scores(results)
     return results
 
 
-def _split_of(path: Path, data: str, split: str, columns: Columns, kind: str, revision: str | None) -> list[Example]:
+def _run_settings(path: Path) -> FinetuneConfig | None:
+    """Return the settings of the run in `path`; `None` for a bare model directory."""
+    run = RunDirectory(path)
+    settings = run.settings() if run.started else {}
+    return FinetuneConfig.from_dict(settings["config"]) if settings.get("command") == "finetune" else None
+
+
+def _baselines(
+    trained_on: FinetuneConfig, model: Classifier, examples: list[Example], encoded: Encoded, extra: dict[str, Metric]
+) -> dict[str, Any]:
+    try:
+        train = load_data(trained_on).splits["train"]
+        labels = model.labels.ids(model.task.name, train)
+    except UserError as error:
+        console.say(f"No baseline beside it: the run's training data cannot be read again ({error}).")
+        return {}
+    return baselines(model.task.kind, train, labels, examples, encoded, model.head, extra, trained_on.loop.seed)
+
+
+def _split_of(
+    trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: str, revision: str | None
+) -> list[Example]:
     if not data:
         raise UserError("--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb")
     found = hub.resolve_dataset(data, revision=revision)
     if isinstance(found, Path) and not found.is_dir():
-        trained_on = RunDirectory(path).settings().get("config", {}) if RunDirectory(path).started else {}
-        if trained_on.get("data") and Path(trained_on["data"]).resolve() == found.resolve():
-            columns = columns if columns != Columns() else Columns(**trained_on["columns"])
+        if trained_on and Path(trained_on.data).resolve() == found.resolve():
             console.say(f"{found.name}: the run was trained on this file; its {split} rows are drawn as they were then.")
-            part = trained_on["split"]
-            return _chosen(
-                load_dataset(
-                    found, columns, kind, train_fraction=part["train_fraction"], valid_fraction=part["valid_fraction"],
-                    test_fraction=part["test_fraction"], seed=trained_on["loop"]["seed"],
-                ).splits,
-                split,
-                data,
-            )  # fmt: skip
+            return _chosen(load_data(trained_on).splits, split, data)
         console.say(f"{found.name}: all of its rows are scored.")
         return read_examples(found, columns, kind)
     if isinstance(found, Path):

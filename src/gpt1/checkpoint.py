@@ -296,7 +296,7 @@ def read_tensors(path: Path) -> Params:
     from safetensors import SafetensorError, deserialize
 
     try:
-        entries = deserialize(path.read_bytes())
+        entries = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise CorruptFile(f"{path}: not a whole safetensors file ({error})") from None
     return {name: _array(path, name, entry).reshape(entry["shape"]) for name, entry in entries}

@@ -115,6 +115,7 @@ def evaluate(
     limit: Annotated[int | None, arg(help="score at most so many examples (a stratified draw)")] = None,
     metric: Annotated[str | None, arg(help="your own metric as package.module:function")] = None,
     revision: Annotated[str | None, arg(help="revision of a hub data set")] = None,
+    baseline: Annotated[bool, arg(help="also fit the plain baselines on the run's training rows")] = True,
     columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
     as_json: AsJson = False,
@@ -123,7 +124,15 @@ def evaluate(
     from gpt1 import api
 
     results = api.evaluate(
-        run, data, split=split, columns=columns, hardware=hardware, limit=limit, metric=metric, revision=revision
+        run,
+        data,
+        split=split,
+        columns=columns,
+        hardware=hardware,
+        limit=limit,
+        metric=metric,
+        revision=revision,
+        baseline=baseline,
     )
     _print(results, as_json)
 

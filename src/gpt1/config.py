@@ -257,6 +257,15 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         _require(self.lm_coef >= 0, "lm_coef", self.lm_coef, "zero or more")
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the settings that a run's `config.json` holds."""
+        parts: dict[str, type] = {
+            "optim": OptimConfig, "dropout": DropoutConfig, "loop": LoopConfig, "columns": Columns, "split": DataConfig,
+        }  # fmt: skip
+        nested = {name: part(**_known(part, values[name])) for name, part in parts.items() if name in values}
+        return cls(**_known(cls, values | nested))
+
 
 def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(values) - {item.name for item in fields(cls)})

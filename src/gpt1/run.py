@@ -19,7 +19,7 @@ from gpt1.checkpoint import Checkpoints, CorruptFile, Model
 from gpt1.errors import UserError
 from gpt1.runlog import RunLog
 
-MAY_DIFFER = ("out", "hardware", "revision")
+MAY_DIFFER = ("out", "hardware")
 """Settings that a resumed run may have otherwise: where it lies and what it runs on."""
 
 RECORDED_PACKAGES = ("gpt1", "torch", "mindspore", "numpy", "tokenizers", "safetensors", "scikit-learn")

@@ -39,7 +39,7 @@ def get(
         UserError: the framework is not installed, or the device or dtype is not to be had.
     """
     hardware = hardware or DeviceConfig()
-    name = hardware.backend
+    name: str = hardware.backend
     if name == "auto":
         found = installed()
         if not found:
@@ -51,7 +51,10 @@ def get(
                 raise UserError("--backend torch: PyTorch is not installed; run: pip install 'gpt1[torch]'")
             from gpt1.backends.torch.engine import TorchEngine
 
-            return TorchEngine(config, params, hardware, optim or OptimConfig(), dropout or DropoutConfig(), lm_coef, seed)
+            engine: Engine = TorchEngine(
+                config, params, hardware, optim or OptimConfig(), dropout or DropoutConfig(), lm_coef, seed
+            )
+            return engine
         case _:
             raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
 
@@ -62,6 +65,7 @@ def describe(name: str) -> dict[str, Any]:
         case "torch":
             from gpt1.backends.torch.device import describe as describe_torch
 
-            return describe_torch()
+            found: dict[str, Any] = describe_torch()
+            return found
         case _:
             raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt1.data.columns import BY_USUAL_NAMES, Columns
+from gpt1.config import Columns
+from gpt1.data.columns import BY_USUAL_NAMES
 from gpt1.data.examples import Example, Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
 from gpt1.data.splits import SPLITS, find_splits, scan_folder, strata, stratified_split
 from gpt1.errors import UserError
