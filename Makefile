@@ -9,8 +9,8 @@ DEMO   := runs/demo
 
 demo: $(READY)
 	rm -rf $(DEMO)
-	$(BIN)/gpt1 finetune --recipe quickstart --data src/gpt1/assets/reviews --model random:mini --out $(DEMO)
-	$(BIN)/gpt1 evaluate $(DEMO) --data src/gpt1/assets/reviews --split test
+	$(BIN)/gpt1 finetune --recipe quickstart --data reviews --model random:mini --out $(DEMO)
+	$(BIN)/gpt1 evaluate $(DEMO) --data reviews --split test
 	$(BIN)/gpt1 predict $(DEMO) "Warm, funny and over far too soon." "The handle broke on the second day."
 
 test: $(READY)

@@ -1,18 +1,18 @@
-"""gpt1 beside `transformers`, in one run and on the same work: fine-tuning, classification, and whether both train alike.
+"""gpt1 beside `transformers`, in one run and on the same work: fine-tuning and classification.
 
-    python benchmarks/finetune.py                  the 12-layer model on texts of IMDB's lengths: speeds and their ratios
-    python benchmarks/finetune.py --check          the same batches through both: the losses must agree; else exit code 1
-    python benchmarks/finetune.py --quick          a smoke test of either, in seconds
+    python benchmarks/finetune.py              12 layers, texts of IMDB's lengths: speeds and their ratios
+    python benchmarks/finetune.py --check      the same batches through both: other losses mean exit code 1
+    python benchmarks/finetune.py --quick      a smoke test of either
 
-Training is `transformers.Trainer` as its documentation has people use it (float32, batches in random order, each padded to
-its longest text by `DataCollatorWithPadding`) and the same with `bf16=True`, against gpt1's engine fed by gpt1's batches.
-Equal on both sides: weights, texts, token ids (compared by digest), batch size, number of optimiser steps, AdamW, schedule,
-clipping, dropout on embeddings, residuals and attention. The clock runs from the end of the last warm-up step to the end of
-the last step, batching included. Classification is `transformers.pipeline` against `Classifier.predict`: text in,
-probabilities out.
+Training is `transformers.Trainer` as its documentation has people use it (float32, batches in random order, each padded
+to its longest text by `DataCollatorWithPadding`) and the same with `bf16=True`, against gpt1's engine and batches. Equal
+on both sides: weights, token ids (compared by digest), batch size, number of steps, AdamW, schedule, clipping, and
+dropout on embeddings, residuals and attention. The clock runs from the end of the last warm-up step to the end of the
+last step, batching included. Classification is `transformers.pipeline` against `Classifier.predict`, from text to
+probabilities.
 
-Each measurement has a process of its own, so that neither side profits from what the other does to the allocator, and peak
-memory means something. Rounds go through the contestants in alternating order; medians are shown.
+Each measurement has a process of its own, so that neither side profits from what the other does to the allocator, and
+peak memory is that of one contestant. Rounds go through the contestants in alternating order; medians are shown.
 """
 
 from __future__ import annotations
@@ -40,8 +40,18 @@ from numpy.typing import NDArray
 
 from gpt1 import backends
 from gpt1.checkpoint import Model, load_model, save_model
-from gpt1.config import SIZES, DeviceConfig, DropoutConfig, FinetuneConfig, Head, LoopConfig, OptimConfig
-from gpt1.config import ModelConfig as Shape
+from gpt1.classifier import Classifier
+from gpt1.config import (
+    SIZES,
+    DeviceConfig,
+    DropoutConfig,
+    DType,
+    FinetuneConfig,
+    Head,
+    LoopConfig,
+    ModelConfig,
+    OptimConfig,
+)
 from gpt1.console import say, table
 from gpt1.data.batches import Collator, Encoded, TrainingBatches, epoch_order
 from gpt1.data.tables import Example
@@ -60,26 +70,27 @@ BUSY = 0.5
 """Load average above which other programs are taking the machine's time."""
 
 LENGTHS = statistics.NormalDist(5.45, 0.65)
-"""Logarithms of the lengths of 4,000 IMDB training reviews in tokens of GPT-1's vocabulary (their median is 215, their mean
-257 after the cut at 512, and 13 % are cut)."""
+"""Logarithms of the lengths of 4,000 IMDB training reviews in tokens of GPT-1's vocabulary: their median is 215, their
+mean after the cut at 512, which meets 13 % of them, 257."""
 
 CHECK_STEPS = 30
 CHECK_SHORTER = 8
-"""`--check` uses the first eighth of each text."""
+"""`--check` takes the first eighth of each text."""
 LOSS_TOLERANCE = 1e-3
 """The key bias has a zero gradient: Adam turns its rounding noise into steps, which 30 updates add up."""
 
 Row = tuple[str, int]
 """A text and the id of its label."""
+Measured = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every contestant of a run is given, beside the model directory `model`."""
+    """What every contestant is given: `work.json` of the run's folder, beside the model directory `model`."""
 
     warmup: list[Row]
     timed: list[Row]
-    device: str = "cpu"
+    device: str
     dropout: float = DROPOUT
     bucketing: bool = True
 
@@ -90,39 +101,43 @@ class Work:
     def save(self, folder: Path) -> None:
         (folder / "work.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
 
+    def hardware(self, dtype: DType, compiled: bool = False) -> DeviceConfig:
+        return DeviceConfig("torch", self.device, dtype, compiled)  # type: ignore[arg-type]
 
-# ---- contestants: (folder, round) -> what was measured; each runs in its own process
+    def wait(self) -> None:
+        """Wait until the device has done what it was told."""
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
 
 
-def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> dict[str, Any]:
+# ---- contestants: (folder, seed) -> what was measured, in this process
+
+
+def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> Measured:
     """Fine-tune with `transformers.Trainer`."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers = _quiet_transformers()
     work = Work.load(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "model")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "model")
-    rows = [*work.warmup, *work.timed]
+    rows, n_warm = [*work.warmup, *work.timed], len(work.warmup)
     ids = tokenizer([text for text, _ in rows], truncation=True)["input_ids"]
-    n_warm = len(work.warmup)
     timed = Encoded([np.array(row, np.int32) for row in ids[n_warm:]], labels=_label_ids(work.timed))
     batches = epoch_order(timed.lengths, BATCH_SIZE, seed=seed, epoch=0, bucketing=False)
-    dataset = [
-        {"input_ids": ids[place], "attention_mask": [1] * len(ids[place]), "label": rows[place][1]}
-        for place in [*range(n_warm), *(n_warm + np.concatenate(batches))]
-    ]
+    order = [*range(n_warm), *(n_warm + np.concatenate(batches))]
+    dataset = [{"input_ids": ids[i], "attention_mask": [1] * len(ids[i]), "label": rows[i][1]} for i in order]
     losses, ends = [], []
 
-    class Trainer(transformers.Trainer):
+    class Trainer(transformers.Trainer):  # type: ignore[misc, name-defined]
         def training_step(self, *args: Any, **kwargs: Any) -> Any:
             losses.append(super().training_step(*args, **kwargs))
             return losses[-1]
 
-    class Clock(transformers.TrainerCallback):
+    class Clock(transformers.TrainerCallback):  # type: ignore[misc, name-defined]
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step in (n_warm // BATCH_SIZE, state.max_steps):
-                _wait_for(work.device)
+                work.wait()
                 ends.append(time.perf_counter())
 
     settings = transformers.TrainingArguments(
@@ -136,7 +151,7 @@ def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> dict[str, Any]
         adam_beta2=OPTIM.beta2,
         adam_epsilon=OPTIM.eps,
         max_grad_norm=OPTIM.clip,
-        train_sampling_strategy="sequential",  # `dataset` is in random order already: the one that gpt1 draws
+        train_sampling_strategy="sequential",  # of `dataset`, which is in random order: the one that gpt1 draws
         seed=seed,
         bf16=bf16,
         use_cpu=work.device == "cpu",
@@ -152,97 +167,93 @@ def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> dict[str, Any]
         "losses": [float(loss) for loss in losses],
         "padded_tokens": sum(len(batch) * int(timed.lengths[batch].max()) for batch in batches),
         "ids": timed.sha256(),
-        **_machine_use(work.device, "bfloat16" if bf16 else "float32"),
+        **_machine_use(work, "bfloat16" if bf16 else "float32"),
     }
 
 
-def train_with_gpt1(folder: Path, seed: int, *, dtype: str, compiled: bool = False) -> dict[str, Any]:
+def train_with_gpt1(folder: Path, seed: int, *, dtype: DType, compiled: bool = False) -> Measured:
     """Fine-tune with gpt1's engine and batches: what its loop does at each step."""
     work, model = Work.load(folder), load_model(folder / "model")
-    hardware = DeviceConfig(backend="torch", device=work.device, dtype=dtype, compile=compiled)  # type: ignore[arg-type]
-    dropout = DropoutConfig(work.dropout, work.dropout, work.dropout, clf_pdrop=0.0)  # transformers has none at the head
+    dropout = DropoutConfig(work.dropout, work.dropout, work.dropout, clf_pdrop=0.0)  # as in transformers
     engine = backends.get(
-        model.config, model.params, hardware=hardware, optim=OPTIM, dropout=dropout, lm_coef=0.0, seed=seed
+        model.config,
+        model.params,
+        hardware=work.hardware(dtype, compiled),
+        optim=OPTIM,
+        dropout=dropout,
+        lm_coef=0.0,
+        seed=seed,
     )
     config = LoopConfig(batch_size=BATCH_SIZE, bucketing=work.bucketing, seed=seed)
     collator = Collator(model.tokenizer.pad, model.config.n_ctx, config.pad_to)
-    warmup, timed = (
-        TrainingBatches(encode_rows(model, rows), config, collator) if rows else None
-        for rows in (work.warmup, work.timed)
-    )
-    assert timed is not None
-    n_warm = warmup.steps_per_epoch if warmup else 0
-    total = n_warm + timed.steps_per_epoch
-    padded, results = 0, []
-    started = time.perf_counter()
-    for step in range(total):
-        source, place = (warmup, step) if warmup and step < n_warm else (timed, step - n_warm)
-        batches = source.micro_batches(place)
+    warmup, timed = (TrainingBatches(encode_rows(model, rows), config, collator) for rows in (work.warmup, work.timed))
+    n_warm, total = warmup.steps_per_epoch, warmup.steps_per_epoch + timed.steps_per_epoch
+    results = []
+
+    def train_step(step: int) -> int:
+        batches = warmup.micro_batches(step) if step < n_warm else timed.micro_batches(step - n_warm)
         results.append(engine.train_step(batches, lr=learning_rate(step, total, OPTIM), step=step))
-        padded += sum(batch.tokens.size for batch in batches) if step >= n_warm else 0
-        if step == n_warm - 1:
-            _wait_for(work.device)
-            started = time.perf_counter()
+        return sum(batch.tokens.size for batch in batches)
+
+    for step in range(n_warm):
+        train_step(step)
+    work.wait()
+    started = time.perf_counter()
+    padded = sum(train_step(step) for step in range(n_warm, total))
     losses = [result.read()["loss"] for result in results]
-    _wait_for(work.device)
+    work.wait()
     return {
         "seconds": time.perf_counter() - started,
         "losses": losses,
         "padded_tokens": padded,
         "ids": timed.encoded.sha256(),
-        **_machine_use(work.device, engine.dtype),
+        **_machine_use(work, engine.dtype),
     }
 
 
-def classify_with_pipeline(folder: Path, seed: int, *, batch_size: int) -> dict[str, Any]:
+def classify_with_pipeline(folder: Path, seed: int, *, batch_size: int) -> Measured:
     """Classify with `transformers.pipeline`."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     work = Work.load(folder)
-    classify = transformers.pipeline("text-classification", model=str(folder / "model"), device=work.device)
-    options = {"truncation": True, "batch_size": batch_size, "top_k": None}
-    classify([text for text, _ in work.warmup[:BATCH_SIZE]], **options)
+    pipeline = _quiet_transformers().pipeline("text-classification", model=str(folder / "model"), device=work.device)
+    classify = partial(pipeline, truncation=True, batch_size=batch_size, top_k=None)
+    classify([text for text, _ in work.warmup[:BATCH_SIZE]])
     started = time.perf_counter()
-    found = classify([text for text, _ in work.timed], **options)
+    found = classify([text for text, _ in work.timed])
     return {
         "seconds": time.perf_counter() - started,
         "scores": [{entry["label"]: entry["score"] for entry in row} for row in found],
-        **_machine_use(work.device, "float32"),
+        **_machine_use(work, "float32"),
     }
 
 
-def classify_with_gpt1(folder: Path, seed: int, *, dtype: str) -> dict[str, Any]:
+def classify_with_gpt1(folder: Path, seed: int, *, dtype: DType) -> Measured:
     """Classify with `gpt1.classifier.Classifier`."""
-    from gpt1.classifier import Classifier
-
     work = Work.load(folder)
-    hardware = DeviceConfig(backend="torch", device=work.device, dtype=dtype)  # type: ignore[arg-type]
-    classifier = Classifier.open(folder / "model", hardware)
+    classifier = Classifier.open(folder / "model", work.hardware(dtype))
     classifier.predict(_examples(work.warmup[:BATCH_SIZE]))
     started = time.perf_counter()
     found = classifier.predict(_examples(work.timed))
     return {
         "seconds": time.perf_counter() - started,
         "scores": [row["scores"] for row in found],
-        **_machine_use(work.device, classifier.engine.dtype),
+        **_machine_use(work, classifier.engine.dtype),
     }
 
 
-CONTESTANTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+TRAINING: dict[str, Callable[[Path, int], Measured]] = {
     "Trainer float32": partial(train_with_trainer, bf16=False),
     "Trainer bfloat16": partial(train_with_trainer, bf16=True),
     "gpt1 float32": partial(train_with_gpt1, dtype="float32"),
     "gpt1 auto": partial(train_with_gpt1, dtype="auto"),
-    "gpt1 auto compiled": partial(train_with_gpt1, dtype="auto", compiled=True),
-    "pipeline batch 1": partial(classify_with_pipeline, batch_size=1),
-    "pipeline batch 8": partial(classify_with_pipeline, batch_size=8),
-    "Classifier float32": partial(classify_with_gpt1, dtype="float32"),
-    "Classifier auto": partial(classify_with_gpt1, dtype="auto"),
+    "gpt1 auto, compiled": partial(train_with_gpt1, dtype="auto", compiled=True),  # on CUDA alone
 }
-TRAINING = ("Trainer float32", "Trainer bfloat16", "gpt1 float32", "gpt1 auto")
-INFERENCE = ("pipeline batch 1", "pipeline batch 8", "Classifier float32", "Classifier auto")
+CLASSIFICATION: dict[str, Callable[[Path, int], Measured]] = {
+    "pipeline, batch 1": partial(classify_with_pipeline, batch_size=1),
+    "pipeline, batch 8": partial(classify_with_pipeline, batch_size=8),
+    "gpt1 predict float32": partial(classify_with_gpt1, dtype="float32"),
+    "gpt1 predict auto": partial(classify_with_gpt1, dtype="auto"),
+}
+CONTESTANTS = TRAINING | CLASSIFICATION
 
 
 def encode_rows(model: Model, rows: Sequence[Row]) -> Encoded:
@@ -259,51 +270,42 @@ def _label_ids(rows: Sequence[Row]) -> NDArray[np.int64]:
     return np.array([label for _, label in rows], np.int64)
 
 
-def _wait_for(device: str) -> None:
-    if device == "cuda":
-        import torch
+def _quiet_transformers() -> Any:
+    import transformers
 
-        torch.cuda.synchronize()
+    logging: Any = transformers.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return transformers
 
 
-def _machine_use(device: str, dtype: str) -> dict[str, Any]:
+def _machine_use(work: Work, dtype: str) -> Measured:
     """Return peak memory (GB; of the GPU where there is one) and the speed of a plain matrix product (GFLOP/s)."""
     import torch
 
     from gpt1.backends.torch.device import matmul_speed
 
-    memory = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else _peak_resident()
-    speed = matmul_speed(torch.device(device), getattr(torch, dtype))
+    memory = torch.cuda.max_memory_allocated() / 1e9 if work.device == "cuda" else _peak_resident()
+    speed = matmul_speed(torch.device(work.device), getattr(torch, dtype))
     return {"dtype": dtype, "memory_gb": memory, "matmul_gflops": speed}
 
 
 def _peak_resident() -> float | None:
-    """Return this process's peak resident memory in GB (getrusage would count the parent's)."""
+    """Return this process's peak resident memory in GB, where Linux says it (getrusage counts the parent's too)."""
     status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024 / 1e9
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("VmHWM")), None)
 
 
 # ---- the work
 
 
-def prepare(args: argparse.Namespace, folder: Path) -> tuple[Work, Encoded, Shape]:
-    """Write the model directory and the texts that every contestant gets; return them, encoded by gpt1, and the shape."""
+def prepare(args: argparse.Namespace, folder: Path) -> tuple[Encoded, ModelConfig]:
+    """Write what every contestant gets; return the texts to be timed, encoded by gpt1, and the model's shape."""
     rng = np.random.default_rng(0)
     n_warm, n_timed = (0, CHECK_STEPS * BATCH_SIZE) if args.check else (args.warmup * BATCH_SIZE, args.texts)
     size = SIZES["tiny" if args.quick else "gpt1"]
-    if args.data:
-        source = f"the training split of {args.data}"
-        rows, label_names, tokenizer = _rows_of(args, n_warm + n_timed, rng)
-    else:
-        source = "synthetic texts with the lengths of IMDB's reviews"
-        words, share = _lexicon(rng)
-        corpus = [" ".join(rng.choice(words, 50_000, p=share))]
-        tokenizer = Tokenizer.load(args.tokenizer) if args.tokenizer else train_tokenizer(corpus, size.vocab_size)
-        rows = [row for count in (n_warm, n_timed) for row in _synthetic(count, words, share, tokenizer, rng)]
-        label_names = ("negative", "positive")
+    rows, label_names, tokenizer = (_real if args.data else _synthetic)(args, n_warm, n_timed, size.vocab_size, rng)
     if args.check:
         rows = [(" ".join(text.split()[: 1 + len(text.split()) // CHECK_SHORTER]), label) for text, label in rows]
         work = Work([], rows, args.device, dropout=0.0, bucketing=False)
@@ -315,81 +317,90 @@ def prepare(args: argparse.Namespace, folder: Path) -> tuple[Work, Encoded, Shap
     save_model(folder / "model", model, DropoutConfig(work.dropout, work.dropout, work.dropout))
     work.save(folder)
     encoded = encode_rows(model, work.timed)
-    learned = f"that of {args.tokenizer}" if args.tokenizer else "learned from the texts"
-    say(f"Texts: {len(rows):,} of {source}; {encoded.lengths.mean():.0f} tokens on average, {encoded.truncated} cut.")
-    say(f"Vocabulary: {learned} ({tokenizer.vocab_size:,} tokens; the embedding has {shape.vocab_size:,} rows).")
-    return work, encoded, shape
+    source = f"from {args.data}" if args.data else "synthetic, with the lengths of IMDB's reviews"
+    learned = f"of {args.tokenizer}" if args.tokenizer else "learned from the texts"
+    say(
+        f"{len(encoded):,} texts {source}: {encoded.lengths.mean():.0f} tokens on average, {encoded.truncated} cut to "
+        f"{shape.n_ctx}; vocabulary {learned}, {tokenizer.vocab_size:,} of {shape.vocab_size:,} rows in use."
+    )
+    return encoded, shape
 
 
-def _rows_of(args: argparse.Namespace, count: int, rng: np.random.Generator) -> tuple[list[Row], tuple[str, ...], Tokenizer]:
-    """Return a draw from the training split of --data, stratified by label, with the labels' names and the vocabulary."""
-    data = load_data(FinetuneConfig(data=args.data, task="classification"))
+def _real(
+    args: argparse.Namespace, n_warm: int, n_timed: int, vocab_size: int, rng: np.random.Generator
+) -> tuple[list[Row], tuple[str, ...], Tokenizer]:
+    """Return a draw, stratified by label, from the training split of --data, the labels' names and a vocabulary."""
+    data, count = load_data(FinetuneConfig(data=args.data, task="classification")), n_warm + n_timed
     train = data.splits["train"]
     if len(train) < count:
-        raise UserError(f"--data {args.data}: {len(train)} training texts found, {count} needed; lower --texts")
+        raise UserError(f"--data {args.data}: {len(train):,} training texts found, {count:,} needed; lower --texts")
     if args.tokenizer:
         tokenizer = Tokenizer.load(args.tokenizer)
     else:
-        tokenizer = train_tokenizer((example.parts[0] for example in train), SIZES["gpt1"].vocab_size)
+        tokenizer = train_tokenizer((example.parts[0] for example in train), vocab_size)
     drawn = limited(train, count, seed=0)
-    labels = data.labels.ids("classification", drawn)
-    rows = [(example.parts[0], int(label)) for example, label in zip(drawn, labels, strict=True)]
+    labels = data.labels.ids("classification", drawn).tolist()
+    rows = [(example.parts[0], label) for example, label in zip(drawn, labels, strict=True)]
     return [rows[place] for place in rng.permutation(count)], data.labels.names, tokenizer
 
 
-def _lexicon(rng: np.random.Generator) -> tuple[list[str], NDArray[np.float64]]:
-    """Return pronounceable words and how often each occurs (Zipf's law)."""
+def _synthetic(
+    args: argparse.Namespace, n_warm: int, n_timed: int, vocab_size: int, rng: np.random.Generator
+) -> tuple[list[Row], tuple[str, ...], Tokenizer]:
+    """Return texts of pronounceable words under Zipf's law, with random labels: their names and a vocabulary too.
+
+    The lengths are the quantiles of `LENGTHS`, among the warm-up texts and among the timed ones.
+    """
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     words = list(dict.fromkeys("".join(rng.choice(syllables, rng.integers(1, 5))) for _ in range(5_000)))
     share = 1 / np.arange(1, len(words) + 1)
-    return words, share / share.sum()
-
-
-def _synthetic(
-    count: int, words: list[str], share: NDArray[np.float64], tokenizer: Tokenizer, rng: np.random.Generator
-) -> list[Row]:
-    """Return texts whose lengths in tokens are the quantiles of `LENGTHS`, in random order and with random labels."""
-    quantiles = [np.exp(LENGTHS.inv_cdf((place + 0.5) / count)) for place in range(count)]
+    share /= share.sum()
+    if args.tokenizer:
+        tokenizer = Tokenizer.load(args.tokenizer)
+    else:
+        tokenizer = train_tokenizer([" ".join(rng.choice(words, 50_000, p=share))], vocab_size)
     cost = np.array([len(ids) for ids in tokenizer.encode_batch(words)])
     rows = []
-    for n_tokens in rng.permutation(quantiles):
-        drawn = rng.choice(len(words), int(n_tokens), p=share)
-        kept = drawn[np.cumsum(cost[drawn]) <= n_tokens - 2]  # <bos> and <eos> come with it
-        rows.append((" ".join(words[place] for place in kept), int(rng.integers(2))))
-    return rows
+    for count in (n_warm, n_timed):
+        for place in rng.permutation(count):
+            n_tokens = int(math.exp(LENGTHS.inv_cdf((place + 0.5) / count)))
+            drawn = rng.choice(len(words), n_tokens, p=share)
+            kept = drawn[np.cumsum(cost[drawn]) <= n_tokens - 2]  # <bos> and <eos> come with it
+            rows.append((" ".join(words[i] for i in kept), int(rng.integers(2))))
+    return rows, ("negative", "positive"), tokenizer
 
 
 # ---- measuring
 
 
-def run_contestant(name: str, folder: Path, seed: int) -> dict[str, Any]:
+def run_contestant(name: str, folder: Path, seed: int) -> Measured:
     """Run one contestant in a new process and return what it measured."""
     command = [sys.executable, __file__, "--contestant", name, "--work", str(folder), "--seed", str(seed)]
-    environment = {"CUDA_VISIBLE_DEVICES": "0"} | os.environ | {"HF_HUB_OFFLINE": "1"}  # Trainer would take every GPU
+    # Trainer would take every GPU that it sees.
+    environment = {"CUDA_VISIBLE_DEVICES": "0"} | os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr}")
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    measured: Measured = json.loads(done.stdout.splitlines()[-1])
     return measured
 
 
-def measure(names: Sequence[str], folder: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
+def measure(names: Sequence[str], folder: Path, rounds: int) -> dict[str, list[Measured]]:
     """Return each contestant's measurements, one a round; every other round goes backwards."""
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            found = run_contestant(name, folder, seed=number)
-            results[name].append(found)
-            say(f"  round {number + 1} of {rounds}  {name:<20} {found['seconds']:8.2f} s")
+    results: dict[str, list[Measured]] = {name: [] for name in names}
+    for seed in range(rounds):
+        for name in names if seed % 2 == 0 else reversed(names):
+            results[name].append(found := run_contestant(name, folder, seed))
+            say(f"  round {seed + 1} of {rounds}  {name:<20} {found['seconds']:8.2f} s")
     return results
 
 
-def forward_flops(shape: Shape, lengths: NDArray[np.int64]) -> float:
-    """Return the floating-point operations that the logits of texts of these lengths need at least.
+def forward_flops(shape: ModelConfig, lengths: NDArray[np.int64]) -> float:
+    """Return the floating-point operations that the task's scores of texts of these lengths need at least.
 
-    Per text of n tokens: 2 n (12 (L - 1) + 2) D² for the weight matrices and 4 D (L - 1) n (n + 1) / 2 for causal attention.
-    The last layer needs keys and values of every token, and the rest of it, 2 · 10 D² + 4 D n, at `<eos>` alone. Embeddings
-    are look-ups. Padding, and whatever a program computes beyond this, is no work. Training takes three times as much.
+    Per text of n tokens: 2 n (12 (L - 1) + 2) D² in the weight matrices, 4 D (L - 1) n (n + 1) / 2 in causal attention.
+    Of the last layer all tokens need keys and values; the rest, 2 · 10 D² + 4 D n, is needed at `<eos>` alone.
+    Embeddings are look-ups. Padding, and what a program computes beyond this, is no work. Training takes 3 times this.
     """
     n, width, before_last = lengths.astype(np.float64), shape.n_embd, shape.n_layer - 1
     matrices = 2 * n * (12 * before_last + 2) * width**2 + 2 * 10 * width**2
@@ -398,9 +409,9 @@ def forward_flops(shape: Shape, lengths: NDArray[np.int64]) -> float:
 
 
 def summarise(
-    results: Mapping[str, Sequence[Mapping[str, Any]]], lengths: NDArray[np.int64], flops: float
+    results: Mapping[str, Sequence[Measured]], lengths: NDArray[np.int64], flops: float
 ) -> dict[str, dict[str, Any]]:
-    """Return the figures of each contestant, from the median of its rounds; the matrix product's peak is the best seen."""
+    """Return each contestant's figures from the median of its rounds, and the best plain matrix product of them all."""
     peaks: dict[str, float] = {}
     for found in (found for rounds in results.values() for found in rounds):
         peaks[found["dtype"]] = max(found["matmul_gflops"], peaks.get(found["dtype"], 0.0))
@@ -408,7 +419,6 @@ def summarise(
     for name, rounds in results.items():
         seconds = statistics.median(found["seconds"] for found in rounds)
         tokens, dtype = int(lengths.sum()), rounds[0]["dtype"]
-        memory = [found["memory_gb"] for found in rounds if found["memory_gb"] is not None]
         summary[name] = {
             "dtype": dtype,
             "seconds": [found["seconds"] for found in rounds],
@@ -416,8 +426,7 @@ def summarise(
             "tokens_per_second": tokens / seconds,
             "gflops": flops / seconds / 1e9,
             "matmul_gflops": peaks[dtype],
-            "share_of_matmul": flops / seconds / 1e9 / peaks[dtype],
-            "memory_gb": statistics.median(memory) if memory else None,
+            "memory_gb": max((found["memory_gb"] for found in rounds if found["memory_gb"]), default=None),
         }
         if "padded_tokens" in rounds[0]:
             summary[name]["padding"] = 1 - tokens / statistics.median(found["padded_tokens"] for found in rounds)
@@ -428,24 +437,23 @@ def show(title: str, summary: Mapping[str, Mapping[str, Any]], references: Mappi
     """Print the table; `references` are {column: the contestant that the others are compared with}."""
 
     def row(name: str, found: Mapping[str, Any]) -> list[str]:
-        spread = max(found["seconds"]) / min(found["seconds"]) - 1
-        ratios = [found["texts_per_second"] / summary[other]["texts_per_second"] for other in references.values()]
+        speed, memory, padding = found["texts_per_second"], found["memory_gb"], found.get("padding")
         return [
             name,
             found["dtype"],
-            f"{found['texts_per_second']:,.2f}",
-            f"{spread:.0%}",
+            f"{speed:,.2f}",
+            f"{max(found['seconds']) / min(found['seconds']) - 1:.0%}",
             f"{found['tokens_per_second']:,.0f}",
-            f"{found['padding']:.0%}" if "padding" in found else "–",
-            *(f"{ratio:.2f}" for ratio in ratios),
+            "–" if padding is None else f"{padding:.0%}",
+            *(f"{speed / summary[other]['texts_per_second']:.2f}" for other in references.values()),
             f"{found['gflops']:,.0f}",
-            f"{found['share_of_matmul']:.0%}",
-            "–" if found["memory_gb"] is None else f"{found['memory_gb']:.1f}",
+            f"{found['gflops'] / found['matmul_gflops']:.0%}",
+            "–" if memory is None else f"{memory:.1f}",
         ]
 
-    header = [title, "dtype", "texts/s", "spread", "tokens/s", "padding", *references, "GFLOP/s", "of matmul", "peak GB"]
+    columns = ("dtype", "texts/s", "spread", "tokens/s", "padding", *references, "GFLOP/s", "of peak", "GB")
     say()
-    table(header, [row(name, found) for name, found in summary.items()])
+    table((title, *columns), [row(name, found) for name, found in summary.items()])
 
 
 # ---- commands
@@ -453,61 +461,66 @@ def show(title: str, summary: Mapping[str, Mapping[str, Any]], references: Mappi
 
 def compare(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure training and classification, print both tables, return the figures."""
-    work, encoded, shape = prepare(args, folder)
-    training = (*TRAINING, "gpt1 auto compiled") if args.device == "cuda" else TRAINING
+    encoded, shape = prepare(args, folder)
+    training = [name for name in TRAINING if args.device == "cuda" or "compiled" not in name]
     steps = math.ceil(len(encoded) / BATCH_SIZE)
-    say(f"Training: {steps} steps of {BATCH_SIZE} texts after {args.warmup} for warming up; dropout {work.dropout}.")
+    say(f"Training: {steps:,} steps of {BATCH_SIZE} texts after {args.warmup} untimed; dropout {DROPOUT}.")
     trained = measure(training, folder, args.rounds)
-    digests = {found["ids"] for rounds in trained.values() for found in rounds}
-    if digests != {encoded.sha256()}:
-        raise SystemExit("the contestants did not train on the same token ids")
-    classified = measure(INFERENCE, folder, args.rounds)
+    _require_same_ids(encoded, *(found for rounds in trained.values() for found in rounds))
+    classified = measure(list(CLASSIFICATION), folder, args.rounds)
+
     flops = forward_flops(shape, encoded.lengths)
-    train_figures = summarise(trained, encoded.lengths, 3 * flops)
+    training_figures = summarise(trained, encoded.lengths, 3 * flops)
     figures = summarise(classified, encoded.lengths, flops)
-    pipeline = max(INFERENCE[:2], key=lambda name: figures[name]["texts_per_second"])
-    show("training", train_figures, {"× Trainer fp32": "Trainer float32", "× Trainer bf16": "Trainer bfloat16"})
-    show("classification", figures, {f"× {pipeline}": pipeline})
-    theirs, ours = (classified[name][0]["scores"] for name in (pipeline, "Classifier float32"))
-    difference = max(abs(row[label] - other[label]) for row, other in zip(theirs, ours, strict=True) for label in row)
-    say(f"\nLargest difference of a probability in float32: {difference:.1e}.")
-    say("Speeds are medians, spread is slowest over fastest round; tokens/s and GFLOP/s count real tokens and needed work")
-    say("only (`forward_flops`, times 3 in training); 'of matmul' is the share of a 2048 × 768 × 3072 product's speed here:")
-    peaks = {row["dtype"]: row["matmul_gflops"] for row in (train_figures | figures).values()}
-    say(", ".join(f"{dtype} {gflops:,.0f} GFLOP/s" for dtype, gflops in peaks.items()) + ".")
-    return {"training": train_figures, "classification": figures, "largest_probability_difference": difference}
+    pipelines = [name for name in figures if name.startswith("pipeline")]
+    best = max(pipelines, key=lambda name: figures[name]["texts_per_second"])
+    show("training", training_figures, {"× Trainer fp32": "Trainer float32", "× its bf16": "Trainer bfloat16"})
+    show("classification", figures, {f"× {best}": best})
+    pairs = zip(classified[best][0]["scores"], classified["gpt1 predict float32"][0]["scores"], strict=True)
+    difference = max(abs(theirs[label] - ours[label]) for theirs, ours in pairs for label in theirs)
+    peaks = {row["dtype"]: row["matmul_gflops"] for row in (*figures.values(), *training_figures.values())}
+    say()
+    say("Speed: median of the rounds; spread: slowest over fastest round. tokens/s and GFLOP/s count real tokens and")
+    say("needed work only (`forward_flops`, × 3 in training); the peak is that of a 2048 × 768 × 3072 product here:")
+    say("; ".join(f"{dtype} {gflops:,.0f} GFLOP/s" for dtype, gflops in peaks.items()) + ". GB: peak memory.")
+    say(f"Largest difference of a probability between pipeline and gpt1 in float32: {difference:.1e}.")
+    return {"training": training_figures, "classification": figures, "largest_probability_difference": difference}
 
 
 def check(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Train both on the same batches in the same order, float32, without dropout; compare the losses of every step."""
-    _, encoded, _ = prepare(args, folder)
+    """Train both on the same batches in the same order, in float32 without dropout; compare the loss of every step."""
+    encoded, _ = prepare(args, folder)
     theirs, ours = (run_contestant(name, folder, seed=0) for name in ("Trainer float32", "gpt1 float32"))
-    if {theirs["ids"], ours["ids"]} != {encoded.sha256()}:
-        raise SystemExit("the two did not train on the same token ids")
+    _require_same_ids(encoded, theirs, ours)
     pairs = list(zip(theirs["losses"], ours["losses"], strict=True))
-    differences = [abs(a - b) for a, b in pairs]
     rows = [(step, f"{a:.6f}", f"{b:.6f}", f"{abs(a - b):.1e}") for step, (a, b) in enumerate(pairs)]
     table(("step", "Trainer", "gpt1", "|difference|"), rows)
-    largest = max(differences)
+    largest = max(abs(a - b) for a, b in pairs)
     agrees = largest <= LOSS_TOLERANCE
-    verdict = "the same training" if agrees else "NOT the same training"
-    say(f"Largest difference of a loss in {len(pairs)} steps: {largest:.1e} (at most {LOSS_TOLERANCE:g}): {verdict}.")
+    say(f"Largest difference in {len(pairs)} steps: {largest:.1e}, {LOSS_TOLERANCE:g} allowed. {VERDICT[agrees]}")
     return {"losses": {"Trainer": theirs["losses"], "gpt1": ours["losses"]}, "largest": largest, "agrees": agrees}
 
 
+VERDICT = {True: "It is the same training.", False: "It is NOT the same training."}
+
+
+def _require_same_ids(encoded: Encoded, *measured: Measured) -> None:
+    if {found["ids"] for found in measured} != {encoded.sha256()}:
+        raise SystemExit("the contestants were not trained on the same token ids and labels")
+
+
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on and with."""
+    """Return what the figures are measured on and with."""
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if (
-        info.exists()
-    ) else []  # fmt: skip
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": names[0] if names else platform.processor(),
+        "cpu": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": platform.system(),
         "python": platform.python_version(),
-        **{package: version(package) for package in ("torch", "transformers", "accelerate", "tokenizers", "numpy")},
+        **{package: version(package) for package in ("torch", "transformers", "accelerate", "numpy")},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -515,10 +528,10 @@ def machine() -> dict[str, Any]:
 def main() -> int:
     """Run the script; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="labelled texts, a folder or file as `gpt1 finetune` reads it (default: synthetic)")
+    parser.add_argument("--data", help="labelled texts, as `gpt1 finetune` takes them (default: synthetic)")
     parser.add_argument("--tokenizer", type=Path, help="directory of a vocabulary (default: learned from the texts)")
-    parser.add_argument("--texts", type=int, help="texts to measure on (default: 24; with --device cuda 1,024)")
-    parser.add_argument("--rounds", type=int, help="measurements of each contestant (default: 3)")
+    parser.add_argument("--texts", type=int, help="texts to measure on (default: 24; cuda 1024; quick 8)")
+    parser.add_argument("--rounds", type=int, help="measurements of each contestant (default: 3; quick 1)")
     parser.add_argument("--warmup", type=int, help="training steps before the clock starts (default: 1; cuda 64)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--check", action="store_true", help="compare the losses of both instead of their speeds")
@@ -531,14 +544,14 @@ def main() -> int:
     if args.contestant:
         print(json.dumps(CONTESTANTS[args.contestant](args.work, args.seed)))
         return 0
-    on_gpu = args.device == "cuda"
-    args.texts = args.texts or (8 if args.quick else 1_024 if on_gpu else 24)
+    on_gpu = args.device == "cuda" and not args.quick
+    args.texts = args.texts or (8 if args.quick else 1024 if on_gpu else 24)
     args.rounds = args.rounds or (1 if args.quick else 3)
-    args.warmup = args.warmup or (64 if on_gpu and not args.quick else 1)
+    args.warmup = args.warmup or (64 if on_gpu else 1)
     about = machine()
     say(", ".join(f"{name} {value}" for name, value in about.items()))
     if (about["load"] or 0) > BUSY and not args.check:
-        say(f"This machine is busy (load {about['load']:.1f}): do not trust the speeds.")
+        say("Other programs are running here: do not trust the speeds.")
     try:
         with tempfile.TemporaryDirectory() as folder:
             figures = (check if args.check else compare)(args, Path(folder))
@@ -546,8 +559,8 @@ def main() -> int:
         say(str(error))
         return 2
     if args.json:
-        command = {name: str(value) for name, value in vars(args).items() if value}
-        args.json.write_text(json.dumps({"machine": about, "command": command, **figures}, indent=2), encoding="utf-8")
+        given = {name: str(value) for name, value in vars(args).items() if value}
+        args.json.write_text(json.dumps({"machine": about, "flags": given, **figures}, indent=2), encoding="utf-8")
     return 0 if figures.get("agrees", True) else 1
 
 

@@ -98,6 +98,8 @@ def _split_of(
     found = hub.resolve_dataset(data, revision=revision)
     if isinstance(found, Path) and not found.is_dir():
         if trained_on and Path(trained_on.data).resolve() == found.resolve():
+            if columns not in (Columns(), trained_on.columns):
+                raise UserError(f"{found.name}: the run was trained on this file, by columns of its own; drop those flags")
             console.say(f"{found.name}: the run was trained on this file; its {split} rows are drawn as they were then.")
             return _chosen(load_data(trained_on).splits, split, data)
         console.say(f"{found.name}: all of its rows are scored.")

@@ -222,7 +222,7 @@ class FinetuneConfig:
     """Fine-tune a model on labelled texts (Radford et al. 2018, §3.2). The defaults are recipe `paper-finetune`."""
 
     data: str = ""
-    """Folder with train/valid/test files, a single .csv .tsv .jsonl .parquet file, or a catalogue name such as `imdb`."""
+    """Folder with train/valid/test files, one .csv .tsv .jsonl .parquet file, `reviews` (bundled), or a catalogue name."""
     out: Path = Path()
     """Run directory; the same command with the same directory resumes."""
     task: TaskName | None = None

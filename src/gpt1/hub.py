@@ -110,6 +110,10 @@ on `main` (else its converted branch, which was seen, is used), and that `balanc
 as its users' code has it (the example on its card counts from 1)."""
 
 
+BUNDLED = {"reviews": Path(__file__).parent / "assets" / "reviews"}
+"""Data sets that come with the package: no network, no third-party text."""
+
+
 # ---- data sets ------------------------------------------------------------------------------------------------------
 
 
@@ -135,7 +139,7 @@ _SPLIT_NAMES = {"train": ("train",), "valid": ("validation", "valid", "val", "de
 
 
 def resolve_dataset(name_or_path: str, *, revision: str | None = None) -> DatasetFiles | Path:
-    """A path that exists (returned as it is), a name of `CATALOGUE`, or `owner/name[:config]` on the hub.
+    """A path that exists (returned as it is), a name of `BUNDLED` or `CATALOGUE`, or `owner/name[:config]` on the hub.
 
     Of a repository outside the catalogue, the parquet files are taken whose name or folder is a split's, else those
     of its converted branch; their columns are found by their usual names. `revision`: commit, tag or branch.
@@ -146,6 +150,9 @@ def resolve_dataset(name_or_path: str, *, revision: str | None = None) -> Datase
     if os.path.exists(name_or_path):
         _refuse_revision(revision, f"--data {name_or_path}")
         return Path(name_or_path)
+    if name_or_path in BUNDLED:
+        _refuse_revision(revision, f"--data {name_or_path}")
+        return BUNDLED[name_or_path]
     if name_or_path == "storycloze":
         raise UserError(
             "--data storycloze: the Story Cloze Test is not on the hub; ask its authors for it "
@@ -192,7 +199,7 @@ def _uncatalogued(name: str) -> DatasetRow:
     if match is None or _DATA_FILE.fullmatch(name):
         raise UserError(
             f"--data {name}: there is no such file or folder; expected a path, a data set that gpt1 knows "
-            f"({', '.join(CATALOGUE)}, storycloze), or one of the hub as owner/name or owner/name:config"
+            f"({', '.join((*BUNDLED, *CATALOGUE))}, storycloze), or one of the hub as owner/name or owner/name:config"
         )
     return DatasetRow(match["repo"], match["config"], task=None, splits={}, columns={})
 

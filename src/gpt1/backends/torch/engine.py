@@ -54,7 +54,7 @@ class TorchEngine:
     def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
         optimizer = self._ready_to_train()
         losses = self._accumulate(batches, step)
-        grads = [p.grad for p in self._params.values() if p.grad is not None]
+        grads = [p.grad for p in self._params.values()]
         norm = torch.nn.utils.get_total_norm(grads)
         torch._foreach_mul_(grads, clip_factor(norm, self.optim.clip))
         for group in optimizer.param_groups:
@@ -67,7 +67,7 @@ class TorchEngine:
     def gradients(self, batches: Sequence[Batch], *, step: int = 0) -> tuple[dict[str, float], Params]:
         self._ready_to_train()
         losses = self._accumulate(batches, step)
-        grads = {name: _numpy(torch.zeros_like(p) if p.grad is None else p.grad) for name, p in self._params.items()}
+        grads = {name: _numpy(p.grad) for name, p in self._params.items()}
         self._clear_gradients()
         return {name: float(value) for name, value in losses.items()}, grads
 
@@ -87,7 +87,7 @@ class TorchEngine:
                 devices.keep_freed_memory()
             matrices = [p for name, p in self._params.items() if decays(name, tuple(p.shape))]
             vectors = [p for name, p in self._params.items() if not decays(name, tuple(p.shape))]
-            self._optimizer = torch.optim.AdamW(  # the rule of optim.adamw, fused; tests/test_engine.py holds them equal
+            self._optimizer = torch.optim.AdamW(  # the rule of optim.adamw, fused; tests/test_backend.py holds them equal
                 [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
                 betas=(self.optim.beta1, self.optim.beta2),
                 eps=self.optim.eps,
@@ -119,6 +119,9 @@ class TorchEngine:
                 root_grads.append(grad)
             if roots:
                 torch.autograd.backward(roots, root_grads)
+        for p in self._params.values():
+            if p.grad is None:  # where no example of the step weighs anything, the moments decay all the same
+                p.grad = torch.zeros_like(p)
         found = {"loss": task_total + self.lm_coef * lm_total}
         return found | ({"task_loss": task_total} if weight else {}) | ({"lm_loss": lm_total} if targets else {})
 

@@ -1,0 +1,170 @@
+"""Imports point down, frameworks come when they are chosen, and nothing unpickles. Run: pytest tests/test_architecture.py"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gpt1
+
+PACKAGE = Path(gpt1.__file__).parent
+
+FOUNDATION = {"errors", "config"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "": set(),  # gpt1 itself
+    # ---- stdlib and NumPy
+    "errors": set(),
+    "console": set(),
+    "runlog": set(),
+    "config": {"errors"},
+    "recipes": FOUNDATION,
+    "params": FOUNDATION,
+    "optim": FOUNDATION,
+    "metrics": FOUNDATION,
+    "hub": FOUNDATION,
+    "report": {"errors", "metrics", "runlog"},
+    # ---- frameworks
+    "backends.base": {"config", "params"},
+    "backends.torch": FOUNDATION | {"params", "optim", "backends.base"},
+    "backends": FOUNDATION | {"backends.base", "backends.torch"},
+    # ---- text, data, tasks
+    "text": FOUNDATION,
+    "data": FOUNDATION,
+    "data.batches": {"config", "backends.base"},
+    "tasks": FOUNDATION | {"text", "data", "data.batches"},
+    "baseline": {"errors", "data"},
+    # ---- files of a run
+    "checkpoint": FOUNDATION | {"params", "text"},
+    "run": {"errors", "console", "runlog", "checkpoint"},
+    # ---- what runs
+    "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
+    "loop": FOUNDATION | {"console", "metrics", "optim", "runlog", "checkpoint", "backends.base", "data.batches"},
+    "evaluation": FOUNDATION | {"baseline", "console", "data", "data.batches", "metrics", "predict", "tasks"},
+    "classifier": FOUNDATION
+    | {"backends", "checkpoint", "data", "data.batches", "metrics", "predict", "run", "tasks"},
+    "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
+    "finetune": FOUNDATION
+    | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
+    | {"metrics", "params", "predict", "report", "run", "runlog", "tasks", "text"},
+    # ---- what people call
+    "api": FOUNDATION
+    | {"backends", "checkpoint", "classifier", "console", "data", "data.batches", "evaluation", "finetune", "hub"}
+    | {"metrics", "predict", "recipes", "report", "run", "runlog", "score", "tasks", "text"},
+    "cli": FOUNDATION | {"api", "recipes"},
+    "__main__": {"cli"},
+}
+"""Module or package of gpt1 -> those that it may import, all of them above it. A new module adds its row."""
+
+OWNERS = {"torch": "backends.torch", "mindspore": "backends.mindspore", "tyro": "cli"}
+"""The one place of gpt1 that may import the library."""
+
+HEAVY = ("torch", "mindspore", "sklearn", "scipy", "matplotlib", "polars", "transformers", "huggingface_hub", "zstandard")
+"""Imported inside the function that needs them, by whichever module."""
+
+PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def modules() -> dict[str, ast.Module]:
+    """{"data.batches": its syntax tree, …}; a package is its `__init__`."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return found
+
+
+MODULES = modules()
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """The dotted name of every module that is imported, also inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            module = node.module or ""
+            for alias in node.names:
+                inner = f"{module}.{alias.name}"
+                yield inner if inner.removeprefix("gpt1.") in MODULES else module
+
+
+def unit(module: str) -> str:
+    """The row of `MAY_IMPORT` that a module belongs to: its own, else that of its package."""
+    while module and module not in MAY_IMPORT:
+        module = module.rpartition(".")[0]
+    return module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_what_its_row_allows_and_nothing_else(module: str) -> None:
+    here = unit(module)
+    assert here or module == "", f"{module} has no row in MAY_IMPORT"
+    ours = {name for name in imports(MODULES[module]) if name.partition(".")[0] == "gpt1"}
+    needed = {unit(name.removeprefix("gpt1").lstrip(".")) for name in ours} - {here, ""}
+    assert needed <= MAY_IMPORT[here], f"gpt1.{module} imports {', '.join(sorted(needed - MAY_IMPORT[here]))}"
+
+
+def test_the_rows_of_the_table_point_down() -> None:
+    rows = list(MAY_IMPORT)
+    for row, allowed in MAY_IMPORT.items():
+        assert allowed <= set(rows[: rows.index(row)]), f"{row} stands above something that it imports"
+    assert set(rows) <= {*MODULES, ""}, "a row of a module that is gone"
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_one_place_alone_knows_the_library(library: str) -> None:
+    users = {module for module, tree in MODULES.items() for name in imports(tree) if name.partition(".")[0] == library}
+    assert {unit(module) for module in users} <= {OWNERS[library]}
+
+
+def test_transformers_is_for_tests_and_benchmarks_alone() -> None:
+    assert not [module for module, tree in MODULES.items() for name in imports(tree) if "transformers" in name]
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["import gpt1", "import gpt1.cli", "import gpt1.api, gpt1.cli, gpt1.tasks, gpt1.text.train, gpt1.params, gpt1.optim"],
+)
+def test_an_import_brings_no_framework_and_nothing_heavy(program: str) -> None:
+    assert loaded(program) == set()
+
+
+@pytest.mark.parametrize("words", ["--help", "finetune --help", "tokenizer --help", "--version"])
+def test_help_brings_no_framework_and_not_even_numpy(words: str) -> None:
+    """That is what keeps it under 0.4 s."""
+    program = f"import gpt1.cli; assert gpt1.cli.main({words.split()}) == 0"
+    assert loaded(program, "numpy", "tokenizers") == set()
+
+
+def test_the_package_runs_as_a_module() -> None:
+    found = subprocess.run([sys.executable, "-m", "gpt1", "--help"], capture_output=True, text=True, check=True)
+    assert all(command in found.stdout for command in ("finetune", "evaluate", "predict", "score", "tokenizer", "doctor"))
+    refused = subprocess.run([sys.executable, "-m", "gpt1", "finetun"], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("gpt1: 'finetun' is no command; there are finetune, evaluate")
+
+
+def loaded(program: str, *also: str) -> set[str]:
+    """The heavy modules that a fresh Python has after `program`."""
+    ask = f"{program}\nimport sys\nprint('\\n' + ' '.join(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+    return {name.partition(".")[0] for name in found.splitlines()[-1].split()} & {*HEAVY, *also}
+
+
+def test_nothing_of_ours_reads_a_pickle() -> None:
+    for module, tree in MODULES.items():
+        assert not {name.partition(".")[0] for name in imports(tree)} & PICKLES, module
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            text = ast.unparse(call.func)
+            assert text not in ("torch.load", "torch.jit.load", "mindspore.load"), f"{module}: {text}"
+            for keyword in call.keywords:
+                if keyword.arg in ("allow_pickle", "trust_remote_code"):
+                    assert ast.unparse(keyword.value) == "False", f"{module}: {ast.unparse(call)}"
