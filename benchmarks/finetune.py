@@ -5,10 +5,10 @@
     python benchmarks/finetune.py --quick      a smoke test of either
 
 Training is `transformers.Trainer` as its documentation has people use it (float32, batches in random order, each padded
-to its longest text by `DataCollatorWithPadding`) and the same with `bf16=True`, against gpt1's engine and batches. Equal
-on both sides: weights, token ids (compared by digest), batch size, number of steps, AdamW, schedule, clipping, and
-dropout on embeddings, residuals and attention. The clock runs from the end of the last warm-up step to the end of the
-last step, batching included. Classification is `transformers.pipeline` against `Classifier.predict`, from text to
+to its longest text by `DataCollatorWithPadding`) and the same with `bf16=True`, against gpt1's engine and batches.
+Equal on both sides: weights, token ids (compared by digest), batch size, number of steps, AdamW, schedule, clipping,
+and dropout on embeddings, residuals and attention. The clock runs from the end of the last warm-up step to the end of
+the last step, batching included. Classification is `transformers.pipeline` against `Classifier.predict`, from text to
 probabilities.
 
 Each measurement has a process of its own, so that neither side profits from what the other does to the allocator, and
@@ -408,13 +408,18 @@ def forward_flops(shape: ModelConfig, lengths: NDArray[np.int64]) -> float:
     return float((matrices + attention).sum())
 
 
-def summarise(
-    results: Mapping[str, Sequence[Measured]], lengths: NDArray[np.int64], flops: float
-) -> dict[str, dict[str, Any]]:
-    """Return each contestant's figures from the median of its rounds, and the best plain matrix product of them all."""
+def matmul_peaks(results: Mapping[str, Sequence[Measured]]) -> dict[str, float]:
+    """Return the fastest matrix product that any contestant saw in each dtype, in GFLOP/s."""
     peaks: dict[str, float] = {}
     for found in (found for rounds in results.values() for found in rounds):
         peaks[found["dtype"]] = max(found["matmul_gflops"], peaks.get(found["dtype"], 0.0))
+    return peaks
+
+
+def summarise(
+    results: Mapping[str, Sequence[Measured]], lengths: NDArray[np.int64], flops: float, peaks: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Return each contestant's figures, from the median of its rounds; `flops` is the work of one round."""
     summary: dict[str, dict[str, Any]] = {}
     for name, rounds in results.items():
         seconds = statistics.median(found["seconds"] for found in rounds)
@@ -425,7 +430,7 @@ def summarise(
             "texts_per_second": len(lengths) / seconds,
             "tokens_per_second": tokens / seconds,
             "gflops": flops / seconds / 1e9,
-            "matmul_gflops": peaks[dtype],
+            "share_of_peak": flops / seconds / 1e9 / peaks[dtype],
             "memory_gb": max((found["memory_gb"] for found in rounds if found["memory_gb"]), default=None),
         }
         if "padded_tokens" in rounds[0]:
@@ -447,7 +452,7 @@ def show(title: str, summary: Mapping[str, Mapping[str, Any]], references: Mappi
             "–" if padding is None else f"{padding:.0%}",
             *(f"{speed / summary[other]['texts_per_second']:.2f}" for other in references.values()),
             f"{found['gflops']:,.0f}",
-            f"{found['gflops'] / found['matmul_gflops']:.0%}",
+            f"{found['share_of_peak']:.0%}",
             "–" if memory is None else f"{memory:.1f}",
         ]
 
@@ -469,22 +474,26 @@ def compare(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     _require_same_ids(encoded, *(found for rounds in trained.values() for found in rounds))
     classified = measure(list(CLASSIFICATION), folder, args.rounds)
 
-    flops = forward_flops(shape, encoded.lengths)
-    training_figures = summarise(trained, encoded.lengths, 3 * flops)
-    figures = summarise(classified, encoded.lengths, flops)
+    flops, peaks = forward_flops(shape, encoded.lengths), matmul_peaks(trained | classified)
+    training_figures = summarise(trained, encoded.lengths, 3 * flops, peaks)
+    figures = summarise(classified, encoded.lengths, flops, peaks)
     pipelines = [name for name in figures if name.startswith("pipeline")]
     best = max(pipelines, key=lambda name: figures[name]["texts_per_second"])
     show("training", training_figures, {"× Trainer fp32": "Trainer float32", "× its bf16": "Trainer bfloat16"})
     show("classification", figures, {f"× {best}": best})
     pairs = zip(classified[best][0]["scores"], classified["gpt1 predict float32"][0]["scores"], strict=True)
     difference = max(abs(theirs[label] - ours[label]) for theirs, ours in pairs for label in theirs)
-    peaks = {row["dtype"]: row["matmul_gflops"] for row in (*figures.values(), *training_figures.values())}
     say()
     say("Speed: median of the rounds; spread: slowest over fastest round. tokens/s and GFLOP/s count real tokens and")
     say("needed work only (`forward_flops`, × 3 in training); the peak is that of a 2048 × 768 × 3072 product here:")
     say("; ".join(f"{dtype} {gflops:,.0f} GFLOP/s" for dtype, gflops in peaks.items()) + ". GB: peak memory.")
     say(f"Largest difference of a probability between pipeline and gpt1 in float32: {difference:.1e}.")
-    return {"training": training_figures, "classification": figures, "largest_probability_difference": difference}
+    return {
+        "training": training_figures,
+        "classification": figures,
+        "matmul_gflops": peaks,
+        "largest_probability_difference": difference,
+    }
 
 
 def check(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -530,7 +539,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="labelled texts, as `gpt1 finetune` takes them (default: synthetic)")
     parser.add_argument("--tokenizer", type=Path, help="directory of a vocabulary (default: learned from the texts)")
-    parser.add_argument("--texts", type=int, help="texts to measure on (default: 24; cuda 1024; quick 8)")
+    parser.add_argument("--texts", type=int, help="texts to measure on (default: 20; cuda 1024; quick 8)")
     parser.add_argument("--rounds", type=int, help="measurements of each contestant (default: 3; quick 1)")
     parser.add_argument("--warmup", type=int, help="training steps before the clock starts (default: 1; cuda 64)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -545,7 +554,7 @@ def main() -> int:
         print(json.dumps(CONTESTANTS[args.contestant](args.work, args.seed)))
         return 0
     on_gpu = args.device == "cuda" and not args.quick
-    args.texts = args.texts or (8 if args.quick else 1024 if on_gpu else 24)
+    args.texts = args.texts or (8 if args.quick else 1024 if on_gpu else 20)
     args.rounds = args.rounds or (1 if args.quick else 3)
     args.warmup = args.warmup or (64 if on_gpu else 1)
     about = machine()
@@ -553,6 +562,10 @@ def main() -> int:
     if (about["load"] or 0) > BUSY and not args.check:
         say("Other programs are running here: do not trust the speeds.")
     try:
+        if args.device == "cuda":
+            from gpt1.backends.torch import device
+
+            device.choose(DeviceConfig(device="cuda"), training=True)
         with tempfile.TemporaryDirectory() as folder:
             figures = (check if args.check else compare)(args, Path(folder))
     except UserError as error:

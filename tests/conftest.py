@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import os
 
-import os
-
 import pytest
 
 from gpt1 import backends
-
-# Before a framework is imported: threads that spin while they wait take a busy machine from those they wait for, and the
-# tests' small models wait often (measured: 13 times slower on two cores under load).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Threads that spin while they wait for each other bring a busy machine to a halt: twenty times slower was measured.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,4 +1,4 @@
-"""Imports point down, frameworks come when they are chosen, and nothing unpickles. Run: pytest tests/test_architecture.py"""
+"""Imports point down, frameworks come when chosen, nothing unpickles. Run: pytest tests/test_architecture.py"""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
     "loop": FOUNDATION | {"console", "metrics", "optim", "runlog", "checkpoint", "backends.base", "data.batches"},
     "evaluation": FOUNDATION | {"baseline", "console", "data", "data.batches", "metrics", "predict", "tasks"},
-    "classifier": FOUNDATION
-    | {"backends", "checkpoint", "data", "data.batches", "metrics", "predict", "run", "tasks"},
+    "classifier": FOUNDATION | {"backends", "checkpoint", "data", "data.batches", "metrics", "predict", "run", "tasks"},
     "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
     "finetune": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
@@ -64,7 +63,17 @@ MAY_IMPORT: dict[str, set[str]] = {
 OWNERS = {"torch": "backends.torch", "mindspore": "backends.mindspore", "tyro": "cli"}
 """The one place of gpt1 that may import the library."""
 
-HEAVY = ("torch", "mindspore", "sklearn", "scipy", "matplotlib", "polars", "transformers", "huggingface_hub", "zstandard")
+HEAVY = (
+    "torch",
+    "mindspore",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "polars",
+    "transformers",
+    "huggingface_hub",
+    "zstandard",
+)
 """Imported inside the function that needs them, by whichever module."""
 
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -131,7 +140,11 @@ def test_transformers_is_for_tests_and_benchmarks_alone() -> None:
 
 @pytest.mark.parametrize(
     "program",
-    ["import gpt1", "import gpt1.cli", "import gpt1.api, gpt1.cli, gpt1.tasks, gpt1.text.train, gpt1.params, gpt1.optim"],
+    [
+        "import gpt1",
+        "import gpt1.cli",
+        "import gpt1.api, gpt1.cli, gpt1.tasks, gpt1.text.train, gpt1.params, gpt1.optim",
+    ],
 )
 def test_an_import_brings_no_framework_and_nothing_heavy(program: str) -> None:
     assert loaded(program) == set()
@@ -146,7 +159,9 @@ def test_help_brings_no_framework_and_not_even_numpy(words: str) -> None:
 
 def test_the_package_runs_as_a_module() -> None:
     found = subprocess.run([sys.executable, "-m", "gpt1", "--help"], capture_output=True, text=True, check=True)
-    assert all(command in found.stdout for command in ("finetune", "evaluate", "predict", "score", "tokenizer", "doctor"))
+    assert all(
+        command in found.stdout for command in ("finetune", "evaluate", "predict", "score", "tokenizer", "doctor")
+    )
     refused = subprocess.run([sys.executable, "-m", "gpt1", "finetun"], capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("gpt1: 'finetun' is no command; there are finetune, evaluate")

@@ -13,29 +13,31 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 from numpy.typing import NDArray
-from test_reference import HEADS, SEQUENCES, part, random_batch, random_params, task_case
 
+import reference
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Engine
 from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig, OptimConfig
 from gpt1.errors import UserError
 from gpt1.optim import adamw, clip_factor
 from gpt1.params import Params, decays
+from test_reference import HEADS, SEQUENCES, part, random_batch, random_params, task_case
 
 FLOAT32 = 1e-5
 """Float32 against float64 through two layers, of the largest value or of 1; up to 1.5e-6 was seen, at 512 tokens."""
 REGROUPED = 1e-6
 """Float32 on both sides, the same terms summed in other groups (epsilon 1.2e-7)."""
+MOMENTS = 1e-5
+"""The same, of the largest moment of a parameter, however small that is."""
 UPDATED = 2e-6
 """Of the parameter's largest value: two dozen updates, each rounded to float32 once (epsilon 1.2e-7)."""
 MASKED = 1e-3
 """Quotients of float32 gradients; a backend may round p to 16 bits."""
-ATTENTION = 1e-5
-"""Float32 on both sides in other orders, over up to 300 keys with values and gradients of about 10; 2e-6 was seen."""
+ATTENTION = 5e-6
+"""Float32 on both sides in other orders, over up to 300 keys; 9e-7 of the largest value was seen."""
 BFLOAT16 = 0.02
-"""Of the largest value: products of numbers of 8 bits, through two layers; 4e-3 was seen."""
+"""Of the largest value: products of numbers of 8 bits, through two layers; 3e-3 was seen."""
 SIGMAS = 5
 """Standard deviations of a binomial count; masks are counted, so a test that passed once passes always."""
 
@@ -77,11 +79,11 @@ def shortest(batch: Batch) -> list[Batch]:
     return [part(batch, [example], int(end)) for example, end in enumerate(ends)]
 
 
-def assert_close(found: Any, expected: Any, tolerance: float, what: str = "") -> None:
-    """Assert that no element is off by more than `tolerance` times the largest one, or 1 where that is larger."""
+def assert_close(found: Any, expected: Any, tolerance: float, what: str = "", *, floor: float = 1.0) -> None:
+    """Assert that no element is off by more than `tolerance` times the largest one, or `floor` where that is larger."""
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape, what
-    limit = tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))
+    limit = tolerance * float(np.abs(expected).max(initial=floor))
     np.testing.assert_allclose(found, expected, rtol=0, atol=limit, err_msg=what)
 
 
@@ -215,7 +217,7 @@ def test_reading_one_position_equals_computing_them_all(build: Build, task: str)
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("pads", [1, 100])
 def test_padding_on_the_right_changes_nothing(build: Build, task: str, pads: int) -> None:
-    config, params, batch = longer_case(task, 40)
+    config, params, batch = longer_case(task, 40, examples=4)
     assert batch.lm_targets is not None
     assert batch.segments is not None
     wider = replace(
@@ -259,7 +261,7 @@ def test_update_of_micro_batches_equals_that_of_the_big_batch(build: Build) -> N
         moments.append(engine.optimizer_state())
     assert results[0] == pytest.approx(results[1], abs=REGROUPED)
     for name, value in moments[0].items():
-        assert_close(moments[1][name], value, REGROUPED, name)
+        assert_close(moments[1][name], value, MOMENTS, name, floor=0.0)
 
 
 def test_micro_batches_may_lack_labels_or_targets(build: Build) -> None:
@@ -381,7 +383,7 @@ def test_steps_that_a_parameter_had_no_part_in_count_for_it_after_a_restart_too(
     engine = trained(build(config, params, lm_coef=0.5), batch, 2)
     before = engine.optimizer_state()["first.score.weight"]
     engine.train_step([nothing], lr=rate(2), step=2)
-    assert_close(engine.optimizer_state()["first.score.weight"], 0.9 * before, REGROUPED)
+    assert_close(engine.optimizer_state()["first.score.weight"], 0.9 * before, REGROUPED, floor=0.0)
     other = build(config, engine.parameters(), lm_coef=0.5)
     other.load_optimizer_state(engine.optimizer_state(), 3)
     for each in (engine, other):
@@ -498,9 +500,9 @@ SITES = {
 """Where dropout acts: its field, a parameter whose gradient passes through it, and the part that is one token's."""
 ZEROED = {
     "embd_pdrop": ["tokens_embed.weight", "positions_embed.weight"],
-    "attn_pdrop": [f"h.{layer}.attn.c_attn.{part}" for layer in (0, 1) for part in ("weight", "bias")],
+    "attn_pdrop": [f"h.{layer}.attn.c_attn.{kind}" for layer in (0, 1) for kind in ("weight", "bias")],
     "resid_pdrop": [
-        f"h.{layer}.{module}.c_proj.{part}" for layer in (0, 1) for module in ("attn", "mlp") for part in ("weight", "bias")
+        f"h.{site}.c_proj.{kind}" for site in ("0.attn", "0.mlp", "1.attn", "1.mlp") for kind in ("weight", "bias")
     ],
     "clf_pdrop": ["score.weight"],
 }
@@ -511,8 +513,8 @@ def masks(build: Build, site: str, layer: int, p: float, lm_coef: float, steps: 
     """Return (steps, WIDTH) factors by which dropout of probability `p` at `site` multiplies 64 elements.
 
     Where the dropped tensor is zero its mask changes no state, so the gradient by what is added in front of it is the
-    one without dropout times the mask. One token, so that every element has one mask; one head for each element, so that
-    attention has as many weights.
+    one without dropout times the mask. One token, so that every element has one mask; one head for each element, so
+    that attention has as many weights.
     """
     field, name, pick = SITES[site]
     name = name.replace("L", str(layer))
@@ -631,7 +633,7 @@ def attention_inputs(torch: Any, time: int, size: int) -> list[Any]:
     return [every[:, :, i].transpose(1, 2).requires_grad_() for i in range(3)]
 
 
-@pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("p", [0.0, 0.125, 0.5])
 @pytest.mark.parametrize("time", [1, 2, 127, 128, 129, 300])
 def test_attention_equals_the_plain_formula_with_the_same_masks(
     torch: Any, functional: Any, time: int, p: float
@@ -746,13 +748,11 @@ def test_restored_engine_takes_the_same_next_step_in_bfloat16(torch: Any) -> Non
     ("hardware", "message"),
     [
         (DeviceConfig(backend="torch", device="ascend"), "--device ascend: needs the MindSpore backend"),
-        (DeviceConfig(backend="torch", device="cpu", dtype="float16"), "--dtype float16: only for inference on --device"),
+        (DeviceConfig(backend="torch", device="cpu", dtype="float16"), "--dtype float16: only for inference"),
         (DeviceConfig(backend="torch", device="cpu", compile=True), "--compile: works on --device cuda"),
     ],
 )
-def test_hardware_that_cannot_be_had_is_refused_with_the_flag(
-    torch: Any, hardware: DeviceConfig, message: str
-) -> None:
+def test_hardware_that_cannot_be_had_is_refused_with_the_flag(torch: Any, hardware: DeviceConfig, message: str) -> None:
     config, params, _ = task_case("classification")
     with pytest.raises(UserError, match=message):
         backends.get(config, float32(params), hardware=hardware)

@@ -1,11 +1,11 @@
-"""Files: model directories come back bit for bit, here and through `transformers`; damage is found, named and survived."""
+"""Files: model directories come back bit for bit, also through `transformers`; damage is found, named and survived."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -42,7 +42,8 @@ SHAPE = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_ctx=24, vocab_size=TOKENIZ
 CLASSIFICATION = replace(SHAPE, head=Head("classification", 3))
 LABELS = ("negative", "neutral", "positive")
 MODEL_FILES = {
-    "config.json", "gpt1.json", "merges.txt", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.json",
+    "config.json", "gpt1.json", "model.safetensors",
+    "merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json",
 }  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def model(config: ModelConfig = CLASSIFICATION, **changes: Any) -> Model:
     params = {name: draw.normal(0.0, 1.0, shape).astype(np.float32) for name, shape in shapes(config).items()}
     named = config.head is not None and config.head.task != "multiple-choice" and not config.head.regression
     values = {"label_names": LABELS if named else (), "max_length": 20, "provenance": {"seed": 3, "step": 12}}
-    return Model(config, params, TOKENIZER, **values | changes)  # type: ignore[arg-type]
+    return Model(config, params, TOKENIZER, **values | changes)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -227,7 +228,9 @@ def test_foreign_parameters_are_taken_as_they_are(foreign: Path) -> None:
 def test_names_without_a_prefix_are_known(foreign: Path) -> None:
     """`OpenAIGPTModel.save_pretrained` writes them so."""
     given = read_tensors(foreign / "model.safetensors")
-    write_tensors(foreign / "model.safetensors", {name.removeprefix("transformer."): value for name, value in given.items()})
+    write_tensors(
+        foreign / "model.safetensors", {name.removeprefix("transformer."): value for name, value in given.items()}
+    )
     assert load_model(foreign).params["h.1.ln_2.bias"].tobytes() == given["transformer.h.1.ln_2.bias"].tobytes()
 
 
@@ -248,7 +251,9 @@ def test_foreign_directory_that_is_no_such_gpt1_is_refused(foreign: Path, change
         load_model(foreign)
 
 
-@pytest.mark.parametrize("name", ["tokens_embed.weight", "positions_embed.weight", "h.0.ln_1.weight", "h.1.mlp.c_fc.bias"])
+@pytest.mark.parametrize(
+    "name", ["tokens_embed.weight", "positions_embed.weight", "h.0.ln_1.weight", "h.1.mlp.c_fc.bias"]
+)
 def test_missing_parameter_is_named_and_not_made_up(foreign: Path, name: str) -> None:
     given = read_tensors(foreign / "model.safetensors")
     del given[f"transformer.{name}"]
@@ -352,7 +357,8 @@ def test_every_bfloat16_is_widened_exactly(tmp_path: Path) -> None:
     patterns = np.arange(2**16, dtype=np.uint16)
     write_raw(tmp_path / "x", "BF16", patterns.reshape(256, 256))
     found = read_tensors(tmp_path / "x")["x"]
-    assert (found.dtype, found.shape) == (np.float32, (256, 256))
+    assert found.dtype == np.float32
+    assert found.shape == (256, 256)
     sign, exponent, fraction = (patterns.astype(np.float64) // 2**15, (patterns >> 7) & 0xFF, (patterns & 0x7F) / 2**7)
     finite = exponent < 0xFF
     value = np.where(exponent, 2.0 ** (exponent - 127.0) * (1 + fraction), 2.0**-126 * fraction) * (1 - 2 * sign)
@@ -368,7 +374,9 @@ def test_every_float16_is_widened_exactly(tmp_path: Path) -> None:
     assert np.array_equal(found, values.astype(np.float64), equal_nan=True)
 
 
-@pytest.mark.parametrize("value", [np.array(2.5, np.float32), np.zeros((0, 3), np.float32), np.full((2, 1, 2), -0.0, np.float32)])
+@pytest.mark.parametrize(
+    "value", [np.array(2.5, np.float32), np.zeros((0, 3), np.float32), np.full((2, 1, 2), -0.0, np.float32)]
+)
 def test_tensors_of_any_shape_come_back(tmp_path: Path, value: NDArray[np.float32]) -> None:
     write_tensors(tmp_path / "x", {"a": value})
     assert_same_params(read_tensors(tmp_path / "x"), {"a": value})
@@ -406,10 +414,16 @@ def save(checkpoints: Checkpoints, *steps: int) -> None:
         checkpoints.save(state(step), Progress(step=step))
 
 
+def newest(checkpoints: Checkpoints, say: Callable[[str], None] = pytest.fail) -> tuple[Params, Progress]:
+    found = checkpoints.load_newest(say)
+    assert found is not None
+    return found
+
+
 def test_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
     progress = Progress(12, 10, 0.1 + 0.2, 5, 1, 3.25, 12_345, [{"loss": 1 / 3, "grad_norm": 1e-30}])
     Checkpoints(tmp_path).save(state(12), progress)
-    tensors, found = Checkpoints(tmp_path).load_newest(pytest.fail) or pytest.fail()
+    tensors, found = newest(Checkpoints(tmp_path))
     assert_same_params(tensors, state(12))
     assert found == progress
 
@@ -424,7 +438,7 @@ def test_newest_is_the_one_with_the_largest_number(tmp_path: Path) -> None:
     save(checkpoints, 10, 9, 100, 99)
     (tmp_path / "step-200-copy").mkdir()
     assert [path.name for path in checkpoints.paths()] == ["step-100", "step-99", "step-10", "step-9"]
-    assert (checkpoints.load_newest(pytest.fail) or pytest.fail())[1].step == 100
+    assert newest(checkpoints)[1].step == 100
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
@@ -472,7 +486,7 @@ def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     save(checkpoints, 5, 10)
     hurt(tmp_path / "step-10", file, damage)
     said: list[str] = []
-    tensors, progress = checkpoints.load_newest(said.append) or pytest.fail()
+    tensors, progress = newest(checkpoints, said.append)
     assert progress.step == 5
     assert_same_params(tensors, state(5))
     assert len(said) == 1
@@ -498,7 +512,7 @@ def test_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path: Path
     save(checkpoints, 5, 10)
     cut(tmp_path / "step-10" / "state.safetensors")
     save(checkpoints, 10)
-    assert (checkpoints.load_newest(pytest.fail) or pytest.fail())[1].step == 10
+    assert newest(checkpoints)[1].step == 10
 
 
 # ---- a crash while a directory is replaced
@@ -539,9 +553,10 @@ def test_crash_at_a_rename_leaves_the_old_directory_whole(
     """The first rename puts the old directory aside, the second puts the new one in its place."""
     target = tmp_path / "model"
     replace_directory(target, fill("old"))
-    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+    with monkeypatch.context() as patch:
         cut_power_at(patch, call)
-        replace_directory(target, fill("new"))
+        with pytest.raises(PowerCut):
+            replace_directory(target, fill("new"))
     recover_directory(target)
     assert texts(target) == ["old", "old"]
     replace_directory(target, fill("newer"))
@@ -553,9 +568,10 @@ def test_replacing_recovers_by_itself_before_it_writes(tmp_path: Path, monkeypat
     """Else a second crash, in the new attempt, would lose the only whole directory."""
     target = tmp_path / "model"
     replace_directory(target, fill("old"))
-    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+    with monkeypatch.context() as patch:
         cut_power_at(patch, 2)
-        replace_directory(target, fill("new"))
+        with pytest.raises(PowerCut):
+            replace_directory(target, fill("new"))
 
     def write(folder: Path) -> None:
         assert texts(target) == ["old", "old"]
@@ -596,9 +612,10 @@ def test_what_a_crash_left_of_another_checkpoint_is_cleared_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = Checkpoints(tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+    with monkeypatch.context() as patch:
         cut_power_at(patch, 1)
-        save(checkpoints, 7)
+        with pytest.raises(PowerCut):
+            save(checkpoints, 7)
     assert checkpoints.load_newest(pytest.fail) is None
     save(checkpoints, 8)
     assert [path.name for path in tmp_path.iterdir()] == ["step-8"]
@@ -609,14 +626,15 @@ def test_what_a_crash_left_of_another_checkpoint_is_cleared_away(
 
 def test_json_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(tmp_path / "x.json", {"a": "Ähre"})
-    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+    with monkeypatch.context() as patch:
         cut_power_at(patch, 1)
-        write_json(tmp_path / "x.json", {"a": "new"})
+        with pytest.raises(PowerCut):
+            write_json(tmp_path / "x.json", {"a": "new"})
     assert read_json(tmp_path / "x.json") == {"a": "Ähre"}
 
 
 @pytest.fixture(params=[b"", b"{", b"[1]", b"null", b"\xff\xfe{}"])
-def no_object(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def no_object(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     (tmp_path / "x.json").write_bytes(request.param)
     return tmp_path / "x.json"
 

@@ -107,11 +107,16 @@ FILES: dict[str, str | bytes] = {
     "reviews.csv": table(*labelled()),
     "new.csv": table(*((text, "") for text, _ in labelled(23)[::-1])),
     "pairs.jsonl": lines(
-        *({"text_a": a, "text_b": b, "label": (len(a) * 7 + i) % 50 / 10}
-          for i, (a, b) in enumerate(zip(GOOD * 8, BAD * 8, strict=True)))
+        *(
+            {"text_a": a, "text_b": b, "label": (len(a) * 7 + i) % 50 / 10}
+            for i, (a, b) in enumerate(zip(GOOD * 8, BAD * 8, strict=True))
+        )
     ),
     "choices.jsonl": lines(
-        *({"context": a, "choices": [b, a], "label": i % 2} for i, (a, b) in enumerate(zip(GOOD * 8, BAD * 8, strict=True)))
+        *(
+            {"context": a, "choices": [b, a], "label": i % 2}
+            for i, (a, b) in enumerate(zip(GOOD * 8, BAD * 8, strict=True))
+        )
     ),
     "other-names.csv": table(*labelled(), header="body,verdict"),
     "empty.csv": "",
@@ -135,7 +140,8 @@ FILES: dict[str, str | bytes] = {
         "calls = 0\n"
         "def share(labels, predictions):\n"
         "    return float((labels == predictions).mean())\n"
-        "def share_of_labels(labels, predictions):\n"
+        "accuracy = share\n"
+        "def not_a_number(labels, predictions):\n"
         "    return float('nan')\n"
         "def stop_in_training(labels, predictions):\n"
         "    global calls\n"
@@ -183,7 +189,8 @@ def test_a_run_leaves_model_scores_log_and_curves() -> None:
     }  # fmt: skip
     results = json.loads((run / "metrics.json").read_text())
     assert set(results) == {"valid", "test", "baseline", "baseline_split"}
-    assert {"loss", "accuracy", "f1", "matthews", "examples", "interval", "confusion_matrix", "mistakes"} <= set(results["test"])
+    figures = {"loss", "accuracy", "f1", "matthews", "examples", "interval", "confusion_matrix", "mistakes"}
+    assert figures <= set(results["test"])
     assert set(results["baseline"]) == {"TF-IDF + logistic regression", "majority class"}
     assert all({"accuracy", "interval"} <= set(row) for row in results["baseline"].values())
 
@@ -203,19 +210,21 @@ def test_a_finished_run_shows_its_results_again_and_trains_no_more() -> None:
 
 def test_what_is_printed_is_one_json_document_and_it_is_metrics_json(tmp_path: Path) -> None:
     """A nan, which JSON has no word for, is null there."""
-    metric = "metrics_of_mine:share_of_labels"
+    metric = "metrics_of_mine:not_a_number"
     outcome = done("finetune", "--data", "reviews.csv", "--out", tmp_path / "run", *QUICK, "--metric", metric, "--json")
-    assert outcome.json["test"]["share_of_labels"] is None
-    assert outcome.json["test"]["interval"]["share_of_labels"] == [None, None]
-    assert set(outcome.json) == {"valid", "test", "baseline", "baseline_split"}
+    assert outcome.json["test"]["not_a_number"] is None
+    assert outcome.json["test"]["interval"]["not_a_number"] == [None, None]
     assert outcome.json["baseline"] == {}
+    written = (tmp_path / "run" / "metrics.json").read_text()
+    assert outcome.json == json.loads(written, parse_constant=lambda name: None)
 
 
 def test_an_own_metric_is_reported_and_selects_the_best_model(tmp_path: Path) -> None:
     words = ["finetune", "--data", "reviews.csv", *QUICK]
     by_flag = done(*words, "--out", tmp_path / "flag", "--metric", "metrics_of_mine:share", "--json").json
     assert by_flag["test"]["share"] == by_flag["test"]["accuracy"]
-    assert by_flag["test"]["interval"]["share"][0] <= by_flag["test"]["share"] <= by_flag["test"]["interval"]["share"][1]
+    low, high = by_flag["test"]["interval"]["share"]
+    assert low <= by_flag["test"]["share"] <= high
     events = runlog.read(tmp_path / "flag" / "log.jsonl")
     assert {event["metric"] for event in events if event["event"] == "evaluate"} == {"share"}
 
@@ -259,8 +268,8 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
-    outcome = gpt1("finetune", "--data", "reviews.csv", "--out", tmp_path / "run", *QUICK, "--lr", "1e30", "--clip", "0")
-    assert_refused(outcome, " at step ", "no checkpoint had been written yet. Try a lower --lr", notices=True)
+    words = ["finetune", "--data", "reviews.csv", "--out", tmp_path / "run", *QUICK, "--lr", "1e30", "--clip", "0"]
+    assert_refused(gpt1(*words), " at step ", "no checkpoint had been written yet. Try a lower --lr", notices=True)
 
 
 def test_a_run_goes_on_from_the_model_of_another(tmp_path: Path) -> None:
@@ -274,7 +283,10 @@ def test_a_run_goes_on_from_the_model_of_another(tmp_path: Path) -> None:
 
 BAD_DATA = {
     "missing file": (["--data", "gone.csv"], "--data gone.csv: there is no such file or folder"),
-    "unknown data set": (["--data", "imbd"], "--data imbd: there is no such file or folder; expected a path, a data set"),
+    "unknown data set": (
+        ["--data", "imbd"],
+        "--data imbd: there is no such file or folder; expected a path, a data set",
+    ),
     "empty file": (["--data", "empty.csv"], "empty.csv is empty (0 bytes)"),
     "header alone": (["--data", "header.csv"], "header.csv has no rows below its header line"),
     "wrong columns": (["--data", "columns.csv"], "columns.csv: no column for text (usual names: text, sentence"),
@@ -284,7 +296,10 @@ BAD_DATA = {
     "empty text": (["--data", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
     "one label": (["--data", "one-label.csv"], "every training example has the label 'good' (first: one-label.csv row"),
     "all different": (["--data", "all-different.csv"], "32 different labels in 32 training examples"),
-    "unseen label": (["--data", "unseen"], "test.csv row 2 (line 3): label 'mixed' does not occur in the training split"),
+    "unseen label": (
+        ["--data", "unseen"],
+        "test.csv row 2 (line 3): label 'mixed' does not occur in the training split",
+    ),
     "not UTF-8": (["--data", "latin.csv"], "latin.csv row 1 (line 2): byte 0xe9 at offset 21 is not UTF-8"),
     "malformed JSON": (["--data", "broken.jsonl"], "broken.jsonl row 2: not JSON"),
     "short row": (["--data", "short.csv"], "short.csv row 5 (line 6): cells: 1, expected 2 (text, label)"),
@@ -303,7 +318,6 @@ BAD_VALUES = {
     "no whole number": (["--batch-size", "2.5"], "--batch-size: invalid literal for int() with base 10: '2.5'"),
     "no value": (["--lr"], "--lr: a value is missing"),
     "epochs": (["--epochs", "0"], "--epochs 0.0: expected a positive number"),
-    "endless epochs": (["--epochs", "inf"], "--epochs inf: expected"),
     "rate": (["--lr", "-1"], "--lr -1.0: expected a positive number"),
     "rate nan": (["--lr", "nan"], "--lr nan: expected a positive number"),
     "batch size": (["--batch-size", "-1"], "--batch-size -1: expected 1 or more"),
@@ -321,7 +335,10 @@ BAD_VALUES = {
 }
 
 BAD_MODELS = {
-    "unknown size": (["--model", "random:huge"], "--model random:huge: unknown size; there are random:gpt1, random:mini"),
+    "unknown size": (
+        ["--model", "random:huge"],
+        "--model random:huge: unknown size; there are random:gpt1, random:mini",
+    ),
     "unknown model": (["--model", "bert"], "--model bert: there is no such directory"),
     "no model": (["--model", "unseen"], "unseen: no model directory"),
     "long": (["--max-length", "4000"], "--max-length 4000: the model's context has 512 tokens"),
@@ -330,33 +347,41 @@ BAD_MODELS = {
     "two vocabularies": (["--tokenizer", "run/tokenizer", "--vocab-size", "90"], "--vocab-size 90: --tokenizer brings"),
     "no tokenizer": (["--tokenizer", "unseen"], "unseen"),
     "metric that fails": (["--metric", "math:isqrt"], "--metric math:isqrt: TypeError"),
-    "metric of a known name": (["--metric", "sklearn.metrics:accuracy"], "--metric sklearn.metrics:accuracy"),
+    "metric of a known name": (
+        ["--metric", "metrics_of_mine:accuracy"],
+        "--metric accuracy: the name of a built-in metric",
+    ),
     "out is a file": (["--out", "reviews.csv"], "reviews.csv"),
     "out below a file": (["--out", "reviews.csv/run"], "reviews.csv/run"),
     "out holds files": (["--out", "unseen"], "--out unseen: holds test.csv and is no run; choose a new directory"),
 }
 
 
+@pytest.fixture
+def new(tmp_path: Path) -> Path:
+    return tmp_path / "new"
+
+
 @pytest.mark.parametrize(("flags", "said"), BAD_DATA.values(), ids=BAD_DATA)
-def test_bad_data_is_one_line_before_anything_is_written(flags: list[str], said: str) -> None:
+def test_bad_data_is_one_line_before_anything_is_written(new: Path, flags: list[str], said: str) -> None:
     before = content(Path())
-    assert_refused(gpt1("finetune", "--out", "new", *TINY, *flags), said, notices=flags == ["--data", "unseen"])
+    assert_refused(gpt1("finetune", "--out", new, *TINY, *flags), said, notices=flags == ["--data", "unseen"])
     assert content(Path()) == before
-    assert not Path("new").exists()
+    assert not new.exists()
 
 
 @pytest.mark.parametrize(("flags", "said"), BAD_VALUES.values(), ids=BAD_VALUES)
-def test_a_bad_flag_is_one_line_before_anything_is_read(flags: list[str], said: str) -> None:
-    assert_refused(gpt1("finetune", "--data", "reviews.csv", "--out", "new", *TINY, *flags), said)
-    assert not Path("new").exists()
+def test_a_bad_flag_is_one_line_before_anything_is_read(new: Path, flags: list[str], said: str) -> None:
+    assert_refused(gpt1("finetune", "--data", "reviews.csv", "--out", new, *TINY, *flags), said)
+    assert not new.exists()
 
 
 @pytest.mark.parametrize(("flags", "said"), BAD_MODELS.values(), ids=BAD_MODELS)
-def test_a_bad_model_or_place_is_one_line_before_anything_is_written(flags: list[str], said: str) -> None:
+def test_a_bad_model_or_place_is_one_line_before_anything_is_written(new: Path, flags: list[str], said: str) -> None:
     before = content(Path())
-    assert_refused(gpt1("finetune", "--data", "reviews.csv", "--out", "new", *TINY, *flags), said, notices=True)
+    assert_refused(gpt1("finetune", "--data", "reviews.csv", "--out", new, *TINY, *flags), said, notices=True)
     assert content(Path()) == before
-    assert not Path("new").exists()
+    assert not new.exists()
 
 
 @pytest.mark.parametrize(
@@ -394,13 +419,15 @@ def test_a_command_line_that_cannot_be_read_is_one_line(words: str, said: str) -
 )  # fmt: skip
 @pytest.mark.parametrize(
     "words",
-    [["finetune", "--data", "reviews.csv", *QUICK], ["predict", "run", "fine"], ["evaluate", "run", "--data", "new.csv"]],
+    [
+        ["finetune", "--data", "reviews.csv", *QUICK],
+        ["predict", "run", "fine"],
+        ["evaluate", "run", "--data", "new.csv"],
+    ],
     ids=lambda words: words[0],
 )
-def test_hardware_that_is_not_there_is_one_line(
-    tmp_path: Path, words: list[str], flags: list[str], said: str
-) -> None:
-    out = ["--out", str(tmp_path / "run")] if words[0] == "finetune" else []
+def test_hardware_that_is_not_there_is_one_line(new: Path, words: list[str], flags: list[str], said: str) -> None:
+    out = ["--out", new] if words[0] == "finetune" else []
     assert_refused(gpt1(*words, *out, *flags), said, notices=True)
 
 
@@ -428,25 +455,29 @@ def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["finetune", "--data", "sst2", "--out", "new", *TINY], "--data sst2: no such path, not in the cache, and http"),
-        (
-            ["finetune", "--data", "reviews.csv", "--out", "new", "--model", "openai-gpt"],
-            "--model openai-gpt: no such path, not in the cache, and http",
-        ),
-        (["evaluate", "run", "--data", "imdb"], "--data imdb: no such path, not in the cache, and http"),
+        (["finetune", "--data", "sst2"], "--data sst2"),
+        (["finetune", "--data", "reviews.csv", "--model", "openai-gpt"], "--model openai-gpt"),
+        (["evaluate", "run", "--data", "imdb"], "--data imdb"),
     ],
 )
-def test_a_hub_name_without_a_network_says_the_command_that_works(words: list[str], said: str) -> None:
-    outcome = gpt1(*words)
-    assert_refused(outcome, said, "where there is a network, run `hf download ", notices=True)
-    assert not Path("new").exists()
+def test_a_hub_name_without_a_network_says_the_command_that_works(new: Path, words: list[str], said: str) -> None:
+    outcome = gpt1(*words, *(["--out", new] if words[0] == "finetune" else []))
+    assert_refused(outcome, f"{said}: no such path, not in the cache, and http", "run `hf download ", notices=True)
+    assert not new.exists()
 
 
 def test_a_directory_of_another_run_is_left_as_it_is() -> None:
     before = content(Path("run"))
     words = ["finetune", "--data", "reviews.csv", "--out", "run", *QUICK, "--baseline"]
-    assert_refused(gpt1(*words, "--epochs", "3"), "--out run: holds a different run", "epochs 2.0 there, 3.0 asked for", notices=True)
-    other = gpt1("finetune", "--data", "other-names.csv", "--text", "body", "--label", "verdict", "--out", "run", *QUICK)
+    assert_refused(
+        gpt1(*words, "--epochs", "3"),
+        "--out run: holds a different run",
+        "epochs 2.0 there, 3.0 asked for",
+        notices=True,
+    )
+    other = gpt1(
+        "finetune", "--data", "other-names.csv", "--text", "body", "--label", "verdict", "--out", "run", *QUICK
+    )
     assert_refused(other, "--out run: holds a different run", notices=True)
     assert content(Path("run")) == before
 
@@ -471,7 +502,9 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flip])
-@pytest.mark.parametrize("words", [["predict", "{}", "fine"], ["score", "{}", "fine story"]], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "words", [["predict", "{}", "fine"], ["score", "{}", "fine story"]], ids=lambda words: words[0]
+)
 def test_damaged_weights_of_a_run_are_replaced_by_its_checkpoint_and_it_is_said(
     copy: Path, damage: Callable[[Path], None], words: list[str]
 ) -> None:
@@ -501,7 +534,9 @@ def test_settings_that_are_cut_off_are_refused(copy: Path, file: str) -> None:
 def test_a_run_that_has_no_model_yet_says_how_it_goes_on(copy: Path) -> None:
     shutil.rmtree(copy / "model")
     for words in (["predict", copy, "fine"], ["score", copy, "fine"], ["evaluate", copy, "--data", "reviews.csv"]):
-        assert_refused(gpt1(*words), "this run has no model yet; run the same gpt1 finetune command again", notices=True)
+        assert_refused(
+            gpt1(*words), "this run has no model yet; run the same gpt1 finetune command again", notices=True
+        )
 
 
 @pytest.mark.parametrize("command", [["predict"], ["score"], ["evaluate", "--data", "reviews.csv"]])
@@ -530,10 +565,8 @@ def test_the_test_rows_of_the_runs_own_file_score_as_they_did_at_its_end() -> No
         assert found.json[split].keys() == results[split].keys()
         assert found.json[split]["accuracy"] == results[split]["accuracy"]
         assert found.json[split]["loss"] == pytest.approx(results[split]["loss"], abs=ROUNDING)
-        assert found.json[split]["mistakes"] == pytest.approx(results[split]["mistakes"], abs=ROUNDING) or (
-            [mistake["origin"] for mistake in found.json[split]["mistakes"]]
-            == [mistake["origin"] for mistake in results[split]["mistakes"]]
-        )
+        rows = ([mistake["origin"] for mistake in scored[split]["mistakes"]] for scored in (found.json, results))
+        assert next(rows) == next(rows)
         assert found.json["baseline_split"] == split
         assert "majority class" in found.json["baseline"]
         assert f"{split} rows are drawn as they were then" in found.err
@@ -570,7 +603,10 @@ def test_a_sample_of_the_rows_can_be_scored_by_an_own_metric() -> None:
         (["--data", "unseen"], "test.csv row 2 (line 3): label 'mixed' does not occur in the training split"),
         (["--data", "reviews.csv", "--limit", "0"], "--limit 0: expected 2 or more"),
         (["--data", "reviews.csv", "--limit", "-3"], "--limit -3: expected 2 or more"),
-        (["--data", "reviews.csv", "--text", "body"], "reviews.csv: the run was trained on this file, by columns of its own"),
+        (
+            ["--data", "reviews.csv", "--text", "body"],
+            "reviews.csv: the run was trained on this file, by columns of its own",
+        ),
         (["--data", "reviews.csv", "--revision", "v1"], "--revision v1: "),
         (["--data", "reviews.csv", "--split", "dev"], "--split dev: expected one of test, train, valid"),
         (["--data", "reviews.csv", "--metric", "math:foo"], "--metric math:foo: module math has no function"),
@@ -817,7 +853,7 @@ def test_doctor_reports_packages_and_devices(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("gpt1.backends.torch.device.matmul_speed", lambda device, dtype: 12.0)
     outcome = done("doctor", "--json")
     assert {"python", "platform", "packages", "backends"} == set(outcome.json)
-    assert outcome.json["packages"]["torch"] == torch.__version__.partition("+")[0] or outcome.json["packages"]["torch"]
+    assert outcome.json["packages"]["torch"]
     [device, *_] = outcome.json["backends"]["torch"]["devices"]
     assert device["gflops"] == {"float32": 12, "bfloat16": 12}
     assert "GFLOP/s" in outcome.err
@@ -842,7 +878,11 @@ def test_flags_of_the_hub_data_sets_columns_win_over_the_catalogues(
     from gpt1.finetune import hub_columns
 
     found = hub.DatasetFiles(
-        {"test": [Path("other-names.csv").resolve()]}, "classification", {"text": "body", "label": "label"}, None, "here"
+        {"test": [Path("other-names.csv").resolve()]},
+        "classification",
+        {"text": "body", "label": "label"},
+        None,
+        "here",
     )
     assert hub_columns(found, Columns(label="verdict")) == Columns(text="body", label="verdict")
     monkeypatch.setattr(hub, "resolve_dataset", lambda name, revision=None: found)
@@ -860,5 +900,5 @@ def test_output_that_nobody_reads_is_no_error(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(api, "predict_file", gone)
     monkeypatch.setattr("os.dup2", lambda *args: None)
-    with (Path("new.csv").open() as stdout, contextlib.redirect_stdout(stdout)):
+    with Path("new.csv").open() as stdout, contextlib.redirect_stdout(stdout):
         assert main(["predict", "run", "--input", "new.csv"]) == 0

@@ -58,9 +58,7 @@ def words(count: int, letter: str = "a") -> str:
     ],
     ids=["classification", "no word", "entailment", "both orders", "choices", "choices of a question"],
 )
-def test_each_task_lays_its_tokens_out_as_the_paper_does(
-    task: TaskName, example: Example, expected: list[str]
-) -> None:
+def test_each_task_lays_its_tokens_out_as_the_paper_does(task: TaskName, example: Example, expected: list[str]) -> None:
     encoded = encode(TASKS[task], [example, example], TOKENIZER, 512)
     assert layout(encoded) == expected * 2
     assert encoded.per_example == len(expected)
@@ -147,6 +145,13 @@ def test_a_length_below_the_special_tokens_is_refused(task: TaskName, length: in
         encode(TASKS[task], [Example(parts)], TOKENIZER, length)
 
 
+def test_an_example_is_counted_as_truncated_when_any_of_its_choices_is() -> None:
+    example = Example(("a",), (words(9, "b"), "c"))
+    encoded = encode(TASKS["multiple-choice"], [example, Example(("a",), ("b", "c"))], TOKENIZER, 8)
+    assert layout(encoded)[:2] == ["<bos> a <sep> b b b b <eos>", "<bos> a <sep> c <eos>"]
+    assert encoded.truncated == 1
+
+
 @properties
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.integers(0, 60))
 def test_what_is_kept_fills_the_room_and_only_the_longest_are_cut(lengths: list[int], room: int) -> None:
@@ -172,7 +177,9 @@ def test_pairs_are_cut_as_the_tokenizers_library_cuts_them(a: int, b: int, max_l
 
 
 def examples(*labels: str | int | float) -> list[Example]:
-    return [Example((f"{LETTERS[i % 8]} a",), label=label, origin=f"train.csv row {i}") for i, label in enumerate(labels)]
+    return [
+        Example((f"{LETTERS[i % 8]} a",), label=label, origin=f"train.csv row {i}") for i, label in enumerate(labels)
+    ]
 
 
 def learned(*labels: str | int | float, given: Sequence[str] | None = None) -> Labels:
@@ -231,7 +238,14 @@ def test_multiple_choice_counts_its_choices_and_has_one_score_for_each() -> None
 
 @pytest.mark.parametrize(
     ("train", "label"),
-    [(("good", "bad", "bad"), "great"), ((1, 0, 0), 2), ((1, 0, 0), "1.5"), (("x", "y", "y"), 2), ((1, 0, 0), 0.5)],
+    [
+        (("good", "bad", "bad"), "great"),
+        ((10, 9, 9), 0),
+        ((1, 0, 0), 2),
+        ((1, 0, 0), "1.5"),
+        (("x", "y", "y"), 2),
+        ((1, 0, 0), 0.5),
+    ],
 )
 def test_a_label_that_training_never_had_is_named_with_its_row(
     train: tuple[str | int, ...], label: str | int | float
@@ -257,7 +271,9 @@ def test_one_label_only_is_refused() -> None:
 
 
 def test_a_column_of_all_different_values_is_refused() -> None:
-    with pytest.raises(UserError, match=r"3 different labels in 3 training examples .* name the right one with --label"):
+    with pytest.raises(
+        UserError, match=r"3 different labels in 3 training examples .* name the right one with --label"
+    ):
         learned("x", "y", "z")
     assert learned("x", "y").names == ("x", "y")  # two examples of two labels are a data set, if a small one
     many = [value for value in range(MOST_LABELS + 1) for _ in range(2)]

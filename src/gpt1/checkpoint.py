@@ -288,7 +288,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> Non
     """Write float32 arrays as safetensors, marked as `transformers` wants it."""
     from safetensors.numpy import save_file
 
-    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path, {"format": "pt"})
+    save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, path, {"format": "pt"})
 
 
 def read_tensors(path: Path) -> Params:

@@ -14,10 +14,6 @@ from gpt1.config import Head
 from gpt1.data.batches import Collator, Encoded, inference_batches
 from gpt1.metrics import compute, predictions, probabilities
 
-TOKENS_AT_ONCE = 4_096
-"""Padded tokens of an inference batch: more gains nothing on a CPU, and memory stays small."""
-
-
 def task_logits(
     engine: Engine, encoded: Encoded, collator: Collator, *, label: str | None = None
 ) -> NDArray[np.float32]:
@@ -27,7 +23,7 @@ def task_logits(
     columns = encoded.per_example if head.task == "multiple-choice" else head.n_labels
     out = np.empty((len(encoded), columns), np.float32)
     bar = console.Bar(len(encoded), label or "", "text") if label else None
-    for examples, batch in inference_batches(encoded, collator, TOKENS_AT_ONCE):
+    for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
         out[examples] = engine.logits(batch)
         if bar:
             bar.advance(len(examples))
@@ -55,7 +51,7 @@ def sequence_logprobs(
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield (place, (T - 1,) natural-log probabilities of each token after the first) of every sequence."""
     encoded = Encoded(sequences)
-    for examples, batch in inference_batches(encoded, collator, TOKENS_AT_ONCE):
+    for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
         logprobs = engine.token_logprobs(batch)
         assert batch.lm_targets is not None
         for place, row, targets in zip(examples, logprobs, batch.lm_targets, strict=True):

@@ -77,6 +77,8 @@ class Engine(Protocol):
     """For people: "cpu", "cuda (NVIDIA H100)"."""
     dtype: str
     """"float32", "bfloat16" or "float16": what matrix products compute in. Weights are float32."""
+    tokens_at_once: int
+    """Padded tokens of an inference batch that the device computes fastest."""
 
     def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
         """Apply one update. The dropout of micro-batch i derives from (seed, step, i), so resuming needs no RNG state."""

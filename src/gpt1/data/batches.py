@@ -51,7 +51,7 @@ class Encoded:
     def lengths(self) -> NDArray[np.int64]:
         """(B,) tokens of each example's longest sequence."""
         flat = np.fromiter(map(len, self.sequences), np.int64, len(self.sequences))
-        return flat.reshape(-1, self.per_example).max(1) if len(flat) else flat
+        return flat.reshape(-1, self.per_example).max(1)
 
     def sha256(self) -> str:
         """Return a digest of the tokens and labels: whether a resumed run still has the data it started with."""

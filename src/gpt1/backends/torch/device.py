@@ -13,6 +13,9 @@ from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TOKENS_AT_ONCE = {"cpu": 1_024, "cuda": 16_384}
+"""Padded tokens of an inference batch. On a CPU larger activations fall out of the cache (docs/performance.md)."""
+
 BFLOAT16_CAPABILITY = (8, 0)
 """The first CUDA compute capability with bfloat16 units (Ampere)."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from gpt1.backends.base import IGNORE, Batch, StepResult
 from gpt1.backends.torch import device as devices
 from gpt1.backends.torch.functional import Noise, lm_loss_and_gradient, target_logprobs
-from gpt1.backends.torch.model import GPT1, task_loss
+from gpt1.backends.torch.model import GPT1, Linear, task_loss
 from gpt1.config import DeviceConfig, DropoutConfig, ModelConfig, OptimConfig
 from gpt1.optim import clip_factor
 from gpt1.params import Params, decays, shapes
@@ -38,6 +38,7 @@ class TorchEngine:
         self.hardware = hardware
         self._device, self._dtype = devices.choose(hardware, training=False)
         self.device, self.dtype = devices.name_of(self._device), str(self._dtype).removeprefix("torch.")
+        self.tokens_at_once = devices.TOKENS_AT_ONCE[self._device.type]
         with torch.device("meta"):
             self.model = GPT1(config, dropout)
         tensors = {name: torch.tensor(params[name], device=self._device) for name in shapes(config)}
@@ -48,6 +49,7 @@ class TorchEngine:
             for block in self.model.h:
                 block.compile()
         self._optimizer: torch.optim.AdamW | None = None
+        self._frozen = False
 
     # ---- training
 
@@ -81,6 +83,7 @@ class TorchEngine:
             kept.grad.zero_()
 
     def _ready_to_train(self) -> torch.optim.AdamW:
+        self._freeze(False)
         if self._optimizer is None:
             devices.choose(self.hardware, training=True)
             if self._device.type == "cpu":
@@ -152,11 +155,13 @@ class TorchEngine:
 
     @torch.inference_mode()
     def logits(self, batch: Batch) -> NDArray[np.float32]:
+        self._freeze()
         _, at_eos = self._states(batch, every_position=False, noise=None)
         return _numpy(self.model.task_logits(at_eos, batch.sequences_per_example))
 
     @torch.inference_mode()
     def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
+        self._freeze()
         states, _ = self._states(batch, every_position=True, noise=None)
         assert states is not None
         targets = self._tensor(batch.lm_targets).long()
@@ -164,6 +169,14 @@ class TorchEngine:
         logprobs = torch.zeros(targets.shape, device=self._device)
         logprobs[wanted] = target_logprobs(states[wanted], self.model.tokens_embed.weight[: self.config.vocab_size], targets[wanted], self._dtype)
         return _numpy(logprobs)
+
+    def _freeze(self, frozen: bool = True) -> None:
+        """Cast the layers' weights once for many batches, until they change."""
+        if self._dtype != torch.float32 and frozen != self._frozen:
+            self._frozen = frozen
+            for layer in self.model.modules():
+                if isinstance(layer, Linear):
+                    layer.freeze(self._dtype if frozen else None)
 
     # ---- both
 
@@ -192,6 +205,7 @@ class TorchEngine:
         return {name: _numpy(p.detach()) for name, p in self._params.items()}
 
     def load_parameters(self, params: Mapping[str, NDArray[np.float32]]) -> None:
+        self._freeze(False)
         with torch.no_grad():
             for name, p in self._params.items():
                 p.copy_(torch.from_numpy(np.ascontiguousarray(params[name])))

@@ -22,9 +22,19 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_in, n_out))
         self.bias = nn.Parameter(torch.empty(n_out))
+        self.frozen: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.T, self.bias)
+        weight, bias = self.tensors()
+        return F.linear(x, weight.T, bias)
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias: the parameters, or their copies of lower precision while the layer is frozen."""
+        return self.frozen or (self.weight, self.bias)
+
+    def freeze(self, dtype: torch.dtype | None) -> None:
+        """Compute with copies in `dtype` from now on (autocast would cast at every call); `None` undoes it."""
+        self.frozen = None if dtype is None else (self.weight.detach().to(dtype), self.bias.detach().to(dtype))
 
 
 class Attention(nn.Module):
@@ -44,7 +54,7 @@ class Attention(nn.Module):
     def at(self, x: Tensor, position: Tensor, noise: Noise | None) -> Tensor:
         """Return what `forward` gives at one position (N,) of each sequence: (N, 1, D)."""
         width = x.size(-1)
-        (w_q, w_kv), (b_q, b_kv) = (p.split([width, 2 * width], -1) for p in (self.c_attn.weight, self.c_attn.bias))
+        (w_q, w_kv), (b_q, b_kv) = (p.split([width, 2 * width], -1) for p in self.c_attn.tensors())
         (q,) = self._heads(F.linear(rows_at(x, position), w_q.T, b_q))  # (N, H, 1, K)
         k, v = self._heads(F.linear(x, w_kv.T, b_kv))  # (N, H, T, K)
         future = torch.arange(x.size(1), device=x.device) > position[:, None]  # (N, T)
