@@ -25,7 +25,7 @@ from gpt1.params import Params, decays
 from test_reference import HEADS, SEQUENCES, part, random_batch, random_params, task_case
 
 FLOAT32 = 1e-5
-"""Float32 against float64 through two layers, of the largest value or of 1; up to 1.5e-6 was seen, at 512 tokens."""
+"""Float32 against float64 through two layers, of the largest value or of 1; up to 2e-6 was seen."""
 REGROUPED = 1e-6
 """Float32 on both sides, the same terms summed in other groups (epsilon 1.2e-7)."""
 MOMENTS = 1e-5
@@ -36,8 +36,8 @@ MASKED = 1e-3
 """Quotients of float32 gradients; a backend may round p to 16 bits."""
 ATTENTION = 5e-6
 """Float32 on both sides in other orders, over up to 300 keys; 9e-7 of the largest value was seen."""
-BFLOAT16 = 0.02
-"""Of the largest value: products of numbers of 8 bits, through two layers; 3e-3 was seen."""
+BFLOAT16 = 0.015
+"""Of the largest value: products of numbers of 8 bits (2^-8 is 0.004), through two layers; 0.006 was seen."""
 SIGMAS = 5
 """Standard deviations of a binomial count; masks are counted, so a test that passed once passes always."""
 
@@ -718,18 +718,20 @@ def test_logits_of_all_positions_never_exist_at_once(
     assert 10_000 < largest <= 20 * 32 * 32, "attention weights, 20 rows of logits, or the embedding, not 300 rows"
 
 
-def test_bfloat16_follows_the_reference(torch: Any) -> None:
+@pytest.mark.parametrize("task", ["language model", "classification"])
+def test_bfloat16_follows_the_reference(torch: Any, task: str) -> None:
     """Weights, residual stream and losses stay float32: only the products are rounded, to 8 bits."""
-    config, params, batch = longer_case("classification", 200, examples=4)
+    config, params, batch = longer_case(task, 200, examples=4)
     engine = torch_engine(config, params, lm_coef=0.5, dtype="bfloat16")
     assert engine.dtype == "bfloat16"
     losses, gradients = engine.gradients([batch])
     expected = reference.gradients(params, config, [batch], 0.5)
-    assert losses == pytest.approx(expected[0], rel=BFLOAT16)
-    assert_close(engine.logits(batch), reference.task_logits(params, config, batch), BFLOAT16)
+    assert losses == pytest.approx(expected[0], rel=BFLOAT16 / 5)
     assert_close(engine.token_logprobs(batch), reference.token_logprobs(params, config, batch), BFLOAT16)
-    flat, true = (np.concatenate([g[name].ravel() for name in params]) for g in (gradients, expected[1]))
-    assert np.linalg.norm(flat - true) < 2 * BFLOAT16 * np.linalg.norm(true)
+    if config.head:
+        assert_close(engine.logits(batch), reference.task_logits(params, config, batch), BFLOAT16)
+    found, true = (np.concatenate([each[name].ravel() for name in params]) for each in (gradients, expected[1]))
+    assert 1e-4 < np.linalg.norm(found - true) / np.linalg.norm(true) < BFLOAT16
 
 
 def test_restored_engine_takes_the_same_next_step_in_bfloat16(torch: Any) -> None:

@@ -348,7 +348,7 @@ def test_killed_run_goes_on_bit_for_bit(finished: tuple[Command, Any], tmp_path:
     """Killed at a moment that differs from test run to test run; when this fails, the message says when it was."""
     uninterrupted, results = finished
     command = Command(uninterrupted.data, tmp_path / "run")
-    step, pause = random.randint(1, STEPS // 2), random.uniform(0.0, 0.02)
+    step, pause = random.randint(4, STEPS // 2), random.uniform(0.0, 0.02)
     process = command.process()
     command.wait_for_step(process, step)
     time.sleep(pause)

@@ -455,11 +455,14 @@ def foreign(tokenizer: Tokenizer, directory: Path) -> Callable[..., Any]:
         (directory / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
         for file in ("tokenizer.json", "tokenizer_config.json"):
             (directory / file).unlink()
-        torch.manual_seed(0)
         config = transformers.OpenAIGPTConfig(
-            vocab_size=len(vocab), n_positions=64, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3, **settings
+            vocab_size=len(vocab), n_positions=64, n_embd=32, n_layer=2, n_head=4, **settings
         )
-        model = getattr(transformers, f"OpenAIGPT{kind}")(config).eval().to(getattr(torch, dtype))
+        model = getattr(transformers, f"OpenAIGPT{kind}")(config).eval()
+        generator = torch.Generator().manual_seed(0)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+        model = model.to(getattr(torch, dtype))
         model.save_pretrained(directory)
         return model
 

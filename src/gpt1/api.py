@@ -61,7 +61,9 @@ def evaluate(
     extra = {metric.rpartition(":")[2]: load_metric(metric)} if metric else {}
     encoded = model.encode(examples, labelled=True)
     if encoded.truncated:
-        console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {model.model.max_length} tokens.")
+        console.say(
+            f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {model.model.max_length} tokens."
+        )
     console.say(f"{len(encoded):,} examples; {model.engine.device}, {model.engine.dtype}")
     logits = model.logits(encoded, label=f"scoring {split}")
     scored = examine(logits, encoded, examples, model.head, model.labels, extra)
@@ -94,13 +96,19 @@ def _split_of(
     trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: str, revision: str | None
 ) -> list[Example]:
     if not data:
-        raise UserError("--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb")
+        raise UserError(
+            "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
+        )
     found = hub.resolve_dataset(data, revision=revision)
     if isinstance(found, Path) and not found.is_dir():
         if trained_on and Path(trained_on.data).resolve() == found.resolve():
             if columns not in (Columns(), trained_on.columns):
-                raise UserError(f"{found.name}: the run was trained on this file, by columns of its own; drop those flags")
-            console.say(f"{found.name}: the run was trained on this file; its {split} rows are drawn as they were then.")
+                raise UserError(
+                    f"{found.name}: the run was trained on this file, by columns of its own; drop those flags"
+                )
+            console.say(
+                f"{found.name}: the run was trained on this file; its {split} rows are drawn as they were then."
+            )
             return _chosen(load_data(trained_on).splits, split, data)
         console.say(f"{found.name}: all of its rows are scored.")
         return read_examples(found, columns, kind)
@@ -120,7 +128,7 @@ def _chosen(splits: Mapping[str, T], split: str, data: str) -> T:
 
 
 def predict_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None) -> list[dict[str, Any]]:
-    """Label texts: each its own example; two by two for a model of pairs; a context and its choices for multiple choice."""
+    """Label texts: each by itself, two by two for a model of pairs, a context and its choices for multiple choice."""
     if not texts:
         raise UserError('nothing to predict: give texts, as in gpt1 predict RUN "a text", or --input FILE')
     model = Classifier.open(path, _exact(hardware))
@@ -134,7 +142,12 @@ def _exact(hardware: DeviceConfig | None) -> DeviceConfig:
 
 
 def predict_file(
-    path: Path, source: Path, output: Path | None, *, columns: Columns | None = None, hardware: DeviceConfig | None = None
+    path: Path,
+    source: Path,
+    output: Path | None,
+    *,
+    columns: Columns | None = None,
+    hardware: DeviceConfig | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Label the rows of a .csv .tsv .jsonl .parquet file in their order, a few thousand at a time.
 
@@ -199,10 +212,14 @@ def score_file(
         yield from scorer.score(chunk)
 
 
-def train_tokenizer(sources: Sequence[Path], vocab_size: int, out: Path, *, columns: Columns | None = None) -> dict[str, Any]:
+def train_tokenizer(
+    sources: Sequence[Path], vocab_size: int, out: Path, *, columns: Columns | None = None
+) -> dict[str, Any]:
     """Learn a vocabulary from text files (a line at a time) or from the texts of tables; write it to `out`."""
     if not sources:
-        raise UserError("--input is missing: text files (.txt, also .gz .xz .zst) or tables (.csv .tsv .jsonl .parquet)")
+        raise UserError(
+            "--input is missing: text files (.txt, also .gz .xz .zst) or tables (.csv .tsv .jsonl .parquet)"
+        )
     if (out / DETAILS).exists():
         raise UserError(f"--out {out}: holds a model, which its tokenizer belongs to; choose another directory")
     tokenizer = train(_texts(sources, columns or Columns()), vocab_size)
@@ -245,7 +262,11 @@ def open_tokenizer(directory: Path) -> Tokenizer:
 
 def doctor() -> dict[str, Any]:
     """Return what is installed, which devices and dtypes work, and the measured matmul speed; print it for people."""
-    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform(), "packages": versions()}
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions(),
+    }
     found["backends"] = {name: backends.describe(name) for name in backends.installed()}
     console.say(f"Python {found['python']} on {found['platform']}")
     console.table(["package", "version"], [row for row in versions().items() if row[0] != "python"])

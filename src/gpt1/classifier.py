@@ -30,7 +30,9 @@ class Classifier:
     def __init__(self, model: Model, hardware: DeviceConfig | None = None):
         head = model.config.head
         if head is None:
-            raise UserError("this model is a language model without a task; fine-tune it first: gpt1 finetune --model DIR …")
+            raise UserError(
+                "this model is a language model without a task; fine-tune it first: gpt1 finetune --model DIR …"
+            )
         self.model, self.head, self.task = model, head, TASKS[head.task]
         self.labels = Labels(model.label_names, head.regression)
         self.engine = backends.get(model.config, model.params, hardware=hardware)
@@ -59,7 +61,7 @@ class Classifier:
     def predict(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
         """Return {"label", "score", "scores": {label: probability}} for each example, in order.
 
-        A regression gives {"label": None, "score": value, "scores": {}}; multiple choice labels with the choice's index.
+        A regression gives {"label": None, "score": value, "scores": {}}; the label of multiple choice is an index.
         """
         logits = self.logits(self.encode(examples))
         if self.head.regression:
@@ -82,11 +84,13 @@ class Classifier:
                 return Example(tuple(texts), origin=origin)
             case "choices" if len(texts) >= 3:
                 return Example((texts[0],), tuple(texts[1:]), origin=origin)
-        wanted = {"single": "one text", "pair": "two texts", "choices": "a context and at least two choices"}[self.task.kind]
+        wanted = {"single": "one text", "pair": "two texts", "choices": "a context and at least two choices"}[
+            self.task.kind
+        ]
         raise UserError(f"this model's task is {self.task.name}: it takes {wanted}, {len(texts)} given")
 
     def examples(self, texts: Sequence[str]) -> list[Example]:
-        """Return the examples that texts on a command line make: each its own, two by two for pairs, all for choices."""
+        """Return the examples that texts on a command line make: one each, one of two (pairs), one of all (choices)."""
         size = {"single": 1, "pair": 2, "choices": max(1, len(texts))}[self.task.kind]
         return [self.example(texts[start : start + size]) for start in range(0, len(texts), size)]
 
@@ -109,6 +113,8 @@ def open_model(path: Path) -> Model:
     if (path / "model").is_dir() or (path / "log.jsonl").exists():
         run = RunDirectory(path)
         if not run.model.exists():
-            raise UserError(f"{path}: this run has no model yet; run the same gpt1 finetune command again to go on with it")
+            raise UserError(
+                f"{path}: this run has no model yet; run the same gpt1 finetune command again to go on with it"
+            )
         return run.load_model()
     return load_model(path)

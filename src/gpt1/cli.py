@@ -111,7 +111,9 @@ def evaluate(
     run: Run,
     /,
     data: Annotated[str, arg(help="folder, file, or catalogue name such as imdb")],
-    split: Annotated[Literal["train", "valid", "test"], arg(help="split of the folder, or of the run's own file")] = "test",
+    split: Annotated[
+        Literal["train", "valid", "test"], arg(help="split of the folder, or of the run's own file")
+    ] = "test",
     limit: Annotated[int | None, arg(help="score at most so many examples (a stratified draw)")] = None,
     metric: Annotated[str | None, arg(help="your own metric as package.module:function")] = None,
     revision: Annotated[str | None, arg(help="revision of a hub data set")] = None,
@@ -189,7 +191,9 @@ def tokenizer() -> None:
 
 
 def tokenizer_train(
-    input: Annotated[tuple[Path, ...], arg(help="text files (.txt .gz .xz .zst) or tables (.csv .tsv .jsonl .parquet)")],
+    input: Annotated[
+        tuple[Path, ...], arg(help="text files (.txt .gz .xz .zst) or tables (.csv .tsv .jsonl .parquet)")
+    ],
     out: Annotated[Path, arg(help="directory of the new tokenizer")],
     vocab_size: Annotated[int, arg(help="tokens to learn, special tokens included")] = 40_482,
     columns: Flat[Columns] = Columns(),  # noqa: B008
@@ -271,7 +275,9 @@ def _scored(found: dict[str, Any]) -> str:
         for token, value in zip(found["tokens"], found["logprobs"], strict=True)
     ]
     if found["perplexity"] is not None:
-        lines.append(f"perplexity {found['perplexity']:.2f}, {found['bits_per_byte'] or float('nan'):.3f} bits per byte")
+        lines.append(
+            f"perplexity {found['perplexity']:.2f}, {found['bits_per_byte'] or float('nan'):.3f} bits per byte"
+        )
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""How good is it: scores with intervals, the confusion matrix, the most confident mistakes, and the baselines beside."""
+"""How good is it: scores with intervals, the confusion matrix, the most confident mistakes, the baselines beside."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def _mistakes(
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     name = (lambda i: labels.names[i]) if labels.names else int
     return [
-        _told(examples[i], name(int(truth[i])), name(int(found[i]))) | {"confidence": float(confidence[i])} for i in worst
+        _told(examples[i], name(int(truth[i])), name(int(found[i]))) | {"confidence": float(confidence[i])}
+        for i in worst
     ]
 
 
@@ -89,8 +90,8 @@ def _told(example: Example, truth: object, found: object) -> dict[str, Any]:
 
 
 def baselines(
-    kind: str, train: Sequence[Example], train_labels: NDArray[Any], test: Sequence[Example], encoded: Encoded, head: Head,
-    extra: Mapping[str, Metric], seed: int,
+    kind: str, train: Sequence[Example], train_labels: NDArray[Any], test: Sequence[Example], encoded: Encoded,
+    head: Head, extra: Mapping[str, Metric], seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Fit the plain baselines on `train` and return {name: {metric: value, "interval": …, "seconds"}} on `test`."""
     names = task_metrics(head.task, head.n_labels, head.regression)

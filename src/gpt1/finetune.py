@@ -39,8 +39,8 @@ class LabelledData:
 def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, Any]:
     """Fine-tune as `config` says, or go on where the run in `config.out` stopped; return what `metrics.json` holds.
 
-    `metric` is a person's own, (labels, predictions) -> value, larger is better; it is reported as `custom` (or under its
-    `--metric` name) and selects the best model.
+    `metric` is a person's own, (labels, predictions) -> value, larger is better; it is reported under its name and
+    selects the best model.
 
     Raises:
         UserError: the settings, the data or the model cannot be used. Interrupted: stopped after a checkpoint.
@@ -198,14 +198,18 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
     if config.model.startswith("random:"):
         size = config.model.removeprefix("random:")
         if size not in SIZES:
-            raise UserError(f"--model {config.model}: unknown size; there are {', '.join('random:' + s for s in SIZES)}")
+            raise UserError(
+                f"--model {config.model}: unknown size; there are {', '.join('random:' + s for s in SIZES)}"
+            )
         tokenizer = _tokenizer(config, SIZES[size], data, run)
         shape = replace(SIZES[size], vocab_size=tokenizer.vocab_size, n_segments=n_segments, head=head)
         max_length = _max_length(config, shape)
         return Model(shape, initialise(shape, config.loop.seed), tokenizer, label_names, max_length)
     for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
         if value is not None:
-            raise UserError(f"--{flag} {value}: {config.model} has its own vocabulary; the flag is for --model random:SIZE")
+            raise UserError(
+                f"--{flag} {value}: {config.model} has its own vocabulary; the flag is for --model random:SIZE"
+            )
     path = Path(config.model)
     path = path / "model" if (path / "model" / "gpt1.json").exists() else path
     loaded = load_model(path if path.exists() else hub.resolve_model(config.model, revision=config.revision))
@@ -220,7 +224,9 @@ def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: LabelledData, ru
         return Tokenizer.load(run.tokenizer)
     if config.tokenizer:
         if config.vocab_size:
-            raise UserError(f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two")
+            raise UserError(
+                f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
+            )
         return Tokenizer.load(Path(config.tokenizer))
     texts = (text for example in data.splits["train"] for text in (*example.parts, *example.choices))
     return train_tokenizer(texts, config.vocab_size or size.vocab_size)
@@ -238,7 +244,9 @@ def _max_length(config: FinetuneConfig, shape: ModelConfig) -> int:
 
 def _require(config: FinetuneConfig) -> None:
     if not config.data:
-        raise UserError("--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb")
+        raise UserError(
+            "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
+        )
     if config.out == Path():
         raise UserError("--out is missing: the directory of the run, for example --out runs/first")
     local = config.model.startswith("random:") or Path(config.model).exists()
@@ -298,7 +306,9 @@ def _final_scores(
         if split not in encoded:
             continue
         logits = task_logits(engine, encoded[split], collator, label=f"scoring {split}")
-        results[split] = examine(logits, encoded[split], data.splits[split], head, data.labels, extra, seed=config.loop.seed)
+        results[split] = examine(
+            logits, encoded[split], data.splits[split], head, data.labels, extra, seed=config.loop.seed
+        )
         run.log.write("score", {"split": split} | _figures(results[split]))
     console.say(f"Scored in {time.perf_counter() - started:.1f} s.")
     split = "test" if "test" in encoded else "valid"
@@ -307,7 +317,14 @@ def _final_scores(
         labels = encoded["train"].labels
         assert labels is not None
         results["baseline"] = baselines(
-            data.task.kind, data.splits["train"], labels, data.splits[split], encoded[split], head, extra, config.loop.seed
+            data.task.kind,
+            data.splits["train"],
+            labels,
+            data.splits[split],
+            encoded[split],
+            head,
+            extra,
+            config.loop.seed,
         )
     results["baseline_split"] = split
     return results

@@ -51,7 +51,8 @@ class Encoded:
     def lengths(self) -> NDArray[np.int64]:
         """(B,) tokens of each example's longest sequence."""
         flat = np.fromiter(map(len, self.sequences), np.int64, len(self.sequences))
-        return flat.reshape(-1, self.per_example).max(1)
+        longest: Indices = flat.reshape(-1, self.per_example).max(1)
+        return longest
 
     def sha256(self) -> str:
         """Return a digest of the tokens and labels: whether a resumed run still has the data it started with."""

@@ -108,7 +108,9 @@ def _name(label: str | float | int | None) -> str:
 
 def _number(example: Example) -> float:
     if not isinstance(example.label, int | float):
-        raise UserError(f"{example.origin}: label {example.label!r} found, a number expected (the task is a regression)")
+        raise UserError(
+            f"{example.origin}: label {example.label!r} found, a number expected (the task is a regression)"
+        )
     return float(example.label)
 
 
@@ -128,7 +130,9 @@ def encode(
     per_example = len(arranged[0]) if arranged else 1
     for example, sequences in zip(examples, arranged, strict=True):
         if len(sequences) != per_example:
-            raise UserError(f"{example.origin}: {len(sequences)} choices found, {per_example} expected as in the rows before")
+            raise UserError(
+                f"{example.origin}: {len(sequences)} choices found, {per_example} expected as in the rows before"
+            )
     texts = [text for sequences in arranged for parts in sequences for part in parts for text in part]
     ids = iter(tokenizer.encode_batch(texts))
     out: list[NDArray[np.int32]] = []

@@ -1,4 +1,4 @@
-"""Which continuation or answer fits: `<bos> context question <sep> choice <eos>` for each choice, softmax over scores."""
+"""Which ending or answer fits: `<bos> context question <sep> choice <eos>` for each choice, softmax over the scores."""
 
 from __future__ import annotations
 
