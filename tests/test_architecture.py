@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": FOUNDATION | {"text", "data", "data.batches"},
     "baseline": {"errors", "data"},
     # ---- files of a run
-    "checkpoint": FOUNDATION | {"params", "text"},
+    "checkpoint": FOUNDATION | {"params", "runlog", "text"},
     "run": {"errors", "console", "runlog", "checkpoint"},
     # ---- what runs
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "data", "data.batches", "evaluation", "finetune", "hub"}
     | {"metrics", "predict", "recipes", "report", "run", "runlog", "score", "tasks", "text"},
-    "cli": FOUNDATION | {"api", "recipes"},
+    "cli": FOUNDATION | {"api", "recipes", "runlog"},
     "__main__": {"cli"},
 }
 """Module or package of gpt1 -> those that it may import, all of them above it. A new module adds its row."""

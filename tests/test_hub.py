@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_hub import FakeHub
 
+from fake_hub import FakeHub
 from gpt1.data.tables import Columns, read_examples
 from gpt1.errors import UserError
 from gpt1.hub import CATALOGUE, CONVERTED, DatasetFiles, resolve_dataset, resolve_model
@@ -250,7 +250,7 @@ def test_directory_wins_over_a_model_name(hub: FakeHub) -> None:
 @pytest.mark.parametrize("name", ["opnai-gpt", "./run/model", "me/model:config"])
 def test_model_name_that_is_nothing_lists_what_there_is(hub: FakeHub, name: str) -> None:
     error = message(name, model=True)
-    assert "there is no such directory" in error and "mini, random:SIZE, openai-gpt" in error
+    assert "there is no such directory" in error and "random:SIZE, openai-gpt" in error
 
 
 def test_file_is_no_model(hub: FakeHub) -> None:

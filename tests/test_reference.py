@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 from numpy.typing import NDArray
 
+import reference
 from gpt1.backends.base import IGNORE, Batch
 from gpt1.config import Head, ModelConfig
 from gpt1.params import shapes, to_huggingface

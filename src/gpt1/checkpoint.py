@@ -23,6 +23,7 @@ from gpt1 import params as names
 from gpt1.config import DropoutConfig, Head, ModelConfig
 from gpt1.errors import UserError
 from gpt1.params import INIT_STD, Params, initialise, shapes
+from gpt1.runlog import to_json
 from gpt1.text.bpe import Tokenizer
 
 FORMAT = 1
@@ -289,6 +290,9 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> Non
     from safetensors.numpy import save_file
 
     save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, path, {"format": "pt"})
+    umask = os.umask(0)  # safetensors makes a file that only its owner may read, and there is no way to read the umask
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 def read_tensors(path: Path) -> Params:
@@ -342,7 +346,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(to_json(value, indent=2) + "\n", encoding="utf-8")
 
 
 def replace_directory(target: Path, write: Callable[[Path], None]) -> None:

@@ -6,7 +6,6 @@ The only file that knows the command-line library.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +21,7 @@ from tyro.conf import Positional, arg
 from gpt1.config import Columns, DeviceConfig, FinetuneConfig
 from gpt1.errors import UserError
 from gpt1.recipes import recipe
+from gpt1.runlog import to_json
 
 DESCRIPTION = "GPT-1: fine-tune it on labelled texts, evaluate, predict, score."
 
@@ -239,20 +239,15 @@ def doctor(as_json: AsJson = False) -> None:
 # ---- output
 
 
-def _json(result: Any) -> str:
-    """Return one line of JSON, which has no word for nan and infinity: they become null."""
-    return json.dumps(json.loads(json.dumps(result), parse_constant=lambda _: None), ensure_ascii=False)
-
-
 def _print(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(_json(result))
+        print(to_json(result))
 
 
 def _print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
     """Print one document for one result, a list for several."""
     if as_json:
-        print(_json(results[0] if len(results) == 1 else results))
+        print(to_json(results[0] if len(results) == 1 else results))
     else:
         for result in results:
             print(line(result))
@@ -260,7 +255,7 @@ def _print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[di
 
 def _print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
     for result in results:
-        print(_json(result) if as_json else line(result))
+        print(to_json(result) if as_json else line(result))
 
 
 def _prediction(found: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ The docstring under a field is its help text on the command line. A default stan
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -110,9 +111,9 @@ class OptimConfig:
     """Largest global norm of the gradient; 0 turns clipping off."""
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, "lr", self.lr, "a positive number")
+        _require(0 < self.lr < math.inf, "lr", self.lr, "a positive number")
         for name in ("warmup", "weight_decay", "clip"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "zero or more")
         for name in ("beta1", "beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
         _require(self.eps > 0, "eps", self.eps, "a positive number")
@@ -136,7 +137,7 @@ class LoopConfig:
     bucketing: bool = True
     """Batch texts of similar length together (sorted inside windows of a seeded shuffle)."""
     pad_to: Padding = "bucket"
-    """Pad a batch to a multiple of 16 (`bucket`), to its longest text (`longest`) or always to the full context (`max`)."""
+    """Pad a batch to a multiple of 16 (`bucket`), to its longest text (`longest`) or to the full context (`max`)."""
     eval_every: int | None = None
     """Also evaluate every so many steps (always at the end of an epoch)."""
     save_every: int | None = None
@@ -149,9 +150,17 @@ class LoopConfig:
     """Seed of the splits, the initial weights, the order of the data and the dropout."""
 
     def __post_init__(self) -> None:
-        _require(self.epochs > 0, "epochs", self.epochs, "a positive number")
-        for name in ("max_steps", "batch_size", "micro_batch_size", "micro_batch_tokens", "eval_every", "save_every",
-                     "log_every", "patience"):
+        _require(0 < self.epochs < math.inf, "epochs", self.epochs, "a positive number")
+        for name in (
+            "max_steps",
+            "batch_size",
+            "micro_batch_size",
+            "micro_batch_tokens",
+            "eval_every",
+            "save_every",
+            "log_every",
+            "patience",
+        ):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, value, "1 or more")
         _require(self.seed >= 0, "seed", self.seed, "zero or more")
@@ -222,7 +231,7 @@ class FinetuneConfig:
     """Fine-tune a model on labelled texts (Radford et al. 2018, §3.2). The defaults are recipe `paper-finetune`."""
 
     data: str = ""
-    """Folder with train/valid/test files, one .csv .tsv .jsonl .parquet file, `reviews` (bundled), or a catalogue name."""
+    """Folder with train/valid/test files, one .csv .tsv .jsonl .parquet file, `reviews` (bundled), or a hub name."""
     out: Path = Path()
     """Run directory; the same command with the same directory resumes."""
     task: TaskName | None = None
@@ -230,7 +239,7 @@ class FinetuneConfig:
     model: str = "random:mini"
     """`random:SIZE` (gpt1, mini, tiny), a model directory, or `openai-gpt` (hub)."""
     recipe: str | None = None
-    """Named complete settings; other flags change single values of it."""
+    """Named complete settings; other flags change single values of it. (In Python: `recipes.recipe(name)`.)"""
     tokenizer: str | None = None
     """Directory of the tokenizer for `random:SIZE` (default: learned from the training split)."""
     vocab_size: int | None = None
@@ -255,7 +264,7 @@ class FinetuneConfig:
     hardware: DeviceConfig = field(default_factory=DeviceConfig)
 
     def __post_init__(self) -> None:
-        _require(self.lm_coef >= 0, "lm_coef", self.lm_coef, "zero or more")
+        _require(0 <= self.lm_coef < math.inf, "lm_coef", self.lm_coef, "zero or more")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

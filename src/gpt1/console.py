@@ -34,7 +34,14 @@ class Bar:
         from tqdm import tqdm
 
         self._bar = tqdm(
-            total=total, initial=done, desc=label, unit=unit, file=sys.stderr, disable=None, dynamic_ncols=True, leave=False
+            total=total,
+            initial=done,
+            desc=label,
+            unit=unit,
+            file=sys.stderr,
+            disable=None,
+            dynamic_ncols=True,
+            leave=False,
         )
 
     def advance(self, count: int = 1, **shown: str) -> None:

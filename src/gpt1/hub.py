@@ -241,7 +241,7 @@ def resolve_model(name: str, *, revision: str | None = None) -> Path:
     if os.path.exists(name) or match is None or match["config"]:
         raise UserError(
             f"--model {name}: {'that is a file' if os.path.exists(name) else 'there is no such directory'}; expected a "
-            f"model directory, mini, random:SIZE, {', '.join(MODEL_NAMES)}, or a model of the hub as owner/name"
+            f"model directory, random:SIZE, {', '.join(MODEL_NAMES)}, or a model of the hub as owner/name"
         )
     repo = _Repo(repo_id, "model", revision or "main")
     needed = sorted(MODEL_FILES | TOKENIZER_FILES)

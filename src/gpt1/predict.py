@@ -14,6 +14,7 @@ from gpt1.config import Head
 from gpt1.data.batches import Collator, Encoded, inference_batches
 from gpt1.metrics import compute, predictions, probabilities
 
+
 def task_logits(
     engine: Engine, encoded: Encoded, collator: Collator, *, label: str | None = None
 ) -> NDArray[np.float32]:
@@ -38,8 +39,10 @@ def scores(
     """Return {"loss": weighted mean, metric: value …} of (B, C) logits against the examples' labels."""
     labels = encoded.labels
     assert labels is not None
-    losses = (logits[:, 0].astype(np.float64) - labels) ** 2 if head.regression else -np.log(
-        np.maximum(probabilities(logits)[np.arange(len(labels)), labels], np.finfo(np.float64).tiny)
+    losses = (
+        (logits[:, 0].astype(np.float64) - labels) ** 2
+        if head.regression
+        else -np.log(np.maximum(probabilities(logits)[np.arange(len(labels)), labels], np.finfo(np.float64).tiny))
     )
     return {"loss": float(np.average(losses, weights=encoded.weights))} | compute(
         metric_names, labels, predictions(logits, head.regression), extra

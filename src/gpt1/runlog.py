@@ -41,6 +41,11 @@ def read(path: Path) -> list[Event]:
     return events
 
 
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON text; a number that JSON has no word for (nan, infinity) becomes null."""
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}

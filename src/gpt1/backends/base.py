@@ -81,7 +81,7 @@ class Engine(Protocol):
     """Padded tokens of an inference batch that the device computes fastest."""
 
     def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
-        """Apply one update. The dropout of micro-batch i derives from (seed, step, i), so resuming needs no RNG state."""
+        """Apply one update. The dropout of micro-batch i is a function of (seed, step, i), so no RNG state is kept."""
 
     def gradients(self, batches: Sequence[Batch], *, step: int = 0) -> tuple[dict[str, float], Params]:
         """Return the losses and the float32 gradient of every parameter, unclipped, and update nothing."""

@@ -32,7 +32,9 @@ def choose(hardware: DeviceConfig, *, training: bool) -> tuple[torch.device, tor
     if name == "ascend":
         raise UserError("--device ascend: needs the MindSpore backend; PyTorch runs on cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no CUDA device; use --device cpu, and gpt1 doctor to see what works")
+        raise UserError(
+            "--device cuda: PyTorch sees no CUDA device; use --device cpu, and gpt1 doctor to see what works"
+        )
     if hardware.compile and name == "cpu":
         raise UserError("--compile: works on --device cuda; on the CPU it gains nothing here")
     device = torch.device(name)
@@ -69,8 +71,7 @@ def name_of(device: torch.device) -> str:
 def keep_freed_memory() -> None:
     """Let the C library keep large freed blocks, where it is glibc.
 
-    By default each large tensor is mapped and unmapped anew, and every page of it faults again: about 10 % of a training
-    step on a CPU (docs/performance.md).
+    By default each large tensor is mapped and unmapped anew, and every page of it faults again.
     """
     if sys.platform != "linux":
         return

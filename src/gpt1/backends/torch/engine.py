@@ -90,7 +90,8 @@ class TorchEngine:
                 devices.keep_freed_memory()
             matrices = [p for name, p in self._params.items() if decays(name, tuple(p.shape))]
             vectors = [p for name, p in self._params.items() if not decays(name, tuple(p.shape))]
-            self._optimizer = torch.optim.AdamW(  # the rule of optim.adamw, fused; tests/test_backend.py holds them equal
+            # The rule of optim.adamw, fused; tests/test_backend.py holds them equal.
+            self._optimizer = torch.optim.AdamW(
                 [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
                 betas=(self.optim.beta1, self.optim.beta2),
                 eps=self.optim.eps,
@@ -167,7 +168,9 @@ class TorchEngine:
         targets = self._tensor(batch.lm_targets).long()
         wanted = targets != IGNORE
         logprobs = torch.zeros(targets.shape, device=self._device)
-        logprobs[wanted] = target_logprobs(states[wanted], self.model.tokens_embed.weight[: self.config.vocab_size], targets[wanted], self._dtype)
+        logprobs[wanted] = target_logprobs(
+            states[wanted], self.model.tokens_embed.weight[: self.config.vocab_size], targets[wanted], self._dtype
+        )
         return _numpy(logprobs)
 
     def _freeze(self, frozen: bool = True) -> None:

@@ -27,8 +27,8 @@ LOGITS_AT_ONCE = 1 << 25
 class Noise:
     """The dropout of one micro-batch: a function of (seed, step, micro-batch) alone, so resuming needs no RNG state.
 
-    On a CPU the masks come from a counted NumPy generator: stock dropout there takes about ten times as long (benchmarks
-    in docs/performance.md). On CUDA the device's own generator is seeded.
+    On a CPU the masks come from a counted NumPy generator: stock dropout takes several times as long there
+    (docs/performance.md). On CUDA the device's own generator is seeded.
     """
 
     def __init__(self, device: torch.device, *counters: int):
@@ -121,8 +121,8 @@ class _BlockwiseAttention(torch.autograd.Function):
 def embed(weight: Tensor, rows: Tensor) -> Tensor:
     """Return weight[rows]: (N, T) integers to (N, T, D).
 
-    On a CPU the gradient is added to `weight.grad` row by row: the dense gradient that PyTorch would make has the size of
-    the whole embedding and costs more than the look-up of a batch by far.
+    On a CPU the gradient is added to `weight.grad` row by row: the dense gradient that PyTorch would make has the size
+    of the whole embedding and costs more than the look-up of a batch by far.
     """
     if weight.device.type == "cpu" and torch.is_grad_enabled():
         return _RowLookup.apply(weight, rows)
