@@ -61,6 +61,12 @@ def test_a_log_file_and_its_events_draw_the_same(tmp_path: Path) -> None:
     assert bytes_of(path, tmp_path) == bytes_of(run(), tmp_path)
 
 
+def test_the_training_curve_leaves_the_auxiliary_loss_out(tmp_path: Path) -> None:
+    """The validation loss beside it is the task's alone."""
+    with_auxiliary = [event | ({"loss": 9.0, "task_loss": event["loss"]} if "lr" in event else {}) for event in run()]
+    assert bytes_of(with_auxiliary, tmp_path) == bytes_of(run(), tmp_path)
+
+
 def test_a_resumed_run_s_later_lines_win_and_other_events_are_ignored(tmp_path: Path) -> None:
     stale = [train(3, 99.0), evaluate(20, 99.0, accuracy=0.1)]
     other = [{"event": "start", "version": "1"}, evaluate(40, 9.0, split="test", accuracy=1.0), {"note": "no event"}]

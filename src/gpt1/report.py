@@ -129,7 +129,8 @@ def _best_step(valid: Sequence[Event], metric: str) -> int | None:
 def _draw_losses(axes: Axes, train: Sequence[Event], valid: Sequence[Event], best: int | None) -> None:
     regression = any(REGRESSION_METRICS & event.keys() for event in valid)
     axes.set(title="Loss", ylabel="loss (label units²)" if regression else "loss (nats)")
-    _draw_noisy(axes, _points(train, "loss"), TRAIN, "training")
+    # The task's part is what the validation loss is comparable with: the auxiliary LM loss is not in that.
+    _draw_noisy(axes, _points(train, "task_loss") or _points(train, "loss"), TRAIN, "training")
     _draw_line(axes, _points(valid, "loss"), VALID, "validation", dots=True)
     _mark_best(axes, _points(valid, "loss"), best)
     if axes.lines:
