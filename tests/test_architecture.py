@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
     "finetune": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
-    | {"metrics", "params", "predict", "report", "run", "runlog", "tasks", "text"},
+    | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "tasks", "text"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "data", "data.batches", "evaluation", "finetune", "hub"}

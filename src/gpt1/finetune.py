@@ -10,7 +10,8 @@ from typing import Any
 
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
-from gpt1.checkpoint import Model, Progress, load_model, save_model, write_json
+from gpt1.checkpoint import Model, Progress, replace_directory, save_model, write_json
+from gpt1.classifier import open_model
 from gpt1.config import SIZES, Columns, FinetuneConfig, ModelConfig, TaskName
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
 from gpt1.data.tables import Dataset, Example, load_dataset, repeated_texts, shared_texts, stratified_split
@@ -56,9 +57,10 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
     valid = encoded["valid"]
     assert valid.labels is not None
     compute((), valid.labels, valid.labels, extra)  # an own metric that fails does so before the training
-    run.open("finetune", config, {"data_sha256": {split: part.sha256() for split, part in encoded.items()}})
+    digests = {split: part.sha256() for split, part in encoded.items()}
+    run.open("finetune", config, {"data_sha256": digests, "labels": list(data.labels.names)})
     if not run.tokenizer.exists():
-        start.tokenizer.save(run.tokenizer)
+        replace_directory(run.tokenizer, start.tokenizer.save)
     if run.finished:
         console.say(f"{config.out} is finished; its results:")
         results = read_results(run)
@@ -96,8 +98,8 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
     console.say(f"Best model: step {progress.best_step:,} ({criterion} {progress.best:.4f} on validation).")
     engine.load_parameters(run.load_model().params)
     results = _final_scores(config, data, encoded, engine, collator, extra, run)
-    write_json(run.metrics_path, results)
     report.draw_curves(runlog.read(run.log.path), run.curves)
+    write_json(run.metrics_path, results)  # last: with it the run is finished
     show_scores(results)
     console.say(f"Model: {run.model}   scores: {run.metrics_path}   curves: {run.curves}")
     return results
@@ -211,8 +213,8 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
                 f"--{flag} {value}: {config.model} has its own vocabulary; the flag is for --model random:SIZE"
             )
     path = Path(config.model)
-    path = path / "model" if (path / "model" / "gpt1.json").exists() else path
-    loaded = load_model(path if path.exists() else hub.resolve_model(config.model, revision=config.revision))
+    found = path if path.exists() else hub.resolve_model(config.model, revision=config.revision)
+    loaded = open_model(found)
     shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
     body = {name: value for name, value in loaded.params.items() if name != "score.weight"}
     params = initialise(shape, config.loop.seed, body)
