@@ -26,8 +26,8 @@ from gpt1.backends.base import Batch, Engine, StepResult
 from gpt1.checkpoint import Checkpoints, Progress, read_tensors, write_json, write_tensors
 from gpt1.config import DeviceConfig, DType, Head, LoopConfig, ModelConfig, OptimConfig
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
-from gpt1.errors import UserError
-from gpt1.loop import Interrupted, train
+from gpt1.errors import Interrupted, UserError
+from gpt1.loop import train
 from gpt1.optim import learning_rate
 from gpt1.params import Params, initialise
 from gpt1.predict import scores, task_logits

@@ -19,7 +19,7 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
 from gpt1.config import Columns, DeviceConfig, FinetuneConfig
-from gpt1.errors import UserError
+from gpt1.errors import Interrupted, UserError
 from gpt1.recipes import recipe
 from gpt1.runlog import to_json
 
@@ -56,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":
-            raise
+    except Interrupted:
         print("gpt1: stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0

@@ -1,4 +1,4 @@
-"""The one exception that means: the user's input is at fault."""
+"""The exceptions that are no faults of gpt1: the user's input, and the user's wish to stop."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class UserError(ValueError):
     The message is one line that names the flag, file and row, what was found, what was expected, and where possible a
     command that works. The command line prints it without a traceback and exits with code 2.
     """
+
+
+class Interrupted(Exception):
+    """The person stopped the run; its state has been saved, and the same command goes on from there."""

@@ -21,7 +21,7 @@ from gpt1 import console
 from gpt1.backends.base import Batch, Engine, StepResult
 from gpt1.checkpoint import Checkpoints, Progress
 from gpt1.config import LoopConfig, OptimConfig
-from gpt1.errors import UserError
+from gpt1.errors import Interrupted, UserError
 from gpt1.metrics import better
 from gpt1.optim import learning_rate
 from gpt1.runlog import RunLog
@@ -34,10 +34,6 @@ class Source(Protocol):
 
     def micro_batches(self, step: int) -> list[Batch]:
         """Return the micro-batches of optimiser step `step` (0-based)."""
-
-
-class Interrupted(Exception):
-    """The person stopped the run; its state has been saved."""
 
 
 Validate = Callable[[], dict[str, float]]
