@@ -60,7 +60,7 @@ def save_model(directory: Path, model: Model, dropout: DropoutConfig | None = No
     """Write a model directory in place of what stood there, whole or not at all."""
 
     def write(folder: Path) -> None:
-        model.tokenizer.save(folder, max_length=model.max_length)
+        model.tokenizer.save(folder, max_length=model.max_length, n_segments=model.config.n_segments)
         write_tensors(folder / WEIGHTS, {names.to_huggingface(name): value for name, value in model.params.items()})
         _write_json(folder / "config.json", _huggingface_config(model, dropout or DropoutConfig()))
         details = {

@@ -163,7 +163,7 @@ class LoopConfig:
         ):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, value, "1 or more")
-        _require(self.seed >= 0, "seed", self.seed, "zero or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4,294,967,295")
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,7 @@ class Tokenizer:
         vocab = vocab | {token: i for i, token in enumerate(missing, start=len(vocab))}
         backend = tokenizers.Tokenizer(BPE(vocab, merges, unk_token=UNK_TOKEN, end_of_word_suffix=END_OF_WORD))
         backend.normalizer, backend.pre_tokenizer = splitter(words)
-        backend.post_processor = TemplateProcessing(
-            single="<bos> $A <eos>",
-            pair="<bos> $A <sep> $B:1 <eos>:1",
-            special_tokens=[(token, vocab[token]) for token in ("<bos>", "<sep>", "<eos>")],
-        )
+        backend.post_processor = _template(vocab, (0, 1))
         between_words = [decoders.Replace(Regex(_NO_BLANK[0]), "\n"), decoders.Replace(Regex(_NO_BLANK[1]), "")]
         backend.decoder = decoders.Sequence([decoders.BPEDecoder(END_OF_WORD), decoders.Fuse(), *between_words])
         backend.add_special_tokens([AddedToken(token, normalized=False) for token in (UNK_TOKEN, *SPECIAL_TOKENS)])
@@ -146,23 +142,29 @@ class Tokenizer:
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{path}: `tokenizers` {tokenizers.__version__} cannot read it: {error}") from error
 
-    def save(self, directory: Path, *, max_length: int = ModelConfig.n_ctx) -> None:
+    def save(self, directory: Path, *, max_length: int = ModelConfig.n_ctx, n_segments: int = 0) -> None:
         """Write `tokenizer.json`, `vocab.json`, `merges.txt` and `tokenizer_config.json` into `directory`.
 
         With them `transformers.AutoTokenizer` gives the same ids, between the special tokens of the paper's input
-        transformations (Radford et al. 2018, §3.3), cut to `max_length` tokens where it is told to truncate.
+        transformations (Radford et al. 2018, §3.3), cut to `max_length` tokens where it is told to truncate; for a model
+        with segments also the rows of their embeddings, as `token_type_ids`.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        pipeline = self.backend.to_str(pretty=True)
+        backend, inputs = self.backend, ["input_ids", "attention_mask"]
+        if n_segments:  # without segments no token_type_ids: the model would add the embeddings of tokens 0 and 1
+            backend = tokenizers.Tokenizer.from_str(backend.to_str())
+            types = self.vocab_size, self.vocab_size + n_segments - 1
+            backend.post_processor = _template(backend.get_vocab(), types)
+            inputs.insert(1, "token_type_ids")
+        pipeline = backend.to_str(pretty=True)
         model = json.loads(pipeline)["model"]
         config = {
             # The model type alone would make AutoTokenizer build OpenAIGPTTokenizer, with words of its own.
             "tokenizer_class": "PreTrainedTokenizerFast",
             **{f"{token[1:-1]}_token": token for token in (UNK_TOKEN, *SPECIAL_TOKENS)},
             "clean_up_tokenization_spaces": False,
-            # No token_type_ids: the model would add the embeddings of tokens 0 and 1.
-            "model_input_names": ["input_ids", "attention_mask"],
+            "model_input_names": inputs,
             "model_max_length": max_length,
             "padding_side": "right",
             "split_special_tokens": True,
@@ -176,6 +178,16 @@ class Tokenizer:
         }
         for name, text in files.items():
             (directory / name).write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _template(vocab: Vocab, types: tuple[int, int]) -> TemplateProcessing:
+    """Return the paper's input transformation, the two parts marked with these token types."""
+    a, b = types
+    return TemplateProcessing(
+        single=f"<bos>:{a} $A:{a} <eos>:{a}",
+        pair=f"<bos>:{a} $A:{a} <sep>:{a} $B:{b} <eos>:{b}",
+        special_tokens=[(token, vocab[token]) for token in ("<bos>", "<sep>", "<eos>")],
+    )
 
 
 def _saved_words(directory: Path) -> str | None:

@@ -56,7 +56,7 @@ class Noise:
 
 
 def _drop_levels(p: float) -> int:
-    return round(p * MASK_LEVELS)
+    return min(round(p * MASK_LEVELS), MASK_LEVELS - 1)
 
 
 def _keep_scale(p: float) -> float:
