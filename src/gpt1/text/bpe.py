@@ -146,13 +146,13 @@ class Tokenizer:
         """Write `tokenizer.json`, `vocab.json`, `merges.txt` and `tokenizer_config.json` into `directory`.
 
         With them `transformers.AutoTokenizer` gives the same ids, between the special tokens of the paper's input
-        transformations (Radford et al. 2018, §3.3), cut to `max_length` tokens where it is told to truncate; for a model
+        transformations (Radford et al. 2018, §3.3), cut to `max_length` tokens where it is told to truncate; for models
         with segments also the rows of their embeddings, as `token_type_ids`.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         backend, inputs = self.backend, ["input_ids", "attention_mask"]
-        if n_segments:  # without segments no token_type_ids: the model would add the embeddings of tokens 0 and 1
+        if n_segments:  # without them no token_type_ids: the model would add the embeddings of tokens 0 and 1
             backend = tokenizers.Tokenizer.from_str(backend.to_str())
             types = self.vocab_size, self.vocab_size + n_segments - 1
             backend.post_processor = _template(backend.get_vocab(), types)
