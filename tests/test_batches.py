@@ -38,7 +38,7 @@ MAX_PADDED_SHARE = 0.05
 
 properties = settings(deadline=None, max_examples=60)
 sizes = st.integers(1, 9)
-seeds = st.integers(0, 2**32)
+seeds = st.integers(0, 2**32 - 1)
 
 
 def encoded(lengths: Sequence[Sequence[int]], *, segments: bool = False, weights: bool = False) -> Encoded:

@@ -323,7 +323,7 @@ BAD_VALUES = {
     "batch size": (["--batch-size", "-1"], "--batch-size -1: expected 1 or more"),
     "dropout": (["--attn-pdrop", "1"], "--attn-pdrop 1.0: expected a probability in [0, 1)"),
     "lambda": (["--lm-coef", "-1"], "--lm-coef -1.0: expected zero or more"),
-    "seed": (["--seed", "-1"], "--seed -1: expected zero or more"),
+    "seed": (["--seed", "-1"], "--seed -1: expected 0 to 4,294,967,295"),
     "limit": (["--limit", "1"], "--limit 1: expected 2 or more"),
     "short": (["--max-length", "3"], "--max-length 3: expected 8 or more"),
     "fraction": (["--valid-fraction", "1.5"], "--valid-fraction 1.5: expected a number in (0, 1)"),
