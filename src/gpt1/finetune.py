@@ -57,19 +57,21 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
     valid = encoded["valid"]
     assert valid.labels is not None
     compute((), valid.labels, valid.labels, extra)  # an own metric that fails does so before the training
-    engine = backends.get(  # before anything is written: the device may not be there
-        start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
-        lm_coef=config.lm_coef, seed=config.loop.seed,
-    )  # fmt: skip
     digests = {split: part.sha256() for split, part in encoded.items()}
-    run.open("finetune", config, {"data_sha256": digests, "labels": list(data.labels.names)})
-    if not run.tokenizer.exists():
-        replace_directory(run.tokenizer, start.tokenizer.save)
+    facts = {"data_sha256": digests, "labels": list(data.labels.names)}
     if run.finished:
+        run.open("finetune", config, facts)
         console.say(f"{config.out} is finished; its results:")
         results = read_results(run)
         show_scores(results)
         return results
+    engine = backends.get(  # before the run is opened: a device that is not there leaves nothing behind
+        start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
+        lm_coef=config.lm_coef, seed=config.loop.seed,
+    )  # fmt: skip
+    run.open("finetune", config, facts)
+    if not run.tokenizer.exists():
+        replace_directory(run.tokenizer, start.tokenizer.save)
     _introduce(config, data, start, encoded, engine, run)
     head = start.config.head
     assert head is not None
