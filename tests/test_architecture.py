@@ -27,7 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "params": FOUNDATION,
     "optim": FOUNDATION,
     "metrics": FOUNDATION,
-    "hub": FOUNDATION,
+    "catalogue": FOUNDATION,
+    "hub": FOUNDATION | {"catalogue"},
     "report": {"errors", "metrics", "runlog"},
     # ---- frameworks
     "backends.base": {"config", "params"},

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from fake_hub import FakeHub
+from gpt1.catalogue import CATALOGUE, CONVERTED
 from gpt1.data.tables import Columns, read_examples
 from gpt1.errors import UserError
-from gpt1.hub import CATALOGUE, CONVERTED, DatasetFiles, resolve_dataset, resolve_model
+from gpt1.hub import DatasetFiles, resolve_dataset, resolve_model
 
 pytest.importorskip("huggingface_hub")
 polars = pytest.importorskip("polars")

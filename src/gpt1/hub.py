@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gpt1.catalogue import BUNDLED, CATALOGUE, CONVERTED, DatasetRow
 from gpt1.config import TaskName
 from gpt1.errors import UserError
 
@@ -30,88 +31,10 @@ if TYPE_CHECKING:
 TIMEOUT_S = 5.0
 """Seconds the hub may take to accept a connection, and to answer, before it counts as out of reach."""
 
-CONVERTED = "refs/convert/parquet"
-"""The branch with the hub's own parquet copy of a data set that comes in another format."""
-
 MODEL_NAMES = {"openai-gpt": "openai-community/openai-gpt"}
 MODEL_FILES = {"config.json", "model.safetensors"}
 """What a model's repository must have. Of the rest only `TOKENIZER_FILES` are read: never a pickle."""
 TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "gpt1.json"}
-
-
-# ---- the catalogue --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class DatasetRow:
-    """A data set on the hub: where it is, and what its columns mean."""
-
-    repo: str
-    config: str | None
-    """The configuration (a folder of the repository), None where there is only one."""
-    task: TaskName | None
-    """None: seen from the columns."""
-    splits: dict[str, str]
-    """gpt1's split name -> the hub's, without those that have no labels. Empty: whichever are found."""
-    columns: dict[str, str]
-    """Field of `config.Columns` -> column of the files; columns that form one list are joined by commas."""
-    label_names: tuple[str, ...] | None = None
-    """Names of the labels 0, 1, …; where the files hold names (RACE: letters), these, in order. None: as it stands."""
-    drop_label: int | None = None
-    """Rows with this label have no agreed answer and are to be dropped."""
-    revision: str = "main"
-    note: str = ""
-
-
-_TRAIN_VALID = {"train": "train", "valid": "validation"}
-_TRAIN_TEST = {"train": "train", "test": "test"}
-_ALL = {"train": "train", "valid": "validation", "test": "test"}
-_TEXT = {"text": "text", "label": "label"}
-_SENTENCE = {"text": "sentence", "label": "label"}
-_PAIR = {"text_a": "sentence1", "text_b": "sentence2", "label": "label"}
-_NLI = {"text_a": "premise", "text_b": "hypothesis", "label": "label"}
-_RACE = {"context": "article", "question": "question", "choices": "options", "label": "answer"}
-_COPA = {"context": "premise", "question": "question", "choices": "choice1,choice2", "label": "label"}
-_ABCD = ("A", "B", "C", "D")
-_NO_TEST = "the labels of the test split are not public (-1 on the hub)"
-
-# fmt: off
-CATALOGUE: dict[str, DatasetRow] = {
-    "imdb": DatasetRow("stanfordnlp/imdb", "plain_text", "classification", _TRAIN_TEST, _TEXT, ("neg", "pos"),
-                       note="its third split, unsupervised, has no labels"),
-    "sst2": DatasetRow("stanfordnlp/sst2", None, "classification", _TRAIN_VALID, _SENTENCE, ("negative", "positive"),
-                       note=_NO_TEST),
-    "cola": DatasetRow("nyu-mll/glue", "cola", "classification", _TRAIN_VALID, _SENTENCE,
-                       ("unacceptable", "acceptable"), note=_NO_TEST),
-    "ag_news": DatasetRow("fancyzhx/ag_news", None, "classification", _TRAIN_TEST, _TEXT,
-                          ("World", "Sports", "Business", "Sci/Tech")),
-    "rte": DatasetRow("nyu-mll/glue", "rte", "entailment", _TRAIN_VALID, _PAIR, ("entailment", "not_entailment"),
-                      note=_NO_TEST),
-    "snli": DatasetRow("stanfordnlp/snli", "plain_text", "entailment", _ALL, _NLI,
-                       ("entailment", "neutral", "contradiction"), drop_label=-1,
-                       note="-1 in any split: the annotators did not agree"),
-    "mrpc": DatasetRow("nyu-mll/glue", "mrpc", "similarity", _ALL, _PAIR, ("not_equivalent", "equivalent"),
-                       note="the one set of GLUE whose test split has its labels on the hub"),
-    "stsb": DatasetRow("nyu-mll/glue", "stsb", "similarity", _TRAIN_VALID, _PAIR,
-                       note="the label is a similarity from 0 to 5; " + _NO_TEST),
-    "race": DatasetRow("ehovy/race", "all", "multiple-choice", _ALL, _RACE, _ABCD),
-    "race-middle": DatasetRow("ehovy/race", "middle", "multiple-choice", _ALL, _RACE, _ABCD),
-    "race-high": DatasetRow("ehovy/race", "high", "multiple-choice", _ALL, _RACE, _ABCD),
-    "copa": DatasetRow("aps/super_glue", "copa", "multiple-choice", _TRAIN_VALID, _COPA,
-                       note="400 and 100 of COPA's development questions; " + _NO_TEST),
-    "balanced-copa": DatasetRow("pkavumba/balanced-copa", None, "multiple-choice", _TRAIN_TEST, _COPA,
-                                revision=CONVERTED,
-                                note="COPA's 500 development questions, each mirrored too, and its 500 test questions"),
-}
-# fmt: on
-"""Data sets by name. Repositories, splits, columns and label names were checked in stored copies of the hub's pages
-(file lists, cards, commits, users' code), not on the hub itself. Two things are less certain: that `copa` has parquet
-on `main` (else its converted branch, which was seen, is used), and that `balanced-copa` counts its choices from 0,
-as its users' code has it (the example on its card counts from 1)."""
-
-
-BUNDLED = {"reviews": Path(__file__).parent / "assets" / "reviews"}
-"""Data sets that come with the package: no network, no third-party text."""
 
 
 # ---- data sets ------------------------------------------------------------------------------------------------------
