@@ -47,7 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
     "loop": FOUNDATION | {"console", "metrics", "optim", "runlog", "checkpoint", "backends.base", "data.batches"},
     "evaluation": FOUNDATION | {"baseline", "console", "data", "data.batches", "metrics", "predict", "tasks"},
-    "classifier": FOUNDATION | {"backends", "checkpoint", "data", "data.batches", "metrics", "predict", "run", "tasks"},
+    "classifier": FOUNDATION
+    | {"backends", "checkpoint", "console", "data", "data.batches", "metrics", "predict", "run", "tasks"},
     "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
     "finetune": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt1 import backends
+from gpt1 import backends, console
 from gpt1.checkpoint import Model, load_model
 from gpt1.config import DeviceConfig
 from gpt1.data.batches import Collator, Encoded
@@ -63,7 +63,12 @@ class Classifier:
 
         A regression gives {"label": None, "score": value, "scores": {}}; the label of multiple choice is an index.
         """
-        logits = self.logits(self.encode(examples))
+        encoded = self.encode(examples)
+        if encoded.truncated:
+            console.say(
+                f"{encoded.truncated:,} of {len(encoded):,} examples were cut to {self.model.max_length} tokens."
+            )
+        logits = self.logits(encoded)
         if self.head.regression:
             return [{"label": None, "score": float(value), "scores": {}} for value in logits[:, 0]]
         return [self._named(row) for row in probabilities(logits)]
