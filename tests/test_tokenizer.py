@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt1.errors import UserError
-from gpt1.text.bpe import SPECIAL_TOKENS, Merges, Tokenizer, Vocab
+from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
 from gpt1.text.train import MIN_FREQUENCY, NEWLINE, train
+from gpt1.text.vocabulary import Merges, Vocab
 from gpt1.text.words import SPLITTERS, split, splitter, valid_unicode
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -287,7 +288,9 @@ def test_tokenizer_json_of_our_own_directory_is_used_as_it_stands(tokenizer: Tok
     (tmp_path / "gpt1.json").write_text('{"words": "fast"}')
     assert Tokenizer.load(tmp_path).encode("OUT of the storm") == [0, 0, 0, *tokenizer.encode("of the storm")]
     (tmp_path / "gpt1.json").unlink()
-    assert Tokenizer.load(tmp_path).encode("OUT of") == tokenizer.encode("out of")
+    again = Tokenizer.load(tmp_path)
+    assert again.words == "fast", "tokenizer_config.json says so"
+    assert again.encode("OUT of") == tokenizer.encode("out of")
 
 
 def openai_files(directory: Path, vocab: Vocab, merges: Merges) -> None:
@@ -326,7 +329,8 @@ LAYOUTS = [openai_files, xz_files, slow_hf_files, windows_hf_files, fast_hf_file
 def test_every_known_layout_loads(write: Callable[[Path, Vocab, Merges], None], tmp_path: Path) -> None:
     write(tmp_path, *toy_vocab())
     tokenizer = Tokenizer.load(tmp_path)
-    assert tokenizer.backend.to_str() == Tokenizer.from_vocab(*toy_vocab()).backend.to_str()
+    assert tokenizer.words == "openai", "the original's files, and no word of another splitter"
+    assert tokenizer.backend.to_str() == Tokenizer.from_vocab(*toy_vocab(), "openai").backend.to_str()
 
 
 def test_added_tokens_of_a_hugging_face_directory_keep_their_ids(tmp_path: Path) -> None:
@@ -374,7 +378,7 @@ BAD_HF: dict[str, tuple[Callable[[Path], Any], str]] = {
     "bad added tokens": (raw("added_tokens.json", b"7"), "added_tokens.json: expected a JSON object, found int"),
     "bad gpt1.json": (raw("gpt1.json", b"{"), "gpt1.json: not JSON"),
     "no words": (raw("gpt1.json", b"{}"), "gpt1.json: words None"),
-    "unknown words": (raw("gpt1.json", b'{"words": "openai"}'), "unknown word splitter 'openai'"),
+    "unknown words": (raw("gpt1.json", b'{"words": "elvish"}'), "unknown word splitter 'elvish'"),
 }
 
 
@@ -398,7 +402,7 @@ BAD_OWN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "hole": (edited("tokenizer.json", '"er</w>": 13', '"er</w>": 99'), "tokenizer.json: no token has id 13"),
     "no special token": (edited("tokenizer.json", "<sep>", "<SEP>"), "tokenizer.json: no token <sep>"),
     "a blank in a merge": (edited("tokenizer.json", '"l",\n', '"l ",\n'), "merge 1 of 'l ' and 'o' holds a blank"),
-    "unknown words": (raw("gpt1.json", b'{"words": "openai"}'), "unknown word splitter 'openai'"),
+    "unknown words": (raw("gpt1.json", b'{"words": "elvish"}'), "unknown word splitter 'elvish'"),
     "bad pipeline": (edited("tokenizer.json", '"type": "NFC"', '"type": "NFX"'), "cannot read it"),
 }
 
@@ -453,7 +457,7 @@ def test_encode_equals_bpe_written_by_hand_on_the_original_vocabulary() -> None:
 def loaded_by_both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Any]:
     transformers = pytest.importorskip("transformers")
     directory = tmp_path_factory.mktemp("model")
-    ours = Tokenizer.load(ORIGINAL) if request.param == "original" else request.getfixturevalue("tokenizer")
+    ours = Tokenizer.load(ORIGINAL, "fast") if request.param == "original" else request.getfixturevalue("tokenizer")
     ours.save(directory)
     (directory / "config.json").write_text('{"model_type": "openai-gpt"}')
     return ours, transformers.AutoTokenizer.from_pretrained(directory)

@@ -7,10 +7,9 @@ line break `\\n</w>`; the special tokens follow.
 from __future__ import annotations
 
 import json
-import lzma
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, cast
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders
@@ -19,21 +18,25 @@ from tokenizers.processors import TemplateProcessing
 
 from gpt1.config import ModelConfig
 from gpt1.errors import UserError
-from gpt1.text.words import splitter, valid_unicode
+from gpt1.text import openai
+from gpt1.text.vocabulary import END_OF_WORD, UNK_TOKEN, Merges, Vocab, check, mapping, read_json, read_text, read_vocab
+from gpt1.text.words import split, splitter, valid_unicode
+from gpt1.text.workers import encode_all
 
-UNK_TOKEN = "<unk>"
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<sep>", "<eos>")
-END_OF_WORD = "</w>"
-
-Vocab = dict[str, int]
-Merges = list[tuple[str, str]]
-
-_FILE_PAIRS = (("vocab.json", "merges.txt"), ("encoder_bpe_40000.json", "vocab_40000.bpe"))
 _MERGES_HEADER = "#version: 0.2"
 
 # Blanks that stand between words but not in the text: around a line break, before closing punctuation, after an opening
-# bracket, between the digits of a number.
-_NO_BLANK = r" ?\n ?", r" (?=[,.!?;:%)\]}])|(?<=[(\[{]) |(?<=\d) (?=\d)"
+# bracket, between the digits of a number (of which `fast` makes words of their own), before what spaCy splits off.
+_AROUND_LINE_BREAK = r" ?\n ?"
+_NO_BLANK = {
+    "fast": r" (?=[,.!?;:%)\]}])|(?<=[(\[{]) |(?<=\d) (?=\d)",
+    "openai": r" (?=[,.!?;:%)\]}])|(?<=[(\[{]) | (?=n't\b|'(?:s|m|d|ll|re|ve)\b)|(?<=\bcan) (?=not\b)",
+}
+
+_PIPELINE_CLASS = "PreTrainedTokenizerFast"
+_SPLITTER_KEY = "word_splitter"
+"""The entry of `tokenizer_config.json` that names the splitter, for directories without `gpt1.json`."""
 
 
 class Tokenizer:
@@ -65,25 +68,59 @@ class Tokenizer:
         self.vocab_size = len(vocab)
         self.unk = vocab[UNK_TOKEN]
         self.pad, self.bos, self.sep, self.eos = (vocab[token] for token in SPECIAL_TOKENS)
+        self._bare = tokenizers.Tokenizer(backend.model)
+        self._exact = openai.Encoder(self._ids_of_words) if words == "openai" else None
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without special tokens; `<unk>` for each symbol that the vocabulary lacks.
 
         A lone surrogate counts as U+FFFD.
         """
+        if self._exact:
+            return self._exact.encode(text)
         return self.backend.encode(valid_unicode(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return `encode` of each text, computed on all cores.
+        """Return `encode` of each text, computed on all cores; `TOKENIZERS_PARALLELISM=false` keeps it to one.
 
-        The threads are those of `tokenizers`: `TOKENIZERS_PARALLELISM=false` switches them off, and in a process forked
-        after this call it does so by itself and says so. `encode` starts none.
+        The threads of splitter `fast` are those of `tokenizers`, which a process forked after this call does without,
+        and says so. Splitter `openai` starts processes for large batches (`text/workers.py`). `encode` starts none.
         """
+        if self._exact:
+            return encode_all(self._exact.encode, texts, self.backend.to_str)
         encodings = self.backend.encode_batch_fast([valid_unicode(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def encode_with_sizes(self, text: str) -> tuple[list[int], list[int]]:
+        """Return the ids of `text` and the UTF-8 bytes that each stands for.
+
+        They are bytes of the text itself, or, with splitter `openai`, of the text as it was repaired and lowered.
+        """
+        if not self._exact:
+            text = valid_unicode(text)
+            encoding = self.backend.encode(text, add_special_tokens=False)
+            return encoding.ids, [len(text[start:end].encode()) for start, end in encoding.offsets]
+        words = split(text, self.words)
+        encoding = self._encode_words(words)
+        spans = zip(cast("list[int]", encoding.word_ids), encoding.offsets, strict=True)
+        return encoding.ids, [len(words[word][start:end].encode()) for word, (start, end) in spans]
+
+    def _ids_of_words(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        encoding = self._encode_words(words)
+        found: list[list[int]] = [[] for _ in words]
+        for word, i in zip(cast("list[int]", encoding.word_ids), encoding.ids, strict=True):
+            found[word].append(i)
+        return [*map(tuple, found)]
+
+    def _encode_words(self, words: Sequence[str]) -> tokenizers.Encoding:
+        return self._bare.encode(words, is_pretokenized=True, add_special_tokens=False)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return readable text: words with blanks between them, special tokens and `<unk>` left out.
+
+        Punctuation stands close, and so do n't and 's that splitter `openai` makes words of. What the ids do not hold
+        stays lost: capitals, which blanks there were (around a hyphen or a quotation mark, for one), typography, and
+        what became `<unk>`.
 
         Raises UserError for an id outside the vocabulary.
         """
@@ -107,13 +144,15 @@ class Tokenizer:
         Special tokens that `vocab` lacks follow it, in the order of `SPECIAL_TOKENS`. Raises UserError where the ids
         are not 0 to V - 1, `<unk>` is missing, or a merge joins or makes a symbol that `vocab` lacks.
         """
-        _check(vocab, merges, "vocabulary", "merges")
+        check(vocab, merges, "vocabulary", "merges")
         missing = [token for token in SPECIAL_TOKENS if token not in vocab]
         vocab = vocab | {token: i for i, token in enumerate(missing, start=len(vocab))}
         backend = tokenizers.Tokenizer(BPE(vocab, merges, unk_token=UNK_TOKEN, end_of_word_suffix=END_OF_WORD))
         backend.normalizer, backend.pre_tokenizer = splitter(words)
         backend.post_processor = _template(vocab, (0, 1))
-        between_words = [decoders.Replace(Regex(_NO_BLANK[0]), "\n"), decoders.Replace(Regex(_NO_BLANK[1]), "")]
+        between_words = [
+            decoders.Replace(Regex(_AROUND_LINE_BREAK), "\n"), decoders.Replace(Regex(_NO_BLANK[words]), "")
+        ]  # fmt: skip
         backend.decoder = decoders.Sequence([decoders.BPEDecoder(END_OF_WORD), decoders.Fuse(), *between_words])
         backend.add_special_tokens([AddedToken(token, normalized=False) for token in (UNK_TOKEN, *SPECIAL_TOKENS)])
         return cls(backend, words)
@@ -124,13 +163,14 @@ class Tokenizer:
 
         Of our own directories (`gpt1.json` names the word splitter) `tokenizer.json` is used as it stands; of all
         others, and where `words` asks for another splitter, the vocabulary and merges are taken and the pipeline is
-        put around them. Raises UserError that names the file and the entry at fault.
+        put around them. Vocabularies that do not say which splitter they were learned with are taken for OpenAI's own:
+        `openai`. Raises UserError that names the file and the entry at fault.
         """
         directory = Path(directory)
         saved_words = _saved_words(directory)
-        words = words or saved_words or "fast"
+        words = words or saved_words or _usual_words(directory)
         splitter(words)
-        vocab, merges = _read_vocab(directory)
+        vocab, merges = read_vocab(directory)
         path = directory / "tokenizer.json"
         if words != saved_words or not path.exists():
             return cls.from_vocab(vocab, merges, words)
@@ -138,7 +178,7 @@ class Tokenizer:
             if token not in vocab:
                 raise UserError(f"{path}: no token {token}; expected {', '.join(SPECIAL_TOKENS)}")
         try:
-            return cls(tokenizers.Tokenizer.from_str(_read(path)), words)
+            return cls(tokenizers.Tokenizer.from_str(read_text(path)), words)
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{path}: `tokenizers` {tokenizers.__version__} cannot read it: {error}") from error
 
@@ -161,7 +201,8 @@ class Tokenizer:
         model = json.loads(pipeline)["model"]
         config = {
             # The model type alone would make AutoTokenizer build OpenAIGPTTokenizer, with words of its own.
-            "tokenizer_class": "PreTrainedTokenizerFast",
+            "tokenizer_class": _PIPELINE_CLASS,
+            _SPLITTER_KEY: self.words,
             **{f"{token[1:-1]}_token": token for token in (UNK_TOKEN, *SPECIAL_TOKENS)},
             "clean_up_tokenization_spaces": False,
             "model_input_names": inputs,
@@ -195,115 +236,13 @@ def _saved_words(directory: Path) -> str | None:
     path = directory / "gpt1.json"
     if not path.exists():
         return None
-    words = _mapping(_read_json(path), path).get("words")
+    words = mapping(read_json(path), path).get("words")
     if not isinstance(words, str):
         raise UserError(f"{path}: words {words!r}: expected the name of a word splitter")
     return words
 
 
-def _read_vocab(directory: Path) -> tuple[Vocab, Merges]:
-    """Return the vocabulary, added tokens included, and the merges of whatever stands in `directory`, checked."""
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no such directory; expected one that holds a tokenizer")
-    path = directory / "tokenizer.json"
-    if path.exists():
-        vocab, merges = _from_tokenizer_json(path)
-        _check(vocab, merges, path, path)
-        return vocab, merges
-    for vocab_path, merges_path in ((directory / a, directory / b) for a, b in _FILE_PAIRS):
-        if _packed(vocab_path).exists() or _packed(merges_path).exists():
-            vocab = _mapping(_read_json(vocab_path), vocab_path)
-            added = directory / "added_tokens.json"
-            if added.exists():
-                vocab = vocab | _mapping(_read_json(added), added)
-            merges = list(_merges(_merge_lines(_read(merges_path)), merges_path))
-            _check(vocab, merges, vocab_path, merges_path)
-            return vocab, merges
-    known = ", or ".join(" and ".join(pair) for pair in _FILE_PAIRS)
-    raise UserError(f"{directory}: no tokenizer here; expected tokenizer.json, or {known} (plain or .xz)")
-
-
-def _from_tokenizer_json(path: Path) -> tuple[Vocab, Merges]:
-    content = _mapping(_read_json(path), path)
-    model = _mapping(content.get("model"), f"{path}: model")
-    kind, suffix = model.get("type", "BPE"), model.get("end_of_word_suffix")
-    if kind != "BPE" or suffix != END_OF_WORD:
-        raise UserError(f"{path}: a {kind} model with end_of_word_suffix {suffix!r}; expected BPE with {END_OF_WORD!r}")
-    vocab = _mapping(model.get("vocab"), f"{path}: vocab")
-    for entry in content.get("added_tokens") or []:
-        token = _mapping(entry, f"{path}: added_tokens")
-        vocab[str(token.get("content"))] = token.get("id")
-    return vocab, list(_merges(model.get("merges"), path))
-
-
-def _merge_lines(text: str) -> list[str]:
-    lines = text.split("\n")  # not splitlines: a symbol may be one of the rarer line breaks
-    if lines[0].startswith("#version"):
-        del lines[0]
-    return [line for line in lines if line]
-
-
-def _merges(entries: Any, source: Path) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of a list of merges, each `"a b"` or `["a", "b"]`."""
-    if not isinstance(entries, list):
-        raise UserError(f"{source}: merges: expected a list, found {type(entries).__name__}")
-    for number, entry in enumerate(entries, start=1):
-        pair = entry.split(" ") if isinstance(entry, str) else entry
-        match pair:
-            case [str(left), str(right)]:
-                yield left, right
-            case _:
-                raise UserError(f"{source}: merge {number} is {entry!r}; expected two symbols, one blank between them")
-
-
-def _check(vocab: Vocab, merges: Merges, vocab_source: Path | str, merges_source: Path | str) -> None:
-    """Raise UserError where a vocabulary is not 0 to V - 1 with `<unk>`, or a merge is not of it."""
-    tokens: dict[int, str] = {}
-    for token, i in vocab.items():
-        if type(i) is not int:
-            raise UserError(f"{vocab_source}: token {token!r} has id {i!r}; expected a whole number")
-        if i in tokens:
-            raise UserError(f"{vocab_source}: id {i} belongs to both {tokens[i]!r} and {token!r}")
-        tokens[i] = token
-    for i in range(len(vocab)):
-        if i not in tokens:
-            raise UserError(f"{vocab_source}: no token has id {i}; expected {len(vocab)} tokens with the ids from 0 on")
-    if UNK_TOKEN not in vocab:
-        raise UserError(f"{vocab_source}: no token {UNK_TOKEN}, which stands for unknown characters")
-    for number, (left, right) in enumerate(merges, start=1):
-        if " " in left + right or "\n" in left + right:
-            raise UserError(f"{merges_source}: merge {number} of {left!r} and {right!r} holds a blank or a line break")
-        for symbol in (left, right, left + right):
-            if symbol not in vocab:
-                found = f"merge {number} ({left!r} and {right!r})"
-                raise UserError(f"{merges_source}: {found} needs {symbol!r}, which is not in the vocabulary")
-
-
-def _packed(path: Path) -> Path:
-    """Return `path`, or its xz-packed form where only that exists."""
-    packed = path.with_name(path.name + ".xz")
-    return packed if packed.exists() and not path.exists() else path
-
-
-def _read(path: Path) -> str:
-    path = _packed(path)
-    try:
-        data = path.read_bytes()
-        return (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8").replace("\r\n", "\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(_read(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
-
-
-def _mapping(value: Any, source: Path | str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"{source}: expected a JSON object, found {type(value).__name__}")
-    return value
+def _usual_words(directory: Path) -> str:
+    path = directory / "tokenizer_config.json"
+    config = mapping(read_json(path), path) if path.exists() else {}
+    return str(config.get(_SPLITTER_KEY) or ("fast" if config.get("tokenizer_class") == _PIPELINE_CLASS else "openai"))

@@ -13,7 +13,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.trainers import BpeTrainer
 
 from gpt1.errors import UserError
-from gpt1.text.bpe import END_OF_WORD, SPECIAL_TOKENS, UNK_TOKEN, Merges, Tokenizer
+from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
+from gpt1.text.vocabulary import END_OF_WORD, UNK_TOKEN, Merges
 from gpt1.text.words import split
 
 NEWLINE = "\n" + END_OF_WORD

@@ -1,8 +1,8 @@
 """From text to words: what happens before BPE.
 
 A splitter is a `tokenizers` normaliser and pre-tokeniser, so that a saved `tokenizer.json` holds all of it and any
-program that reads the file splits alike. The exact splitter of the original code (`openai`: ftfy and spaCy) cannot be
-written into that file: when it joins `SPLITTERS`, it brings the nearest pipeline there, and its exact work in Python.
+program that reads the file splits alike. The splitter of the original code (`openai`: ftfy and spaCy) cannot be written
+into that file: the pipeline here is the nearest to it, and `text/openai.py` does its exact work in Python.
 """
 
 from __future__ import annotations
@@ -53,7 +53,66 @@ def _fast() -> Splitter:
     )
 
 
-SPLITTERS: dict[str, Splitter] = {"fast": _fast()}
+# ---- what of OpenAI's splitter can be written into tokenizer.json
+
+OPENAI_AGREEMENT = 0.90
+"""Share of 2,420 reference texts (reviews, news, stories, exam texts, nasty lines) for which `tokenizer.json` alone
+gives every id of OpenAI's code (`benchmarks/tokenizer.py` measures it; the exact splitter: 1)."""
+
+_MARK = r"[\p{L}\p{M}\p{N}]"
+_RUN = rf"{_MARK}++"
+_END = rf"(?!{_MARK})"
+_START = r"(?<![\p{L}\p{N}'])"
+_CLITIC = rf"'(?:s|m|d|ll|re|ve){_END}"
+_BEFORE_NOT = "ca|wo|sha|do|does|did|is|are|was|were|has|have|had|would|could|should|must|might|need|ai|dare|may|ought"
+_WITH_DOT = (  # spaCy's list, without those that are also words
+    r"mr|mrs|ms|dr|st|jr|mt|vs|v\.s|e\.g|i\.e|a\.m|p\.m|ph\.d|adm|bros|corp|gen|gov|inc|ltd|messrs|prof|rep|rev|sen|"
+    "jan|feb|apr|aug|sep|sept|oct|nov|dec|ala|ariz|calif|conn|fla|kan|md|mich|minn|mont|neb|nev|okla|pa|tenn|wis"
+)
+_INSIDE = (
+    rf"(?:'(?!(?:s|m|d|ll|re|ve){_END})|\.<|(?<=\d)[.:](?=\d)|\.(?=(?:com|net|org){_END})|(?<=\.\p{{L}})\.|[&@$%])"
+)
+_OPENAI_WORD = "|".join(
+    [
+        r"\n",
+        r"\.\.+|--+|//+|~~+",
+        rf"(?<![\p{{L}}\p{{N}}.])(?:[a-z]\.)+{_END}",  # initials
+        rf"(?<![\p{{L}}\p{{N}}])(?:{_WITH_DOT})\.{_END}",
+        rf"{_START}(?:{_BEFORE_NOT})(?=n't{_END})",
+        rf"n't{_END}",
+        rf"(?<=\w){_CLITIC}",
+        rf"'em{_END}",
+        rf"{_START}can(?=not{_END})",
+        rf"(?<=can)not{_END}",
+        rf"{_START}(?:gon|got)(?=(?:na|ta){_END})",
+        rf"\d+(?=(?:am|pm|km|kg|mm|cm|m|g|lb){_END})",
+        rf"{_RUN}(?:{_INSIDE}(?=[\p{{L}}\p{{N}}]){_RUN})*+",
+        rf"(?:@|`|\.<)(?=\w){_RUN}",
+        r"\S",
+    ]
+)
+
+
+def _nearest_to_openai() -> Splitter:
+    return Splitter(
+        NormalizerSequence(
+            [
+                NFC(),
+                Replace(Regex("[\u02bc\u2018-\u201b\u00b4\u0091\u0092]"), "'"),
+                Replace(Regex("[\u201c-\u201f\u0093\u0094]"), '"'),
+                Replace(Regex("[\u2013\u2014\u2015\u0096\u0097]"), "-"),
+                Replace(Regex("[\u2026\u0085]"), "..."),
+                Replace("&amp;", "&"),
+                Replace(Regex(r"[\r\n]\s*"), "\n"),
+                Replace(Regex(r"\A\s+|\s+\Z"), ""),
+                Lowercase(),
+            ]
+        ),
+        Split(Regex(_OPENAI_WORD), behavior="removed", invert=True),
+    )
+
+
+SPLITTERS: dict[str, Splitter] = {"fast": _fast(), "openai": _nearest_to_openai()}
 """Splitters by name.
 
 `fast`: NFC; HTML tags become blanks; curly quotes, dashes and `…` become ASCII; lower case, character by character. A
@@ -61,6 +120,8 @@ word is a run of letters with their combining marks and inner apostrophes (`don'
 break, or any other single character: a digit, a punctuation mark, a symbol. Blanks separate words and vanish. `\\r\\n`
 and `\\r` are line breaks, and line breaks with nothing but blanks between them are one, as in OpenAI's
 `text_standardize`.
+
+`openai`: the nearest that a regular expression comes to ftfy and spaCy; `Tokenizer` and `split` use `text/openai.py`.
 """
 
 
@@ -83,5 +144,9 @@ def valid_unicode(text: str) -> str:
 
 def split(text: str, words: str = "fast") -> list[str]:
     """Return the words of `text`, as splitter `words` normalises and separates them."""
+    if words == "openai":
+        from gpt1.text import openai
+
+        return openai.split(text)
     normalizer, pre_tokenizer = splitter(words)
     return [word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(valid_unicode(text)))]

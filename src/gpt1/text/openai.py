@@ -1,0 +1,300 @@
+"""The tokenisation of OpenAI's code, exactly: ftfy, `text_standardize`, spaCy's English rules, lower case, BPE, fast.
+
+A text is lines, a line is *chunks* (runs without white space), a chunk is *pieces* (it is split around runs of a mark),
+a piece is words, a word is ids. From the chunk on, hardly anything depends on the neighbours, so the ids of chunks and
+pieces are kept, and encoding what was seen before takes one look-up a chunk. What sees more than a chunk: ftfy (a line
+and those before it), line breaks, and spaCy's special cases (see `Words`).
+
+Source: openai/finetune-transformer-lm `text_utils.py`. Versions: spaCy 3.8, ftfy 6.3.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from itertools import chain, islice
+from typing import Any
+
+from gpt1.errors import UserError
+
+LONGEST_CHUNK = 2_000
+"""A longer run without white space is cut after every so many characters: spaCy's time grows with a run's square."""
+LONGEST_LINE = 100_000
+"""A line of more chunks is read in parts of so many."""
+AT_ONCE = 128
+"""Pieces that spaCy reads at once: bounds the memory of its documents."""
+LONGEST_KEPT = 64
+"""Characters of a chunk whose ids are kept; longer ones hardly come again."""
+MOST_KEPT = 1 << 19
+"""Chunks and pieces whose ids are kept, some 150 MB; when there are more, all are forgotten."""
+
+Ids = tuple[int, ...]
+
+
+# ---- text to chunks: ftfy
+
+_SUSPECT = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f]|&#?[0-9A-Za-z]{1,24};")
+"""What ftfy may change in ASCII text: control characters, carriage returns, entities."""
+_TYPEWRITTEN = {"—": "-", "–": "-", "―": "-", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"'}
+"""Typography in ASCII, as ftfy and then `text_standardize` have it. Beside ASCII, ftfy never takes it for mojibake."""
+_LATIN = re.compile(f"[\x00-\x7f\xa0-\xff{''.join(_TYPEWRITTEN)}]*")
+"""Characters that are mojibake or none of ftfy's business."""
+_FOREIGN = re.compile(r"[^\x00-\x7f]+")
+_REACH = 9
+"""Characters around what is not ASCII that hold any of the sequences that ftfy takes for mojibake."""
+_SEGMENT = 1_000_000
+"""ftfy reads a longer line in pieces of so many characters."""
+
+
+def lines_of(text: str) -> Iterator[list[str]]:
+    """Yield the chunks of each line of `text` that is not blank, as ftfy repairs it."""
+    lines = text.split("\n")
+    if not all(map(_is_plain, lines)):
+        lines = _repaired(text, lines)
+    for line in lines:
+        if chunks := line.split():
+            if len(line) > LONGEST_CHUNK:
+                chunks = [*chain.from_iterable(map(_cut, chunks))]
+            yield chunks
+
+
+def _is_plain(line: str) -> bool:
+    """Whether a line is ASCII that ftfy leaves as it is. (`isprintable` takes a tenth of the expression's time.)"""
+    return line.isascii() and ((line.isprintable() and "&" not in line) or not _SUSPECT.search(line))
+
+
+def _repaired(text: str, lines: list[str]) -> list[str]:
+    """Return the lines of ftfy.fix_text(text), typography in ASCII; ftfy itself sees those that it may change.
+
+    ftfy turns entities into characters up to the first line with a "<" in it, which may be HTML.
+    """
+    ftfy = _ftfy()
+    if max(map(len, lines)) >= _SEGMENT:
+        return str(ftfy.fix_text(text)).split("\n")
+    unescape: str | bool = "auto"
+    repaired: list[str] = []
+    for place, line in enumerate(lines):
+        if "<" in line:
+            unescape = False
+        plain = _typewritten(line)
+        if _is_plain(plain) or _is_sound(line, ftfy.badness.is_bad):
+            repaired.append(plain)
+        else:
+            end = "\n" if place < len(lines) - 1 else ""  # mojibake is told by what follows it
+            repaired += ftfy.fix_text(line + end, unescape_html=unescape).split("\n")
+    return repaired
+
+
+def _typewritten(line: str) -> str:
+    if not line.isascii():
+        for mark, plain in _TYPEWRITTEN.items():
+            line = line.replace(mark, plain)
+    return line
+
+
+def _is_sound(line: str, is_bad: Callable[[str], bool]) -> bool:
+    """Whether a line is Latin text in which ftfy finds no mojibake: its own test, on what is not ASCII alone."""
+    if not _LATIN.fullmatch(line) or _SUSPECT.search(line):
+        return False
+    line += "\n"
+    around = (line[max(0, at.start() - _REACH) : at.end() + _REACH] for at in _FOREIGN.finditer(line))
+    return not any(map(is_bad, around))
+
+
+def _ftfy() -> Any:
+    try:
+        import ftfy.badness
+    except ImportError:
+        raise _missing("ftfy") from None
+    return ftfy
+
+
+def _missing(package: str) -> UserError:
+    return UserError(
+        f"{package} is not installed, which the original tokenisation (word splitter `openai`) needs; "
+        "run: pip install 'gpt1[openai]'"
+    )
+
+
+def _cut(chunk: str) -> Iterator[str]:
+    return (chunk[start : start + LONGEST_CHUNK] for start in range(0, len(chunk), LONGEST_CHUNK))
+
+
+# ---- chunks to pieces: text_standardize
+
+_ASCII = str.maketrans({"—": "-", "–": "-", "―": "-", "…": "...", "´": "'"})
+_MARKS = re.compile("|".join(f"{re.escape(mark)}+" for mark in '-~!";?+,)(/*[]}{|_'))
+"""No backslash: the original's pattern is no raw string, so what looks like one is a second plus sign."""
+
+
+def pieces_of(chunk: str) -> list[str]:
+    """Return what `text_standardize` makes of a chunk: dashes and dots in ASCII, blanks around runs of a mark.
+
+    A piece is a chunk that stays as it is.
+    """
+    return _MARKS.sub(r" \g<0> ", chunk.translate(_ASCII)).split()
+
+
+# ---- pieces to words: spaCy
+
+_LONGEST_SUFFIX = 8
+"""Characters at the end of a piece that hold any suffix of spaCy's but a run of dots (the longest has 5)."""
+
+
+class Words:
+    """What words spaCy's English tokeniser makes of pieces. One object may serve several threads.
+
+    spaCy looks for special cases ("lol:D") in the tokens of the whole text, so a match that spans a blank and changes
+    nothing can hide one inside a piece. Tokenised without that search, a piece in whose tokens no special case is found
+    has the same words everywhere; for any other the whole line has to be read. No special case spans a line break.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import spacy
+            from spacy.tokenizer import Tokenizer
+            from spacy.util import compile_infix_regex, compile_prefix_regex, compile_suffix_regex
+        except ImportError:
+            raise _missing("spaCy") from None
+        english = spacy.blank("en")
+        self._vocab = english.vocab
+        self._rules = frozenset(english.tokenizer.rules)
+        prefix = compile_prefix_regex(english.Defaults.prefixes)
+        suffix = compile_suffix_regex(english.Defaults.suffixes)
+        infix = compile_infix_regex(english.Defaults.infixes)
+        ready = False
+
+        # Every prefix is anchored, and a suffix is short: so a piece of nothing but quotes takes a bearable time.
+        def prefix_search(string: str) -> re.Match[str] | None:
+            return prefix.match(string) if ready else None
+
+        def suffix_search(string: str) -> re.Match[str] | None:
+            return suffix.search(string, max(0, len(string.rstrip(".")) - _LONGEST_SUFFIX)) if ready else None
+
+        def infix_finditer(string: str) -> Iterator[re.Match[str]]:
+            return infix.finditer(string) if ready else iter(())
+
+        def tokenizer(rules: dict[str, Any] | None) -> Callable[[str], Any]:
+            made: Callable[[str], Any] = Tokenizer(
+                self._vocab, rules, prefix_search, suffix_search, infix_finditer, url_match=english.tokenizer.url_match
+            )
+            return made
+
+        # A tokeniser searches its tokens for those special cases that had an affix when it was made.
+        self._by_piece, affixes_alone = tokenizer(english.tokenizer.rules), tokenizer(None)
+        ready = True
+        self._whole = tokenizer(english.tokenizer.rules)
+        self._cases: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        for case in self._rules:
+            before, after = (tuple(token.text for token in read(case)) for read in (affixes_alone, self._by_piece))
+            if len(before) > 1 and before != after:
+                self._cases.setdefault(before[:2], set()).add(before)
+        self._lock = threading.Lock()
+
+    def of_pieces(self, pieces: Iterable[str]) -> dict[str, list[str] | None]:
+        """Return the words of each piece, lower case; None where they may depend on the rest of the line."""
+        found: dict[str, list[str] | None] = {}
+        hard: list[str] = []
+        for piece in pieces:
+            if piece.isascii() and piece.isalpha() and piece not in self._rules:  # no affix is of letters alone
+                found[piece] = [piece.lower()]
+            else:
+                hard.append(piece)
+        with self._lock, self._vocab.memory_zone():
+            tokens = iter([(token.text, token.whitespace_) for token in self._by_piece(" ".join(hard))])
+        for piece in hard:
+            words: list[str] = []
+            for word, blank in tokens:
+                words.append(word)
+                if blank:
+                    break
+            found[piece] = None if self._holds_a_case(words) else [word.lower() for word in words]
+        return found
+
+    def of_line(self, pieces: Iterable[str]) -> list[str]:
+        """Return the words of a line, lower case."""
+        with self._lock, self._vocab.memory_zone():
+            return [token.text.lower() for token in self._whole(" ".join(pieces))]
+
+    def _holds_a_case(self, words: Sequence[str]) -> bool:
+        return any(
+            tuple(words[start : start + len(case)]) == case
+            for start in range(len(words) - 1)
+            for case in self._cases.get(tuple(words[start : start + 2]), ())
+        )
+
+
+@cache
+def words() -> Words:
+    """Return the process's `Words`: spaCy takes a second or two to load."""
+    return Words()
+
+
+def split(text: str) -> list[str]:
+    """Return the words of `text`, lower case, a line break for each one or more of them between words."""
+    found: list[str] = []
+    for chunks in lines_of(text):
+        if found:
+            found.append("\n")
+        found += words().of_line(chain.from_iterable(map(pieces_of, chunks)))
+    return found
+
+
+# ---- words to ids: what was seen is kept
+
+
+class Encoder:
+    """Texts to ids. Threads may share it."""
+
+    def __init__(self, bpe: Callable[[Sequence[str]], list[Ids]]) -> None:
+        """`bpe` returns the ids of each word of a list."""
+        self._bpe = bpe
+        self._newline = bpe(["\n"])[0]
+        self._kept: dict[str, Ids] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids that OpenAI's code gives `text`."""
+        ids: list[int] = []
+        for chunks in lines_of(text):
+            if ids:
+                ids += self._newline
+            try:
+                ids += [*chain.from_iterable(map(self._kept.__getitem__, chunks))]  # whole, or not at all
+            except KeyError:
+                ids += self._of_line(chunks)
+        return ids
+
+    def _of_line(self, chunks: Sequence[str]) -> Iterable[int]:
+        """Return the ids of a line with a chunk that is not known yet, or depends on its neighbours."""
+        if len(chunks) > LONGEST_LINE:
+            return chain(*map(self._of_line, _batched(chunks, LONGEST_LINE)))
+        if len(self._kept) > MOST_KEPT:
+            self._kept = {}
+        kept = self._kept  # nothing is ever taken out of it, whatever other threads do
+        new = {chunk: pieces_of(chunk) for chunk in chunks if chunk not in kept}
+        found = self._of_pieces(dict.fromkeys(piece for piece in chain(*new.values()) if piece not in kept))
+        if None in found.values():
+            return chain(*self._bpe(words().of_line(chain(*map(pieces_of, chunks)))))
+        found |= {chunk: tuple(chain(*(found.get(piece) or kept[piece] for piece in new[chunk]))) for chunk in new}
+        kept.update((run, ids) for run, ids in found.items() if ids and len(run) <= LONGEST_KEPT)
+        return chain(*(found.get(chunk) or kept[chunk] for chunk in chunks))
+
+    def _of_pieces(self, pieces: Iterable[str]) -> dict[str, Ids | None]:
+        """Return the ids of each piece; None where its words may depend on the rest of the line."""
+        ids_of: dict[str, Ids | None] = {}
+        for some in _batched(pieces, AT_ONCE):
+            found = words().of_pieces(some)
+            ids = iter(self._bpe([*chain(*filter(None, found.values()))]))
+            ids_of |= {
+                piece: tuple(chain(*islice(ids, len(parts)))) if parts else None for piece, parts in found.items()
+            }
+        return ids_of
+
+
+def _batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    """itertools.batched of Python 3.12."""
+    items = iter(items)
+    while some := list(islice(items, size)):
+        yield some
