@@ -41,8 +41,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": FOUNDATION | {"text", "data", "data.batches"},
     "baseline": {"errors", "data"},
     # ---- files of a run
-    "checkpoint": FOUNDATION | {"params", "runlog", "text"},
-    "run": {"errors", "console", "runlog", "checkpoint"},
+    "storage": {"errors", "runlog"},
+    "checkpoint": FOUNDATION | {"params", "storage", "text"},
+    "run": {"errors", "console", "runlog", "storage", "checkpoint"},
     # ---- what runs
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
     "loop": FOUNDATION | {"console", "metrics", "optim", "runlog", "checkpoint", "backends.base", "data.batches"},
@@ -52,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
     "finetune": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
-    | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "tasks", "text"},
+    | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "storage", "tasks", "text"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "data", "data.batches", "evaluation", "finetune", "hub"}

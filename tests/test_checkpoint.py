@@ -15,24 +15,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpt1.checkpoint import (
-    Checkpoints,
+from gpt1.checkpoint import Checkpoints, Model, Progress, load_model, load_model_with, save_model
+from gpt1.config import DropoutConfig, Head, ModelConfig
+from gpt1.errors import UserError
+from gpt1.params import INIT_STD, Params, initialise, shapes
+from gpt1.storage import (
     CorruptFile,
-    Model,
-    Progress,
-    load_model,
-    load_model_with,
     read_json,
     read_tensors,
     recover_directory,
     replace_directory,
-    save_model,
     write_json,
     write_tensors,
 )
-from gpt1.config import DropoutConfig, Head, ModelConfig
-from gpt1.errors import UserError
-from gpt1.params import INIT_STD, Params, initialise, shapes
 from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
 
 LETTERS = "abcdefghij"
