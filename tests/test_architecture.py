@@ -42,7 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "baseline": {"errors", "data"},
     # ---- files of a run
     "storage": {"errors", "runlog"},
-    "checkpoint": FOUNDATION | {"params", "storage", "text"},
+    "openai_release": FOUNDATION | {"params", "text"},
+    "huggingface": FOUNDATION | {"params", "storage"},
+    "checkpoint": FOUNDATION | {"huggingface", "openai_release", "params", "storage", "text"},
     "run": {"errors", "console", "runlog", "storage", "checkpoint"},
     # ---- what runs
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},

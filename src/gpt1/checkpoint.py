@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt1 import params as names
-from gpt1.config import DropoutConfig, Head, ModelConfig
+from gpt1 import huggingface, openai_release
+from gpt1.config import DropoutConfig, ModelConfig
 from gpt1.errors import UserError
-from gpt1.params import INIT_STD, Params, initialise, shapes
+from gpt1.huggingface import WEIGHTS
+from gpt1.params import Params, initialise, shapes
 from gpt1.storage import (
     CorruptFile,
     dump_json,
@@ -29,12 +30,11 @@ from gpt1.storage import (
     sha256,
     write_tensors,
 )  # fmt: skip
-from gpt1.text.bpe import Tokenizer
+from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
 
 FORMAT = 1
 """Version of `gpt1.json`."""
 
-WEIGHTS = "model.safetensors"
 DETAILS = "gpt1.json"
 STATE_FILES = ("state.safetensors", "progress.json")
 
@@ -62,8 +62,10 @@ def save_model(directory: Path, model: Model, dropout: DropoutConfig | None = No
 
     def write(folder: Path) -> None:
         model.tokenizer.save(folder, max_length=model.max_length, n_segments=model.config.n_segments)
-        write_tensors(folder / WEIGHTS, {names.to_huggingface(name): value for name, value in model.params.items()})
-        dump_json(folder / "config.json", _huggingface_config(model, dropout or DropoutConfig()))
+        huggingface.write_weights(folder, model.params)
+        ids = {f"{token}_token_id": getattr(model.tokenizer, token) for token in ("pad", "bos", "eos")}
+        config = huggingface.config_json(model.config, dropout or DropoutConfig(), ids, model.label_names)
+        dump_json(folder / huggingface.CONFIG, config)
         details = {
             "format": FORMAT,
             "model": asdict(model.config),
@@ -80,17 +82,17 @@ def save_model(directory: Path, model: Model, dropout: DropoutConfig | None = No
 
 
 def load_model(directory: Path, *, seed: int = 0) -> Model:
-    """Read a model directory of ours, or one of Hugging Face's openai-gpt (which gets the missing special tokens).
+    """Read a model directory of ours, one of Hugging Face's openai-gpt, or a folder of OpenAI's release.
 
-    Rows that a foreign embedding lacks are drawn from `seed`.
+    The others' lack special tokens: their rows of the embedding are drawn from `seed`.
 
     Raises:
         UserError: what lies there is not a GPT-1's. CorruptFile: a file is missing, cut off, or has another checksum.
     """
     if not (directory / DETAILS).exists():
-        return _load_huggingface(directory, seed)
+        return _load_foreign(directory, seed)
     _check(directory / WEIGHTS, _details(directory))
-    return load_model_with(directory, read_weights(directory / WEIGHTS))
+    return load_model_with(directory, huggingface.read_weights(directory / WEIGHTS))
 
 
 def load_model_with(directory: Path, found: Mapping[str, NDArray[np.float32]]) -> Model:
@@ -133,83 +135,42 @@ def _check(path: Path, details: Mapping[str, Any]) -> None:
         raise CorruptFile(f"{path}: its sha256 is not the one in {DETAILS}; the file is damaged or cut off")
 
 
-def _load_huggingface(directory: Path, seed: int) -> Model:
-    path = directory / "config.json"
-    if not path.exists():
-        raise UserError(f"{directory}: no model directory (config.json or {DETAILS} is missing)")
-    given = read_json(path)
-    if given.get("model_type") != "openai-gpt":
-        raise UserError(f"{path}: model_type {given.get('model_type')!r} found, 'openai-gpt' expected")
-    if given.get("afn", "gelu") != "gelu":
-        raise UserError(f"{path}: afn {given['afn']!r} found; GPT-1 has 'gelu'")
+def _load_foreign(directory: Path, seed: int) -> Model:
+    label_names: tuple[str, ...] = ()
+    match openai_release.lies_in(directory), (directory / huggingface.CONFIG).exists():
+        case True, True:
+            raise UserError(
+                f"{directory}: holds {huggingface.CONFIG} and files of OpenAI's release; give each its own directory"
+            )
+        case True, False:
+            config, found = openai_release.read(directory)
+        case False, True:
+            config, found, label_names = huggingface.read(directory)
+        case _:
+            needed = f"{huggingface.CONFIG}, {DETAILS} or {openai_release.SHAPES}"
+            raise UserError(f"{directory}: no model directory ({needed} is missing)")
     tokenizer = Tokenizer.load(directory)
-    found = read_weights(directory / WEIGHTS)
-    score = found.get("score.weight")
-    head = None
-    if score is not None:
-        regression = given.get("problem_type") == "regression" or len(score) == 1
-        head = Head("classification", len(score), regression)
-    config = ModelConfig(
-        n_layer=given["n_layer"], n_head=given["n_head"], n_embd=given["n_embd"],
-        n_ctx=given.get("n_positions", given.get("n_ctx", 512)), vocab_size=tokenizer.vocab_size,
-        layer_norm_epsilon=given.get("layer_norm_epsilon", 1e-5), head=head,
-    )  # fmt: skip
-    rows = len(found["tokens_embed.weight"])
-    if rows > config.vocab_size:
-        raise UserError(f"{directory}: {rows:,} rows in the embedding, {config.vocab_size:,} tokens in the vocabulary")
-    for name in shapes(config):
-        if name not in found:
-            raise UserError(f"{directory}: parameter {name} is missing from the weights")
-    labels = given.get("id2label") or {}
-    label_names = tuple(labels[key] for key in sorted(labels, key=int)) if head and not head.regression else ()
-    params = initialise(config, seed, found)
-    return Model(config, params, tokenizer, label_names, config.n_ctx, {"from": directory.name})
+    drawn = _tokens_without_rows(directory, len(found["tokens_embed.weight"]), tokenizer)
+    config = replace(config, vocab_size=tokenizer.vocab_size)
+    origin: dict[str, Any] = {"from": directory.name}
+    if drawn:
+        origin["drawn"] = {"tokens": drawn, "seed": seed}
+    return Model(config, initialise(config, seed, found), tokenizer, label_names, config.n_ctx, origin)
 
 
-def read_weights(path: Path) -> Params:
-    """Return the parameters of a safetensors file under our names."""
-    if not path.exists():
-        raise UserError(f"{path}: missing; gpt1 reads safetensors only")
-    found: Params = {}
-    for name, value in read_tensors(path).items():
-        ours = names.from_huggingface(name)
-        if ours is not None:
-            found[ours] = value
-    if "tokens_embed.weight" not in found:
-        raise UserError(f"{path}: parameter tokens_embed.weight is missing; this is no GPT-1")
-    return found
-
-
-def _huggingface_config(model: Model, dropout: DropoutConfig) -> dict[str, Any]:
-    config, head = model.config, model.config.head
-    values: dict[str, Any] = {
-        "architectures": ["OpenAIGPTForSequenceClassification" if head else "OpenAIGPTLMHeadModel"],
-        "model_type": "openai-gpt",
-        "afn": "gelu",
-        "vocab_size": config.vocab_size + config.n_segments,
-        "n_positions": config.n_ctx,
-        "n_embd": config.n_embd,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "layer_norm_epsilon": config.layer_norm_epsilon,
-        "initializer_range": INIT_STD,
-        "embd_pdrop": dropout.embd_pdrop,
-        "resid_pdrop": dropout.resid_pdrop,
-        "attn_pdrop": dropout.attn_pdrop,
-        "pad_token_id": model.tokenizer.pad,
-        "bos_token_id": model.tokenizer.bos,
-        "eos_token_id": model.tokenizer.eos,
-        "tie_word_embeddings": True,
-        "dtype": "float32",
-    }
-    if head:
-        labels = model.label_names or tuple(f"LABEL_{index}" for index in range(head.n_labels))
-        values |= {
-            "id2label": {str(index): label for index, label in enumerate(labels)},
-            "label2id": {label: index for index, label in enumerate(labels)},
-            "problem_type": "single_label_classification" if model.label_names else "regression",
-        }
-    return values
+def _tokens_without_rows(directory: Path, rows: int, tokenizer: Tokenizer) -> list[str]:
+    """Return the special tokens that come after the `rows` of an embedding, which has all others."""
+    if rows > tokenizer.vocab_size:
+        raise UserError(
+            f"{directory}: {rows:,} rows in the embedding, {tokenizer.vocab_size:,} tokens in the vocabulary"
+        )
+    beyond = tokenizer.tokens(range(rows, tokenizer.vocab_size))
+    if without := [token for token in beyond if token not in SPECIAL_TOKENS]:
+        raise UserError(
+            f"{directory}: {rows:,} rows in the embedding, {tokenizer.vocab_size:,} tokens in the vocabulary "
+            f"(special ones included): {without[0]!r} has none"
+        )
+    return beyond
 
 
 # ---- checkpoints of a run
