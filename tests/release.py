@@ -49,14 +49,9 @@ def evenly(vector: Vector) -> list[Vector]:
 def write_release(folder: Path, params: Mapping[str, NDArray[np.float32]], cut: Cut = evenly) -> Path:
     """Write `params`, by gpt1's names, in the release's order and shapes; return the folder."""
     n_layer = sum(name.endswith("ln_1.bias") for name in params)
-    names = [
-        "positions_embed.weight",
-        "tokens_embed.weight",
-        *(f"h.{i}.{name}" for i in range(n_layer) for name in BLOCK),
-    ]
-    arrays = [
-        params[name][None] if params[name].ndim == 2 and name.startswith("h.") else params[name] for name in names
-    ]
+    blocks = [params[f"h.{layer}.{name}"] for layer in range(n_layer) for name in BLOCK]
+    arrays = [params["positions_embed.weight"], params["tokens_embed.weight"]]
+    arrays += [array[None] if array.ndim == 2 else array for array in blocks]
     folder.mkdir(parents=True)
     for number, piece in enumerate(cut(np.concatenate([array.ravel() for array in arrays]))):
         np.save(folder / f"params_{number}.npy", piece)
