@@ -41,8 +41,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": FOUNDATION | {"text", "data", "data.batches"},
     "baseline": {"errors", "data"},
     # ---- files of a run
-    "checkpoint": FOUNDATION | {"params", "runlog", "text"},
-    "run": {"errors", "console", "runlog", "checkpoint"},
+    "storage": {"errors", "runlog"},
+    "openai_release": FOUNDATION | {"params", "text"},
+    "huggingface": FOUNDATION | {"params", "storage"},
+    "checkpoint": FOUNDATION | {"huggingface", "openai_release", "params", "storage", "text"},
+    "run": {"errors", "console", "runlog", "storage", "checkpoint"},
     # ---- what runs
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
     "loop": FOUNDATION | {"console", "metrics", "optim", "runlog", "checkpoint", "backends.base", "data.batches"},
@@ -50,13 +53,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "classifier": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "metrics", "predict", "run", "tasks"},
     "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
+    "convert": FOUNDATION
+    | {"checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage", "text"},
     "finetune": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
-    | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "tasks", "text"},
+    | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "storage", "tasks", "text"},
     # ---- what people call
     "api": FOUNDATION
-    | {"backends", "checkpoint", "classifier", "console", "data", "data.batches", "evaluation", "finetune", "hub"}
-    | {"metrics", "predict", "recipes", "report", "run", "runlog", "score", "tasks", "text"},
+    | {"backends", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "evaluation", "finetune"}
+    | {"hub", "metrics", "predict", "recipes", "report", "run", "runlog", "score", "tasks", "text"},
     "cli": FOUNDATION | {"api", "recipes", "runlog"},
     "__main__": {"cli"},
 }
@@ -161,9 +166,8 @@ def test_help_brings_no_framework_and_not_even_numpy(words: str) -> None:
 
 def test_the_package_runs_as_a_module() -> None:
     found = subprocess.run([sys.executable, "-m", "gpt1", "--help"], capture_output=True, text=True, check=True)
-    assert all(
-        command in found.stdout for command in ("finetune", "evaluate", "predict", "score", "tokenizer", "doctor")
-    )
+    commands = ("finetune", "evaluate", "predict", "score", "tokenizer", "convert", "doctor")
+    assert all(command in found.stdout for command in commands)
     refused = subprocess.run([sys.executable, "-m", "gpt1", "finetun"], capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("gpt1: 'finetun' is no command; there are finetune, evaluate")

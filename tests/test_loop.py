@@ -23,7 +23,7 @@ import pytest
 
 from gpt1 import backends, console, runlog
 from gpt1.backends.base import Batch, Engine, StepResult
-from gpt1.checkpoint import Checkpoints, Progress, read_tensors, write_json, write_tensors
+from gpt1.checkpoint import Checkpoints, Progress
 from gpt1.config import DeviceConfig, DType, Head, LoopConfig, ModelConfig, OptimConfig
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
 from gpt1.errors import Interrupted, UserError
@@ -32,6 +32,7 @@ from gpt1.optim import learning_rate
 from gpt1.params import Params, initialise
 from gpt1.predict import scores, task_logits
 from gpt1.runlog import RunLog
+from gpt1.storage import read_tensors, write_json, write_tensors
 
 CLOCK = {"time", "seconds", "tokens_per_second"}
 """What a log line says about the machine, not about the training."""

@@ -23,13 +23,14 @@ import numpy as np
 import pytest
 
 from gpt1 import backends, cli, runlog
-from gpt1.checkpoint import CorruptFile, Model, Progress, read_json, save_model
+from gpt1.checkpoint import Model, Progress, save_model
 from gpt1.config import FinetuneConfig, Head, LoopConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
 from gpt1.finetune import finetune
 from gpt1.params import Params, initialise
 from gpt1.run import RunDirectory, versions
 from gpt1.runlog import RunLog
+from gpt1.storage import CorruptFile, read_json
 from gpt1.text.bpe import Tokenizer
 
 CLOCK = {"time", "seconds", "tokens_per_second"}

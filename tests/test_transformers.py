@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Engine
-from gpt1.checkpoint import Model, load_model, read_tensors, save_model
+from gpt1.checkpoint import Model, load_model, save_model
 from gpt1.classifier import Classifier
 from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig
 from gpt1.data.tables import Example
 from gpt1.params import Params, from_huggingface, initialise, shapes, to_huggingface
 from gpt1.score import Scorer
+from gpt1.storage import read_tensors
 from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
 from gpt1.text.train import train as train_tokenizer
 from test_backend import assert_identical, float32

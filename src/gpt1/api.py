@@ -15,6 +15,7 @@ from gpt1 import backends, console, hub
 from gpt1.checkpoint import DETAILS
 from gpt1.classifier import Classifier
 from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig
+from gpt1.convert import convert
 from gpt1.data.batches import Encoded
 from gpt1.data.files import file_type, text_lines
 from gpt1.data.tables import Example, find_splits, read_examples, stream_examples
@@ -33,8 +34,8 @@ EXAMPLES_AT_ONCE = 2_048
 """Rows of `--input` that are read, predicted and written at a time."""
 
 __all__ = [
-    "decode", "doctor", "encode", "evaluate", "finetune", "predict_file", "predict_texts", "score_file", "score_texts",
-    "train_tokenizer",
+    "convert", "decode", "doctor", "encode", "evaluate", "finetune", "predict_file", "predict_texts", "score_file",
+    "score_texts", "train_tokenizer",
 ]  # fmt: skip
 
 

@@ -7,35 +7,36 @@ moments), `progress.json` and `manifest.json`, the sha256 of both.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt1 import params as names
-from gpt1.config import DropoutConfig, Head, ModelConfig
+from gpt1 import huggingface, openai_release
+from gpt1.config import DropoutConfig, ModelConfig
 from gpt1.errors import UserError
-from gpt1.params import INIT_STD, Params, initialise, shapes
-from gpt1.runlog import to_json
-from gpt1.text.bpe import Tokenizer
+from gpt1.huggingface import WEIGHTS
+from gpt1.params import Params, initialise, shapes
+from gpt1.storage import (
+    CorruptFile,
+    dump_json,
+    read_json,
+    read_tensors,
+    replace_directory,
+    sha256,
+    write_tensors,
+)  # fmt: skip
+from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
 
 FORMAT = 1
 """Version of `gpt1.json`."""
 
-WEIGHTS = "model.safetensors"
 DETAILS = "gpt1.json"
 STATE_FILES = ("state.safetensors", "progress.json")
-
-
-class CorruptFile(UserError):
-    """A file does not hold what its checksum says."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,10 @@ def save_model(directory: Path, model: Model, dropout: DropoutConfig | None = No
 
     def write(folder: Path) -> None:
         model.tokenizer.save(folder, max_length=model.max_length, n_segments=model.config.n_segments)
-        write_tensors(folder / WEIGHTS, {names.to_huggingface(name): value for name, value in model.params.items()})
-        _write_json(folder / "config.json", _huggingface_config(model, dropout or DropoutConfig()))
+        huggingface.write_weights(folder, model.params)
+        ids = {f"{token}_token_id": getattr(model.tokenizer, token) for token in ("pad", "bos", "eos")}
+        config = huggingface.config_json(model.config, dropout or DropoutConfig(), ids, model.label_names)
+        dump_json(folder / huggingface.CONFIG, config)
         details = {
             "format": FORMAT,
             "model": asdict(model.config),
@@ -73,23 +76,23 @@ def save_model(directory: Path, model: Model, dropout: DropoutConfig | None = No
             "provenance": model.provenance,
             "sha256": {WEIGHTS: sha256(folder / WEIGHTS), "tokenizer.json": sha256(folder / "tokenizer.json")},
         }
-        _write_json(folder / DETAILS, details)
+        dump_json(folder / DETAILS, details)
 
     replace_directory(directory, write)
 
 
 def load_model(directory: Path, *, seed: int = 0) -> Model:
-    """Read a model directory of ours, or one of Hugging Face's openai-gpt (which gets the missing special tokens).
+    """Read a model directory of ours, one of Hugging Face's openai-gpt, or a folder of OpenAI's release.
 
-    Rows that a foreign embedding lacks are drawn from `seed`.
+    The others' lack special tokens: their rows of the embedding are drawn from `seed`.
 
     Raises:
         UserError: what lies there is not a GPT-1's. CorruptFile: a file is missing, cut off, or has another checksum.
     """
     if not (directory / DETAILS).exists():
-        return _load_huggingface(directory, seed)
+        return _load_foreign(directory, seed)
     _check(directory / WEIGHTS, _details(directory))
-    return load_model_with(directory, read_weights(directory / WEIGHTS))
+    return load_model_with(directory, huggingface.read_weights(directory / WEIGHTS))
 
 
 def load_model_with(directory: Path, found: Mapping[str, NDArray[np.float32]]) -> Model:
@@ -132,83 +135,42 @@ def _check(path: Path, details: Mapping[str, Any]) -> None:
         raise CorruptFile(f"{path}: its sha256 is not the one in {DETAILS}; the file is damaged or cut off")
 
 
-def _load_huggingface(directory: Path, seed: int) -> Model:
-    path = directory / "config.json"
-    if not path.exists():
-        raise UserError(f"{directory}: no model directory (config.json or {DETAILS} is missing)")
-    given = read_json(path)
-    if given.get("model_type") != "openai-gpt":
-        raise UserError(f"{path}: model_type {given.get('model_type')!r} found, 'openai-gpt' expected")
-    if given.get("afn", "gelu") != "gelu":
-        raise UserError(f"{path}: afn {given['afn']!r} found; GPT-1 has 'gelu'")
+def _load_foreign(directory: Path, seed: int) -> Model:
+    label_names: tuple[str, ...] = ()
+    match openai_release.lies_in(directory), (directory / huggingface.CONFIG).exists():
+        case True, True:
+            raise UserError(
+                f"{directory}: holds {huggingface.CONFIG} and files of OpenAI's release; give each its own directory"
+            )
+        case True, False:
+            config, found = openai_release.read(directory)
+        case False, True:
+            config, found, label_names = huggingface.read(directory)
+        case _:
+            needed = f"{huggingface.CONFIG}, {DETAILS} or {openai_release.SHAPES}"
+            raise UserError(f"{directory}: no model directory ({needed} is missing)")
     tokenizer = Tokenizer.load(directory)
-    found = read_weights(directory / WEIGHTS)
-    score = found.get("score.weight")
-    head = None
-    if score is not None:
-        regression = given.get("problem_type") == "regression" or len(score) == 1
-        head = Head("classification", len(score), regression)
-    config = ModelConfig(
-        n_layer=given["n_layer"], n_head=given["n_head"], n_embd=given["n_embd"],
-        n_ctx=given.get("n_positions", given.get("n_ctx", 512)), vocab_size=tokenizer.vocab_size,
-        layer_norm_epsilon=given.get("layer_norm_epsilon", 1e-5), head=head,
-    )  # fmt: skip
-    rows = len(found["tokens_embed.weight"])
-    if rows > config.vocab_size:
-        raise UserError(f"{directory}: {rows:,} rows in the embedding, {config.vocab_size:,} tokens in the vocabulary")
-    for name in shapes(config):
-        if name not in found:
-            raise UserError(f"{directory}: parameter {name} is missing from the weights")
-    labels = given.get("id2label") or {}
-    label_names = tuple(labels[key] for key in sorted(labels, key=int)) if head and not head.regression else ()
-    params = initialise(config, seed, found)
-    return Model(config, params, tokenizer, label_names, config.n_ctx, {"from": directory.name})
+    drawn = _tokens_without_rows(directory, len(found["tokens_embed.weight"]), tokenizer)
+    config = replace(config, vocab_size=tokenizer.vocab_size)
+    origin: dict[str, Any] = {"from": directory.name}
+    if drawn:
+        origin["drawn"] = {"tokens": drawn, "seed": seed}
+    return Model(config, initialise(config, seed, found), tokenizer, label_names, config.n_ctx, origin)
 
 
-def read_weights(path: Path) -> Params:
-    """Return the parameters of a safetensors file under our names."""
-    if not path.exists():
-        raise UserError(f"{path}: missing; gpt1 reads safetensors only")
-    found: Params = {}
-    for name, value in read_tensors(path).items():
-        ours = names.from_huggingface(name)
-        if ours is not None:
-            found[ours] = value
-    if "tokens_embed.weight" not in found:
-        raise UserError(f"{path}: parameter tokens_embed.weight is missing; this is no GPT-1")
-    return found
-
-
-def _huggingface_config(model: Model, dropout: DropoutConfig) -> dict[str, Any]:
-    config, head = model.config, model.config.head
-    values: dict[str, Any] = {
-        "architectures": ["OpenAIGPTForSequenceClassification" if head else "OpenAIGPTLMHeadModel"],
-        "model_type": "openai-gpt",
-        "afn": "gelu",
-        "vocab_size": config.vocab_size + config.n_segments,
-        "n_positions": config.n_ctx,
-        "n_embd": config.n_embd,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "layer_norm_epsilon": config.layer_norm_epsilon,
-        "initializer_range": INIT_STD,
-        "embd_pdrop": dropout.embd_pdrop,
-        "resid_pdrop": dropout.resid_pdrop,
-        "attn_pdrop": dropout.attn_pdrop,
-        "pad_token_id": model.tokenizer.pad,
-        "bos_token_id": model.tokenizer.bos,
-        "eos_token_id": model.tokenizer.eos,
-        "tie_word_embeddings": True,
-        "dtype": "float32",
-    }
-    if head:
-        labels = model.label_names or tuple(f"LABEL_{index}" for index in range(head.n_labels))
-        values |= {
-            "id2label": {str(index): label for index, label in enumerate(labels)},
-            "label2id": {label: index for index, label in enumerate(labels)},
-            "problem_type": "single_label_classification" if model.label_names else "regression",
-        }
-    return values
+def _tokens_without_rows(directory: Path, rows: int, tokenizer: Tokenizer) -> list[str]:
+    """Return the special tokens that come after the `rows` of an embedding, which has all others."""
+    if rows > tokenizer.vocab_size:
+        raise UserError(
+            f"{directory}: {rows:,} rows in the embedding, {tokenizer.vocab_size:,} tokens in the vocabulary"
+        )
+    beyond = tokenizer.tokens(range(rows, tokenizer.vocab_size))
+    if without := [token for token in beyond if token not in SPECIAL_TOKENS]:
+        raise UserError(
+            f"{directory}: {rows:,} rows in the embedding, {tokenizer.vocab_size:,} tokens in the vocabulary "
+            f"(special ones included): {without[0]!r} has none"
+        )
+    return beyond
 
 
 # ---- checkpoints of a run
@@ -247,8 +209,8 @@ class Checkpoints:
 
         def write(folder: Path) -> None:
             write_tensors(folder / "state.safetensors", tensors)
-            _write_json(folder / "progress.json", asdict(progress))
-            _write_json(folder / "manifest.json", {file: sha256(folder / file) for file in STATE_FILES})
+            dump_json(folder / "progress.json", asdict(progress))
+            dump_json(folder / "manifest.json", {file: sha256(folder / file) for file in STATE_FILES})
 
         replace_directory(target, write)
         leftovers = self.folder.glob(".step-*")  # of a crash while another checkpoint was written
@@ -280,106 +242,3 @@ class Checkpoints:
         if paths:
             raise UserError(f"{self.folder}: all {len(paths)} checkpoints are damaged; start again with another --out")
         return None
-
-
-# ---- files
-
-
-def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write float32 arrays as safetensors, marked as `transformers` wants it."""
-    from safetensors.numpy import save_file
-
-    save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, path, {"format": "pt"})
-    umask = os.umask(0)  # safetensors makes a file that only its owner may read, and there is no way to read the umask
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
-
-
-def read_tensors(path: Path) -> Params:
-    """Read a safetensors file as float32 arrays; float16 and bfloat16 are widened (exactly)."""
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        entries = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-    except SafetensorError as error:
-        raise CorruptFile(f"{path}: not a whole safetensors file ({error})") from None
-    return {name: _array(path, name, entry).reshape(entry["shape"]) for name, entry in entries}
-
-
-def _array(path: Path, name: str, entry: Mapping[str, Any]) -> NDArray[np.float32]:
-    match entry["dtype"]:
-        case "F32":
-            return np.frombuffer(entry["data"], np.float32).copy()
-        case "F16":
-            return np.frombuffer(entry["data"], np.float16).astype(np.float32)
-        case "BF16":  # the upper half of a float32
-            return (np.frombuffer(entry["data"], np.uint16).astype(np.uint32) << 16).view(np.float32)
-        case other:
-            raise UserError(f"{path}: tensor {name} has dtype {other}; F32, F16 or BF16 expected")
-
-
-def sha256(path: Path) -> str:
-    """Return the hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises UserError where the file is missing or holds something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CorruptFile(f"{path}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise CorruptFile(f"{path}: a JSON object expected, {type(value).__name__} found")
-    return value
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    _write_json(partial, value)
-    _sync(partial)
-    partial.replace(path)
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(to_json(value, indent=2) + "\n", encoding="utf-8")
-
-
-def replace_directory(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new directory and put it in the place of `target`; a crash leaves the old or the new one."""
-    partial, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "old"))
-    recover_directory(target)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write(partial)
-    for path in (*partial.iterdir(), partial):
-        _sync(path)
-    if target.exists():
-        target.replace(old)
-    partial.replace(target)
-    _sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover_directory(target: Path) -> None:
-    """Undo a replacement that a crash stopped between its two renames."""
-    old = target.with_name(f".{target.name}.old")
-    if old.exists():
-        if target.exists():
-            shutil.rmtree(old)
-        else:
-            old.replace(target)
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows has no directory handles to flush
-        return
-    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,7 +18,7 @@ from tyro import _errors as parse_errors
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
-from gpt1.config import Columns, DeviceConfig, FinetuneConfig
+from gpt1.config import Columns, DeviceConfig, FinetuneConfig, Layout
 from gpt1.errors import Interrupted, UserError
 from gpt1.recipes import recipe
 from gpt1.runlog import to_json
@@ -90,6 +90,7 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         "predict": predict,
         "score": score,
         "tokenizer": tokenizer,
+        "convert": convert,
         "doctor": doctor,
     }
 
@@ -225,6 +226,27 @@ TOKENIZER_COMMANDS: dict[str, Callable[..., None]] = {
     "encode": tokenizer_encode,
     "decode": tokenizer_decode,
 }
+
+
+def convert(
+    source: Annotated[
+        Positional[str],
+        arg(metavar="SOURCE", help="folder of OpenAI's release, Hugging Face directory or hub name, run, or model"),
+    ],
+    out: Annotated[Positional[Path], arg(metavar="OUT", help="new directory")],
+    /,
+    to: Annotated[Layout, arg(help="layout: a model directory of gpt1, Hugging Face's, OpenAI's release")] = "gpt1",
+    revision: Annotated[str | None, arg(help="revision (commit, tag, branch) of a hub model")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model's weights and vocabulary in another layout; what has no place there is named.
+
+    gpt1 is Hugging Face's layout with gpt1.json and the special tokens, and the one that holds a head; huggingface and
+    openai hold the language model as OpenAI published it.
+    """
+    from gpt1 import api
+
+    _print(api.convert(source, out, to, revision=revision), as_json)
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -17,6 +17,7 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda", "ascend"]
 Padding = Literal["bucket", "longest", "max"]
 Schedule = Literal["linear", "cosine", "constant"]
+Layout = Literal["gpt1", "huggingface", "openai"]
 
 
 def _require(condition: bool, flag: str, found: object, expected: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
-from gpt1.checkpoint import Model, Progress, replace_directory, save_model, write_json
+from gpt1.checkpoint import Model, Progress, save_model
 from gpt1.classifier import open_model
 from gpt1.config import SIZES, Columns, FinetuneConfig, ModelConfig, TaskName
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
@@ -22,6 +22,7 @@ from gpt1.metrics import Metric, compute, load_metric, task_metrics
 from gpt1.params import count, initialise
 from gpt1.predict import scores, task_logits
 from gpt1.run import RunDirectory
+from gpt1.storage import read_json, replace_directory, write_json
 from gpt1.tasks import TASKS, Labels, Task, encode
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
@@ -340,6 +341,4 @@ def _figures(scored: Mapping[str, Any]) -> dict[str, float]:
 
 def read_results(run: RunDirectory) -> dict[str, Any]:
     """Return `metrics.json` of a finished run."""
-    from gpt1.checkpoint import read_json
-
     return read_json(run.metrics_path)

@@ -150,21 +150,23 @@ def _split_files(row: DatasetRow, names: Iterable[str]) -> dict[str, list[str]]:
 # ---- models ---------------------------------------------------------------------------------------------------------
 
 
-def resolve_model(name: str, *, revision: str | None = None) -> Path:
+def resolve_model(name: str, *, revision: str | None = None, asked_by: str = "--model") -> Path:
     """The directory of a model: one that exists, `openai-gpt`, or `owner/name` on the hub (only the files needed).
 
-    `random:SIZE` and bundled names are the caller's. Raises `UserError` as `resolve_dataset` does, and for a
-    repository without safetensors.
+    `random:SIZE` and bundled names are the caller's. `asked_by`: the flag or command that stands before the name, for
+    the errors. Raises `UserError` as `resolve_dataset` does, and for a repository without safetensors.
     """
     if os.path.isdir(name):
-        _refuse_revision(revision, f"--model {name}")
+        _refuse_revision(revision, f"{asked_by} {name}")
         return Path(name)
     repo_id = MODEL_NAMES.get(name, name)
     match = _HUB_NAME.fullmatch(repo_id)
     if os.path.exists(name) or match is None or match["config"]:
+        random = ("random:SIZE",) if asked_by == "--model" else ()
+        lack = "that is a file" if os.path.exists(name) else "there is no such directory"
         raise UserError(
-            f"--model {name}: {'that is a file' if os.path.exists(name) else 'there is no such directory'}; expected a "
-            f"model directory, random:SIZE, {', '.join(MODEL_NAMES)}, or a model of the hub as owner/name"
+            f"{asked_by} {name}: {lack}; expected a model directory, {', '.join((*random, *MODEL_NAMES))}, or a model "
+            "of the hub as owner/name"
         )
     repo = _Repo(repo_id, "model", revision or "main")
     needed = sorted(MODEL_FILES | TOKENIZER_FILES)
@@ -178,13 +180,13 @@ def resolve_model(name: str, *, revision: str | None = None) -> Path:
     except _Unreachable as error:
         folder = repo_id.split("/")[1]
         raise UserError(
-            f"--model {name}: no such path, not in the cache, and {error}; where there is a network, run `hf download "
-            f"{repo_id} {' '.join(needed)} --revision {repo.revision} --local-dir {folder}`, copy the folder here and "
-            f"pass `--model {folder}`"
+            f"{asked_by} {name}: no such path, not in the cache, and {error}; where there is a network, run `hf "
+            f"download {repo_id} {' '.join(needed)} --revision {repo.revision} --local-dir {folder}`, copy the folder "
+            f"here and pass `{asked_by} {folder}`"
         ) from error
     if snapshot is None:
         raise UserError(
-            f"--model {name}: {repo_id} at {repo.revision} lacks {' or '.join(sorted(MODEL_FILES))}; gpt1 reads "
+            f"{asked_by} {name}: {repo_id} at {repo.revision} lacks {' or '.join(sorted(MODEL_FILES))}; gpt1 reads "
             "safetensors only (a pickle such as pytorch_model.bin can run code)"
         )
     return snapshot.folder

@@ -14,10 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from gpt1 import checkpoint, console
-from gpt1.checkpoint import Checkpoints, CorruptFile, Model
+from gpt1 import checkpoint, console, storage
+from gpt1.checkpoint import Checkpoints, Model
 from gpt1.errors import UserError
 from gpt1.runlog import RunLog
+from gpt1.storage import CorruptFile
 
 MAY_DIFFER = ("out", "hardware")
 """Settings that a resumed run may have otherwise: where it lies and what it runs on."""
@@ -62,9 +63,9 @@ class RunDirectory:
             if others := [name for name in visible if name != self.tokenizer.name]:
                 raise UserError(f"--out {self.path}: holds {others[0]} and is no run; choose a new directory")
             self.path.mkdir(parents=True, exist_ok=True)
-            checkpoint.write_json(self.config_path, wanted | {"versions": versions()})
+            storage.write_json(self.config_path, wanted | {"versions": versions()})
             return
-        found = checkpoint.read_json(self.config_path)
+        found = storage.read_json(self.config_path)
         if not wanted.keys() <= found.keys():
             raise UserError(f"--out {self.path}: its config.json is not that of a run; choose a new directory")
         if difference := _difference({key: found[key] for key in wanted}, wanted):
@@ -72,11 +73,11 @@ class RunDirectory:
 
     def settings(self) -> dict[str, Any]:
         """Return what `config.json` says."""
-        return checkpoint.read_json(self.config_path)
+        return storage.read_json(self.config_path)
 
     def load_model(self) -> Model:
         """Return the best model; where its weights are damaged, the newest intact checkpoint's, and say so."""
-        checkpoint.recover_directory(self.model)
+        storage.recover_directory(self.model)
         try:
             return checkpoint.load_model(self.model)
         except CorruptFile as error:
