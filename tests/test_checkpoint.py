@@ -122,7 +122,7 @@ def test_model_directory_holds_what_the_design_says(tmp_path: Path) -> None:
     }  # fmt: skip
     assert {name: config.get(name) for name in expected} == expected
     details = read_json(tmp_path / "model" / "gpt1.json")
-    assert details["model"]["head"] == {"task": "classification", "n_labels": 3, "regression": False}
+    assert details["model"]["head"] == {"task": "classification", "n_labels": 3, "regression": False, "bias": False}
     assert details["labels"] == list(LABELS)
     assert (details["words"], details["max_length"]) == ("fast", 20)
     assert "<bos> a <sep> b <eos>" in details["template"]

@@ -18,7 +18,7 @@ from gpt1.optim import learning_rate
 from gpt1.recipes import RECIPES, recipe
 
 PAPER: dict[str, Any] = {
-    "lm_coef": 0.5,
+    "loss.lm_coef": 0.5,
     "select_by": "metric",
     "segments": False,
     "optim.lr": 6.25e-5,
@@ -44,7 +44,7 @@ PAPER: dict[str, Any] = {
 
 LESSON: dict[str, Any] = PAPER | {
     "task": "classification",
-    "lm_coef": 0.0,
+    "loss.lm_coef": 0.0,
     "select_by": "loss",
     "optim.lr": 2e-5,
     "optim.warmup": 0.0,

@@ -20,7 +20,7 @@ from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Engine
 from gpt1.checkpoint import Model, load_model, read_tensors, save_model
 from gpt1.classifier import Classifier
-from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig
+from gpt1.config import DeviceConfig, DropoutConfig, Head, LossConfig, ModelConfig
 from gpt1.data.tables import Example
 from gpt1.params import Params, from_huggingface, initialise, shapes, to_huggingface
 from gpt1.score import Scorer
@@ -61,7 +61,7 @@ def peer(kind: str, config: ModelConfig, params: Params, **settings: Any) -> Any
 
 
 def engine_of(config: ModelConfig, params: Params, lm_coef: float = 0.0) -> Engine:
-    return backends.get(config, params, hardware=CPU, dropout=DropoutConfig.none(), lm_coef=lm_coef)
+    return backends.get(config, params, hardware=CPU, dropout=DropoutConfig.none(), loss=LossConfig(lm_coef))
 
 
 def lm_logits(engine: Any, tokens: NDArray[np.int32]) -> NDArray[np.float32]:

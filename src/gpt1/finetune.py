@@ -65,9 +65,11 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
         results = read_results(run)
         show_scores(results)
         return results
+    collator = Collator(start.tokenizer.pad, start.config.n_ctx, config.loop.pad_to)
+    batches = TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.loss.lm_coef > 0))
     engine = backends.get(  # before the run is opened: a device that is not there leaves nothing behind
         start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
-        lm_coef=config.lm_coef, seed=config.loop.seed,
+        loss=config.loss, seed=config.loop.seed,
     )  # fmt: skip
     run.open("finetune", config, facts)
     if not run.tokenizer.exists():
@@ -77,7 +79,6 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
     assert head is not None
     names = task_metrics(data.task.name, head.n_labels, head.regression)
     criterion = "loss" if config.select_by == "loss" else next(iter(extra), names[0])
-    collator = Collator(start.tokenizer.pad, start.config.n_ctx, config.loop.pad_to)
 
     def validate() -> dict[str, float]:
         return scores(task_logits(engine, valid, collator, label="validating"), valid, head, names, extra)
@@ -88,7 +89,7 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
 
     progress = train(
         engine,
-        TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.lm_coef > 0)),
+        batches,
         config.loop,
         config.optim,
         validate=validate,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gpt1.config import DataConfig, DropoutConfig, FinetuneConfig, LoopConfig, OptimConfig
+from gpt1.config import DataConfig, DropoutConfig, FinetuneConfig, LoopConfig, LossConfig, OptimConfig
 from gpt1.errors import UserError
 
 
@@ -19,7 +19,7 @@ def paper_finetune() -> FinetuneConfig:
     Expected from the released weights: the paper's table (SST-2 91.3, CoLA 45.4, MRPC 82.3, STS-B 82.0, RTE 56.0 …).
     """
     return FinetuneConfig(
-        lm_coef=0.5,
+        loss=LossConfig(lm_coef=0.5),
         select_by="metric",
         optim=OptimConfig(lr=6.25e-5, schedule="linear", warmup=0.002, weight_decay=0.01, clip=1.0),
         dropout=DropoutConfig(embd_pdrop=0.1, resid_pdrop=0.1, attn_pdrop=0.1, clf_pdrop=0.1),
@@ -38,7 +38,7 @@ def mindspore_imdb() -> FinetuneConfig:
     """
     return FinetuneConfig(
         task="classification",
-        lm_coef=0.0,
+        loss=LossConfig(lm_coef=0.0),
         select_by="loss",
         optim=OptimConfig(
             lr=2e-5, schedule="linear", warmup=0.0, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, clip=1.0
@@ -55,7 +55,7 @@ def quickstart() -> FinetuneConfig:
     Made for `make demo`: random:mini on the sample reviews in about a minute on two cores.
     """
     return FinetuneConfig(
-        lm_coef=0.5,
+        loss=LossConfig(lm_coef=0.5),
         optim=OptimConfig(lr=5e-4, warmup=0.1, weight_decay=0.01),
         loop=LoopConfig(epochs=10, batch_size=16),
     )
