@@ -173,6 +173,8 @@ class LoopConfig:
     """Most tokens (padding included) that are computed at once when `micro_batch_size` is not given."""
     bucketing: bool = True
     """Batch texts of similar length together (sorted inside windows of a seeded shuffle)."""
+    drop_last: bool = False
+    """Leave out what is left of an epoch's shuffled examples when no whole batch is (OpenAI)."""
     pad_to: Padding = "bucket"
     """Pad a batch to a multiple of 16 (`bucket`), to its longest text (`longest`) or to the full context (`max`)."""
     eval_every: int | None = None
@@ -239,8 +241,16 @@ class DataConfig:
     """Use at most so many examples of each split (a seeded, stratified draw): for a quick look."""
     max_length: int | None = None
     """Most tokens a sequence, special tokens included (default: the model's context)."""
+    cut: Cut = "longest"
+    """What a sequence of two parts that is too long loses: tokens of its longest text first (`longest`), or what each
+    part has beyond half the length minus 2 (`half`, OpenAI)."""
+    draw: Draw = "stratified"
+    """How validation examples are drawn where the data brings none: by label with `--seed`, or as OpenAI drew them for
+    ROCStories (`openai`: scikit-learn's train_test_split, its own seed, by default 374 of 1,871)."""
 
     def __post_init__(self) -> None:
+        _require_one_of(Cut, "cut", self.cut)
+        _require_one_of(Draw, "draw", self.draw)
         _require(0 < self.train_fraction <= 1, "train_fraction", self.train_fraction, "a number in (0, 1]")
         for name in ("valid_fraction", "test_fraction"):
             value = getattr(self, name)

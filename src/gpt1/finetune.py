@@ -22,7 +22,7 @@ from gpt1.metrics import Metric, compute, load_metric, task_metrics
 from gpt1.params import count, initialise
 from gpt1.predict import scores, task_logits
 from gpt1.run import RunDirectory
-from gpt1.tasks import TASKS, Labels, Task, encode
+from gpt1.tasks import TASKS, Labels, Task, encode, limit
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
 
@@ -125,7 +125,7 @@ def load_data(config: FinetuneConfig) -> LabelledData:
     split = config.split
     dataset = load_dataset(
         files, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
-        test_fraction=split.test_fraction, seed=config.loop.seed,
+        test_fraction=split.test_fraction, draw=split.draw, seed=config.loop.seed,
     )  # fmt: skip
     splits, notes = _without(dataset, drop)
     if split.limit:
@@ -182,13 +182,14 @@ def encode_splits(config: FinetuneConfig, data: LabelledData, start: Model) -> d
     encoded = {
         name: encode(
             data.task, examples, start.tokenizer, start.max_length, labels=data.labels,
-            segments=start.config.n_segments > 0,
+            segments=start.config.n_segments > 0, cut=start.cut,
         )
         for name, examples in data.splits.items()
     }  # fmt: skip
     for name, part in encoded.items():
         if part.truncated:
-            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were cut to {start.max_length} tokens.")
+            cut_to = limit(data.task, start.max_length, start.cut)
+            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were cut to {cut_to}.")
     return encoded
 
 
@@ -209,7 +210,8 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
         tokenizer = _tokenizer(config, SIZES[size], data, run)
         shape = replace(SIZES[size], vocab_size=tokenizer.vocab_size, n_segments=n_segments, head=head)
         max_length = _max_length(config, shape)
-        return Model(shape, initialise(shape, config.loop.seed), tokenizer, label_names, max_length)
+        params = initialise(shape, config.loop.seed)
+        return Model(shape, params, tokenizer, label_names, max_length, cut=config.split.cut)
     for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
         if value is not None:
             raise UserError(
@@ -221,7 +223,8 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
     shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
     body = {name: value for name, value in loaded.params.items() if name != "score.weight"}
     params = initialise(shape, config.loop.seed, body)
-    return Model(shape, params, loaded.tokenizer, label_names, _max_length(config, shape), loaded.provenance)
+    max_length = _max_length(config, shape)
+    return Model(shape, params, loaded.tokenizer, label_names, max_length, loaded.provenance, config.split.cut)
 
 
 def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: LabelledData, run: RunDirectory) -> Tokenizer:
@@ -288,6 +291,8 @@ def _introduce(
     assert head is not None
     what = "regression" if head.regression else f"{len(data.labels.names)} labels" if data.labels.names else "choices"
     console.say(f"{data.task.name} ({what}): {rows} examples")
+    if config.loop.drop_last and (left := len(encoded["train"]) % config.loop.batch_size):
+        console.say(f"--drop-last: {left:,} training examples, other ones each time, are left out of an epoch.")
     console.say(
         f"{config.model}: {count(shape) / 1e6:.1f} M parameters, {shape.n_layer} layers × {shape.n_embd}, "
         f"vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
