@@ -266,6 +266,19 @@ def imdb_reviews() -> list[str]:
     return [*(text for some in found for text in some), *(text.replace("<br /><br />", "\n\n") for text in found[5])]
 
 
+def test_transformers_leaves_the_bias_of_a_head_out(make: Make, directory: Path) -> None:
+    """What `huggingface_differences` in gpt1.json says."""
+    model = make(Head("classification", 3, bias=True), ["a", "b", "c"])
+    assert loaded("ForSequenceClassification", directory, unexpected={"score.bias"})
+    ours = Classifier.open(directory, CPU)
+    examples = [Example((text,)) for text in NASTY]
+    logits = ours.logits(ours.encode(examples))
+    found = pipeline(directory)(NASTY, top_k=None, function_to_apply="none")
+    theirs = np.array([[next(e["score"] for e in row if e["label"] == name) for name in "abc"] for row in found])
+    np.testing.assert_allclose(logits - theirs, np.tile(model.params["score.bias"], (len(NASTY), 1)), atol=LOGITS)
+    assert np.abs(model.params["score.bias"]).max() > 0.1
+
+
 def test_pipeline_cuts_where_the_model_was_trained_to(make: Make, directory: Path) -> None:
     make(Head("classification", 3), ["a", "b", "c"], max_length=24)
     model = Classifier.open(directory, CPU)

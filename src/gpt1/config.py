@@ -313,7 +313,7 @@ class FinetuneConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the settings that a run's `config.json` holds."""
+        """Return the settings that a run's `config.json` holds; what it does not name has its default."""
         parts: dict[str, type] = {
             "optim": OptimConfig, "dropout": DropoutConfig, "loss": LossConfig, "loop": LoopConfig, "columns": Columns,
             "split": DataConfig,

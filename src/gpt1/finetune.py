@@ -10,7 +10,7 @@ from typing import Any
 
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
-from gpt1.checkpoint import Model, Progress, replace_directory, save_model, write_json
+from gpt1.checkpoint import Model, Progress, huggingface_differences, replace_directory, save_model, write_json
 from gpt1.classifier import open_model
 from gpt1.config import SIZES, Columns, FinetuneConfig, ModelConfig, TaskName
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
@@ -19,7 +19,7 @@ from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, show_scores
 from gpt1.loop import train
 from gpt1.metrics import Metric, compute, load_metric, task_metrics
-from gpt1.params import count, initialise
+from gpt1.params import HEAD, count, initialise
 from gpt1.predict import scores, task_logits
 from gpt1.run import RunDirectory
 from gpt1.tasks import TASKS, Labels, Task, encode, limit
@@ -104,6 +104,8 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
     report.draw_curves(runlog.read(run.log.path), run.curves)
     write_json(run.metrics_path, results)  # last: with it the run is finished
     show_scores(results)
+    for difference in huggingface_differences(start):
+        console.say(f"This model is not Hugging Face's to the letter: {difference}.")
     console.say(f"Model: {run.model}   scores: {run.metrics_path}   curves: {run.curves}")
     return results
 
@@ -198,7 +200,7 @@ def encode_splits(config: FinetuneConfig, data: LabelledData, start: Model) -> d
 
 def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory) -> Model:
     """Return the model that training starts from, with a fresh head for the task."""
-    head = data.labels.head(data.task.name)
+    head = replace(data.labels.head(data.task.name), bias=config.head_bias)
     label_names = data.labels.names
     n_segments = 2 if config.segments and data.task.kind != "single" else 1 if config.segments else 0
     if config.model.startswith("random:"):
@@ -221,7 +223,7 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
     found = path if path.exists() else hub.resolve_model(config.model, revision=config.revision)
     loaded = open_model(found)
     shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
-    body = {name: value for name, value in loaded.params.items() if name != "score.weight"}
+    body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
     params = initialise(shape, config.loop.seed, body)
     max_length = _max_length(config, shape)
     return Model(shape, params, loaded.tokenizer, label_names, max_length, loaded.provenance, config.split.cut)
