@@ -185,6 +185,17 @@ def test_directory_says_what_transformers_will_do_otherwise(
         assert words in difference
 
 
+def test_initial_weights_are_the_papers() -> None:
+    """N(0, 0.02) for every matrix, as embeddings and the head are; zero biases; gains of one."""
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=64, n_ctx=64, vocab_size=200, head=Head("classification", 40))
+    for name, value in initialise(config, seed=1).items():
+        if value.ndim == 1:
+            assert (value == (1.0 if name in ("h.0.ln_1.weight", "h.0.ln_2.weight") else 0.0)).all(), name
+        else:
+            assert value.std() == pytest.approx(0.02, rel=0.05), name
+            assert abs(value.mean()) < 5 * 0.02 / value.size**0.5, name
+
+
 def test_bias_of_the_head_starts_at_zero_and_stands_beside_its_weight(tmp_path: Path) -> None:
     config = replace(SHAPE, head=Head("classification", 3, bias=True))
     params = initialise(config, seed=0)
