@@ -104,8 +104,8 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
     report.draw_curves(runlog.read(run.log.path), run.curves)
     write_json(run.metrics_path, results)  # last: with it the run is finished
     show_scores(results)
-    for difference in huggingface_differences(start):
-        console.say(f"This model is not Hugging Face's to the letter: {difference}.")
+    if differences := huggingface_differences(start):
+        console.say(f"transformers will not give all of this model's answers: {'; '.join(differences)}.")
     console.say(f"Model: {run.model}   scores: {run.metrics_path}   curves: {run.curves}")
     return results
 
