@@ -49,6 +49,7 @@ from gpt1.config import (
     FinetuneConfig,
     Head,
     LoopConfig,
+    LossConfig,
     ModelConfig,
     OptimConfig,
 )
@@ -181,7 +182,7 @@ def train_with_gpt1(folder: Path, seed: int, *, dtype: DType, compiled: bool = F
         hardware=work.hardware(dtype, compiled),
         optim=OPTIM,
         dropout=dropout,
-        lm_coef=0.0,
+        loss=LossConfig(lm_coef=0.0),
         seed=seed,
     )
     config = LoopConfig(batch_size=BATCH_SIZE, bucketing=work.bucketing, seed=seed)

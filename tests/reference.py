@@ -51,20 +51,23 @@ def token_logprobs(params: Params, config: ModelConfig, batch: Batch) -> Array:
     return logprobs
 
 
-def losses(params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float) -> dict[str, float]:
+def losses(
+    params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float, **lm: Any
+) -> dict[str, float]:
     """Return "loss" and, of its parts "task_loss" and "lm_loss", those that count towards it.
 
-    The loss is the one of `gpt1.backends.base.Engine`, over all micro-batches of one step. A part without labels or
-    targets is left out, and so is the LM loss where its coefficient is 0.
+    The loss is the one of `gpt1.backends.base.Engine`, over all micro-batches of one step; `lm` are `lm_mean` and
+    `lm_over_positions`, as there. A part without labels or targets is left out, and so is the LM loss where its
+    coefficient is 0.
     """
-    return step_loss(_float64(params), config, batches, lm_coef)[0]
+    return step_loss(_float64(params), config, batches, lm_coef, **lm)[0]
 
 
 def gradients(
-    params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float
+    params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float, **lm: Any
 ) -> tuple[dict[str, float], Grads]:
     """Return `losses` and the gradient of "loss" by every parameter (zeros where it has none)."""
-    found, backward = step_loss(_float64(params), config, batches, lm_coef)
+    found, backward = step_loss(_float64(params), config, batches, lm_coef, **lm)
     grads = {name: np.zeros(shape) for name, shape in shapes(config).items()}
     backward(grads)
     return found, grads
@@ -217,9 +220,13 @@ def task_head(params: Params, config: ModelConfig, states: Array, batch: Batch) 
     similarity, choice = config.head.task == "similarity", config.head.task == "multiple-choice"
     read = states[eos].reshape(-1, k, config.n_embd).sum(1) if similarity else states[eos]
     scores = read @ weight.T
+    if config.head.bias:
+        scores = scores + params["score.bias"]
 
     def backward(dlogits: Array, grads: Grads) -> Array:
         dscores = dlogits.reshape(scores.shape)
+        if "score.bias" in grads:
+            grads["score.bias"] += dscores.sum(0)
         grads["score.weight"] += dscores.T @ read
         dread = dscores @ weight
         dstates = np.zeros_like(states)
@@ -237,15 +244,26 @@ def task_loss(logits: Array, labels: Integers, head: Head) -> tuple[Array, Array
     return error**2, 2.0 * error[:, None]
 
 
-def lm_loss(params: Params, config: ModelConfig, states: Array, targets: Integers) -> tuple[Array, Backward]:
-    """Return the (M,) cross-entropies of the targets (N, T) under the tied softmax, and their backward function."""
+def lm_loss(
+    params: Params, config: ModelConfig, states: Array, targets: Integers, over_positions: bool = False
+) -> tuple[Array, Backward]:
+    """Return the (M,) cross-entropies of the targets (N, T) under the tied softmax, and their backward function.
+
+    With `over_positions` the softmax also runs over the position embedding; no target lies there.
+    """
     wanted = targets != IGNORE
-    embedding = params["tokens_embed.weight"][: config.vocab_size]  # segments are no tokens
+    words = config.vocab_size  # segments are no tokens
+    embedding = params["tokens_embed.weight"][:words]
+    if over_positions:
+        embedding = np.concatenate([embedding, params["positions_embed.weight"]])
     found, slope = cross_entropy(states[wanted] @ embedding.T, targets[wanted])
 
     def backward(dlosses: Array, grads: Grads) -> Array:
-        dlogits = dlosses[:, None] * slope  # (M, V)
-        grads["tokens_embed.weight"][: config.vocab_size] += dlogits.T @ states[wanted]
+        dlogits = dlosses[:, None] * slope  # (M, rows of the embedding)
+        dembedding = dlogits.T @ states[wanted]
+        grads["tokens_embed.weight"][:words] += dembedding[:words]
+        if over_positions:
+            grads["positions_embed.weight"] += dembedding[words:]
         dstates = np.zeros_like(states)
         dstates[wanted] = dlogits @ embedding
         return dstates
@@ -253,17 +271,29 @@ def lm_loss(params: Params, config: ModelConfig, states: Array, targets: Integer
     return found, backward
 
 
+def target_shares(batches: Sequence[Batch], lm_mean: str) -> list[Array]:
+    """Return, for each micro-batch, what each of its (M,) targets counts in the LM loss; those of a step sum to 1."""
+    wanted = [np.zeros((1, 1), bool) if b.lm_targets is None else b.lm_targets != IGNORE for b in batches]
+    if lm_mean == "token":
+        tokens = max(1, sum(int(rows.sum()) for rows in wanted))
+        return [np.full(int(rows.sum()), 1.0 / tokens) for rows in wanted]
+    sequences = max(1, sum(int(rows.any(1).sum()) for rows in wanted))
+    return [(rows / np.maximum(1, rows.sum(1, keepdims=True)))[rows] / sequences for rows in wanted]
+
+
 def step_loss(
-    params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float
-) -> tuple[dict[str, float], Callable[[Grads], None]]:
+    params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float, lm_mean: str = "token",
+    lm_over_positions: bool = False,
+) -> tuple[dict[str, float], Callable[[Grads], None]]:  # fmt: skip
     """Return the losses of a step over its micro-batches and the function that adds all gradients."""
     head = config.head
     lm_coef = lm_coef if head else 1.0
     weight = sum(batch.example_weight for batch in batches) if head else 0.0
     targets = sum(batch.target_count for batch in batches) if lm_coef else 0
+    shares = target_shares(batches, lm_mean)
     task_total = lm_total = 0.0
     passed: list[tuple[Array, list[Callable[[Grads], Array]], Backward]] = []
-    for batch in batches:
+    for batch, target_share in zip(batches, shares, strict=True):
         states, to_embeddings = decoder(params, config, batch.tokens, batch.segments)
         to_states: list[Callable[[Grads], Array]] = []  # backward through the heads
         if head and weight and batch.labels is not None:
@@ -273,9 +303,9 @@ def step_loss(
             task_total += float(share @ task)
             to_states.append(partial(head_backward, share[:, None] * slope))
         if targets and batch.lm_targets is not None:
-            lm, lm_backward = lm_loss(params, config, states, batch.lm_targets)
-            lm_total += float(lm.sum()) / targets
-            to_states.append(partial(lm_backward, np.full(len(lm), lm_coef / targets)))
+            lm, lm_backward = lm_loss(params, config, states, batch.lm_targets, lm_over_positions)
+            lm_total += float(target_share @ lm)
+            to_states.append(partial(lm_backward, lm_coef * target_share))
         passed.append((states, to_states, to_embeddings))
 
     def backward(grads: Grads) -> None:

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # ---- text, data, tasks
     "text": FOUNDATION,
     "data": FOUNDATION,
-    "data.batches": {"config", "backends.base"},
+    "data.batches": FOUNDATION | {"backends.base"},
     "tasks": FOUNDATION | {"text", "data", "data.batches"},
     "baseline": {"errors", "data"},
     # ---- files of a run

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 import reference
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Engine
-from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig, OptimConfig
+from gpt1.config import DeviceConfig, DropoutConfig, Head, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
 from gpt1.optim import adamw, clip_factor
 from gpt1.params import Params, decays
-from test_reference import HEADS, SEQUENCES, part, random_batch, random_params, task_case
+from test_reference import HEADS, LM_LOSSES, SEQUENCES, part, random_batch, random_params, small_model, task_case
 
 FLOAT32 = 1e-5
 """Float32 against float64 through two layers, of the largest value or of 1; up to 2e-6 was seen."""
@@ -42,6 +42,8 @@ SIGMAS = 5
 """Standard deviations of a binomial count; masks are counted, so a test that passed once passes always."""
 
 NO_DROPOUT = DropoutConfig.none()
+DROPOUTS = {"paper": DropoutConfig(), "openai": DropoutConfig(embd_matrix=True, clf_shared=True)}
+"""Every dropout there is, in both of its forms."""
 TASKS = ["language model", *HEADS]
 
 Build = Callable[..., Engine]
@@ -49,13 +51,19 @@ Build = Callable[..., Engine]
 
 @pytest.fixture
 def build(backend: str) -> Build:
-    """A float32 engine without dropout, unless told otherwise, of the backend under test."""
+    """A float32 engine without dropout, unless told otherwise, of the backend under test; `lm_…` are of its loss."""
 
     def engine(config: ModelConfig, params: Any, *, dropout: DropoutConfig = NO_DROPOUT, **settings: Any) -> Engine:
         hardware = DeviceConfig(backend=backend, dtype="float32")  # type: ignore[arg-type]
-        return backends.get(config, float32(params), hardware=hardware, dropout=dropout, **settings)
+        loss = loss_among(settings)
+        return backends.get(config, float32(params), hardware=hardware, dropout=dropout, loss=loss, **settings)
 
     return engine
+
+
+def loss_among(settings: dict[str, Any]) -> LossConfig:
+    """Take the settings of the loss out of `settings`; a coefficient that is not given is 1."""
+    return LossConfig(**{"lm_coef": 1.0} | {name: settings.pop(name) for name in [*settings] if name[:3] == "lm_"})
 
 
 def float32(params: Any) -> Params:
@@ -116,6 +124,16 @@ def test_losses_and_gradients_equal_the_reference(build: Build, task: str, lm_co
     engine = build(config, params, lm_coef=lm_coef)
     expected = reference.gradients(float32(params), config, [batch], lm_coef)
     assert_same_step(engine.gradients([batch]), expected, FLOAT32)
+
+
+@pytest.mark.parametrize("lm", list(LM_LOSSES.values())[1:], ids=list(LM_LOSSES)[1:])
+@pytest.mark.parametrize("task", ["language model", "classification", "multiple-choice"])
+def test_losses_and_gradients_of_each_lm_loss_equal_the_reference(build: Build, task: str, lm: dict[str, Any]) -> None:
+    config, params, batch = task_case(task)
+    found = build(config, params, lm_coef=0.5, **lm).gradients([batch])
+    assert_same_step(found, reference.gradients(float32(params), config, [batch], 0.5, **lm), FLOAT32)
+    plain = reference.losses(float32(params), config, [batch], 0.5)["lm_loss"]
+    assert abs(found[0]["lm_loss"] - plain) > 10 * FLOAT32, "the loss must be another one"
 
 
 @pytest.mark.parametrize("lm_coef", [0.0, 0.5])
@@ -251,6 +269,35 @@ def test_micro_batches_equal_the_big_batch(build: Build, task: str, lm_coef: flo
         assert_same_step(engine.gradients(micro_batches), expected, REGROUPED)
 
 
+@pytest.mark.parametrize("lm", list(LM_LOSSES.values())[1:], ids=list(LM_LOSSES)[1:])
+@pytest.mark.parametrize("task", ["language model", "multiple-choice"])
+def test_micro_batches_of_each_lm_loss_equal_the_big_batch(build: Build, task: str, lm: dict[str, Any]) -> None:
+    """Also where a sequence, or all of a micro-batch, has no target: neither is a sequence of the mean."""
+    config, params, batch = longer_case(task, 40, examples=6)
+    assert batch.lm_targets is not None
+    k = batch.sequences_per_example
+    targets = batch.lm_targets.copy()
+    targets[: k + 1] = targets[3 * k] = IGNORE
+    batch = replace(batch, lm_targets=targets)
+    engine = build(config, params, lm_coef=0.5, **lm)
+    expected = engine.gradients([batch])
+    assert_same_step(expected, reference.gradients(params, config, [batch], 0.5, **lm), FLOAT32)
+    one_by_one = shortest(batch)
+    assert one_by_one[0].target_count == 0
+    assert len({micro_batch.target_count for micro_batch in one_by_one}) > 2
+    uneven = [part(batch, [4, 0, 5, 2]), one_by_one[3], one_by_one[1]]
+    for micro_batches in (one_by_one, uneven):
+        assert_same_step(engine.gradients(micro_batches), expected, REGROUPED)
+
+
+def test_lm_losses_of_a_step_without_targets_are_none(build: Build) -> None:
+    config, params, batch = task_case("classification")
+    engine = build(config, params, lm_coef=0.5, **LM_LOSSES["both"])
+    losses, gradients = engine.gradients([replace(batch, lm_targets=None)])
+    assert losses.keys() == {"loss", "task_loss"}
+    assert not gradients["positions_embed.weight"][batch.tokens.shape[1] :].any()
+
+
 def test_update_of_micro_batches_equals_that_of_the_big_batch(build: Build) -> None:
     """Plain `train_step`, seen through the moments: Adam would turn the rounding noise of the key bias into steps."""
     config, params, batch = longer_case("classification", 40, examples=6)
@@ -358,14 +405,22 @@ def trained(engine: Engine, batch: Batch, steps: int) -> Engine:
 
 
 @pytest.mark.parametrize("replaced", ["at the start", "later"])
-def test_restored_engine_takes_the_same_next_step_bit_for_bit(build: Build, replaced: str) -> None:
-    """From parameters and moments alone, dropout included."""
-    config, params, batch = longer_case("classification", 12, examples=4)
-    engine = trained(build(config, params, dropout=DropoutConfig(), seed=3), batch, 3)
+@pytest.mark.parametrize("rule", DROPOUTS)
+def test_restored_engine_takes_the_same_next_step_bit_for_bit(build: Build, replaced: str, rule: str) -> None:
+    """From parameters and moments alone, dropout included; the update may depend on the step."""
+    openai = rule == "openai"
+    config, params, batch = longer_case("multiple-choice" if openai else "classification", 12, examples=4)
+    settings = {
+        "dropout": DROPOUTS[rule],
+        "optim": OptimConfig(decay_with_correction=openai, eps_outside_correction=openai),
+        "seed": 3,
+        **LM_LOSSES["both" if openai else "mean over tokens"],
+    }
+    engine = trained(build(config, params, **settings), batch, 3)
     if replaced == "at the start":
-        other = build(config, engine.parameters(), dropout=DropoutConfig(), seed=3)
+        other = build(config, engine.parameters(), **settings)
     else:
-        other = trained(build(config, random_params(config, seed=9), dropout=DropoutConfig(), seed=3), batch, 5)
+        other = trained(build(config, random_params(config, seed=9), **settings), batch, 5)
         other.load_parameters(engine.parameters())
     other.load_optimizer_state(engine.optimizer_state(), 3)
     assert_identical(other.optimizer_state(), engine.optimizer_state())
@@ -450,15 +505,16 @@ def test_moments_are_zero_before_the_first_step(build: Build) -> None:
 # ---- dropout
 
 
-def test_dropout_is_a_function_of_seed_step_and_micro_batch(build: Build) -> None:
-    config, params, batch = longer_case("classification", 12, examples=4)
-    engine = build(config, params, dropout=DropoutConfig(), seed=1)
+@pytest.mark.parametrize("dropout", DROPOUTS.values(), ids=DROPOUTS)
+def test_dropout_is_a_function_of_seed_step_and_micro_batch(build: Build, dropout: DropoutConfig) -> None:
+    config, params, batch = longer_case("multiple-choice", 12, examples=4)
+    engine = build(config, params, dropout=dropout, seed=1)
     losses, gradients = engine.gradients([batch], step=5)
-    for other in (engine, build(config, params, dropout=DropoutConfig(), seed=1)):
+    for other in (engine, build(config, params, dropout=dropout, seed=1)):
         again = other.gradients([batch], step=5)
         assert again[0] == losses
         assert_identical(again[1], gradients)
-    other = build(config, params, dropout=DropoutConfig(), seed=2)
+    other = build(config, params, dropout=dropout, seed=2)
     found = {losses["loss"], engine.gradients([batch], step=6)[0]["loss"], other.gradients([batch], step=5)[0]["loss"]}
     assert len(found) == 3
     twice = engine.gradients([batch, batch], step=5)[0]["loss"]
@@ -482,9 +538,11 @@ def test_without_dropout_neither_seed_nor_step_matters(build: Build, lm_coef: fl
     assert_identical(again[1], gradients)
 
 
-def test_inference_has_no_dropout(build: Build) -> None:
-    config, params, batch = longer_case("classification", 12, examples=4)
-    on, off = build(config, params, dropout=DropoutConfig(0.5, 0.5, 0.5, 0.5)), build(config, params)
+@pytest.mark.parametrize("openai", [False, True])
+def test_inference_has_no_dropout(build: Build, openai: bool) -> None:
+    config, params, batch = longer_case("multiple-choice", 12, examples=4)
+    on = build(config, params, dropout=DropoutConfig(0.5, 0.5, 0.5, 0.5, embd_matrix=openai, clf_shared=openai))
+    off = build(config, params)
     np.testing.assert_array_equal(on.logits(batch), off.logits(batch))
     np.testing.assert_array_equal(on.token_logprobs(batch), off.token_logprobs(batch))
 
@@ -509,7 +567,9 @@ ZEROED = {
 """The parameters that make what a dropout acts on zero."""
 
 
-def masks(build: Build, site: str, layer: int, p: float, lm_coef: float, steps: int) -> NDArray[np.float64]:
+def masks(
+    build: Build, site: str, layer: int, p: float, lm_coef: float, steps: int, **switches: bool
+) -> NDArray[np.float64]:
     """Return (steps, WIDTH) factors by which dropout of probability `p` at `site` multiplies 64 elements.
 
     Where the dropped tensor is zero its mask changes no state, so the gradient by what is added in front of it is the
@@ -525,7 +585,7 @@ def masks(build: Build, site: str, layer: int, p: float, lm_coef: float, steps: 
     target = np.array([[3]], np.int32) if lm_coef else None
     batch = Batch(np.array([[5]], np.int32), np.zeros(1, np.int32), np.ones(1, np.float32), lm_targets=target)
     plain = build(config, params, lm_coef=lm_coef).gradients([batch])[1][name][pick]
-    engine = build(config, params, lm_coef=lm_coef, dropout=replace(NO_DROPOUT, **{field: p}))
+    engine = build(config, params, lm_coef=lm_coef, dropout=replace(NO_DROPOUT, **{field: p}, **switches))
     return np.array([engine.gradients([batch], step=step)[1][name][pick] / plain for step in range(steps)])
 
 
@@ -540,12 +600,123 @@ def test_dropout_zeroes_with_probability_p_and_scales_the_rest(
     build: Build, site: str, layer: int, lm_coef: float, p: float
 ) -> None:
     """So that the mean stays. The last layer's attention has a form for one position, and one with an LM loss."""
-    found = masks(build, site, layer, p, lm_coef, steps=40)
+    assert_mask(masks(build, site, layer, p, lm_coef, steps=40), p)
+
+
+def assert_mask(found: NDArray[np.float64], p: float) -> None:
     kept = found > 0.5
     assert_close(found, kept / (1 - p), MASKED)
     assert abs(kept.sum() - kept.size * (1 - p)) < SIGMAS * math.sqrt(kept.size * p * (1 - p))
     assert kept.any(0).all(), "every element must be kept at times"
     assert p < 0.5 or not kept.all(0).any(), "every element must be dropped at times"
+
+
+@pytest.mark.parametrize("p", [0.1, 0.6])
+def test_dropout_on_the_embedding_matrix_zeroes_with_probability_p(build: Build, p: float) -> None:
+    assert_mask(masks(build, "embeddings", 0, p, 0.0, steps=40, embd_matrix=True), p)
+
+
+def embedding_case() -> tuple[ModelConfig, Params, Batch]:
+    """Tokens that occur in both sequences and twice in one, segments, and positions that none of them reaches."""
+    config = replace(small_model(Head("classification", 2)), vocab_size=12)
+    tokens = np.array([[3, 5, 5, 7], [5, 3, 8, 0]], np.int32)
+    batch = Batch(
+        tokens, np.array([3, 2], np.int32), np.array([1, 0]), lm_targets=np.array([[5, 5, 7, -1], [3, 8, -1, -1]]),
+        segments=np.array([[0, 0, 1, 1], [0, 1, 1, 0]], np.int32),
+    )  # fmt: skip
+    return config, float32(random_params(config)), batch
+
+
+def embedding_masks(
+    build: Build, batches: list[Batch], p: float, step: int, **switches: bool
+) -> dict[str, NDArray[np.float64]]:
+    """Return the quotients of the gradients by both embeddings with their dropout and without it.
+
+    The embeddings are zero, so that dropout on them changes no state; the softmax of the LM loss runs over tokens and
+    positions, so that every row has a gradient.
+    """
+    config, params, _ = embedding_case()
+    for name in ZEROED["embd_pdrop"]:
+        params[name][...] = 0.0
+    lm = {"lm_coef": 0.7, **LM_LOSSES["both"]}
+    dropout = replace(NO_DROPOUT, embd_pdrop=p, **switches)
+    found, plain = (
+        build(config, params, dropout=each, **lm).gradients(batches, step=step)[1] for each in (dropout, NO_DROPOUT)
+    )
+    for name in ZEROED["embd_pdrop"]:
+        assert np.abs(plain[name]).min() > 1e-4, "a gradient of every element shows its mask"
+    return {name: found[name] / plain[name] for name in ZEROED["embd_pdrop"]}
+
+
+def test_dropout_on_the_embedding_matrix_has_one_mask_for_all_that_reads_it(build: Build) -> None:
+    """All occurrences of a token, its segment's and position's rows, and the softmax of the LM loss."""
+    _, _, batch = embedding_case()
+    quotients = embedding_masks(build, [batch], 0.5, step=4, embd_matrix=True)
+    for name, found in quotients.items():
+        assert_close(found, (found > 1) * 2.0, MASKED, name)
+        assert 0.2 < (found > 1).mean() < 0.8
+    rows = np.concatenate(list(quotients.values())) > 1
+    assert len(np.unique(rows, axis=0)) > 8, "the rows must have masks of their own"
+    on_the_sum = embedding_masks(build, [batch], 0.5, step=4)["tokens_embed.weight"][5]
+    assert np.abs(on_the_sum - (on_the_sum > 1) * 2.0).max() > 0.1, "on the sum each occurrence has its own"
+
+
+def test_dropout_on_the_embedding_matrix_is_the_model_with_the_dropped_matrix(build: Build) -> None:
+    """The oracle with both embeddings times the mask gives the losses; its gradients times the mask are ours."""
+    config, params, batch = embedding_case()
+    masked = embedding_masks(build, [batch], 0.25, step=9, embd_matrix=True)
+    factors = {name: np.round(found * 0.75) / 0.75 for name, found in masked.items()}
+    for lm_coef, lm in [(0.0, {}), *((0.7, lm) for lm in LM_LOSSES.values())]:
+        engine = build(config, params, dropout=replace(NO_DROPOUT, embd_pdrop=0.25, embd_matrix=True), lm_coef=lm_coef,
+                       **lm)  # fmt: skip
+        dropped = {name: value * factors.get(name, 1.0) for name, value in params.items()}
+        losses, gradients = reference.gradients(dropped, config, [batch], lm_coef, **lm)
+        expected = {name: value * factors.get(name, 1.0) for name, value in gradients.items()}
+        assert_same_step(engine.gradients([batch], step=9), (losses, expected), FLOAT32)
+
+
+def test_dropped_embedding_matrix_of_each_micro_batch_is_its_own(build: Build) -> None:
+    _, _, batch = embedding_case()
+    alone, both = (embedding_masks(build, [batch] * n, 0.5, 4, embd_matrix=True) for n in (1, 2))
+    half = {name: both[name] - alone[name] / 2 for name in both}  # what the second micro-batch adds
+    for name, found in half.items():
+        assert_close(found, found > 0.5, MASKED, name)
+        assert 0.2 < ((found > 0.5) == (alone[name] > 1)).mean() < 0.8, "as alike as two coins"
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_choices_of_a_question_share_a_classifier_mask_where_that_is_asked_for(build: Build, shared: bool) -> None:
+    """The head's weights are zero, so that dropout changes no loss; its gradient sums over the choices."""
+    config = ModelConfig(1, 2, WIDTH, 8, 9, head=HEADS["multiple-choice"])
+    params = random_params(config)
+    params["score.weight"][...] = 0.0
+    batch = random_batch(config, examples=2, k=3)
+    dropout = replace(NO_DROPOUT, clf_pdrop=0.5, clf_shared=shared)
+
+    def quotients(batch: Batch) -> NDArray[np.float64]:
+        found, plain = (
+            build(config, params, lm_coef=0.0, dropout=each).gradients([batch])[1] for each in (dropout, NO_DROPOUT)
+        )
+        return found["score.weight"][0] / plain["score.weight"][0]
+
+    def is_mask(found: NDArray[np.float64]) -> bool:
+        return bool(np.abs(found - (found > 1) * 2.0).max() < MASKED)
+
+    assert is_mask(quotients(part(batch, [0]))) == shared
+    assert not is_mask(quotients(batch)), "each question has a mask of its own"
+
+
+@pytest.mark.parametrize("p", [0.1, 0.6])
+def test_shared_classifier_mask_zeroes_with_probability_p(build: Build, p: float) -> None:
+    """Seen as above, on 40 steps of one question."""
+    config = ModelConfig(1, 2, WIDTH, 8, 9, head=HEADS["multiple-choice"])
+    params = random_params(config)
+    params["score.weight"][...] = 0.0
+    batch = random_batch(config, examples=1, k=3)
+    plain = build(config, params, lm_coef=0.0).gradients([batch])[1]["score.weight"][0]
+    engine = build(config, params, lm_coef=0.0, dropout=replace(NO_DROPOUT, clf_pdrop=p, clf_shared=True))
+    steps = [engine.gradients([batch], step=step)[1]["score.weight"][0] / plain for step in range(40)]
+    assert_mask(np.array(steps), p)
 
 
 def test_every_layer_and_sub_layer_has_masks_of_its_own(build: Build) -> None:
@@ -590,7 +761,8 @@ def functional(torch: Any) -> Any:
 
 def torch_engine(config: ModelConfig, params: Any, **settings: Any) -> Engine:
     hardware = DeviceConfig(backend="torch", device="cpu", dtype=settings.pop("dtype", "float32"))
-    return backends.get(config, float32(params), hardware=hardware, **{"dropout": NO_DROPOUT, **settings})
+    loss = loss_among(settings)
+    return backends.get(config, float32(params), hardware=hardware, loss=loss, **{"dropout": NO_DROPOUT, **settings})
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9])

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from gpt1.data.batches import (
     inference_batches,
     split_by_tokens,
 )
+from gpt1.errors import UserError
 from gpt1.text.bpe import Tokenizer
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -88,6 +90,42 @@ def test_an_epoch_has_every_example_once(lengths: list[int], size: int, seed: in
     assert max(map(len, steps)) <= size
 
 
+@properties
+@given(st.lists(st.integers(2, 512), min_size=1, max_size=400), st.integers(1, 70), seeds, st.booleans())
+def test_without_the_last_batch_an_epoch_has_whole_batches_of_different_examples(
+    lengths: list[int], size: int, seed: int, bucketing: bool
+) -> None:
+    settings: dict[str, Any] = {"seed": seed, "epoch": 0, "bucketing": bucketing, "drop_last": True}
+    steps = epoch_order(np.array(lengths), size, **settings)
+    assert [len(step) for step in steps] == [size] * (len(lengths) // size)
+    kept = np.concatenate([*steps, np.zeros(0, np.int64)]).astype(int)
+    assert len(set(kept)) == len(kept)
+    shuffled = np.concatenate(epoch_order(np.array(lengths), size, seed=seed, epoch=0, bucketing=False))
+    assert set(kept) == set(shuffled[: len(kept)]), "what is left out is chosen by the shuffle, not by its length"
+
+
+def test_each_epoch_leaves_out_other_examples() -> None:
+    orders = [epoch_order(np.full(10, 7), 8, seed=0, epoch=epoch, drop_last=True) for epoch in range(20)]
+    assert len({frozenset(np.concatenate(steps)) for steps in orders}) > 10
+
+
+def test_steps_of_an_epoch_count_whole_batches_alone_where_the_last_is_dropped() -> None:
+    """1,497 examples, OpenAI's training split of ROCStories, make 46 steps of 32; the 47th would have 25."""
+    data = encoded([(5,)] * 1_497)
+    steps = {
+        drop_last: TrainingBatches(data, LoopConfig(drop_last=drop_last), Collator(PAD, N_CTX)).steps_per_epoch
+        for drop_last in (False, True)
+    }
+    assert steps == {False: 47, True: 46}
+
+
+def test_no_whole_batch_is_an_error() -> None:
+    data = encoded([(5,)] * 7)
+    assert TrainingBatches(data, LoopConfig(batch_size=7, drop_last=True), Collator(PAD, N_CTX)).steps_per_epoch == 1
+    with pytest.raises(UserError, match="--drop-last: 7 training examples make no whole batch of 8"):
+        TrainingBatches(data, LoopConfig(batch_size=8, drop_last=True), Collator(PAD, N_CTX))
+
+
 def test_bucketing_sorts_by_length_inside_each_window_and_shuffles_the_batches() -> None:
     lengths = np.arange(4 * WINDOW) * 37 % 101
     shuffled = np.concatenate(epoch_order(lengths, 2, seed=3, epoch=5, bucketing=False))
@@ -100,12 +138,13 @@ def test_bucketing_sorts_by_length_inside_each_window_and_shuffles_the_batches()
 
 
 @properties
-@given(datasets(), sizes, seeds, st.booleans())
+@given(datasets(), sizes, seeds, st.booleans(), st.booleans())
 def test_the_batches_of_a_step_depend_on_seed_and_step_alone(
-    data: Encoded, size: int, seed: int, bucketing: bool
+    data: Encoded, size: int, seed: int, bucketing: bool, drop_last: bool
 ) -> None:
     """So a resumed run, which starts in the middle, sees what the uninterrupted one would have seen."""
-    config = LoopConfig(batch_size=size, seed=seed, bucketing=bucketing)
+    drop_last = drop_last and len(data) >= size
+    config = LoopConfig(batch_size=size, seed=seed, bucketing=bucketing, drop_last=drop_last)
     straight, resumed = (TrainingBatches(data, config, Collator(PAD, N_CTX)) for _ in range(2))
     steps = range(3 * straight.steps_per_epoch)
     before = [examples_of(straight.micro_batches(step)) for step in steps]

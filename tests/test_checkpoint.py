@@ -86,18 +86,19 @@ every_head = pytest.mark.parametrize(
         replace(SHAPE, head=Head("entailment", 3), n_segments=2),
         replace(SHAPE, head=Head("similarity", 1, regression=True), n_segments=1),
         replace(SHAPE, head=Head("multiple-choice", 1), layer_norm_epsilon=1e-6),
+        replace(SHAPE, head=Head("classification", 3, bias=True)),
     ],
-    ids=["lm", "classification", "entailment", "regression", "multiple-choice"],
+    ids=["lm", "classification", "entailment", "regression", "multiple-choice", "bias"],
 )
 
 
 @every_head
 def test_model_directory_round_trips_bit_for_bit(tmp_path: Path, config: ModelConfig) -> None:
-    given = model(config)
+    given = model(config, cut="half")
     save_model(tmp_path / "first", given)
     loaded = load_model(tmp_path / "first")
     assert_same_params(loaded.params, given.params)
-    for part in ("config", "label_names", "max_length", "provenance"):
+    for part in ("config", "label_names", "max_length", "provenance", "cut"):
         assert getattr(loaded, part) == getattr(given, part), part
     save_model(tmp_path / "second", loaded)
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
@@ -118,7 +119,8 @@ def test_model_directory_holds_what_the_design_says(tmp_path: Path) -> None:
     }  # fmt: skip
     assert {name: config.get(name) for name in expected} == expected
     details = read_json(tmp_path / "model" / "gpt1.json")
-    assert details["model"]["head"] == {"task": "classification", "n_labels": 3, "regression": False}
+    assert details["model"]["head"] == {"task": "classification", "n_labels": 3, "regression": False, "bias": False}
+    assert (details["cut"], details["huggingface_exact"], details["huggingface_differences"]) == ("longest", True, [])
     assert details["labels"] == list(LABELS)
     assert (details["words"], details["max_length"]) == ("fast", 20)
     assert "<bos> a <sep> b <eos>" in details["template"]
@@ -147,6 +149,57 @@ def test_segment_rows_stand_after_the_tokens_and_start_at_zero(tmp_path: Path) -
     assert not grown[-2:].any()
     save_model(tmp_path / "model", model(config))
     assert read_json(tmp_path / "model" / "config.json")["vocab_size"] == SHAPE.vocab_size + 2
+
+
+def test_directory_from_before_a_setting_came_has_its_default(tmp_path: Path) -> None:
+    save_model(tmp_path, given := model())
+    details = read_json(tmp_path / "gpt1.json")
+    del details["model"]["head"]["bias"]
+    rewrite(tmp_path / "gpt1.json", model=details["model"], cut=..., huggingface_exact=..., huggingface_differences=...)
+    loaded = load_model(tmp_path)
+    assert loaded.config == given.config
+    assert loaded.cut == "longest"
+
+
+@pytest.mark.parametrize(
+    ("head", "cut", "said"),
+    [
+        (Head("classification", 3, bias=True), "longest", ["score.bias"]),
+        (Head("entailment", 3), "half", ["cut by itself"]),
+        (Head("entailment", 3, bias=True), "half", ["score.bias", "cut by itself"]),
+        (Head("classification", 3), "half", []),  # one part is cut as ever
+    ],
+)
+def test_directory_says_what_transformers_will_do_otherwise(
+    tmp_path: Path, head: Head, cut: str, said: list[str]
+) -> None:
+    save_model(tmp_path, model(replace(SHAPE, head=head), cut=cut))
+    details = read_json(tmp_path / "gpt1.json")
+    assert details["huggingface_exact"] is (not said)
+    assert len(details["huggingface_differences"]) == len(said)
+    for words, difference in zip(said, details["huggingface_differences"], strict=True):
+        assert words in difference
+
+
+def test_initial_weights_are_the_papers() -> None:
+    """N(0, 0.02) for every matrix, as embeddings and the head are; zero biases; gains of one."""
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=64, n_ctx=64, vocab_size=200, head=Head("classification", 40))
+    for name, value in initialise(config, seed=1).items():
+        if value.ndim == 1:
+            assert (value == (1.0 if name in ("h.0.ln_1.weight", "h.0.ln_2.weight") else 0.0)).all(), name
+        else:
+            assert value.std() == pytest.approx(0.02, rel=0.05), name
+            assert abs(value.mean()) < 5 * 0.02 / value.size**0.5, name
+
+
+def test_bias_of_the_head_starts_at_zero_and_stands_beside_its_weight(tmp_path: Path) -> None:
+    config = replace(SHAPE, head=Head("classification", 3, bias=True))
+    params = initialise(config, seed=0)
+    assert params["score.bias"].tolist() == [0.0, 0.0, 0.0]
+    plain = initialise(CLASSIFICATION, seed=0)
+    assert_same_params({name: value for name, value in params.items() if name != "score.bias"}, plain)
+    save_model(tmp_path, model(config))
+    assert {"score.weight", "score.bias"} <= read_tensors(tmp_path / "model.safetensors").keys()
 
 
 # ---- through transformers

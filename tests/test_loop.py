@@ -24,7 +24,7 @@ import pytest
 from gpt1 import backends, console, runlog
 from gpt1.backends.base import Batch, Engine, StepResult
 from gpt1.checkpoint import Checkpoints, Progress
-from gpt1.config import DeviceConfig, DType, Head, LoopConfig, ModelConfig, OptimConfig
+from gpt1.config import DeviceConfig, DType, Head, LoopConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
 from gpt1.errors import Interrupted, UserError
 from gpt1.loop import train
@@ -384,7 +384,7 @@ class Training:
         self.folder = folder
         try:
             self.engine: Engine = backends.get(
-                MODEL, initialise(MODEL, seed=0), optim=OPTIM, lm_coef=0.5, seed=1,
+                MODEL, initialise(MODEL, seed=0), optim=OPTIM, loss=LossConfig(0.5), seed=1,
                 hardware=DeviceConfig(backend=backend, device="cpu", dtype=dtype),  # type: ignore[arg-type]
             )  # fmt: skip
         except UserError as error:

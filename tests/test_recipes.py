@@ -18,7 +18,7 @@ from gpt1.optim import learning_rate
 from gpt1.recipes import RECIPES, recipe
 
 PAPER: dict[str, Any] = {
-    "lm_coef": 0.5,
+    "loss.lm_coef": 0.5,
     "select_by": "metric",
     "segments": False,
     "optim.lr": 6.25e-5,
@@ -42,9 +42,26 @@ PAPER: dict[str, Any] = {
 }
 """Radford et al. 2018, §4.1, and OpenAI's train.py."""
 
+OPENAI: dict[str, Any] = PAPER | {
+    "head_bias": True,
+    "loss.lm_mean": "sequence",
+    "loss.lm_over_positions": True,
+    "optim.decay_with_correction": True,
+    "optim.eps_outside_correction": True,
+    "dropout.embd_matrix": True,
+    "dropout.clf_shared": True,
+    "loop.micro_batch_size": 8,
+    "loop.bucketing": False,
+    "loop.drop_last": True,
+    "split.valid_fraction": None,
+    "split.cut": "half",
+    "split.draw": "openai",
+}
+"""What OpenAI's train.py, opt.py and datasets.py do otherwise."""
+
 LESSON: dict[str, Any] = PAPER | {
     "task": "classification",
-    "lm_coef": 0.0,
+    "loss.lm_coef": 0.0,
     "select_by": "loss",
     "optim.lr": 2e-5,
     "optim.warmup": 0.0,
@@ -90,13 +107,23 @@ def changed(config: FinetuneConfig, than: FinetuneConfig) -> dict[str, Any]:
     return {key: value for key, value in flat(config).items() if value != before[key]}
 
 
-@pytest.mark.parametrize(("name", "numbers"), [("paper-finetune", PAPER), ("mindspore-imdb", LESSON)])
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [("paper-finetune", PAPER), ("openai-finetune", OPENAI), ("mindspore-imdb", LESSON)],
+)
 def test_a_recipe_has_exactly_the_numbers_of_its_source(name: str, numbers: dict[str, Any]) -> None:
     assert {key: flat(recipe(name))[key] for key in numbers} == numbers
 
 
 def test_the_defaults_are_the_papers() -> None:
     assert recipe("paper-finetune") == FinetuneConfig()
+
+
+def test_openais_code_and_the_paper_differ_in_these_settings_and_no_others() -> None:
+    paper = flat(recipe("paper-finetune"))
+    assert changed(recipe("openai-finetune"), recipe("paper-finetune")) == {
+        key: value for key, value in OPENAI.items() if paper[key] != value
+    }
 
 
 def test_the_lesson_trains_on_70_and_validates_on_30_percent_of_a_stratified_tenth(tmp_path: Path) -> None:
@@ -154,7 +181,9 @@ def test_without_a_recipe_the_defaults_hold(parsed: list[FinetuneConfig]) -> Non
 def test_an_unknown_recipe_is_refused_with_the_known_ones(
     parsed: list[FinetuneConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match="--recipe bert: unknown; there are paper-finetune, mindspore-imdb, quickstart"):
+    with pytest.raises(
+        UserError, match="--recipe bert: unknown; there are paper-finetune, openai-finetune, mindspore-imdb"
+    ):
         recipe("bert")
     assert main(["finetune", "--recipe", "bert"]) == 2
     assert capsys.readouterr().err == f"gpt1: --recipe bert: unknown; there are {', '.join(RECIPES)}\n"

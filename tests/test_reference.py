@@ -30,8 +30,18 @@ HEADS = {
     "similarity": Head("similarity", 2),
     "similarity regression": Head("similarity", 1, regression=True),
     "multiple-choice": Head("multiple-choice", 1),
+    "classification with a bias": Head("classification", 3, bias=True),
+    "similarity with a bias": Head("similarity", 2, bias=True),
 }
-SEQUENCES = {"similarity": 2, "similarity regression": 2, "multiple-choice": 3}
+SEQUENCES = {"similarity": 2, "similarity regression": 2, "similarity with a bias": 2, "multiple-choice": 3}
+
+LM_LOSSES: dict[str, dict[str, Any]] = {
+    "mean over tokens": {},
+    "mean over sequences": {"lm_mean": "sequence"},
+    "positions in the softmax": {"lm_over_positions": True},
+    "both": {"lm_mean": "sequence", "lm_over_positions": True},
+}
+"""What `config.LossConfig` may say of the LM loss besides its coefficient."""
 
 
 def small_model(head: Head | None = None) -> ModelConfig:
@@ -107,13 +117,17 @@ def assert_same(found: tuple[dict[str, float], Params], expected: tuple[dict[str
 # ---- gradients
 
 
-@pytest.mark.parametrize("name", ["language model", *HEADS])
-def test_every_gradient_equals_the_central_difference(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "lm"),
+    [(name, "mean over tokens") for name in ["language model", *HEADS]]
+    + [(name, lm) for name in ("language model", "multiple-choice") for lm in list(LM_LOSSES)[1:]],
+)
+def test_every_gradient_equals_the_central_difference(name: str, lm: str) -> None:
     """Over two micro-batches with weights, segments and the auxiliary loss; every element of every parameter."""
     config, params, batch = task_case(name)
     batches = [part(batch, [0, 2]), part(batch, [1], int(batch.read_at.max()) + 1)]
-    found, gradients = reference.gradients(params, config, batches, 0.5)
-    assert found == reference.losses(params, config, batches, 0.5)
+    found, gradients = reference.gradients(params, config, batches, 0.5, **LM_LOSSES[lm])
+    assert found == reference.losses(params, config, batches, 0.5, **LM_LOSSES[lm])
     assert {key: value.shape for key, value in gradients.items()} == shapes(config)
     for key, value in params.items():
         numeric = np.zeros_like(value)
@@ -122,7 +136,8 @@ def test_every_gradient_equals_the_central_difference(name: str) -> None:
             for step in (DIFFERENCE_STEP, -DIFFERENCE_STEP):
                 moved = value.copy()
                 moved[index] += step
-                around.append(reference.losses({**params, key: moved}, config, batches, 0.5)["loss"])
+                moved_params = {**params, key: moved}
+                around.append(reference.losses(moved_params, config, batches, 0.5, **LM_LOSSES[lm])["loss"])
             numeric[index] = (around[0] - around[1]) / (2 * DIFFERENCE_STEP)
         np.testing.assert_allclose(gradients[key], numeric, rtol=DIFFERENCE, atol=DIFFERENCE, err_msg=key)
 
@@ -173,13 +188,15 @@ def test_padding_changes_neither_losses_nor_gradients(name: str) -> None:
     assert_same(reference.gradients(params, config, [wider], 0.5), reference.gradients(params, config, [batch], 0.5))
 
 
+@pytest.mark.parametrize("lm", LM_LOSSES.values(), ids=LM_LOSSES)
 @pytest.mark.parametrize("name", ["language model", *HEADS])
-def test_micro_batches_equal_the_big_batch_on_unequal_lengths(name: str) -> None:
+def test_micro_batches_equal_the_big_batch_on_unequal_lengths(name: str, lm: dict[str, Any]) -> None:
     config, params, batch = task_case(name)
     longest = batch.read_at.reshape(3, -1).max(1) + 1
     parts = [part(batch, [example], longest[example]) for example in range(3)]
     assert len({micro_batch.target_count for micro_batch in parts}) > 1, "equal parts would hide a wrong denominator"
-    assert_same(reference.gradients(params, config, parts, 0.5), reference.gradients(params, config, [batch], 0.5))
+    found, expected = (reference.gradients(params, config, each, 0.5, **lm) for each in (parts, [batch]))
+    assert_same(found, expected)
 
 
 def test_weight_is_the_number_of_times_an_example_counts() -> None:
@@ -221,6 +238,43 @@ def test_probabilities_sum_to_one_over_tokens_without_segments() -> None:
     logprobs = reference.token_logprobs(params, config, every)
     assert np.exp(logprobs[:, 3]).sum() == pytest.approx(1.0, abs=ROUNDING)
     assert not np.delete(logprobs, 3, axis=1).any()
+
+
+def test_mean_over_sequences_weighs_each_sequence_alike() -> None:
+    """A sequence without a target is none of them."""
+    config, params, batch = task_case("language model")
+    assert batch.lm_targets is not None
+    targets = batch.lm_targets.copy()
+    targets[1] = IGNORE
+    targets[2, 0] = 3
+    batch = replace(batch, lm_targets=targets)
+    assert batch.target_sequences == 2
+    logprobs = reference.token_logprobs(params, config, batch)
+    means = [-logprobs[row][targets[row] != IGNORE].mean() for row in (0, 2)]
+    found = reference.losses(params, config, [batch], 1.0, lm_mean="sequence")
+    assert found["lm_loss"] == pytest.approx(np.mean(means), abs=ROUNDING)
+    assert abs(found["lm_loss"] - reference.losses(params, config, [batch], 1.0)["lm_loss"]) > 1e-3
+
+
+def test_positions_in_the_softmax_take_their_share_of_the_probability() -> None:
+    config, params, batch = task_case("language model")
+    states = reference.hidden(params, config, batch.tokens, batch.segments)
+    every = np.concatenate([params["tokens_embed.weight"][: config.vocab_size], params["positions_embed.weight"]])
+    scores = np.exp(states @ every.T)
+    share = scores[..., : config.vocab_size].sum(-1) / scores.sum(-1)
+    logprobs = reference.token_logprobs(params, config, batch) + np.log(share)
+    expected = -logprobs[batch.lm_targets != IGNORE].mean()
+    found = reference.losses(params, config, [batch], 1.0, lm_over_positions=True)
+    assert found["lm_loss"] == pytest.approx(expected, abs=ROUNDING)
+
+
+def test_bias_of_the_head_is_added_once_to_the_scores_of_an_example() -> None:
+    """Also where two states are added before them."""
+    for name in ("classification with a bias", "similarity with a bias"):
+        config, params, batch = task_case(name)
+        plain = replace(config, head=replace(HEADS[name], bias=False))
+        found, without = (reference.task_logits(params, each, batch) for each in (config, plain))
+        np.testing.assert_allclose(found - without, np.tile(params["score.bias"], (3, 1)), rtol=0, atol=ROUNDING)
 
 
 def test_similarity_does_not_care_which_order_comes_first() -> None:

@@ -24,7 +24,7 @@ import pytest
 
 from gpt1 import backends, cli, runlog
 from gpt1.checkpoint import Model, Progress, save_model
-from gpt1.config import FinetuneConfig, Head, LoopConfig, ModelConfig, OptimConfig
+from gpt1.config import FinetuneConfig, Head, LoopConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
 from gpt1.finetune import finetune
 from gpt1.params import Params, initialise
@@ -50,6 +50,15 @@ class Settings:
     hardware: str = "cpu"
     loop: LoopConfig = field(default_factory=LoopConfig)
 
+
+SINCE = {
+    "": ["head_bias"],
+    "optim": ["decay_with_correction", "eps_outside_correction"],
+    "dropout": ["embd_matrix", "clf_shared"],
+    "loop": ["drop_last"],
+    "split": ["cut", "draw"],
+}
+"""Settings that the first runs did not have."""
 
 FACTS = {"data_sha256": {"train": "aaaa", "valid": "bbbb"}}
 
@@ -124,6 +133,39 @@ def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
         RunDirectory(tmp_path / "run").open("finetune", Settings(tmp_path), FACTS)
+
+
+def test_run_from_before_a_setting_came_goes_on_with_its_default(tmp_path: Path) -> None:
+    """The loss's settings stood by themselves once, and were one."""
+    config = FinetuneConfig(data="reviews", out=tmp_path / "run", loss=LossConfig(lm_coef=0.25))
+    run = RunDirectory(config.out)
+    run.open("finetune", config, FACTS)
+    written = run.settings()
+    recorded = written["config"]
+    recorded["lm_coef"] = recorded.pop("loss")["lm_coef"]
+    for part, names in SINCE.items():
+        for name in names:
+            del (recorded[part] if part else recorded)[name]
+    run.config_path.write_text(json.dumps(written))
+    assert FinetuneConfig.from_dict(recorded) == replace(config, out=Path())
+    run.open("finetune", config, FACTS)
+    with pytest.raises(UserError, match=r"config\.loss\.lm_coef 0\.25 there, 0\.5 asked for"):
+        run.open("finetune", replace(config, loss=LossConfig()), FACTS)
+    with pytest.raises(UserError, match=r"config\.loop\.drop_last False there, True asked for"):
+        run.open("finetune", replace(config, loop=LoopConfig(drop_last=True)), FACTS)
+
+
+def test_run_of_a_later_version_is_refused_with_what_it_has_more(tmp_path: Path) -> None:
+    config = FinetuneConfig(data="reviews", out=tmp_path / "run")
+    run = RunDirectory(config.out)
+    run.open("finetune", config, FACTS)
+    written = run.settings()
+    written["config"]["optim"]["lookahead"] = 5
+    run.config_path.write_text(json.dumps(written))
+    with pytest.raises(
+        UserError, match=r"--out .*run: .* another version \(OptimConfig: unknown setting 'lookahead'\)"
+    ):
+        run.open("finetune", config, FACTS)
 
 
 @pytest.mark.parametrize("name", [".DS_Store", ".config.json.partial"])

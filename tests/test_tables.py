@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 import math
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpt1.data.splits import openai_split
 from gpt1.data.tables import (
     TEST_FRACTION,
     VALID_FRACTION,
@@ -742,6 +744,66 @@ def test_second_draw_is_not_the_first_one_shifted() -> None:
     _, second = stratified_split(rest, 0.5, seed=0)
     ranks = [examples.index(example) for example in second]
     assert 350 < sum(ranks) / len(ranks) < 650  # a uniform draw has mean 500 and standard deviation about 13
+
+
+# ---- the draw of OpenAI's code
+
+
+def test_openai_draw_is_train_test_splits_with_their_seed_in_its_order(tmp_path: Path) -> None:
+    """ROCStories: 1,871 labelled rows, of which 1,497 train and 374 validate (openai/finetune-transformer-lm)."""
+    from sklearn.model_selection import train_test_split
+
+    rows = [{"text": f"text {i}", "label": i % 2} for i in range(1_871)]
+    data = load_dataset(folder_of(tmp_path, train=rows, test=rows[:3]), draw="openai", seed=5)
+    found = {
+        split: [int(example.parts[0].partition(" ")[2]) for example in examples]
+        for split, examples in data.splits.items()
+    }
+    assert {split: len(examples) for split, examples in found.items()} == {"train": 1_497, "valid": 374, "test": 3}
+    train, valid = train_test_split(range(1_871), test_size=374, random_state=3535999445)
+    assert (found["train"], found["valid"]) == (train, valid)
+    assert found["train"][:4] == [187, 1591, 1646, 169], "golden: scikit-learn may not change it"
+    assert found["valid"][:4] == [1058, 198, 1174, 806]
+    assert "valid: 374 of 1,871 rows drawn from train, as OpenAI drew them from ROCStories (seed 3535999445)." in (
+        data.notes
+    )
+
+
+def test_openai_draw_takes_the_fraction_that_is_asked_for_or_theirs(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, train=reviews(100))
+    assert sizes(folder, draw="openai") == {"train": 80, "valid": 20}  # 374 / 1,871 is 0.19989
+    assert sizes(folder, draw="openai", valid_fraction=0.35) == {"train": 65, "valid": 35}
+
+
+def test_openai_draw_is_of_valid_alone(tmp_path: Path) -> None:
+    """The test split of a single file is drawn by label, and a file of its own stays what it is."""
+    path = write_jsonl(tmp_path / "x.jsonl", reviews(200))
+    usual, theirs = (load_dataset(path, draw=draw, valid_fraction=0.2).splits for draw in ("stratified", "openai"))  # type: ignore[arg-type]
+    assert usual["test"] == theirs["test"]
+    assert usual["valid"] != theirs["valid"]
+    assert len(usual["valid"]) == len(theirs["valid"]) == 40
+
+
+def test_openai_draw_leaves_a_valid_file_as_it_is(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, train=reviews(10), valid=reviews(4))
+    assert load_dataset(folder, draw="openai") == load_dataset(folder)
+
+
+def test_openai_draw_does_not_care_for_labels() -> None:
+    drawn = [Counter(labels_of(openai_split(labelled([0, 1] * n), 0.2)[1]))[0] / (0.4 * n) for n in range(20, 60, 5)]
+    assert len(set(drawn)) > 1
+
+
+def test_openai_draw_leaves_a_row_to_train_on_and_draws_none_of_too_few() -> None:
+    assert [len(part) for part in openai_split(labelled([0, 1, 0]), 0.99)] == [1, 2]
+    assert [len(part) for part in openai_split(labelled([0, 1]), 0.1)] == [2, 0]
+    assert [len(part) for part in openai_split(labelled([0]), 0.9)] == [1, 0]
+
+
+@needs_shared_data
+def test_openai_draw_of_the_story_cloze_validation_file_has_their_sizes(tmp_path: Path) -> None:
+    shutil.copy(SHARED / "storycloze" / "val.jsonl.xz", tmp_path / "train.jsonl.xz")
+    assert sizes(tmp_path, draw="openai") == {"train": 1_497, "valid": 374}
 
 
 def test_shared_and_repeated_texts_are_counted_without_case_and_white_space() -> None:

@@ -14,7 +14,7 @@ from gpt1.config import Head, TaskName
 from gpt1.data.batches import Encoded
 from gpt1.data.tables import Example
 from gpt1.errors import UserError
-from gpt1.tasks import TASKS, Labels, encode
+from gpt1.tasks import TASKS, Labels, encode, limit
 from gpt1.tasks.base import MOST_LABELS, kept_lengths
 from gpt1.text.bpe import Tokenizer
 
@@ -150,6 +150,52 @@ def test_an_example_is_counted_as_truncated_when_any_of_its_choices_is() -> None
     encoded = encode(TASKS["multiple-choice"], [example, Example(("a",), ("b", "c"))], TOKENIZER, 8)
     assert layout(encoded)[:2] == ["<bos> a <sep> b b b b <eos>", "<bos> a <sep> c <eos>"]
     assert encoded.truncated == 1
+
+
+# ---- truncation as in OpenAI's code
+
+
+@pytest.mark.parametrize(("length", "most"), [(512, 254), (13, 4), (12, 4), (8, 2), (5, 0), (3, 0)])
+def test_each_of_two_parts_is_cut_to_half_the_length_minus_two(length: int, most: int) -> None:
+    """Whatever room the other one leaves."""
+    pairs = [Example((words(a), words(b, "b"))) for a, b in [(1, 600), (600, 1), (600, 600), (1, 1)]]
+    encoded = encode(TASKS["entailment"], pairs, TOKENIZER, length, cut="half")
+    expected = [(min(1, most), most), (most, min(1, most)), (most, most), (min(1, most), min(1, most))]
+    assert layout(encoded) == [" ".join(f"<bos> {words(a)} <sep> {words(b, 'b')} <eos>".split()) for a, b in expected]
+    assert encoded.lengths.max() <= length
+    assert encoded.truncated == (3 if most else 4)
+
+
+def test_parts_that_fit_together_are_cut_all_the_same() -> None:
+    pair = [Example((words(5), "b"))]
+    assert layout(encode(TASKS["entailment"], pair, TOKENIZER, 12)) == ["<bos> a a a a a <sep> b <eos>"]
+    halved = encode(TASKS["entailment"], pair, TOKENIZER, 12, cut="half")
+    assert layout(halved) == ["<bos> a a a a <sep> b <eos>"]
+    assert halved.truncated == 1
+
+
+def test_a_single_text_has_the_whole_length_either_way() -> None:
+    text = [Example((words(20),))]
+    found = [layout(encode(TASKS["classification"], text, TOKENIZER, 8, cut=cut)) for cut in ("longest", "half")]  # type: ignore[arg-type]
+    assert found == [[f"<bos> {words(6)} <eos>"]] * 2
+
+
+def test_a_context_and_its_question_are_one_part_and_the_longer_one_gives_first() -> None:
+    """So that a long context leaves the question whole. ROCStories, the task of OpenAI's code, has no question."""
+    example = Example((words(9), words(2, "b")), (words(9, "c"), "d"))
+    encoded = encode(TASKS["multiple-choice"], [example], TOKENIZER, 16, cut="half")
+    assert layout(encoded) == ["<bos> a a a a b b <sep> c c c c c c <eos>", "<bos> a a a a b b <sep> d <eos>"]
+    assert encoded.truncated == 1
+
+
+def test_both_orders_of_a_similarity_are_halved_alike() -> None:
+    encoded = encode(TASKS["similarity"], [Example((words(9), words(2, "b")))], TOKENIZER, 10, cut="half")
+    assert layout(encoded) == ["<bos> a a a <sep> b b <eos>", "<bos> b b <sep> a a a <eos>"]
+
+
+def test_people_are_told_what_sequences_are_cut_to() -> None:
+    assert limit(TASKS["entailment"], 512, "longest") == limit(TASKS["classification"], 512, "half") == "512 tokens"
+    assert limit(TASKS["multiple-choice"], 512, "half") == "254 tokens a part"
 
 
 @properties

@@ -20,7 +20,7 @@ from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Engine
 from gpt1.checkpoint import Model, load_model, save_model
 from gpt1.classifier import Classifier
-from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig
+from gpt1.config import DeviceConfig, DropoutConfig, Head, LossConfig, ModelConfig
 from gpt1.data.tables import Example
 from gpt1.params import Params, from_huggingface, initialise, shapes, to_huggingface
 from gpt1.score import Scorer
@@ -62,7 +62,7 @@ def peer(kind: str, config: ModelConfig, params: Params, **settings: Any) -> Any
 
 
 def engine_of(config: ModelConfig, params: Params, lm_coef: float = 0.0) -> Engine:
-    return backends.get(config, params, hardware=CPU, dropout=DropoutConfig.none(), lm_coef=lm_coef)
+    return backends.get(config, params, hardware=CPU, dropout=DropoutConfig.none(), loss=LossConfig(lm_coef))
 
 
 def lm_logits(engine: Any, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -265,6 +265,19 @@ def imdb_reviews() -> list[str]:
             if kind is not None and len(kind) < 4:
                 kind.append(text)
     return [*(text for some in found for text in some), *(text.replace("<br /><br />", "\n\n") for text in found[5])]
+
+
+def test_transformers_leaves_the_bias_of_a_head_out(make: Make, directory: Path) -> None:
+    """What `huggingface_differences` in gpt1.json says."""
+    model = make(Head("classification", 3, bias=True), ["a", "b", "c"])
+    assert loaded("ForSequenceClassification", directory, unexpected={"score.bias"})
+    ours = Classifier.open(directory, CPU)
+    examples = [Example((text,)) for text in NASTY]
+    logits = ours.logits(ours.encode(examples))
+    found = pipeline(directory)(NASTY, top_k=None, function_to_apply="none")
+    theirs = np.array([[next(e["score"] for e in row if e["label"] == name) for name in "abc"] for row in found])
+    np.testing.assert_allclose(logits - theirs, np.tile(model.params["score.bias"], (len(NASTY), 1)), atol=LOGITS)
+    assert np.abs(model.params["score.bias"]).max() > 0.1
 
 
 def test_pipeline_cuts_where_the_model_was_trained_to(make: Make, directory: Path) -> None:

@@ -62,9 +62,7 @@ def evaluate(
     extra = {metric.rpartition(":")[2]: load_metric(metric)} if metric else {}
     encoded = model.encode(examples, labelled=True)
     if encoded.truncated:
-        console.say(
-            f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {model.model.max_length} tokens."
-        )
+        console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {model.limit}.")
     console.say(f"{len(encoded):,} examples; {model.engine.device}, {model.engine.dtype}")
     logits = model.logits(encoded, label=f"scoring {split}")
     scored = examine(logits, encoded, examples, model.head, model.labels, extra)

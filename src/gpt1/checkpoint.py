@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1 import huggingface, openai_release
-from gpt1.config import DropoutConfig, ModelConfig
+from gpt1.config import Cut, DropoutConfig, ModelConfig
 from gpt1.errors import UserError
 from gpt1.huggingface import WEIGHTS
 from gpt1.params import Params, initialise, shapes
@@ -52,6 +52,8 @@ class Model:
     """Most tokens a sequence had in training."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the weights come from: for people."""
+    cut: Cut = "longest"
+    """How a sequence of two parts that was too long was cut (`config.DataConfig.cut`)."""
 
 
 # ---- model directories
@@ -73,12 +75,26 @@ def save_model(directory: Path, model: Model, dropout: DropoutConfig | None = No
             "words": model.tokenizer.words,
             "template": "<bos> a <eos> | <bos> a <sep> b <eos>",
             "max_length": model.max_length,
+            "cut": model.cut,
+            "huggingface_exact": not huggingface_differences(model),
+            "huggingface_differences": huggingface_differences(model),
             "provenance": model.provenance,
             "sha256": {WEIGHTS: sha256(folder / WEIGHTS), "tokenizer.json": sha256(folder / "tokenizer.json")},
         }
         dump_json(folder / DETAILS, details)
 
     replace_directory(directory, write)
+
+
+def huggingface_differences(model: Model) -> list[str]:
+    """Return what `transformers` will compute otherwise than gpt1 from this model's directory, in words."""
+    differences = []
+    head = model.config.head
+    if head and head.bias:
+        differences.append("the head has a bias, score.bias, which transformers ignores")
+    if head and head.task != "classification" and model.cut == "half":
+        differences.append("each part of a long text is cut by itself, while transformers cuts the longest first")
+    return differences
 
 
 def load_model(directory: Path, *, seed: int = 0) -> Model:
@@ -118,6 +134,7 @@ def load_model_with(directory: Path, found: Mapping[str, NDArray[np.float32]]) -
         tuple(details["labels"]),
         details["max_length"],
         details["provenance"],
+        details.get("cut", "longest"),  # older directories know no other
     )
 
 

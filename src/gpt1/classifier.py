@@ -18,7 +18,7 @@ from gpt1.errors import UserError
 from gpt1.metrics import probabilities
 from gpt1.predict import task_logits
 from gpt1.run import RunDirectory
-from gpt1.tasks import TASKS, Labels, encode
+from gpt1.tasks import TASKS, Labels, encode, limit
 
 
 class Classifier:
@@ -51,8 +51,13 @@ class Classifier:
         """Return the examples as token ids, with their labels' ids where they are wanted."""
         return encode(
             self.task, examples, self.model.tokenizer, self.model.max_length,
-            labels=self.labels if labelled else None, segments=self.model.config.n_segments > 0,
+            labels=self.labels if labelled else None, segments=self.model.config.n_segments > 0, cut=self.model.cut,
         )  # fmt: skip
+
+    @property
+    def limit(self) -> str:
+        """What too long examples are cut to, for people."""
+        return limit(self.task, self.model.max_length, self.model.cut)
 
     def logits(self, encoded: Encoded, *, label: str | None = None) -> NDArray[np.float32]:
         """Return (B, C) scores; `label` names a progress bar."""
@@ -65,9 +70,7 @@ class Classifier:
         """
         encoded = self.encode(examples)
         if encoded.truncated:
-            console.say(
-                f"{encoded.truncated:,} of {len(encoded):,} examples were cut to {self.model.max_length} tokens."
-            )
+            console.say(f"{encoded.truncated:,} of {len(encoded):,} examples were cut to {self.limit}.")
         logits = self.logits(encoded)
         if self.head.regression:
             return [{"label": None, "score": float(value), "scores": {}} for value in logits[:, 0]]

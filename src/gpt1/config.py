@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from gpt1.errors import UserError
 
@@ -18,6 +18,9 @@ Device = Literal["auto", "cpu", "cuda", "ascend"]
 Padding = Literal["bucket", "longest", "max"]
 Schedule = Literal["linear", "cosine", "constant"]
 Layout = Literal["gpt1", "huggingface", "openai"]
+LmMean = Literal["token", "sequence"]
+Cut = Literal["longest", "half"]
+Draw = Literal["stratified", "openai"]
 
 
 def _require(condition: bool, flag: str, found: object, expected: str) -> None:
@@ -25,14 +28,20 @@ def _require(condition: bool, flag: str, found: object, expected: str) -> None:
         raise UserError(f"--{flag.replace('_', '-')} {found}: expected {expected}")
 
 
+def _require_one_of(choices: Any, flag: str, found: object) -> None:
+    _require(found in get_args(choices), flag, found, f"one of {', '.join(get_args(choices))}")
+
+
 @dataclass(frozen=True)
 class Head:
-    """What stands on the `<eos>` state (Radford et al. 2018, eq. 3: softmax(h W_y), without a bias)."""
+    """What stands on the `<eos>` state (Radford et al. 2018, eq. 3: softmax(h W_y))."""
 
     task: TaskName
     n_labels: int
     """Columns of W_y: the number of labels; 1 for a regression and for multiple choice (one score a choice)."""
     regression: bool = False
+    bias: bool = False
+    """Whether it adds a bias, as OpenAI's code does; the paper's head and Hugging Face's have none."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +91,39 @@ class DropoutConfig:
     """On the attention weights."""
     clf_pdrop: float = 0.1
     """On the state that the task's head reads."""
+    embd_matrix: bool = False
+    """Let `embd_pdrop` act on the whole embedding matrix (tokens, positions, segments) instead of on the sum: all
+    occurrences of a token in a micro-batch lose the same elements, and so does the softmax of the LM loss (OpenAI)."""
+    clf_shared: bool = False
+    """One mask of `clf_pdrop` for all choices of a question, instead of one for each (OpenAI)."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value = getattr(self, item.name)
-            _require(0.0 <= value < 1.0, item.name, value, "a probability in [0, 1)")
+            if item.name.endswith("_pdrop"):
+                value = getattr(self, item.name)
+                _require(0.0 <= value < 1.0, item.name, value, "a probability in [0, 1)")
 
     @classmethod
     def none(cls) -> Self:
         return cls(0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The auxiliary language-modelling loss of fine-tuning (Radford et al. 2018, §3.2)."""
+
+    lm_coef: float = 0.5
+    """Weight λ of the auxiliary language-modelling loss (eq. 5)."""
+    lm_mean: LmMean = "token"
+    """The LM loss of a step is the mean over all its tokens (`token`), or the mean over each sequence's tokens and then
+    over the sequences (`sequence`, OpenAI)."""
+    lm_over_positions: bool = False
+    """Let the softmax of the LM loss also run over the rows of the position embedding, which stand in the same matrix
+    as the tokens in OpenAI's code."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.lm_coef < math.inf, "lm_coef", self.lm_coef, "zero or more")
+        _require_one_of(LmMean, "lm_mean", self.lm_mean)
 
 
 @dataclass(frozen=True)
@@ -108,6 +141,10 @@ class OptimConfig:
     eps: float = 1e-8
     weight_decay: float = 0.01
     """Decoupled decay on every parameter with two dimensions (embeddings too); never on biases and gains."""
+    decay_with_correction: bool = False
+    """Multiply the decay by the bias-corrected rate lr √(1 - β2^t) / (1 - β1^t) instead of lr (OpenAI)."""
+    eps_outside_correction: bool = False
+    """Add `eps` to √v itself instead of to the bias-corrected √v (OpenAI)."""
     clip: float = 1.0
     """Largest global norm of the gradient; 0 turns clipping off."""
 
@@ -137,6 +174,8 @@ class LoopConfig:
     """Most tokens (padding included) that are computed at once when `micro_batch_size` is not given."""
     bucketing: bool = True
     """Batch texts of similar length together (sorted inside windows of a seeded shuffle)."""
+    drop_last: bool = False
+    """Leave out what is left of an epoch's shuffled examples when no whole batch is (OpenAI)."""
     pad_to: Padding = "bucket"
     """Pad a batch to a multiple of 16 (`bucket`), to its longest text (`longest`) or to the full context (`max`)."""
     eval_every: int | None = None
@@ -203,8 +242,16 @@ class DataConfig:
     """Use at most so many examples of each split (a seeded, stratified draw): for a quick look."""
     max_length: int | None = None
     """Most tokens a sequence, special tokens included (default: the model's context)."""
+    cut: Cut = "longest"
+    """What a sequence of two parts that is too long loses: tokens of its longest text first (`longest`), or what each
+    part has beyond half the length minus 2 (`half`, OpenAI)."""
+    draw: Draw = "stratified"
+    """How validation examples are drawn where the data brings none: by label with `--seed`, or as OpenAI drew them for
+    ROCStories (`openai`: scikit-learn's train_test_split, its own seed, by default 374 of 1,871)."""
 
     def __post_init__(self) -> None:
+        _require_one_of(Cut, "cut", self.cut)
+        _require_one_of(Draw, "draw", self.draw)
         _require(0 < self.train_fraction <= 1, "train_fraction", self.train_fraction, "a number in (0, 1]")
         for name in ("valid_fraction", "test_fraction"):
             value = getattr(self, name)
@@ -249,8 +296,8 @@ class FinetuneConfig:
     """Add a segment embedding for each part of the input (zero at the start)."""
     revision: str | None = None
     """Revision (commit, tag, branch) of a hub model or data set."""
-    lm_coef: float = 0.5
-    """Weight λ of the auxiliary language-modelling loss (eq. 5)."""
+    head_bias: bool = False
+    """Give the task's head a bias (OpenAI). Hugging Face's head has none: `transformers` would ignore it."""
     select_by: Literal["metric", "loss"] = "metric"
     """The best model is the one with the best validation `metric` (the task's first) or `loss`."""
     metric: str | None = None
@@ -259,20 +306,22 @@ class FinetuneConfig:
     """Also fit the plain baselines (TF-IDF and the like) on the same data."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     columns: Columns = field(default_factory=Columns)
     split: DataConfig = field(default_factory=DataConfig)
     hardware: DeviceConfig = field(default_factory=DeviceConfig)
 
-    def __post_init__(self) -> None:
-        _require(0 <= self.lm_coef < math.inf, "lm_coef", self.lm_coef, "zero or more")
-
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the settings that a run's `config.json` holds."""
+        """Return the settings that a run's `config.json` holds; what it does not name has its default."""
         parts: dict[str, type] = {
-            "optim": OptimConfig, "dropout": DropoutConfig, "loop": LoopConfig, "columns": Columns, "split": DataConfig,
+            "optim": OptimConfig, "dropout": DropoutConfig, "loss": LossConfig, "loop": LoopConfig, "columns": Columns,
+            "split": DataConfig,
         }  # fmt: skip
+        values = dict(values)
+        if "lm_coef" in values:  # a run from before the loss had settings of its own
+            values["loss"] = {"lm_coef": values.pop("lm_coef")}
         nested = {name: part(**_known(part, values[name])) for name, part in parts.items() if name in values}
         return cls(**_known(cls, values | nested))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
-from gpt1.checkpoint import Model, Progress, save_model
+from gpt1.checkpoint import Model, Progress, huggingface_differences, save_model
 from gpt1.classifier import open_model
 from gpt1.config import SIZES, Columns, FinetuneConfig, ModelConfig, TaskName
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
@@ -19,11 +19,11 @@ from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, show_scores
 from gpt1.loop import train
 from gpt1.metrics import Metric, compute, load_metric, task_metrics
-from gpt1.params import count, initialise
+from gpt1.params import HEAD, count, initialise
 from gpt1.predict import scores, task_logits
 from gpt1.run import RunDirectory
 from gpt1.storage import read_json, replace_directory, write_json
-from gpt1.tasks import TASKS, Labels, Task, encode
+from gpt1.tasks import TASKS, Labels, Task, encode, limit
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
 
@@ -66,9 +66,11 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
         results = read_results(run)
         show_scores(results)
         return results
+    collator = Collator(start.tokenizer.pad, start.config.n_ctx, config.loop.pad_to)
+    batches = TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.loss.lm_coef > 0))
     engine = backends.get(  # before the run is opened: a device that is not there leaves nothing behind
         start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
-        lm_coef=config.lm_coef, seed=config.loop.seed,
+        loss=config.loss, seed=config.loop.seed,
     )  # fmt: skip
     run.open("finetune", config, facts)
     if not run.tokenizer.exists():
@@ -78,7 +80,6 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
     assert head is not None
     names = task_metrics(data.task.name, head.n_labels, head.regression)
     criterion = "loss" if config.select_by == "loss" else next(iter(extra), names[0])
-    collator = Collator(start.tokenizer.pad, start.config.n_ctx, config.loop.pad_to)
 
     def validate() -> dict[str, float]:
         return scores(task_logits(engine, valid, collator, label="validating"), valid, head, names, extra)
@@ -89,7 +90,7 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
 
     progress = train(
         engine,
-        TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.lm_coef > 0)),
+        batches,
         config.loop,
         config.optim,
         validate=validate,
@@ -104,6 +105,8 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
     report.draw_curves(runlog.read(run.log.path), run.curves)
     write_json(run.metrics_path, results)  # last: with it the run is finished
     show_scores(results)
+    if differences := huggingface_differences(start):
+        console.say(f"transformers will not give all of this model's answers: {'; '.join(differences)}.")
     console.say(f"Model: {run.model}   scores: {run.metrics_path}   curves: {run.curves}")
     return results
 
@@ -125,7 +128,7 @@ def load_data(config: FinetuneConfig) -> LabelledData:
     split = config.split
     dataset = load_dataset(
         files, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
-        test_fraction=split.test_fraction, seed=config.loop.seed,
+        test_fraction=split.test_fraction, draw=split.draw, seed=config.loop.seed,
     )  # fmt: skip
     splits, notes = _without(dataset, drop)
     if split.limit:
@@ -182,13 +185,14 @@ def encode_splits(config: FinetuneConfig, data: LabelledData, start: Model) -> d
     encoded = {
         name: encode(
             data.task, examples, start.tokenizer, start.max_length, labels=data.labels,
-            segments=start.config.n_segments > 0,
+            segments=start.config.n_segments > 0, cut=start.cut,
         )
         for name, examples in data.splits.items()
     }  # fmt: skip
     for name, part in encoded.items():
         if part.truncated:
-            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were cut to {start.max_length} tokens.")
+            cut_to = limit(data.task, start.max_length, start.cut)
+            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were cut to {cut_to}.")
     return encoded
 
 
@@ -197,7 +201,7 @@ def encode_splits(config: FinetuneConfig, data: LabelledData, start: Model) -> d
 
 def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory) -> Model:
     """Return the model that training starts from, with a fresh head for the task."""
-    head = data.labels.head(data.task.name)
+    head = replace(data.labels.head(data.task.name), bias=config.head_bias)
     label_names = data.labels.names
     n_segments = 2 if config.segments and data.task.kind != "single" else 1 if config.segments else 0
     if config.model.startswith("random:"):
@@ -209,7 +213,8 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
         tokenizer = _tokenizer(config, SIZES[size], data, run)
         shape = replace(SIZES[size], vocab_size=tokenizer.vocab_size, n_segments=n_segments, head=head)
         max_length = _max_length(config, shape)
-        return Model(shape, initialise(shape, config.loop.seed), tokenizer, label_names, max_length)
+        params = initialise(shape, config.loop.seed)
+        return Model(shape, params, tokenizer, label_names, max_length, cut=config.split.cut)
     for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
         if value is not None:
             raise UserError(
@@ -219,9 +224,10 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
     found = path if path.exists() else hub.resolve_model(config.model, revision=config.revision)
     loaded = open_model(found)
     shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
-    body = {name: value for name, value in loaded.params.items() if name != "score.weight"}
+    body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
     params = initialise(shape, config.loop.seed, body)
-    return Model(shape, params, loaded.tokenizer, label_names, _max_length(config, shape), loaded.provenance)
+    max_length = _max_length(config, shape)
+    return Model(shape, params, loaded.tokenizer, label_names, max_length, loaded.provenance, config.split.cut)
 
 
 def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: LabelledData, run: RunDirectory) -> Tokenizer:
@@ -288,6 +294,8 @@ def _introduce(
     assert head is not None
     what = "regression" if head.regression else f"{len(data.labels.names)} labels" if data.labels.names else "choices"
     console.say(f"{data.task.name} ({what}): {rows} examples")
+    if config.loop.drop_last and (left := len(encoded["train"]) % config.loop.batch_size):
+        console.say(f"--drop-last: {left:,} training examples, other ones each time, are left out of an epoch.")
     console.say(
         f"{config.model}: {count(shape) / 1e6:.1f} M parameters, {shape.n_layer} layers × {shape.n_embd}, "
         f"vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"

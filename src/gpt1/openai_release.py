@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from gpt1.config import ModelConfig
 from gpt1.errors import UserError
 from gpt1.params import Params, shapes
-from gpt1.text.bpe import UNK_TOKEN, Tokenizer
+from gpt1.text.bpe import Tokenizer
+from gpt1.text.vocabulary import UNK_TOKEN
 
 SHAPES = "params_shapes.json"
 PIECES = tuple(f"params_{number}.npy" for number in range(10))

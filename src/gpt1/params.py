@@ -20,6 +20,9 @@ INIT_STD = 0.02
 
 HF_PREFIX = "transformer."
 
+HEAD = "score."
+"""What the names of the head's parameters begin with."""
+
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of every parameter of `config`, in the order of the forward pass."""
@@ -46,6 +49,8 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         }
     if config.head:
         table["score.weight"] = (config.head.n_labels, width)
+        if config.head.bias:
+            table["score.bias"] = (config.head.n_labels,)
     return table
 
 
@@ -107,7 +112,7 @@ def _token_rows(
 
 def to_huggingface(name: str) -> str:
     """Return the name that `transformers` has for our parameter `name`."""
-    return name if name == "score.weight" else HF_PREFIX + name
+    return name if name.startswith(HEAD) else HF_PREFIX + name
 
 
 def from_huggingface(name: str) -> str | None:

@@ -68,8 +68,20 @@ class RunDirectory:
         found = storage.read_json(self.config_path)
         if not wanted.keys() <= found.keys():
             raise UserError(f"--out {self.path}: its config.json is not that of a run; choose a new directory")
-        if difference := _difference({key: found[key] for key in wanted}, wanted):
+        recorded = {key: found[key] for key in wanted}
+        if recorded["command"] == command:
+            recorded["config"] = self._completed(recorded["config"], type(config))
+        if difference := _difference(recorded, wanted):
             raise UserError(f"--out {self.path}: holds a different run ({difference}); choose a new directory")
+
+    def _completed(self, recorded: dict[str, Any], kind: Any) -> dict[str, Any]:
+        """Return recorded settings of class `kind`, with the defaults of those that have come since."""
+        if not hasattr(kind, "from_dict"):
+            return recorded
+        try:
+            return _plain(kind.from_dict(recorded))
+        except UserError as error:
+            raise UserError(f"--out {self.path}: its config.json is of another version ({error})") from None
 
     def settings(self) -> dict[str, Any]:
         """Return what `config.json` says."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.backends.base import Engine
-from gpt1.config import DeviceConfig, DropoutConfig, ModelConfig, OptimConfig
+from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
 
 BACKENDS = ("torch",)
@@ -28,12 +28,12 @@ def get(
     hardware: DeviceConfig | None = None,
     optim: OptimConfig | None = None,
     dropout: DropoutConfig | None = None,
-    lm_coef: float = 1.0,
+    loss: LossConfig | None = None,
     seed: int = 0,
 ) -> Engine:
     """Return the engine that `hardware` asks for, holding a copy of `params`.
 
-    `optim`, `dropout`, `lm_coef` and `seed` matter to training alone.
+    `optim`, `dropout`, `loss` and `seed` matter to training alone; each default is that of its class.
 
     Raises:
         UserError: the framework is not installed, or the device or dtype is not to be had.
@@ -52,7 +52,7 @@ def get(
             from gpt1.backends.torch.engine import TorchEngine
 
             engine: Engine = TorchEngine(
-                config, params, hardware, optim or OptimConfig(), dropout or DropoutConfig(), lm_coef, seed
+                config, params, hardware, optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(), seed
             )
             return engine
         case _:

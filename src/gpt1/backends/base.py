@@ -52,6 +52,11 @@ class Batch:
         """Number of positions that the language-modelling loss looks at."""
         return 0 if self.lm_targets is None else int((self.lm_targets != IGNORE).sum())
 
+    @property
+    def target_sequences(self) -> int:
+        """Number of sequences that have such a position."""
+        return 0 if self.lm_targets is None else int((self.lm_targets != IGNORE).any(1).sum())
+
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
@@ -66,10 +71,23 @@ class Engine(Protocol):
 
     The loss of an optimiser step over its micro-batches is
 
-        sum_i w_i * task_loss_i / sum_i w_i  +  lm_coef * sum_t lm_loss_t / (number of targets)
+        sum_i w_i * task_loss_i / sum_i w_i  +  lm_coef * lm_loss
 
-    with both denominators taken over the *whole* step, so that accumulation equals the big batch on unequal lengths.
+    where lm_loss is, by `lm_mean` of `config.LossConfig`,
+
+        token      sum_t lm_loss_t / (number of targets)
+        sequence   sum_s (sum_t lm_loss_st / number of targets of s) / (number of sequences s that have a target)
+
+    with all denominators but that of one sequence taken over the *whole* step, so that accumulation equals the big
+    batch on unequal lengths. lm_loss_t is the cross-entropy of a target under softmax(state · Eᵀ), E the rows of the
+    token embedding that are tokens and, with `lm_over_positions`, below them all rows of the position embedding.
     `lm_coef` is 1 where the model has no head (pretraining).
+
+    Dropout stands where `config.DropoutConfig` says. With `embd_matrix` each micro-batch multiplies the whole token
+    embedding (segment rows too) and the whole position embedding by one mask each, and E is made of these; with
+    `clf_shared` the k choices of a multiple-choice example have one mask of (1, D).
+
+    An update is `optim.adamw` on the clipped gradients, with the decay of `params.decays`.
     """
 
     config: ModelConfig

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gpt1.backends.base import IGNORE, Batch
 from gpt1.config import LoopConfig, Padding
+from gpt1.errors import UserError
 
 LENGTH_MULTIPLE = 16
 """`--pad-to bucket` rounds lengths up to this, which bounds the number of shapes by n_ctx / 16."""
@@ -110,11 +111,22 @@ def _padded(sequences: Sequence[NDArray[np.int32]], width: int, fill: int) -> ND
 
 
 class TrainingBatches:
-    """The micro-batches of every step of a run: seeded, shuffled anew each epoch, similar lengths together."""
+    """The micro-batches of every step of a run: seeded, shuffled anew each epoch, similar lengths together.
+
+    Raises:
+        UserError: `drop_last` leaves no batch.
+    """
 
     def __init__(self, encoded: Encoded, config: LoopConfig, collator: Collator):
         self.encoded, self.config, self.collator = encoded, config, collator
         self.steps_per_epoch = math.ceil(len(encoded) / config.batch_size)
+        if config.drop_last:
+            self.steps_per_epoch = len(encoded) // config.batch_size
+            if not self.steps_per_epoch:
+                raise UserError(
+                    f"--drop-last: {len(encoded)} training examples make no whole batch of {config.batch_size}; "
+                    "use --no-drop-last or a smaller --batch-size"
+                )
         self._epoch = lru_cache(maxsize=2)(self._plan)
 
     def micro_batches(self, step: int) -> list[Batch]:
@@ -125,7 +137,7 @@ class TrainingBatches:
     def _plan(self, epoch: int) -> list[Indices]:
         return epoch_order(
             self.encoded.lengths, self.config.batch_size, seed=self.config.seed, epoch=epoch,
-            bucketing=self.config.bucketing,
+            bucketing=self.config.bucketing, drop_last=self.config.drop_last,
         )  # fmt: skip
 
     def _parts(self, examples: Indices) -> Iterator[Indices]:
@@ -139,15 +151,19 @@ class TrainingBatches:
 
 
 def epoch_order(
-    lengths: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int, bucketing: bool = True
-) -> list[Indices]:
+    lengths: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int, bucketing: bool = True,
+    drop_last: bool = False,
+) -> list[Indices]:  # fmt: skip
     """Return the examples of each step of one epoch: every example once.
 
     With `bucketing` the shuffled examples are sorted by length inside windows of 64 batches, and the batches that this
-    gives are shuffled again; without it the batches are the shuffled order itself.
+    gives are shuffled again; without it the batches are the shuffled order itself. With `drop_last` the end of the
+    shuffled order that fills no batch is left out, whatever its lengths are.
     """
     stream = np.random.default_rng([seed, epoch])
     order = stream.permutation(len(lengths))
+    if drop_last:
+        order = order[: len(order) // batch_size * batch_size]
     if not bucketing:
         return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     batches: list[Indices] = []

@@ -109,6 +109,9 @@ def _listed(files: Sequence[Path]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # Draws
 
+OPENAI_SEED = 3535999445
+"""The seed of OpenAI's split of ROCStories."""
+
 
 def stratified_split(examples: list[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
     """Draw `fraction` of the examples: (the rest, the drawn), both in the order of the file.
@@ -133,6 +136,21 @@ def stratified_split(examples: list[Example], fraction: float, seed: int) -> tup
         [example for row, example in enumerate(examples) if row not in drawn],
         [example for row, example in enumerate(examples) if row in drawn],
     )
+
+
+def openai_split(examples: list[Example], fraction: float) -> tuple[list[Example], list[Example]]:
+    """Draw `fraction` of the examples as OpenAI drew ROCStories' validation set: (the rest, the drawn).
+
+    That is scikit-learn's `train_test_split` with their seed, not by label (openai/finetune-transformer-lm
+    `datasets.py`): of 1,871 rows and 374 / 1,871 the same rows, in the order in which it returns them.
+    """
+    from sklearn.model_selection import train_test_split
+
+    count = min(round(fraction * len(examples)), len(examples) - 1)
+    if count < 1:
+        return examples, []
+    rest, drawn = train_test_split(examples, test_size=count, random_state=OPENAI_SEED)
+    return rest, drawn
 
 
 def strata(examples: list[Example]) -> list[list[int]]:

@@ -10,10 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt1.config import Columns
+from gpt1.config import Columns, Draw
 from gpt1.data.columns import BY_USUAL_NAMES
 from gpt1.data.examples import Example, Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
-from gpt1.data.splits import SPLITS, find_splits, scan_folder, strata, stratified_split
+from gpt1.data.splits import (
+    OPENAI_SEED,
+    SPLITS,
+    find_splits,
+    openai_split,
+    scan_folder,
+    strata,
+    stratified_split,
+)
 from gpt1.errors import UserError
 
 __all__ = [
@@ -33,6 +41,8 @@ __all__ = [
 
 VALID_FRACTION = 0.1
 TEST_FRACTION = 0.1
+OPENAI_VALID_FRACTION = 374 / 1_871
+"""What OpenAI drew of ROCStories' labelled rows for validation."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ def load_dataset(
     train_fraction: float = 1.0,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
+    draw: Draw = "stratified",
     seed: int = 0,
 ) -> Dataset:
     """Read a data set; draw the splits that it does not have.
@@ -67,7 +78,9 @@ def load_dataset(
         train_fraction: share of the training rows to use at all.
         valid_fraction, test_fraction: share of the rows to draw; None = `VALID_FRACTION`, and for a single file
             `TEST_FRACTION`, where there is no such split.
-        seed: of the draws, which are stratified by label.
+        draw: how valid is drawn: stratified by label, or as OpenAI's code does (`openai_split`; None is then
+            `OPENAI_VALID_FRACTION`). The other draws are always stratified.
+        seed: of the stratified draws.
 
     Raises:
         UserError: no train files, a fraction for a split that has its own file, too few rows to draw from, labels that
@@ -87,7 +100,8 @@ def load_dataset(
     if test_fraction is None:
         test_fraction = TEST_FRACTION if single else 0.0
     if valid_fraction is None:
-        valid_fraction = 0.0 if "valid" in splits else VALID_FRACTION
+        usual = OPENAI_VALID_FRACTION if draw == "openai" else VALID_FRACTION
+        valid_fraction = 0.0 if "valid" in splits else usual
     if valid_fraction + test_fraction >= 1:
         shares = f"--valid-fraction {valid_fraction} and --test-fraction {test_fraction}"
         raise UserError(f"{shares} leave nothing of {source} to train on")
@@ -98,7 +112,8 @@ def load_dataset(
         splits["train"], _ = stratified_split(splits["train"], 1 - train_fraction, seed)
         notes.append(f"train: cut down to {len(splits['train']):,} of {n_rows:,} rows (seed {seed}).")
     if valid_fraction:
-        notes.append(_draw(splits, "valid", valid_fraction / (1 - test_fraction), source, seed))
+        share = valid_fraction / (1 - test_fraction)
+        notes.append(_draw(splits, "valid", share, source, seed, draw))
     notes += [f"{split}: there is none." for split in SPLITS if split not in splits]
     return Dataset(kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes))
 
@@ -142,11 +157,17 @@ def _read_splits(
     return splits, reader.layout.kind, notes
 
 
-def _draw(splits: dict[str, list[Example]], split: str, fraction: float, source: str, seed: int) -> str:
+def _draw(
+    splits: dict[str, list[Example]], split: str, fraction: float, source: str, seed: int, draw: Draw = "stratified"
+) -> str:
     """Move `fraction` of train to a new split; returns the note that says so."""
     n_rows = len(splits["train"])
-    how = "stratified by label" if len(strata(splits["train"])) > 1 else "at random"
-    splits["train"], splits[split] = stratified_split(splits["train"], fraction, seed)
+    if draw == "openai":
+        how, seed = "as OpenAI drew them from ROCStories", OPENAI_SEED
+        splits["train"], splits[split] = openai_split(splits["train"], fraction)
+    else:
+        how = "stratified by label" if len(strata(splits["train"])) > 1 else "at random"
+        splits["train"], splits[split] = stratified_split(splits["train"], fraction, seed)
     if not splits[split]:
         advice = f"add rows or a {split} file, or raise --{split}-fraction"
         raise UserError(f"{source}: {n_rows} rows are too few to draw {split} from them; {advice}")

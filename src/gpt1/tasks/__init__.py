@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpt1.config import TaskName
-from gpt1.tasks.base import Labels, Task, encode
+from gpt1.tasks.base import Labels, Task, encode, limit
 from gpt1.tasks.classification import Classification
 from gpt1.tasks.entailment import Entailment
 from gpt1.tasks.multiple_choice import MultipleChoice
@@ -16,4 +16,4 @@ TASKS: dict[TaskName, Task] = {
     "multiple-choice": MultipleChoice(),
 }
 
-__all__ = ["TASKS", "Labels", "Task", "encode"]
+__all__ = ["TASKS", "Labels", "Task", "encode", "limit"]

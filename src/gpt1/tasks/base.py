@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt1.config import Head, TaskName
+from gpt1.config import Cut, Head, TaskName
 from gpt1.data.batches import Encoded
 from gpt1.data.tables import Example
 from gpt1.errors import UserError
@@ -116,12 +116,14 @@ def _number(example: Example) -> float:
 
 def encode(
     task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, *, labels: Labels | None = None,
-    segments: bool = False,
+    segments: bool = False, cut: Cut = "longest",
 ) -> Encoded:  # fmt: skip
     """Return the examples as token ids: `<bos> part <sep> part … <eos>`, at most `max_length` tokens a sequence.
 
-    Special tokens are never cut: texts lose tokens at their end, the longest text first. `labels` maps the labels;
-    without it they are left out. With `segments`, a part's number stands beside each of its tokens.
+    Special tokens are never cut: texts lose tokens at their end, the longest text first. With `cut` "half" each of two
+    parts is cut by itself, to `max_length` // 2 - 2 tokens (openai/finetune-transformer-lm `train.py`); a part of
+    several texts (context and question) loses those of its longest text first. `labels` maps the labels; without it
+    they are left out. With `segments`, a part's number stands beside each of its tokens.
 
     Raises:
         UserError: multiple-choice examples with different numbers of choices; a label that training never had.
@@ -139,15 +141,14 @@ def encode(
     out_segments: list[NDArray[np.int32]] = []
     truncated = 0
     for sequences in arranged:
-        cut = False
+        lost = False
         for parts in sequences:
             pieces = [[next(ids) for _ in part] for part in parts]
-            room = max_length - len(parts) - 1
-            if room < 0:
+            if max_length < len(parts) + 1:
                 raise UserError(f"--max-length {max_length}: the special tokens alone are {len(parts) + 1}")
-            keep = iter(kept_lengths([len(piece) for part in pieces for piece in part], room))
+            keep = iter(kept_of_parts([[len(piece) for piece in part] for part in pieces], max_length, cut))
             flat = [[token for piece in part for token in piece[: next(keep)]] for part in pieces]
-            cut |= sum(map(len, flat)) < sum(len(piece) for part in pieces for piece in part)
+            lost |= sum(map(len, flat)) < sum(len(piece) for part in pieces for piece in part)
             tokens = [tokenizer.bos]
             numbers = [0]
             for number, part_ids in enumerate(flat):
@@ -155,7 +156,7 @@ def encode(
                 numbers += [number] * (len(part_ids) + 1)
             out.append(np.array(tokens, np.int32))
             out_segments.append(np.array(numbers, np.int32))
-        truncated += cut
+        truncated += lost
     weights = np.array([example.weight for example in examples], np.float32)
     return Encoded(
         sequences=out,
@@ -165,6 +166,23 @@ def encode(
         weights=None if (weights == 1).all() else weights,
         truncated=truncated,
     )
+
+
+def kept_of_parts(lengths: Sequence[Sequence[int]], max_length: int, cut: Cut) -> list[int]:
+    """Return how many tokens each text keeps, part after part, of parts that hold `lengths` tokens in their texts."""
+    if cut == "half" and len(lengths) == 2:
+        return [kept for part in lengths for kept in kept_lengths(part, half(max_length))]
+    return kept_lengths([length for part in lengths for length in part], max_length - len(lengths) - 1)
+
+
+def half(max_length: int) -> int:
+    """Return the most tokens of a part that is cut by itself: half the length, without two special tokens."""
+    return max(0, max_length // 2 - 2)
+
+
+def limit(task: Task, max_length: int, cut: Cut) -> str:
+    """Return what the task's sequences are cut to, for people."""
+    return f"{half(max_length)} tokens a part" if cut == "half" and task.kind != "single" else f"{max_length} tokens"
 
 
 def kept_lengths(lengths: Sequence[int], room: int) -> list[int]:

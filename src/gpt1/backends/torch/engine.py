@@ -13,10 +13,10 @@ from torch import Tensor
 
 from gpt1.backends.base import IGNORE, Batch, StepResult
 from gpt1.backends.torch import device as devices
-from gpt1.backends.torch.functional import Noise, lm_loss_and_gradient, target_logprobs
-from gpt1.backends.torch.model import GPT1, Linear, task_loss
-from gpt1.config import DeviceConfig, DropoutConfig, ModelConfig, OptimConfig
-from gpt1.optim import clip_factor
+from gpt1.backends.torch.functional import Noise, gradient_of, lm_loss_and_gradient, target_logprobs
+from gpt1.backends.torch.model import GPT1, Embeddings, Linear, task_loss
+from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
+from gpt1.optim import clip_factor, corrections
 from gpt1.params import Params, decays, shapes
 
 
@@ -30,11 +30,11 @@ class TorchEngine:
         hardware: DeviceConfig,
         optim: OptimConfig,
         dropout: DropoutConfig,
-        lm_coef: float,
+        loss: LossConfig,
         seed: int,
     ):
-        self.config, self.optim, self.seed = config, optim, seed
-        self.lm_coef = lm_coef if config.head else 1.0
+        self.config, self.optim, self.loss, self.seed = config, optim, loss, seed
+        self.lm_coef = loss.lm_coef if config.head else 1.0
         self.hardware = hardware
         self._device, self._dtype = devices.choose(hardware, training=False)
         self.device, self.dtype = devices.name_of(self._device), str(self._dtype).removeprefix("torch.")
@@ -59,8 +59,10 @@ class TorchEngine:
         grads = [p.grad for p in self._params.values()]
         norm = torch.nn.utils.get_total_norm(grads)
         torch._foreach_mul_(grads, clip_factor(norm, self.optim.clip))
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        matrices, vectors = optimizer.param_groups
+        eps, matrices["weight_decay"] = corrections(step, self.optim)
+        for group in (matrices, vectors):
+            group["lr"], group["eps"] = lr, eps
         optimizer.step()
         self._clear_gradients()
         found = {**losses, "grad_norm": norm}
@@ -90,12 +92,10 @@ class TorchEngine:
                 devices.keep_freed_memory()
             matrices = [p for name, p in self._params.items() if decays(name, tuple(p.shape))]
             vectors = [p for name, p in self._params.items() if not decays(name, tuple(p.shape))]
-            # The rule of optim.adamw, fused; tests/test_backend.py holds them equal.
+            # The rule of optim.adamw, fused; tests/test_backend.py and test_update_rule.py hold them equal.
             self._optimizer = torch.optim.AdamW(
                 [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
                 betas=(self.optim.beta1, self.optim.beta2),
-                eps=self.optim.eps,
-                weight_decay=self.optim.weight_decay,
                 fused=True,
             )
         return self._optimizer
@@ -103,12 +103,16 @@ class TorchEngine:
     def _accumulate(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         """Add the gradient of the step's loss to the parameters; return the loss and its parts."""
         weight = sum(batch.example_weight for batch in batches) if self.config.head else 0.0
-        targets = sum(batch.target_count for batch in batches) if self.lm_coef else 0
+        by_sequence = self.loss.lm_mean == "sequence"
+        counts = [batch.target_sequences if by_sequence else batch.target_count for batch in batches]
+        lm_count = sum(counts) if self.lm_coef else 0
         task_total, lm_total = torch.zeros(2, device=self._device)
         for index, batch in enumerate(batches):
             noise = Noise(self._device, self.seed, step, index)
-            wants_lm = targets > 0 and batch.target_count > 0
-            states, at_eos = self._states(batch, every_position=wants_lm, noise=noise)
+            wants_lm = lm_count > 0 and counts[index] > 0
+            dropped = self.model.dropped_embeddings(noise)
+            embeddings = Embeddings(*(each.value for each in dropped)) if dropped else self.model.embeddings()
+            states, at_eos = self._states(batch, every_position=wants_lm, noise=noise, embeddings=embeddings)
             roots: list[Tensor] = []
             root_grads: list[Tensor | None] = []
             if weight and batch.labels is not None:
@@ -117,17 +121,19 @@ class TorchEngine:
                 roots.append(task_loss)
                 root_grads.append(None)
             if wants_lm and states is not None:
-                lm_sum, wanted_states, grad = self._lm_loss(batch, states, self.lm_coef / targets)
-                lm_total += lm_sum / targets
+                lm_sum, wanted_states, grad = self._lm_loss(batch, states, self.lm_coef / lm_count, embeddings)
+                lm_total += lm_sum / lm_count
                 roots.append(wanted_states)
                 root_grads.append(grad)
             if roots:
                 torch.autograd.backward(roots, root_grads)
+            for each in dropped:
+                each.add_gradient()
         for p in self._params.values():
             if p.grad is None:  # where no example of the step weighs anything, the moments decay all the same
                 p.grad = torch.zeros_like(p)
         found = {"loss": task_total + self.lm_coef * lm_total}
-        return found | ({"task_loss": task_total} if weight else {}) | ({"lm_loss": lm_total} if targets else {})
+        return found | ({"task_loss": task_total} if weight else {}) | ({"lm_loss": lm_total} if lm_count else {})
 
     def _task_loss(self, batch: Batch, at_eos: Tensor, noise: Noise) -> Tensor:
         """Return the weighted sum of the examples' losses."""
@@ -137,19 +143,21 @@ class TorchEngine:
         losses = task_loss(logits, self._tensor(batch.labels), head)
         return (losses if batch.weights is None else losses * self._tensor(batch.weights)).sum()
 
-    def _lm_loss(self, batch: Batch, states: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the sum of the LM losses, the states (M, D) that it was taken at, and its gradient by them."""
+    def _lm_loss(
+        self, batch: Batch, states: Tensor, scale: float, embeddings: Embeddings
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sum of the LM losses, the states (M, D) that it was taken at, and `scale` times its gradient."""
         targets = self._tensor(batch.lm_targets).long()
         wanted = targets != IGNORE
-        embedding = self.model.tokens_embed.weight
-        if embedding.grad is None:
-            embedding.grad = torch.zeros_like(embedding)
-        words = slice(self.config.vocab_size)  # the tied softmax runs over tokens, not over segments
+        weights = (wanted / wanted.sum(1, keepdim=True))[wanted] if self.loss.lm_mean == "sequence" else None
         at_targets = states[wanted]
         with torch.no_grad():
-            total, grad = lm_loss_and_gradient(
-                at_targets, embedding[words], targets[wanted], scale, embedding.grad[words], self._dtype
-            )
+            rows = [embeddings.tokens[: self.config.vocab_size]]  # over tokens, not over segments
+            grads = [gradient_of(embeddings.tokens)[: self.config.vocab_size]]
+            if self.loss.lm_over_positions:
+                rows.append(embeddings.positions)
+                grads.append(gradient_of(embeddings.positions))
+            total, grad = lm_loss_and_gradient(at_targets, rows, targets[wanted], scale, grads, self._dtype, weights)
         return total, at_targets, grad
 
     # ---- inference
@@ -183,12 +191,14 @@ class TorchEngine:
 
     # ---- both
 
-    def _states(self, batch: Batch, *, every_position: bool, noise: Noise | None) -> tuple[Tensor | None, Tensor]:
+    def _states(
+        self, batch: Batch, *, every_position: bool, noise: Noise | None, embeddings: Embeddings | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         """Return the states (N, T, D), where every position is wanted, and those at `<eos>` (N, D); both float32."""
         tokens, read_at = self._tensor(batch.tokens), self._tensor(batch.read_at).long()
         segments = None if batch.segments is None else self._tensor(batch.segments)
         with self._autocast():
-            states = self.model(tokens, segments, noise, None if every_position else read_at)
+            states = self.model(tokens, segments, noise, None if every_position else read_at, embeddings)
         if not every_position:
             return None, states[:, 0]
         return states, states[torch.arange(len(states), device=self._device), read_at]

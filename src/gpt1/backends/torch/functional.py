@@ -6,6 +6,7 @@ Dimensions: N sequences, T time, D width, H heads, K head size, V vocabulary, M 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class Noise:
 
     def __init__(self, device: torch.device, *counters: int):
         sequence = np.random.SeedSequence(counters)
-        self.on_host = device.type == "cpu"
+        self.device, self.on_host = device, device.type == "cpu"
         if self.on_host:
             self.generator = np.random.Generator(np.random.SFC64(sequence))
         else:
@@ -52,7 +53,43 @@ class Noise:
             return x
         if not self.on_host:
             return F.dropout(x, p)
-        return x * self.keep(tuple(x.shape), p, x.dtype).mul_(_keep_scale(p))
+        return x * self.factors(tuple(x.shape), p, x.dtype)
+
+    def drop_shared(self, x: Tensor, p: float, dim: int) -> Tensor:
+        """As `drop`, with one mask for all places along dimension `dim`."""
+        shape = list(x.shape)
+        shape[dim] = 1
+        return x * self.factors(tuple(shape), p, x.dtype) if p else x
+
+    def factors(self, shape: tuple[int, ...], p: float, dtype: torch.dtype) -> Tensor:
+        """Return what dropout multiplies a tensor of `shape` with: 0 with probability p, else what keeps the mean."""
+        if not self.on_host:
+            return F.dropout(torch.ones(shape, dtype=dtype, device=self.device), p)
+        return self.keep(shape, p, dtype).mul_(_keep_scale(p))
+
+
+class DroppedMatrix:
+    """Dropout on the elements of a parameter for one micro-batch: whatever reads `value` sees the same mask.
+
+    `value` is a leaf of its own, which gathers the gradients of all that reads it; `add_gradient` then passes them on.
+    """
+
+    def __init__(self, parameter: Tensor, p: float, noise: Noise):
+        self.parameter = parameter
+        self.factors = noise.factors(tuple(parameter.shape), p, parameter.dtype)
+        self.value = (parameter.detach() * self.factors).requires_grad_()
+
+    def add_gradient(self) -> None:
+        """Add the gradient by `value` to that of the parameter."""
+        if self.value.grad is not None:
+            gradient_of(self.parameter).addcmul_(self.value.grad, self.factors)
+
+
+def gradient_of(leaf: Tensor) -> Tensor:
+    """Return the gradient of a leaf to be added to, zero where it has none yet."""
+    if leaf.grad is None:
+        leaf.grad = torch.zeros_like(leaf)
+    return leaf.grad
 
 
 def _drop_levels(p: float) -> int:
@@ -138,36 +175,51 @@ class _RowLookup(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
-        if ctx.weight.grad is None:
-            ctx.weight.grad = torch.zeros_like(ctx.weight)
-        ctx.weight.grad.index_add_(0, ctx.rows, grad.flatten(0, -2))
+        gradient_of(ctx.weight).index_add_(0, ctx.rows, grad.flatten(0, -2))
         return None, None
 
 
 def lm_loss_and_gradient(
-    states: Tensor, embedding: Tensor, targets: Tensor, scale: float, embedding_grad: Tensor, dtype: torch.dtype
+    states: Tensor,
+    embedding: Sequence[Tensor],
+    targets: Tensor,
+    scale: float,
+    embedding_grad: Sequence[Tensor],
+    dtype: torch.dtype,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the summed cross-entropy of `targets` (M,) under softmax(states embeddingᵀ), and its gradient by `states`.
 
-    `states` is (M, D), `embedding` (V, D), both float32 (Radford et al. 2018, eq. 1 and 2). The gradients are those of
-    `scale` times the sum; the one by the embedding is added to `embedding_grad` (V, D). Products run in `dtype`, the
-    softmax in float32. The logits exist a slice at a time, so memory does not grow with M * V.
+    `states` is (M, D), `embedding` matrices of D columns that stand below each other, V rows in all, of float32
+    (Radford et al. 2018, eq. 1 and 2); `weights` (M,) are what each target counts in the sum, 1 where it is `None`. The
+    gradients are those of `scale` times the sum; those by the embedding are added to `embedding_grad`. Products run in
+    `dtype`, the softmax in float32. The logits exist a slice at a time, so memory does not grow with M * V.
     """
-    low_states, low_embedding = states.to(dtype), embedding.to(dtype)
+    low_states, low_embedding = states.to(dtype), _stacked(embedding, dtype)
+    heights = [len(matrix) for matrix in embedding]
     grad_states = torch.empty_like(states)
     total = states.new_zeros(())
-    rows = max(1, LOGITS_AT_ONCE // len(embedding))
+    rows = max(1, LOGITS_AT_ONCE // len(low_embedding))
     for start in range(0, len(states), rows):
         part = slice(start, start + rows)
         wanted = targets[part, None]
         logprobs = torch.log_softmax(low_states[part] @ low_embedding.T, -1, dtype=torch.float32)  # (rows, V)
-        total -= logprobs.gather(1, wanted).sum()
+        found, factor = logprobs.gather(1, wanted), scale
+        if weights is not None:
+            found, factor = found * weights[part, None], scale * weights[part, None]
+        total -= found.sum()
         grad_logits = logprobs.exp_()
         grad_logits.scatter_add_(1, wanted, grad_logits.new_full(wanted.shape, -1.0))
-        grad_logits = grad_logits.mul_(scale).to(dtype)
+        grad_logits = grad_logits.mul_(factor).to(dtype)
         grad_states[part] = grad_logits @ low_embedding
-        embedding_grad += grad_logits.T @ low_states[part]
+        for grad, columns in zip(embedding_grad, grad_logits.split(heights, 1), strict=True):
+            grad += columns.T @ low_states[part]
     return total, grad_states
+
+
+def _stacked(matrices: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    low = [matrix.to(dtype) for matrix in matrices]
+    return low[0] if len(low) == 1 else torch.cat(low)
 
 
 def target_logprobs(states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:

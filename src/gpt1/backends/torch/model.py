@@ -7,11 +7,13 @@ residual stream, the layer norms, the losses and all weights are float32.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt1.backends.torch.functional import Noise, causal_attention, embed
+from gpt1.backends.torch.functional import DroppedMatrix, Noise, causal_attention, embed
 from gpt1.config import DropoutConfig, Head, ModelConfig
 
 
@@ -104,6 +106,15 @@ class Block(nn.Module):
         return (noise.drop(x, self.pdrop) if noise else x).float()
 
 
+class Embeddings(NamedTuple):
+    """The matrices that the look-ups and the tied softmax read."""
+
+    tokens: Tensor
+    """(V + segments, D)"""
+    positions: Tensor
+    """(n_ctx, D)"""
+
+
 class GPT1(nn.Module):
     """The decoder and the head of one task. Layers are on the meta device until parameters are loaded."""
 
@@ -114,24 +125,39 @@ class GPT1(nn.Module):
         self.positions_embed = nn.Embedding(config.n_ctx, config.n_embd)
         self.h = nn.ModuleList(Block(config, dropout) for _ in range(config.n_layer))
         if config.head:
-            self.score = nn.Linear(config.n_embd, config.head.n_labels, bias=False)
+            self.score = nn.Linear(config.n_embd, config.head.n_labels, bias=config.head.bias)
 
     def forward(
-        self, tokens: Tensor, segments: Tensor | None, noise: Noise | None = None, position: Tensor | None = None
+        self,
+        tokens: Tensor,
+        segments: Tensor | None,
+        noise: Noise | None = None,
+        position: Tensor | None = None,
+        embeddings: Embeddings | None = None,
     ) -> Tensor:
         """Return the last layer's states: (N, T, D), or (N, 1, D) at `position` (N,) where only that will be read.
 
-        `tokens` and `segments` are (N, T) integers; `noise` is the dropout, `None` when not training.
+        `tokens` and `segments` are (N, T) integers; `noise` is the dropout, `None` when not training; `embeddings` are
+        what to look up in, the parameters where it is `None`.
         """
-        x = embed(self.tokens_embed.weight, tokens) + self.positions_embed.weight[: tokens.size(1)]
+        every, positions = embeddings or self.embeddings()
+        x = embed(every, tokens) + positions[: tokens.size(1)]
         if segments is not None:
-            x = x + embed(self.tokens_embed.weight, self.config.vocab_size + segments)
-        if noise:
+            x = x + embed(every, self.config.vocab_size + segments)
+        if noise and not self.dropout.embd_matrix:
             x = noise.drop(x, self.dropout.embd_pdrop)
         *blocks, last = self.h
         for block in blocks:
             x = block(x, noise)
         return last(x, noise, position)
+
+    def embeddings(self) -> Embeddings:
+        return Embeddings(self.tokens_embed.weight, self.positions_embed.weight)
+
+    def dropped_embeddings(self, noise: Noise) -> list[DroppedMatrix]:
+        """Return both embeddings with dropout on the matrices, where that is what is asked for; else nothing."""
+        p = self.dropout.embd_pdrop if self.dropout.embd_matrix else 0.0
+        return [DroppedMatrix(matrix, p, noise) for matrix in self.embeddings()] if p else []
 
     def task_logits(self, states: Tensor, per_example: int, noise: Noise | None = None) -> Tensor:
         """Return (B, C) scores from the `<eos>` states (N, D), of which each example has `per_example`.
@@ -143,7 +169,10 @@ class GPT1(nn.Module):
         assert head is not None
         if head.task == "similarity":
             states = states.unflatten(0, (-1, per_example)).sum(1)  # (B, D)
-        if noise:
+        if noise and self.dropout.clf_shared and head.task == "multiple-choice":
+            choices = states.unflatten(0, (-1, per_example))  # (B, k, D)
+            states = noise.drop_shared(choices, self.dropout.clf_pdrop, dim=1).flatten(0, 1)
+        elif noise:
             states = noise.drop(states, self.dropout.clf_pdrop)
         scores: Tensor = self.score(states)
         return scores.view(-1, per_example) if head.task == "multiple-choice" else scores
