@@ -53,10 +53,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finetune": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
     | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "tasks", "text"},
+    "rows": FOUNDATION | {"console", "data", "finetune", "hub"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "data", "data.batches", "evaluation", "finetune", "hub"}
-    | {"metrics", "predict", "recipes", "report", "run", "runlog", "score", "tasks", "text"},
+    | {"metrics", "predict", "recipes", "report", "rows", "run", "runlog", "score", "tasks", "text"},
     "cli": FOUNDATION | {"api", "recipes", "runlog"},
     "__main__": {"cli"},
 }

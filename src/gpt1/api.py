@@ -5,29 +5,28 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from gpt1 import backends, console, hub
+from gpt1 import backends, console
 from gpt1.checkpoint import DETAILS
 from gpt1.classifier import Classifier
 from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig
 from gpt1.data.batches import Encoded
 from gpt1.data.files import file_type, text_lines
-from gpt1.data.tables import Example, find_splits, read_examples, stream_examples
+from gpt1.data.tables import Example, stream_examples
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, show_scores
-from gpt1.finetune import finetune, hub_columns, limited, load_data
+from gpt1.finetune import finetune, limited, load_data
 from gpt1.metrics import Metric, load_metric
+from gpt1.rows import named_rows
 from gpt1.run import RunDirectory, versions
 from gpt1.score import Scorer
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train
-
-T = TypeVar("T")
 
 EXAMPLES_AT_ONCE = 2_048
 """Rows of `--input` that are read, predicted and written at a time."""
@@ -54,7 +53,7 @@ def evaluate(
     """
     trained_on = _run_settings(path)
     model = Classifier.open(path, hardware)
-    examples = _split_of(trained_on, data, split, columns or Columns(), model.task.kind, revision)
+    examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
     if limit is not None:
         DataConfig(limit=limit)  # refuses what finetune's flag refuses
         examples = limited(examples, limit, seed=0)
@@ -90,41 +89,6 @@ def _baselines(
         console.say(f"No baseline beside it: the run's training data cannot be read again ({error}).")
         return {}
     return baselines(model.task.kind, train, labels, examples, encoded, model.head, extra, trained_on.loop.seed)
-
-
-def _split_of(
-    trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: str, revision: str | None
-) -> list[Example]:
-    if not data:
-        raise UserError(
-            "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
-        )
-    found = hub.resolve_dataset(data, revision=revision)
-    if isinstance(found, Path) and not found.is_dir():
-        if trained_on and Path(trained_on.data).resolve() == found.resolve():
-            if columns not in (Columns(), trained_on.columns):
-                raise UserError(
-                    f"{found.name}: the run was trained on this file, by columns of its own; drop those flags"
-                )
-            console.say(
-                f"{found.name}: the run was trained on this file; its {split} rows are drawn as they were then."
-            )
-            return _chosen(load_data(trained_on).splits, split, data)
-        console.say(f"{found.name}: all of its rows are scored.")
-        return read_examples(found, columns, kind)
-    if isinstance(found, Path):
-        files = find_splits(found)
-    else:
-        files, columns = found.splits, hub_columns(found, columns)
-    rows = read_examples(_chosen(files, split, data), columns, kind)
-    drop = None if isinstance(found, Path) else found.drop_label
-    return [row for row in rows if drop is None or row.label != drop]
-
-
-def _chosen(splits: Mapping[str, T], split: str, data: str) -> T:
-    if split not in splits:
-        raise UserError(f"--split {split}: {data} has {', '.join(splits)}")
-    return splits[split]
 
 
 def predict_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None) -> list[dict[str, Any]]:
