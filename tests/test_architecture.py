@@ -53,11 +53,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finetune": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
     | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "tasks", "text"},
+    "zero_shot": FOUNDATION
+    | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "predict", "tasks"},
     "rows": FOUNDATION | {"console", "data", "finetune", "hub"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "data", "data.batches", "evaluation", "finetune", "hub"}
-    | {"metrics", "predict", "recipes", "report", "rows", "run", "runlog", "score", "tasks", "text"},
+    | {"metrics", "predict", "recipes", "report", "rows", "run", "runlog", "score", "tasks", "text"}
+    | {"zero_shot"},
     "cli": FOUNDATION | {"api", "recipes", "runlog"},
     "__main__": {"cli"},
 }

@@ -13,13 +13,13 @@ from typing import Any
 
 from gpt1 import backends, console
 from gpt1.checkpoint import DETAILS
-from gpt1.classifier import Classifier
-from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig
+from gpt1.classifier import Classifier, open_model
+from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
 from gpt1.data.batches import Encoded
 from gpt1.data.files import file_type, text_lines
 from gpt1.data.tables import Example, stream_examples
 from gpt1.errors import UserError
-from gpt1.evaluation import baselines, examine, show_scores
+from gpt1.evaluation import baselines, examine, majority, show_scores
 from gpt1.finetune import finetune, limited, load_data
 from gpt1.metrics import Metric, load_metric
 from gpt1.rows import named_rows
@@ -27,13 +27,14 @@ from gpt1.run import RunDirectory, versions
 from gpt1.score import Scorer
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train
+from gpt1.zero_shot import ZeroShot, find_heuristic, find_labels
 
 EXAMPLES_AT_ONCE = 2_048
 """Rows of `--input` that are read, predicted and written at a time."""
 
 __all__ = [
-    "decode", "doctor", "encode", "evaluate", "finetune", "predict_file", "predict_texts", "score_file", "score_texts",
-    "train_tokenizer",
+    "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "finetune", "predict_file", "predict_texts",
+    "score_file", "score_texts", "train_tokenizer",
 ]  # fmt: skip
 
 
@@ -68,6 +69,34 @@ def evaluate(
     scored = examine(logits, encoded, examples, model.head, model.labels, extra)
     beside = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
     results = {split: scored, "baseline": beside, "baseline_split": split}
+    show_scores(results)
+    return results
+
+
+def evaluate_zero_shot(
+    path: Path, data: str, how: ZeroShotConfig, *, split: str = "test", columns: Columns | None = None,
+    hardware: DeviceConfig | None = None, limit: int | None = None, metric: str | None = None,
+    revision: str | None = None, baseline: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Score a model as a language model on rows that it was never trained to label (see `zero_shot`).
+
+    The result has the form of `evaluate`'s; the one baseline is the majority class. Computed in float32 unless --dtype
+    says otherwise.
+    """
+    given = {"choice": "choices", "acceptability": "single", "sentiment": "single", None: None}[how.heuristic]
+    rows = named_rows(_run_settings(path), data, split, columns or Columns(), given, revision)
+    examples = rows.read(split)
+    heuristic = find_heuristic(how, data, examples)
+    labels = find_labels(how, heuristic, examples, rows.label_names)
+    extra = {metric.rpartition(":")[2]: load_metric(metric)} if metric else {}
+    if limit is not None:
+        DataConfig(limit=limit)  # refuses what finetune's flag refuses
+        examples = limited(examples, limit, seed=0)
+    model = ZeroShot(open_model(path), how, _exact(hardware))
+    console.say(f"{len(examples):,} examples; zero-shot {heuristic}; {model.engine.device}, {model.engine.dtype}")
+    verdict = model.judge(heuristic, examples, labels, rows.readers.get("train"))
+    beside = majority(verdict.encoded, verdict.head, extra) if baseline else {}
+    results = {split: verdict.scores(examples, extra), "baseline": beside, "baseline_split": split}
     show_scores(results)
     return results
 

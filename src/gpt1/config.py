@@ -17,6 +17,7 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda", "ascend"]
 Padding = Literal["bucket", "longest", "max"]
 Schedule = Literal["linear", "cosine", "constant"]
+Heuristic = Literal["acceptability", "sentiment", "choice"]
 
 
 def _require(condition: bool, flag: str, found: object, expected: str) -> None:
@@ -224,6 +225,28 @@ class DeviceConfig:
     """`auto`: bfloat16 over float32 weights where the device computes it fast, else float32."""
     compile: bool = False
     """Compile the model (torch.compile)."""
+
+
+@dataclass(frozen=True)
+class ZeroShotConfig:
+    """Label with the language model alone, without a head and without training (Radford et al. 2018, §5)."""
+
+    zero_shot: bool = False
+    """Use the language model alone, by a heuristic of the paper; no head is needed."""
+    heuristic: Heuristic | None = None
+    """`acceptability`: mean log-probability of a text; `sentiment`: which of --words follows it; `choice`: which choice
+    follows. Default: by the columns (choices) or the data's name (cola, sst2, imdb, reviews)."""
+    threshold: float | None = None
+    """Texts with a mean log-probability above it are acceptable (default: the best on the training split)."""
+    words: str = "negative,positive"
+    """What stands for each label, in the order of their ids, for `sentiment`."""
+    append: str = "very"
+    """What is added to each text before the words, for `sentiment`."""
+
+    def __post_init__(self) -> None:
+        _require(self.threshold is None or math.isfinite(self.threshold), "threshold", self.threshold, "a number")
+        if not self.zero_shot and any(getattr(self, item.name) != item.default for item in fields(self)):
+            raise UserError("--heuristic, --threshold, --words and --append go with --zero-shot: add it, or drop them")
 
 
 @dataclass(frozen=True)
