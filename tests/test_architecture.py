@@ -55,11 +55,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "tasks", "text"},
     "zero_shot": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "predict", "tasks"},
+    "paper": FOUNDATION | {"data", "hub"},
+    "reproduce": FOUNDATION
+    | {"checkpoint", "classifier", "console", "data", "evaluation", "finetune", "paper", "recipes", "run", "runlog"},
     "rows": FOUNDATION | {"console", "data", "finetune", "hub"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "data", "data.batches", "evaluation", "finetune", "hub"}
-    | {"metrics", "predict", "recipes", "report", "rows", "run", "runlog", "score", "tasks", "text"}
+    | {"metrics", "predict", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text"}
     | {"zero_shot"},
     "cli": FOUNDATION | {"api", "recipes", "runlog"},
     "__main__": {"cli"},

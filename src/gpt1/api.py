@@ -22,6 +22,7 @@ from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
 from gpt1.finetune import finetune, limited, load_data
 from gpt1.metrics import Metric, load_metric
+from gpt1.reproduce import reproduce
 from gpt1.rows import named_rows
 from gpt1.run import RunDirectory, versions
 from gpt1.score import Scorer
@@ -34,7 +35,7 @@ EXAMPLES_AT_ONCE = 2_048
 
 __all__ = [
     "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "finetune", "predict_file", "predict_texts",
-    "score_file", "score_texts", "train_tokenizer",
+    "reproduce", "score_file", "score_texts", "train_tokenizer",
 ]  # fmt: skip
 
 

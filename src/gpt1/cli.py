@@ -19,7 +19,7 @@ from tyro import _errors as parse_errors
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
-from gpt1.config import Columns, DeviceConfig, FinetuneConfig, ZeroShotConfig
+from gpt1.config import Columns, DeviceConfig, FinetuneConfig, ReproduceConfig, ZeroShotConfig
 from gpt1.errors import Interrupted, UserError
 from gpt1.recipes import recipe
 from gpt1.runlog import to_json
@@ -90,6 +90,7 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         "evaluate": evaluate,
         "predict": predict,
         "score": score,
+        "reproduce": reproduce,
         "tokenizer": tokenizer,
         "doctor": doctor,
     }
@@ -190,6 +191,18 @@ def score(
         _print_lines(api.score_file(model, input, columns=columns, hardware=hardware), as_json, _scored)
     else:
         _print_some(api.score_texts(model, texts, hardware=hardware), as_json, _scored)
+
+
+def reproduce(config: Flat[ReproduceConfig], as_json: AsJson = False) -> None:
+    """Repeat the paper's fine-tuning results, several seeds each, on the data that is there; print its table beside."""
+    from gpt1 import api
+
+    table = api.reproduce(config)
+    _print(table, as_json)
+    if failed := [row["task"] for row in table["rows"] if row["error"]]:
+        raise UserError(
+            f"{len(failed)} of {len(table['rows'])} rows failed: {', '.join(failed)}; the reasons stand above"
+        )
 
 
 def tokenizer() -> None:

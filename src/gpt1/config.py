@@ -299,6 +299,34 @@ class FinetuneConfig:
         return cls(**_known(cls, values | nested))
 
 
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """Which of the paper's fine-tuning results to repeat, on which data, from which model."""
+
+    data_root: Path
+    """Folder with a folder for each data set: mnli snli scitail qnli rte storycloze race cola sst2 mrpc stsb qqp."""
+    out: Path = Path("runs/reproduce")
+    """Directory of the runs, ROW/seed-N; the same command goes on where it was."""
+    tasks: str = ""
+    """Only these data sets, such as `cola,rte` (default: all that are there)."""
+    seeds: int = 3
+    """Runs of each row, with the seeds 0, 1, …"""
+    model: str = "openai-gpt"
+    """As for `gpt1 finetune`."""
+    recipe: str = "paper-finetune"
+    """Named complete settings of each run."""
+    limit: int | None = None
+    """Use at most so many examples of each split, for a quick look."""
+    epochs: float | None = None
+    """Passes over the training split (default: the recipe's)."""
+    max_steps: int | None = None
+    """Stop each run after so many optimiser steps."""
+    hardware: DeviceConfig = field(default_factory=DeviceConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.seeds >= 1, "seeds", self.seeds, "1 or more")
+
+
 def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(values) - {item.name for item in fields(cls)})
     if unknown:

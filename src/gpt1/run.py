@@ -64,6 +64,17 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             checkpoint.write_json(self.config_path, wanted | {"versions": versions()})
             return
+        self._require(wanted)
+
+    def require_same(self, command: str, config: Any) -> None:
+        """Make sure, without its data, that the run which lies here has these settings.
+
+        Raises:
+            UserError: it has others, or is no run.
+        """
+        self._require({"command": command, "config": _plain(config)})
+
+    def _require(self, wanted: Mapping[str, Any]) -> None:
         found = checkpoint.read_json(self.config_path)
         if not wanted.keys() <= found.keys():
             raise UserError(f"--out {self.path}: its config.json is not that of a run; choose a new directory")
