@@ -387,7 +387,7 @@ def test_a_bad_model_or_place_is_one_line_before_anything_is_written(new: Path, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("finetun", "'finetun' is no command; there are finetune, evaluate, predict, score, tokenizer, doctor"),
+        ("finetun", "'finetun' is no command; there are finetune, evaluate, predict, score, reproduce, tokenizer, "),
         ("--verbose", "'--verbose' is no command"),
         ("tokenizer learn", "'learn' is no command; there are train, encode, decode; see gpt1 tokenizer --help"),
         ("evaluate run", "missing: --data; see gpt1 evaluate --help"),

@@ -240,13 +240,17 @@ def test_a_row_that_fails_is_named_and_the_others_still_run(
     shutil.copytree(data / "rte", root / "rte")
     write(root / "qnli/train.jsonl", [{"text_a": "a", "text_b": "b", "label": 1}] * 12)
     write(root / "qqp/train.jsonl", [{"text_a": "a", "text_b": " ", "label": 1}] * 12)
+    write(root / "scitail/train.jsonl", pairs())
+    (root / "scitail/train.csv").touch()
     assert reproduced(root, tmp_path / "out", "--json") == 2
     stdout, stderr = capsys.readouterr()
     table = rows(json.loads(stdout))
     assert table["QNLI"]["error"].startswith("--data: every training example has the label 1")
     assert table["QQP"]["error"] == "train.jsonl row 1: 'text_b' is empty"
+    assert "holds train more than once" in table["SciTail"]["error"]
     assert len(table["RTE"]["values"]) == 2
-    assert stderr.splitlines()[-1] == "gpt1: 2 of 15 rows failed: QNLI, QQP; the reasons stand above"
+    assert all(table[title]["error"] in stderr for title in ("QNLI", "QQP", "SciTail"))
+    assert stderr.splitlines()[-1] == "gpt1: 3 of 15 rows failed: SciTail, QNLI, QQP; the reasons stand above"
 
 
 def test_a_fault_of_the_settings_stops_all_at_its_second_time(

@@ -37,7 +37,7 @@ class Experiment:
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Split -> patterns of the stems of its files ("A|B": either), each of which must be there; a folder with a plain
     train file is read as `--data` reads it."""
-    drawn: Mapping[str, float] = field(default_factory=dict)
+    drawn: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `DataConfig` by which a split that the data set does not have is drawn."""
     drawn_from_valid: bool = False
     """Where there is no train file, draw all splits from the valid file."""

@@ -21,7 +21,7 @@ from gpt1.data.tables import read_examples
 from gpt1.errors import UserError
 from gpt1.evaluation import examine
 from gpt1.finetune import finetune, limited, read_results
-from gpt1.paper import EXPERIMENTS, Experiment, Located, NotThereError, Result, locate
+from gpt1.paper import EXPERIMENTS, Experiment, Located, NotThereError, locate
 from gpt1.recipes import recipe
 from gpt1.run import RunDirectory
 
@@ -81,9 +81,12 @@ def _plans(config: ReproduceConfig) -> tuple[list[Plan], dict[str, Row]]:
             continue
         try:
             located = locate(experiment, config.data_root)
-        except (NotThereError, UserError) as error:
-            kind = "missing" if isinstance(error, NotThereError) else "error"
-            rows |= {result.title: _row(experiment, result) | {kind: str(error)} for result in experiment.results}
+        except NotThereError as error:
+            rows |= _rows(experiment, missing=str(error))
+            continue
+        except UserError as error:
+            console.say(f"{experiment.name}: {error}")
+            rows |= _rows(experiment, error=str(error))
             continue
         plans.append(Plan(experiment, located, tuple(_runs(config, experiment, located))))
     if not plans:
@@ -125,9 +128,10 @@ def _repeat(plan: Plan, failures: set[str]) -> dict[str, Row]:
         UserError: what fails is told in the same words as a failure before, so it is not the data's but the settings'.
     """
     experiment = plan.experiment
-    rows = {result.title: _row(experiment, result) | {"note": plan.located.note} for result in experiment.results}
-    for title in (title for title, files in plan.located.of_result.items() if not files):
-        rows[title]["missing"] = f"no {_files_of(experiment, title)} in {experiment.name}".replace("|", " or ")
+    rows = _rows(experiment, note=plan.located.note)
+    for result in experiment.results:
+        if result.files and not plan.located.of_result[result.title]:
+            rows[result.title]["missing"] = f"no {result.files.replace('|', ' or ')} in {experiment.name}"
     for config in plan.runs:
         seed = config.loop.seed
         started = time.perf_counter()
@@ -183,16 +187,18 @@ def _score_files(run: RunDirectory, files: Sequence[Path], config: FinetuneConfi
 # ---- the table
 
 
-def _row(experiment: Experiment, result: Result) -> Row:
+def _rows(
+    experiment: Experiment, *, note: str = "", missing: str | None = None, error: str | None = None
+) -> dict[str, Row]:
+    """Return the experiment's rows by title, without figures."""
     return {
-        "task": result.title, "metric": experiment.metric, "paper": result.paper, "median": None, "min": None,
-        "max": None, "values": [], "split": None, "examples": None, "truncated": None, "note": "", "missing": None,
-        "error": None,
+        result.title: {
+            "task": result.title, "metric": experiment.metric, "paper": result.paper, "median": None, "min": None,
+            "max": None, "values": [], "split": None, "examples": None, "truncated": None, "note": note,
+            "missing": missing, "error": error,
+        }
+        for result in experiment.results
     }  # fmt: skip
-
-
-def _files_of(experiment: Experiment, title: str) -> str:
-    return next(result.files for result in experiment.results if result.title == title)
 
 
 def _summary(row: Row) -> Row:
@@ -217,7 +223,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _note(row: Row) -> str:
-    notes = [row["missing"] or "", f"failed: {row['error']}" if row["error"] else "", row["note"]]
+    notes = [row["missing"] or "", "failed (see above)" if row["error"] else "", row["note"]]
     if row["split"] == "valid":
         notes.append("valid also chose the epoch")
     if row["truncated"]:
