@@ -174,6 +174,13 @@ def test_one_model_of_race_fills_three_rows(finished: tuple[Path, dict[str, Any]
     assert sorted(path.name for path in (out / "race").iterdir() if path.is_dir()) == ["seed-0", "seed-1"]
 
 
+def test_a_finished_run_keeps_its_model_and_no_checkpoints(finished: tuple[Path, dict[str, Any]]) -> None:
+    for seed in (0, 1):
+        kept = {path.name for path in (finished[0] / f"race/seed-{seed}").iterdir()}
+        assert {"model", "metrics.json", "metrics-test-middle.json", "metrics-test-high.json"} <= kept
+        assert "checkpoints" not in kept
+
+
 def test_matched_chooses_the_epoch_and_mismatched_is_scored(finished: tuple[Path, dict[str, Any]]) -> None:
     table = rows(finished[1])
     assert (table["MNLI-m"]["split"], table["MNLI-mm"]["split"]) == ("valid", "dev_mismatched")

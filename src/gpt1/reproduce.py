@@ -1,11 +1,13 @@
 """The paper's fine-tuning results beside those of this model on the data at hand: what `gpt1 reproduce` does.
 
-Each (experiment, seed) is an ordinary run in OUT/ROW/seed-N. A finished one is read and a killed one goes on, so that
-the same command comes to the same table however often it was stopped. What a run says goes to OUT/ROW/seed-N.txt.
+Each (experiment, seed) is an ordinary run in OUT/ROW/seed-N, which loses its checkpoints once it is finished. A
+finished one is read and a killed one goes on, so that the same command comes to the same table however often it was
+stopped. What a run says goes to OUT/ROW/seed-N.txt.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -52,7 +54,8 @@ def reproduce(config: ReproduceConfig) -> dict[str, Any]:
     """
     plans, rows = _plans(config)
     size = f"at most {config.limit:,} examples of each split" if config.limit else "all examples"
-    console.say(f"{config.model}, recipe {config.recipe}, {config.seeds} seeds, {size}; runs in {config.out}")
+    seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
+    console.say(f"{config.model}, recipe {config.recipe}, {seeds}, {size}; runs in {config.out}")
     failures: set[str] = set()
     for plan in plans:
         rows |= _repeat(plan, failures)
@@ -165,6 +168,7 @@ def _run(plan: Plan, config: FinetuneConfig) -> dict[str, tuple[str, dict[str, A
             scored[result.title] = split, results[split]
         elif files := plan.located.of_result[result.title]:
             scored[result.title] = result.files.partition("|")[0], _score_files(run, files, config)
+    shutil.rmtree(run.checkpoints.folder, ignore_errors=True)  # of 36 runs with 12 layers they would take 100 GB
     return scored
 
 
