@@ -51,6 +51,14 @@ def token_logprobs(params: Params, config: ModelConfig, batch: Batch) -> Array:
     return logprobs
 
 
+def mean_logprob(params: Params, config: ModelConfig, tokens: Sequence[int], start: int) -> float:
+    """Return the mean natural-log probability of tokens[start:] after all that stands before each of them."""
+    states = hidden(params, config, np.array([tokens]))[0]
+    embedding = np.asarray(params["tokens_embed.weight"][: config.vocab_size], np.float64)
+    log_probs = log_softmax(states @ embedding.T)
+    return float(np.mean([log_probs[place - 1, tokens[place]] for place in range(start, len(tokens))]))
+
+
 def losses(
     params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float, **lm: Any
 ) -> dict[str, float]:

@@ -17,7 +17,6 @@ PACKAGE = Path(gpt1.__file__).parent
 FOUNDATION = {"errors", "config"}
 
 MAY_IMPORT: dict[str, set[str]] = {
-    "": set(),  # gpt1 itself
     # ---- stdlib and NumPy
     "errors": set(),
     "console": set(),
@@ -44,7 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"errors", "runlog"},
     "openai_release": FOUNDATION | {"params", "text"},
     "huggingface": FOUNDATION | {"params", "storage"},
-    "checkpoint": FOUNDATION | {"huggingface", "openai_release", "params", "storage", "text"},
+    "card": {"config", "params"},
+    "checkpoint": FOUNDATION | {"card", "huggingface", "openai_release", "params", "storage", "text"},
     "run": {"errors", "console", "runlog", "storage", "checkpoint"},
     # ---- what runs
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
@@ -58,12 +58,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finetune": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
     | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "storage", "tasks", "text"},
+    "zero_shot": FOUNDATION
+    | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "predict", "tasks"},
+    "paper": FOUNDATION | {"data", "hub"},
+    "reproduce": FOUNDATION
+    | {"classifier", "console", "data", "evaluation", "finetune", "paper", "recipes", "run", "runlog", "storage"},
+    "rows": FOUNDATION | {"console", "data", "finetune", "hub"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "evaluation", "finetune"}
-    | {"hub", "metrics", "predict", "recipes", "report", "run", "runlog", "score", "tasks", "text"},
+    | {"hub", "metrics", "predict", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text"}
+    | {"zero_shot"},
     "cli": FOUNDATION | {"api", "recipes", "runlog"},
     "__main__": {"cli"},
+    "": {"api", "text"},  # gpt1 itself
 }
 """Module or package of gpt1 -> those that it may import, all of them above it. A new module adds its row."""
 

@@ -38,6 +38,7 @@ SHAPE = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_ctx=24, vocab_size=TOKENIZ
 CLASSIFICATION = replace(SHAPE, head=Head("classification", 3))
 LABELS = ("negative", "neutral", "positive")
 MODEL_FILES = {
+    "README.md",
     "config.json", "gpt1.json", "model.safetensors",
     "merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json",
 }  # fmt: skip

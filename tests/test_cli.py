@@ -395,7 +395,7 @@ def test_a_bad_model_or_place_is_one_line_before_anything_is_written(new: Path, 
     [
         (
             "finetun",
-            "'finetun' is no command; there are finetune, evaluate, predict, score, tokenizer, convert, doctor",
+            "'finetun' is no command; there are finetune, evaluate, predict, score, reproduce, tokenizer, convert, ",
         ),
         ("--verbose", "'--verbose' is no command"),
         ("tokenizer learn", "'learn' is no command; there are train, encode, decode; see gpt1 tokenizer --help"),
@@ -730,7 +730,7 @@ def test_an_output_file_appears_when_it_is_complete_and_never_before(
 
 def test_a_score_has_a_log_probability_for_each_token_but_the_first() -> None:
     found = done("score", "run", "A warm\nand “funny” story", "--json").json
-    assert list(found) == ["text", "ids", "tokens", "logprobs", "perplexity", "bits_per_byte"]
+    assert list(found) == ["text", "ids", "tokens", "logprobs", "perplexity", "bits_per_byte", "unknown_share"]
     assert found["text"] == "A warm\nand “funny” story"
     assert len(found["ids"]) == len(found["tokens"]) == len(found["logprobs"])
     assert found["tokens"][:4] == ["a</w>", "warm</w>", "\n</w>", "and</w>"]
@@ -742,10 +742,17 @@ def test_a_score_has_a_log_probability_for_each_token_but_the_first() -> None:
     assert found["bits_per_byte"] == pytest.approx(-sum(rest) / math.log(2) / n_bytes)
 
 
+def test_a_score_says_what_share_of_the_bytes_the_vocabulary_lacks() -> None:
+    assert done("score", "run", "a warm story", "--json").json["unknown_share"] == 0
+    found = done("score", "run", "a “warm” \U0001f319 story", "--json").json
+    assert found["tokens"].count("<unk>") == 3
+    assert found["unknown_share"] == pytest.approx((3 + 3 + 4) / len(found["text"].encode()))
+
+
 def test_people_read_a_token_a_line() -> None:
     *tokens, summary = done("score", "run", "a warm story").out.splitlines()
     assert [line.split()[-1] for line in tokens] == ["a", "warm", "story"]
-    assert re.fullmatch(r"perplexity \d+\.\d\d, \d+\.\d\d\d bits per byte", summary)
+    assert re.fullmatch(r"perplexity \d+\.\d\d, \d+\.\d\d\d bits per byte, 0\.0% of the bytes unknown", summary)
 
 
 @pytest.mark.parametrize("text", ["story", "<br />"])

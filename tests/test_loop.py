@@ -314,7 +314,7 @@ def test_second_signal_stops_at_once(tmp_path: Path) -> None:
 def test_signal_in_the_middle_of_another_message_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python refuses a write to stderr inside another one; the run must end in a checkpoint, not in that error."""
 
-    def say(text: str = "") -> None:
+    def say(text: str = "", *, urgent: bool = False) -> None:
         raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
 
     run = Told(tmp_path, engine=Counting(after(3, interrupt)))

@@ -17,7 +17,7 @@ import pytest
 
 from gpt1 import backends, runlog
 from gpt1.api import evaluate
-from gpt1.checkpoint import Progress, read_json
+from gpt1.checkpoint import Progress
 from gpt1.classifier import Classifier
 from gpt1.config import DeviceConfig, FinetuneConfig
 from gpt1.data.tables import read_examples
@@ -25,6 +25,7 @@ from gpt1.errors import Interrupted
 from gpt1.finetune import finetune
 from gpt1.recipes import recipe
 from gpt1.run import RunDirectory
+from gpt1.storage import read_json
 from gpt1.tasks import TASKS, encode
 
 pytestmark = pytest.mark.skipif(not backends.installed(), reason="no framework is installed")

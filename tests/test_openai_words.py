@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gpt1
+from gpt1.checkpoint import Model, load_model, save_model
+from gpt1.config import SIZES
 from gpt1.errors import UserError
+from gpt1.params import initialise
 from gpt1.text import openai, workers
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train
@@ -284,3 +289,15 @@ def test_a_directory_remembers_the_splitter(tokenizer: Tokenizer, tmp_path: Path
     again = Tokenizer.load(tmp_path)
     assert again.words == "openai"
     assert again.encode(TEXTS[1]) == tokenizer.encode(TEXTS[1])
+    assert gpt1.tokenizer(str(tmp_path)).encode(TEXTS[1]) == tokenizer.encode(TEXTS[1])
+
+
+def test_a_model_directory_says_that_its_pipeline_is_not_the_splitter(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    config = replace(SIZES["tiny"], vocab_size=tokenizer.vocab_size)
+    save_model(tmp_path / "model", Model(config, initialise(config, 0), tokenizer))
+    details = json.loads((tmp_path / "model" / "gpt1.json").read_text())
+    assert details["words"] == "openai"
+    assert not details["huggingface_exact"]
+    for said in (details["huggingface_differences"][0], (tmp_path / "model" / "README.md").read_text()):
+        assert f"{OPENAI_AGREEMENT:.0%} of reference texts" in said
+    assert load_model(tmp_path / "model").tokenizer.encode(TEXTS[1]) == tokenizer.encode(TEXTS[1])

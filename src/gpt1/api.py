@@ -5,37 +5,38 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from gpt1 import backends, console, hub
+from gpt1 import backends, console
 from gpt1.checkpoint import DETAILS
-from gpt1.classifier import Classifier
-from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig
+from gpt1.classifier import Classifier, open_model
+from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
 from gpt1.convert import convert
 from gpt1.data.batches import Encoded
 from gpt1.data.files import file_type, text_lines
-from gpt1.data.tables import Example, find_splits, read_examples, stream_examples
+from gpt1.data.tables import Example, stream_examples
 from gpt1.errors import UserError
-from gpt1.evaluation import baselines, examine, show_scores
-from gpt1.finetune import finetune, hub_columns, limited, load_data
+from gpt1.evaluation import baselines, examine, majority, show_scores
+from gpt1.finetune import finetune, limited, load_data
 from gpt1.metrics import Metric, load_metric
+from gpt1.reproduce import reproduce
+from gpt1.rows import named_rows
 from gpt1.run import RunDirectory, versions
 from gpt1.score import Scorer
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train
-
-T = TypeVar("T")
+from gpt1.zero_shot import ZeroShot, find_heuristic, find_labels
 
 EXAMPLES_AT_ONCE = 2_048
 """Rows of `--input` that are read, predicted and written at a time."""
 
 __all__ = [
-    "convert", "decode", "doctor", "encode", "evaluate", "finetune", "predict_file", "predict_texts", "score_file",
-    "score_texts", "train_tokenizer",
+    "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "finetune", "predict_file",
+    "predict_texts", "reproduce", "score_file", "score_texts", "train_tokenizer",
 ]  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def evaluate(
     """
     trained_on = _run_settings(path)
     model = Classifier.open(path, hardware)
-    examples = _split_of(trained_on, data, split, columns or Columns(), model.task.kind, revision)
+    examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
     if limit is not None:
         DataConfig(limit=limit)  # refuses what finetune's flag refuses
         examples = limited(examples, limit, seed=0)
@@ -68,6 +69,34 @@ def evaluate(
     scored = examine(logits, encoded, examples, model.head, model.labels, extra)
     beside = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
     results = {split: scored, "baseline": beside, "baseline_split": split}
+    show_scores(results)
+    return results
+
+
+def evaluate_zero_shot(
+    path: Path, data: str, how: ZeroShotConfig, *, split: str = "test", columns: Columns | None = None,
+    hardware: DeviceConfig | None = None, limit: int | None = None, metric: str | None = None,
+    revision: str | None = None, baseline: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Score a model as a language model on rows that it was never trained to label (see `zero_shot`).
+
+    The result has the form of `evaluate`'s; the one baseline is the majority class. Computed in float32 unless --dtype
+    says otherwise.
+    """
+    given = {"choice": "choices", "acceptability": "single", "sentiment": "single", None: None}[how.heuristic]
+    rows = named_rows(_run_settings(path), data, split, columns or Columns(), given, revision)
+    examples = rows.read(split)
+    heuristic = find_heuristic(how, data, examples)
+    labels = find_labels(how, heuristic, examples, rows.label_names)
+    extra = {metric.rpartition(":")[2]: load_metric(metric)} if metric else {}
+    if limit is not None:
+        DataConfig(limit=limit)  # refuses what finetune's flag refuses
+        examples = limited(examples, limit, seed=0)
+    model = ZeroShot(open_model(path), how, _exact(hardware))
+    console.say(f"{len(examples):,} examples; zero-shot {heuristic}; {model.engine.device}, {model.engine.dtype}")
+    verdict = model.judge(heuristic, examples, labels, rows.readers.get("train"))
+    beside = majority(verdict.encoded, verdict.head, extra) if baseline else {}
+    results = {split: verdict.scores(examples, extra), "baseline": beside, "baseline_split": split}
     show_scores(results)
     return results
 
@@ -89,41 +118,6 @@ def _baselines(
         console.say(f"No baseline beside it: the run's training data cannot be read again ({error}).")
         return {}
     return baselines(model.task.kind, train, labels, examples, encoded, model.head, extra, trained_on.loop.seed)
-
-
-def _split_of(
-    trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: str, revision: str | None
-) -> list[Example]:
-    if not data:
-        raise UserError(
-            "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
-        )
-    found = hub.resolve_dataset(data, revision=revision)
-    if isinstance(found, Path) and not found.is_dir():
-        if trained_on and Path(trained_on.data).resolve() == found.resolve():
-            if columns not in (Columns(), trained_on.columns):
-                raise UserError(
-                    f"{found.name}: the run was trained on this file, by columns of its own; drop those flags"
-                )
-            console.say(
-                f"{found.name}: the run was trained on this file; its {split} rows are drawn as they were then."
-            )
-            return _chosen(load_data(trained_on).splits, split, data)
-        console.say(f"{found.name}: all of its rows are scored.")
-        return read_examples(found, columns, kind)
-    if isinstance(found, Path):
-        files = find_splits(found)
-    else:
-        files, columns = found.splits, hub_columns(found, columns)
-    rows = read_examples(_chosen(files, split, data), columns, kind)
-    drop = None if isinstance(found, Path) else found.drop_label
-    return [row for row in rows if drop is None or row.label != drop]
-
-
-def _chosen(splits: Mapping[str, T], split: str, data: str) -> T:
-    if split not in splits:
-        raise UserError(f"--split {split}: {data} has {', '.join(splits)}")
-    return splits[split]
 
 
 def predict_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None) -> list[dict[str, Any]]:
@@ -193,7 +187,7 @@ def _write(predictions: Iterable[dict[str, Any]], output: Path) -> int:
 
 
 def score_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None) -> list[dict[str, Any]]:
-    """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte} for each text (see `score.Scorer`)."""
+    """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, unknown_share} for each text (`score.Scorer`)."""
     if not texts:
         raise UserError('nothing to score: give texts, as in gpt1 score MODEL "a text", or --input FILE')
     if any(not text.strip() for text in texts):

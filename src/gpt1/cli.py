@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,7 @@ from tyro import _errors as parse_errors
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
-from gpt1.config import Columns, DeviceConfig, FinetuneConfig, Layout
+from gpt1.config import Columns, DeviceConfig, FinetuneConfig, Layout, ReproduceConfig, ZeroShotConfig
 from gpt1.errors import Interrupted, UserError
 from gpt1.recipes import recipe
 from gpt1.runlog import to_json
@@ -89,6 +90,7 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         "evaluate": evaluate,
         "predict": predict,
         "score": score,
+        "reproduce": reproduce,
         "tokenizer": tokenizer,
         "convert": convert,
         "doctor": doctor,
@@ -116,15 +118,22 @@ def evaluate(
     limit: Annotated[int | None, arg(help="score at most so many examples (a stratified draw)")] = None,
     metric: Annotated[str | None, arg(help="your own metric as package.module:function")] = None,
     revision: Annotated[str | None, arg(help="revision of a hub data set")] = None,
-    baseline: Annotated[bool, arg(help="also fit the plain baselines on the run's training rows")] = True,
+    baseline: Annotated[
+        bool, arg(help="also fit the plain baselines on the run's training rows (--zero-shot: majority)")
+    ] = True,
     columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
+    zero_shot: Flat[ZeroShotConfig] = ZeroShotConfig(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
-    """Score a run's best model on a split of a data set, or on all of a file."""
+    """Score a run's best model on a split of a data set, or on all of a file; with --zero-shot any language model.
+
+    --zero-shot computes in float32 unless --dtype says otherwise.
+    """
     from gpt1 import api
 
-    results = api.evaluate(
+    score_split = partial(api.evaluate_zero_shot, how=zero_shot) if zero_shot.zero_shot else api.evaluate
+    results = score_split(
         run,
         data,
         split=split,
@@ -183,6 +192,18 @@ def score(
         _print_lines(api.score_file(model, input, columns=columns, hardware=hardware), as_json, _scored)
     else:
         _print_some(api.score_texts(model, texts, hardware=hardware), as_json, _scored)
+
+
+def reproduce(config: Flat[ReproduceConfig], as_json: AsJson = False) -> None:
+    """Repeat the paper's fine-tuning results, several seeds each, on the data that is there; print its table beside."""
+    from gpt1 import api
+
+    table = api.reproduce(config)
+    _print(table, as_json)
+    if failed := [row["task"] for row in table["rows"] if row["error"]]:
+        raise UserError(
+            f"{len(failed)} of {len(table['rows'])} rows failed: {', '.join(failed)}; the reasons stand above"
+        )
 
 
 def tokenizer() -> None:
@@ -291,7 +312,8 @@ def _scored(found: dict[str, Any]) -> str:
     ]
     if found["perplexity"] is not None:
         lines.append(
-            f"perplexity {found['perplexity']:.2f}, {found['bits_per_byte'] or float('nan'):.3f} bits per byte"
+            f"perplexity {found['perplexity']:.2f}, {found['bits_per_byte'] or float('nan'):.3f} bits per byte, "
+            f"{found['unknown_share']:.1%} of the bytes unknown"
         )
     return "\n".join(lines)
 

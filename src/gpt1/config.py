@@ -21,6 +21,7 @@ Layout = Literal["gpt1", "huggingface", "openai"]
 LmMean = Literal["token", "sequence"]
 Cut = Literal["longest", "half"]
 Draw = Literal["stratified", "openai"]
+Heuristic = Literal["acceptability", "sentiment", "choice"]
 
 
 def _require(condition: bool, flag: str, found: object, expected: str) -> None:
@@ -275,6 +276,28 @@ class DeviceConfig:
 
 
 @dataclass(frozen=True)
+class ZeroShotConfig:
+    """Label with the language model alone, without a head and without training (Radford et al. 2018, §5)."""
+
+    zero_shot: bool = False
+    """Use the language model alone, by a heuristic of the paper; no head is needed."""
+    heuristic: Heuristic | None = None
+    """`acceptability`: mean log-probability of a text; `sentiment`: which of --words follows it; `choice`: which choice
+    follows. Default: by the columns (choices) or the data's name (cola, sst2, imdb, reviews)."""
+    threshold: float | None = None
+    """Texts with a mean log-probability above it are acceptable (default: the best on the training split)."""
+    words: str = "negative,positive"
+    """What stands for each label, in the order of their ids, for `sentiment`."""
+    append: str = "very"
+    """What is added to each text before the words, for `sentiment`."""
+
+    def __post_init__(self) -> None:
+        _require(self.threshold is None or math.isfinite(self.threshold), "threshold", self.threshold, "a number")
+        if not self.zero_shot and any(getattr(self, item.name) != item.default for item in fields(self)):
+            raise UserError("--heuristic, --threshold, --words and --append go with --zero-shot: add it, or drop them")
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """Fine-tune a model on labelled texts (Radford et al. 2018, §3.2). The defaults are recipe `paper-finetune`."""
 
@@ -324,6 +347,34 @@ class FinetuneConfig:
             values["loss"] = {"lm_coef": values.pop("lm_coef")}
         nested = {name: part(**_known(part, values[name])) for name, part in parts.items() if name in values}
         return cls(**_known(cls, values | nested))
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """Which of the paper's fine-tuning results to repeat, on which data, from which model."""
+
+    data_root: Path
+    """Folder with a folder for each data set: mnli snli scitail qnli rte storycloze race cola sst2 mrpc stsb qqp."""
+    out: Path = Path("runs/reproduce")
+    """Directory of the runs, ROW/seed-N; the same command goes on where it was."""
+    tasks: str = ""
+    """Only these data sets, such as `cola,rte` (default: all that are there)."""
+    seeds: int = 3
+    """Runs of each row, with the seeds 0, 1, …"""
+    model: str = "openai-gpt"
+    """As for `gpt1 finetune`."""
+    recipe: str = "paper-finetune"
+    """Named complete settings of each run."""
+    limit: int | None = None
+    """Use at most so many examples of each split, for a quick look."""
+    epochs: float | None = None
+    """Passes over the training split (default: the recipe's)."""
+    max_steps: int | None = None
+    """Stop each run after so many optimiser steps."""
+    hardware: DeviceConfig = field(default_factory=DeviceConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.seeds >= 1, "seeds", self.seeds, "1 or more")
 
 
 def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:

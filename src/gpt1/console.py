@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+_notices: TextIO | None = None
+"""Where lines go instead of stderr (see `notices_to`)."""
 
 
-def say(text: str = "") -> None:
-    """Print a line for people."""
-    from tqdm import tqdm
+def say(text: str = "", *, urgent: bool = False) -> None:
+    """Print a line for people; an urgent one stands on stderr also where notices go to a file."""
+    if _notices is not None:
+        print(text, file=_notices, flush=True)
+    if _notices is None or urgent:
+        from tqdm import tqdm
 
-    tqdm.write(text, file=sys.stderr)
+        tqdm.write(text, file=sys.stderr)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print aligned columns; the first is text, the others are figures and stand to the right."""
+@contextmanager
+def notices_to(path: Path) -> Iterator[None]:
+    """Add the lines that are said meanwhile to a file, so that the runs of a series do not flood stderr.
+
+    Progress bars, which leave nothing behind, and urgent lines are still seen.
+    """
+    global _notices
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = _notices
+    with path.open("a", encoding="utf-8") as _notices:
+        try:
+            yield
+        finally:
+            _notices = before
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collection[int] = (0,)) -> None:
+    """Print aligned columns; those at the places `text` are text, the others figures, which stand to the right."""
     cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for number, row in enumerate(cells):
-        first, *rest = (
-            cell.ljust(width) if place == 0 else cell.rjust(width)
+        aligned = (
+            cell.ljust(width) if place in text else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        say("  ".join(["", first, *rest]).rstrip())
+        say("  ".join(["", *aligned]).rstrip())
         if number == 0:
             say("  " + "  ".join("─" * width for width in widths))
 

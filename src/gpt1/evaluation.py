@@ -99,11 +99,28 @@ def baselines(
     assert truth is not None
     results = {}
     for fitted in fit_baselines(kind, train, train_labels, test, regression=head.regression, seed=seed):
-        results[fitted.name] = compute(names, truth, fitted.predictions, extra) | {
-            "interval": _intervals(names, extra, truth, fitted.predictions, seed),
-            "seconds": round(fitted.seconds, 2),
+        results[fitted.name] = _scored(names, extra, truth, fitted.predictions, seed) | {
+            "seconds": round(fitted.seconds, 2)
         }
     return results
+
+
+def majority(encoded: Encoded, head: Head, extra: Mapping[str, Metric], seed: int = 0) -> dict[str, Any]:
+    """Return {"majority class": {metric: value, "interval": …}}: the best that one answer for all examples reaches.
+
+    The most frequent label is that of the scored examples themselves: what is never trained has no training split.
+    """
+    truth = encoded.labels
+    assert truth is not None
+    found = np.full(len(truth), np.bincount(truth).argmax())
+    names = task_metrics(head.task, head.n_labels, head.regression)
+    return {"majority class": _scored(names, extra, truth, found, seed)}
+
+
+def _scored(
+    names: Sequence[str], extra: Mapping[str, Metric], truth: NDArray[Any], found: NDArray[Any], seed: int
+) -> dict[str, Any]:
+    return compute(names, truth, found, extra) | {"interval": _intervals(names, extra, truth, found, seed)}
 
 
 def show_scores(results: Mapping[str, Any]) -> None:

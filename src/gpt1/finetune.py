@@ -38,18 +38,21 @@ class LabelledData:
     notes: tuple[str, ...]
 
 
-def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, Any]:
+def finetune(
+    config: FinetuneConfig, metric: Metric | None = None, files: hub.DatasetFiles | None = None
+) -> dict[str, Any]:
     """Fine-tune as `config` says, or go on where the run in `config.out` stopped; return what `metrics.json` holds.
 
     `metric` is a person's own, (labels, predictions) -> value, larger is better; it is reported under its name and
-    selects the best model.
+    selects the best model. `files` are those of the data set where its folder is not laid out as `--data` expects;
+    `config.data` then only names it.
 
     Raises:
         UserError: the settings, the data or the model cannot be used. Interrupted: stopped after a checkpoint.
     """
     _require(config)
     extra = _own_metric(config, metric)
-    data = load_data(config)
+    data = load_data(config, files)
     for note in data.notes:
         console.say(note)
     run = RunDirectory(config.out)
@@ -114,9 +117,10 @@ def finetune(config: FinetuneConfig, metric: Metric | None = None) -> dict[str, 
 # ---- data
 
 
-def load_data(config: FinetuneConfig) -> LabelledData:
-    """Read the data set that `config` names, draw missing splits, and find out task and labels."""
-    found = hub.resolve_dataset(config.data, revision=config.revision if not Path(config.data).exists() else None)
+def load_data(config: FinetuneConfig, given: hub.DatasetFiles | None = None) -> LabelledData:
+    """Read the data set that `config` names or `given` files hold; draw missing splits; find out task and labels."""
+    revision = config.revision if not Path(config.data).exists() else None
+    found = given or hub.resolve_dataset(config.data, revision=revision)
     if isinstance(found, Path):
         files: Path | Mapping[str, Sequence[Path]] = found
         columns, task_name, label_names, drop = config.columns, config.task, None, None

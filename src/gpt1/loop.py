@@ -216,7 +216,7 @@ def _graceful_stop() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
         with suppress(RuntimeError):  # the signal may have come in the middle of another line on stderr
-            console.say("Stopping after this step; press Ctrl-C again to stop at once.")
+            console.say("Stopping after this step; press Ctrl-C again to stop at once.", urgent=True)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

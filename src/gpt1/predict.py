@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,3 +60,28 @@ def sequence_logprobs(
         assert batch.lm_targets is not None
         for place, row, targets in zip(examples, logprobs, batch.lm_targets, strict=True):
             yield int(place), row[: int((targets != IGNORE).sum())]
+
+
+def mean_logprobs(
+    engine: Engine, encoded: Encoded, starts: NDArray[np.int64], collator: Collator, *, label: str | None = None
+) -> NDArray[np.float64]:
+    """Return (B, k) mean natural-log probabilities of the tokens of each sequence from a place on, -inf of none.
+
+    `starts` (B, k), 1 or more, are the places: what stands before them is read and not scored, so that the softmax over
+    the vocabulary is computed for the scored tokens alone. `label` names a progress bar.
+    """
+    out = np.full(starts.shape, -np.inf)
+    bar = console.Bar(len(encoded), label or "", "text") if label else None
+    for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
+        assert batch.lm_targets is not None
+        predicts = np.arange(1, batch.tokens.shape[1] + 1)  # position t predicts token t + 1
+        targets = np.where(predicts >= starts[examples].reshape(-1, 1), batch.lm_targets, IGNORE)
+        sums = engine.token_logprobs(replace(batch, lm_targets=targets)).sum(1, dtype=np.float64)
+        counts = (targets != IGNORE).sum(1)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
+        out[examples] = means.reshape(len(examples), -1)
+        if bar:
+            bar.advance(len(examples))
+    if bar:
+        bar.close()
+    return out

@@ -65,12 +65,23 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             storage.write_json(self.config_path, wanted | {"versions": versions()})
             return
+        self._require(wanted, type(config))
+
+    def require_same(self, command: str, config: Any) -> None:
+        """Make sure, without its data, that the run which lies here has these settings.
+
+        Raises:
+            UserError: it has others, or is no run.
+        """
+        self._require({"command": command, "config": _plain(config)}, type(config))
+
+    def _require(self, wanted: Mapping[str, Any], kind: type) -> None:
         found = storage.read_json(self.config_path)
         if not wanted.keys() <= found.keys():
             raise UserError(f"--out {self.path}: its config.json is not that of a run; choose a new directory")
         recorded = {key: found[key] for key in wanted}
-        if recorded["command"] == command:
-            recorded["config"] = self._completed(recorded["config"], type(config))
+        if recorded["command"] == wanted["command"]:
+            recorded["config"] = self._completed(recorded["config"], kind)
         if difference := _difference(recorded, wanted):
             raise UserError(f"--out {self.path}: holds a different run ({difference}); choose a new directory")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,12 @@ from gpt1.config import DeviceConfig
 from gpt1.data.batches import Collator
 from gpt1.predict import sequence_logprobs
 from gpt1.text.words import valid_unicode
+
+
+class Encoding(NamedTuple):
+    ids: list[int]
+    sizes: list[int]
+    """UTF-8 bytes behind each id."""
 
 
 class Scorer:
@@ -33,15 +39,16 @@ class Scorer:
         return cls(open_model(path), hardware)
 
     def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte} for each text.
+        """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, unknown_share} for each text.
 
         `logprobs` are natural and the first is None: nothing stands before the first token. A text longer than the
         context is read in windows that overlap by half, so that every later token sees at least half a context.
         Perplexity is over the tokens that have a log-probability; bits per byte divides by the UTF-8 bytes they stand
-        for. Both are None for a text of one token, or of none (`<br />`).
+        for. Both are None for a text of one token, or of none (`<br />`). `unknown_share` is the share of the text's
+        bytes that became `<unk>`: the model says nothing about them, so bits per byte of texts with many mean little.
         """
         texts = [valid_unicode(text) for text in texts]
-        encodings = self.model.tokenizer.backend.encode_batch(texts, add_special_tokens=False)
+        encodings = [Encoding(*self.model.tokenizer.encode_with_sizes(text)) for text in texts]
         windows = [
             (place, start, np.array(encoding.ids[start : start + self.model.config.n_ctx], np.int32))
             for place, encoding in enumerate(encodings)
@@ -59,10 +66,11 @@ class Scorer:
         step = self.model.config.n_ctx // 2
         return range(0, length - step if length > step else length, step)
 
-    def _told(self, text: str, encoding: Any, logprobs: NDArray[np.float64]) -> dict[str, Any]:
+    def _told(self, text: str, encoding: Encoding, logprobs: NDArray[np.float64]) -> dict[str, Any]:
         known = logprobs[1:]
-        first_end = encoding.offsets[0][1] if encoding.ids else 0
-        n_bytes = len(text[first_end:].encode())
+        n_bytes = len(text.encode())
+        after_first = n_bytes - sum(encoding.sizes[:1])
+        unknown = sum(size for i, size in zip(*encoding, strict=True) if i == self.model.tokenizer.unk)
         total = float(-known.sum())
         return {
             "text": text,
@@ -70,5 +78,6 @@ class Scorer:
             "tokens": self.model.tokenizer.tokens(encoding.ids),
             "logprobs": [None, *map(float, known)][: len(encoding.ids)],
             "perplexity": math.exp(total / len(known)) if len(known) else None,
-            "bits_per_byte": total / math.log(2) / n_bytes if len(known) and n_bytes else None,
+            "bits_per_byte": total / math.log(2) / after_first if len(known) and after_first > 0 else None,
+            "unknown_share": min(1.0, unknown / n_bytes) if n_bytes else 0.0,
         }
