@@ -1,0 +1,236 @@
+"""gpt1's tokenisation beside the original's way and `tokenizers`' GPT-1 pipeline, in one run, on one core.
+
+    python benchmarks/tokenizer.py --data D        D holds gpt1-bpe/, imdb/ and books/ (docs/performance.md says which)
+    python benchmarks/tokenizer.py --data D --golden FILE      also: how many of OpenAI's own ids does each give?
+
+The original's way is what OpenAI's `text_utils.py` does: ftfy, one regular expression and spaCy over the text, BPE
+a token at a time with every token's pieces kept (tests/openai_text.py). `tokenizers`' pipeline is that of
+`transformers.OpenAIGPTTokenizer`: BERT's normaliser and splitter before the same merges.
+
+Every contestant gets the same texts, one by one, in rounds of alternating order; medians are shown. "Cold" counts from
+nothing: loading ftfy and spaCy, and every word for the first time. "New texts" are others of the same kind after the
+cold ones; "warm" are the same texts again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+
+import tokenizers
+from tokenizers.models import BPE
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from gpt1.console import say, table
+from gpt1.text import openai
+from gpt1.text.bpe import Tokenizer
+from gpt1.text.vocabulary import END_OF_WORD, UNK_TOKEN, read_vocab
+
+BOOK_PART = 40_000
+"""Characters of a book that make a text (spaCy takes at most a million at once)."""
+ORIGINAL_SHARE = 8
+"""The original's way is timed on one text in so many: it needs as many times the time."""
+
+Encode = Callable[[str], list[int]]
+
+
+@dataclass(frozen=True)
+class Speed:
+    contestant: str
+    data: str
+    megabytes_per_s: float
+    spread: float
+    """Slowest over fastest round, less 1."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with gpt1-bpe/, imdb/ and books/")
+    parser.add_argument("--golden", type=Path, help='.jsonl.xz of {"text", "ids"} as OpenAI\'s encoder gives them')
+    parser.add_argument("--megabytes", type=float, default=8, help="of each kind of text")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    args = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    kinds = {"imdb": imdb(args.data / "imdb"), "books": books(args.data / "books")}
+    texts = {name: take(found, args.megabytes) for name, found in kinds.items()}
+    others = {name: take(found, args.megabytes) for name, found in kinds.items()}
+    vocabulary = args.data / "gpt1-bpe"
+    speeds = measure(vocabulary, texts, others, args.rounds)
+    show_speeds(speeds, texts)
+    agreement = compare(vocabulary, texts, args.golden)
+    show_agreement(agreement)
+    if args.json:
+        report = {"speeds": [asdict(speed) for speed in speeds], "agreement": agreement}
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+# ---- texts
+
+
+def imdb(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.glob("*.jsonl.xz"), reverse=True):
+        with lzma.open(path, "rt", encoding="utf-8") as lines:
+            yield from (json.loads(line)["text"] for line in lines)
+
+
+def books(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.glob("train-*.txt.xz")):
+        part = ""
+        with lzma.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                part += line
+                if len(part) > BOOK_PART:
+                    yield part
+                    part = ""
+
+
+def take(texts: Iterator[str], megabytes: float) -> list[str]:
+    """Return the next texts of `megabytes` MB in all."""
+    found, size = [], 0
+    for text in texts:
+        found.append(text)
+        size += len(text.encode())
+        if size >= megabytes * 1e6:
+            break
+    return found
+
+
+def n_bytes(texts: Sequence[str]) -> int:
+    return sum(len(text.encode()) for text in texts)
+
+
+# ---- contestants
+
+
+def original_way(vocabulary: Path) -> Encode:
+    from openai_text import OriginalWay
+
+    return OriginalWay(*read_vocab(vocabulary)).ids
+
+
+def bert_pipeline(vocabulary: Path) -> Encode:
+    vocab, merges = read_vocab(vocabulary)
+    pipeline = tokenizers.Tokenizer(BPE(vocab, merges, unk_token=UNK_TOKEN, end_of_word_suffix=END_OF_WORD))
+    pipeline.normalizer = BertNormalizer(lowercase=True)
+    pipeline.pre_tokenizer = BertPreTokenizer()
+    return lambda text: pipeline.encode(text, add_special_tokens=False).ids
+
+
+def nearest_pipeline(vocabulary: Path) -> Encode:
+    backend = Tokenizer.load(vocabulary, "openai").backend
+    return lambda text: backend.encode(text, add_special_tokens=False).ids
+
+
+# ---- speed
+
+
+def measure(vocabulary: Path, texts: dict[str, list[str]], others: dict[str, list[str]], rounds: int) -> list[Speed]:
+    slow, bert = original_way(vocabulary), bert_pipeline(vocabulary)
+    fast = Tokenizer.load(vocabulary, "fast").encode
+    slow("Load spaCy.")
+    speeds = []
+    for kind in texts:
+        found: dict[str, list[float]] = {}
+        for number in range(rounds):
+            openai.words.cache_clear()
+            exact: list[Tokenizer] = []
+
+            def cold(some: Sequence[str], exact: list[Tokenizer] = exact) -> None:
+                exact[:] = [Tokenizer.load(vocabulary, "openai")]
+                run(exact[0].encode, some)
+
+            contestants: list[tuple[str, Callable[[], float]]] = [
+                ("the original's way", partial(timed, partial(run, slow), texts[kind][::ORIGINAL_SHARE])),
+                ("tokenizers' GPT-1 pipeline", partial(timed, partial(run, bert), texts[kind])),
+                ("gpt1 `fast`", partial(timed, partial(run, fast), texts[kind])),
+                ("gpt1 `openai`, cold", partial(timed, cold, texts[kind])),
+            ]
+            for name, speed in contestants if number % 2 == 0 else reversed(contestants):
+                found.setdefault(name, []).append(speed())
+            found.setdefault("gpt1 `openai`, warm", []).append(timed(partial(run, exact[0].encode), texts[kind]))
+            found.setdefault("gpt1 `openai`, new texts", []).append(timed(partial(run, exact[0].encode), others[kind]))
+        for name, values in found.items():
+            speeds.append(Speed(name, kind, statistics.median(values), max(values) / min(values) - 1))
+    return speeds
+
+
+def run(encode: Encode, texts: Sequence[str]) -> None:
+    for text in texts:
+        encode(text)
+
+
+def timed(work: Callable[[Sequence[str]], None], texts: Sequence[str]) -> float:
+    """Return MB/s."""
+    start = time.perf_counter()
+    work(texts)
+    return n_bytes(texts) / (time.perf_counter() - start) / 1e6
+
+
+def show_speeds(speeds: Sequence[Speed], texts: dict[str, list[str]]) -> None:
+    for kind, some in texts.items():
+        those = {speed.contestant: speed for speed in speeds if speed.data == kind}
+        slow, bert = (those[name].megabytes_per_s for name in ("the original's way", "tokenizers' GPT-1 pipeline"))
+        say(f"\n{kind}: {n_bytes(some) / 1e6:.1f} MB in {len(some):,} texts, one core")
+        table(
+            ["", "MB/s", "spread", "× the original's way", "× tokenizers"],
+            [
+                [name, f"{each.megabytes_per_s:.2f}", f"{each.spread:.0%}", f"{each.megabytes_per_s / slow:.1f}",
+                 f"{each.megabytes_per_s / bert:.1f}"]
+                for name, each in those.items()
+            ],
+        )  # fmt: skip
+
+
+# ---- agreement
+
+
+def compare(vocabulary: Path, texts: dict[str, list[str]], golden: Path | None) -> dict[str, dict[str, Any]]:
+    """Return, for each kind of text, how many of them each contestant gives the ids of the original's way (or file)."""
+    slow = original_way(vocabulary)
+    contestants: dict[str, Encode] = {
+        "gpt1 `openai`": Tokenizer.load(vocabulary, "openai").encode,
+        "gpt1's tokenizer.json for `openai`": nearest_pipeline(vocabulary),
+        "tokenizers' GPT-1 pipeline": bert_pipeline(vocabulary),
+        "gpt1 `fast`": Tokenizer.load(vocabulary, "fast").encode,
+    }
+    rows = {kind: [(text, slow(text)) for text in some[::ORIGINAL_SHARE]] for kind, some in texts.items()}
+    rows["lines of books"] = [(line, slow(line)) for text in texts["books"][:10] for line in text.split("\n") if line]
+    if golden:
+        with lzma.open(golden, "rt", encoding="utf-8") as lines:
+            rows["OpenAI's own ids"] = [(row["text"], row["ids"]) for row in map(json.loads, lines)]
+        contestants["the original's way"] = slow
+    return {
+        kind: {"texts": len(some)}
+        | {name: sum(encode(text) == ids for text, ids in some) for name, encode in contestants.items()}
+        for kind, some in rows.items()
+    }
+
+
+def show_agreement(agreement: dict[str, dict[str, Any]]) -> None:
+    say("\nTexts of which every id is the original's")
+    names = [name for name in next(iter(agreement.values())) if name != "texts"]
+    table(
+        ["", *(f"{kind} ({found['texts']:,})" for kind, found in agreement.items())],
+        [[name, *(f"{found[name]:,}  {found[name] / found['texts']:.1%}" for found in agreement.values())]
+         for name in names],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
