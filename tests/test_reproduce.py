@@ -12,6 +12,7 @@ import pytest
 
 from gpt1 import api, cli, console, reproduce
 from gpt1.config import FinetuneConfig
+from gpt1.data.tables import OPENAI_VALID_FRACTION
 from gpt1.errors import Interrupted, UserError
 from gpt1.paper import EXPERIMENTS, Located, NotThereError, locate
 from gpt1.storage import read_json
@@ -88,8 +89,8 @@ def splits(found: Located) -> dict[str, list[str]]:
         ("mnli", ["train", "dev"], {"train": ["train"], "valid": ["dev"]}, ()),
         ("snli", ["train", "dev", "test"], {"train": ["train"], "valid": ["dev"], "test": ["test"]}, ()),
         ("snli", ["dev"], {"train": ["dev"]}, ("valid_fraction", "test_fraction")),
-        ("storycloze", ["val", "test"], {"train": ["val"], "test": ["test"]}, ("valid_fraction",)),
-        ("storycloze", ["train", "test"], {"train": ["train"], "test": ["test"]}, ("valid_fraction",)),
+        ("storycloze", ["val", "test"], {"train": ["val"], "test": ["test"]}, ("draw",)),
+        ("storycloze", ["train", "test"], {"train": ["train"], "test": ["test"]}, ("draw",)),
         ("storycloze", ["train", "valid", "test"], {"train": ["train"], "valid": ["valid"], "test": ["test"]}, ()),
         ("race", list(RACE), {"train": list(RACE[:3]), "valid": list(RACE[3:5]), "test": list(RACE[5:])}, ()),
         ("race", ["train", "dev", "test"], {"train": ["train"], "valid": ["dev"], "test": ["test"]}, ()),
@@ -129,7 +130,8 @@ def test_a_result_has_files_of_its_own_where_they_are_there(tmp_path: Path) -> N
 
 def test_the_paper_trains_story_cloze_on_1497_rows_and_validates_on_374() -> None:
     """Of the 1,871 rows of its validation file."""
-    assert round(1_871 * EXPERIMENT["storycloze"].drawn["valid_fraction"]) == 374
+    assert EXPERIMENT["storycloze"].drawn == {"draw": "openai"}, "tests/test_tables.py holds which rows those are"
+    assert round(1_871 * OPENAI_VALID_FRACTION) == 374
 
 
 def test_the_table_is_the_papers() -> None:
