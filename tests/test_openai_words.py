@@ -131,7 +131,7 @@ def test_typography_beside_ascii_is_never_taken_for_mojibake() -> None:
 @settings(deadline=None, max_examples=1000)
 @given(
     st.lists(
-        st.sampled_from(["Ã©", "Â ", "à ", "&eacute;", "<", "\n", "“", "…", "É”", "œ", "\x85"])
+        st.sampled_from(["Ã©", "Â ", "à ", "&eacute;", "<", "\n", "“", "…", "É”", "œ", " \x85 ", "it\x92s", "a\x96b"])
         | st.characters(max_codepoint=0xFF),
         max_size=25,
     ).map("".join)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from typing import Any
 
 from gpt1.errors import UserError
@@ -41,6 +41,8 @@ _TYPEWRITTEN = {"—": "-", "–": "-", "―": "-", "…": "...", "‘": "'", "�
 """Typography in ASCII, as ftfy and then `text_standardize` have it. Beside ASCII, ftfy never takes it for mojibake."""
 _LATIN = re.compile(f"[\x00-\x7f\xa0-\xff{''.join(_TYPEWRITTEN)}]*")
 """Characters that are mojibake or none of ftfy's business."""
+_WINDOWS = re.compile(r"(?<=[\x00-\x7f])[\x82-\x8c\x8e\x91-\x9c\x9e\x9f](?=[\x00-\x7f])")
+"""A mark of Windows-1252 that was read as Latin-1, by itself: no part of a UTF-8 sequence."""
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _REACH = 9
 """Characters around what is not ASCII that hold any of the sequences that ftfy takes for mojibake."""
@@ -55,7 +57,7 @@ def lines_of(text: str) -> Iterator[list[str]]:
         lines = _repaired(text, lines)
     for line in lines:
         if chunks := line.split():
-            if len(line) > LONGEST_CHUNK:
+            if len(line) > LONGEST_CHUNK and max(map(len, chunks)) > LONGEST_CHUNK:
                 chunks = [*chain.from_iterable(map(_cut, chunks))]
             yield chunks
 
@@ -79,8 +81,10 @@ def _repaired(text: str, lines: list[str]) -> list[str]:
         if "<" in line:
             unescape = False
         plain = _typewritten(line)
-        if _is_plain(plain) or _is_sound(line, ftfy.badness.is_bad):
+        if _is_plain(plain) or _is_sound(line, ftfy):
             repaired.append(plain)
+        elif (read := _windows_1252(line, ftfy)) is not None and _is_sound(read, ftfy):
+            repaired.append(_typewritten(read))
         else:
             end = "\n" if place < len(lines) - 1 else ""  # mojibake is told by what follows it
             repaired += ftfy.fix_text(line + end, unescape_html=unescape).split("\n")
@@ -94,18 +98,37 @@ def _typewritten(line: str) -> str:
     return line
 
 
-def _is_sound(line: str, is_bad: Callable[[str], bool]) -> bool:
+def _is_sound(line: str, ftfy: Any) -> bool:
     """Whether a line is Latin text in which ftfy finds no mojibake: its own test, on what is not ASCII alone."""
     if not _LATIN.fullmatch(line) or _SUSPECT.search(line):
         return False
+    return not any(map(ftfy.badness.is_bad, _around(line)))
+
+
+def _windows_1252(line: str, ftfy: Any) -> str | None:
+    """Return what ftfy reads in Latin-1 with marks of Windows-1252, None where it might find something else.
+
+    It takes mojibake for UTF-8 first, which a line with such a mark by itself cannot be as a whole; then for UTF-8 in
+    places, by a pattern of its own; then, where the line is Latin-1, for Windows-1252.
+    """
+    if not _WINDOWS.search(line) or _SUSPECT.search(line):
+        return None
+    if any(map(ftfy.chardata.UTF8_DETECTOR_RE.search, _around(line))):
+        return None
+    try:
+        return line.encode("latin-1").decode("windows-1252")
+    except UnicodeError:
+        return None
+
+
+def _around(line: str) -> Iterator[str]:
     line += "\n"
-    around = (line[max(0, at.start() - _REACH) : at.end() + _REACH] for at in _FOREIGN.finditer(line))
-    return not any(map(is_bad, around))
+    return (line[max(0, at.start() - _REACH) : at.end() + _REACH] for at in _FOREIGN.finditer(line))
 
 
 def _ftfy() -> Any:
     try:
-        import ftfy.badness
+        import ftfy
     except ImportError:
         raise _missing("ftfy") from None
     return ftfy
@@ -148,7 +171,8 @@ class Words:
 
     spaCy looks for special cases ("lol:D") in the tokens of the whole text, so a match that spans a blank and changes
     nothing can hide one inside a piece. Tokenised without that search, a piece in whose tokens no special case is found
-    has the same words everywhere; for any other the whole line has to be read. No special case spans a line break.
+    has the same words everywhere; any other has to be read with what stands beside it, as far as a special case may
+    span: not across a line break, nor a word that is part of none.
     """
 
     def __init__(self) -> None:
@@ -187,8 +211,10 @@ class Words:
         ready = True
         self._whole = tokenizer(english.tokenizer.rules)
         self._cases: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        self._of_cases: set[str] = set()
         for case in self._rules:
             before, after = (tuple(token.text for token in read(case)) for read in (affixes_alone, self._by_piece))
+            self._of_cases.update(before)
             if len(before) > 1 and before != after:
                 self._cases.setdefault(before[:2], set()).add(before)
         self._lock = threading.Lock()
@@ -198,7 +224,7 @@ class Words:
         found: dict[str, list[str] | None] = {}
         hard: list[str] = []
         for piece in pieces:
-            if piece.isascii() and piece.isalpha() and piece not in self._rules:  # no affix is of letters alone
+            if self._is_a_word(piece):
                 found[piece] = [piece.lower()]
             else:
                 hard.append(piece)
@@ -213,8 +239,16 @@ class Words:
             found[piece] = None if self._holds_a_case(words) else [word.lower() for word in words]
         return found
 
+    def stands_alone(self, piece: str) -> bool:
+        """Whether a piece is one word and part of no special case, so that none spans it."""
+        return self._is_a_word(piece) and piece not in self._of_cases
+
+    def _is_a_word(self, piece: str) -> bool:
+        """Whether a piece is letters without a rule of their own: no affix is of letters alone."""
+        return piece.isascii() and piece.isalpha() and piece not in self._rules
+
     def of_line(self, pieces: Iterable[str]) -> list[str]:
-        """Return the words of a line, lower case."""
+        """Return the words of a line, or of a part of it between pieces that stand alone, lower case."""
         with self._lock, self._vocab.memory_zone():
             return [token.text.lower() for token in self._whole(" ".join(pieces))]
 
@@ -276,10 +310,20 @@ class Encoder:
         new = {chunk: pieces_of(chunk) for chunk in chunks if chunk not in kept}
         found = self._of_pieces(dict.fromkeys(piece for piece in chain(*new.values()) if piece not in kept))
         if None in found.values():
-            return chain(*self._bpe(words().of_line(chain(*map(pieces_of, chunks)))))
+            kept.update((piece, ids) for piece, ids in found.items() if ids and len(piece) <= LONGEST_KEPT)
+            return self._in_context(chain(*map(pieces_of, chunks)), kept)
         found |= {chunk: tuple(chain(*(found.get(piece) or kept[piece] for piece in new[chunk]))) for chunk in new}
         kept.update((run, ids) for run, ids in found.items() if ids and len(run) <= LONGEST_KEPT)
         return chain(*(found.get(chunk) or kept[chunk] for chunk in chunks))
+
+    def _in_context(self, pieces: Iterable[str], kept: Mapping[str, Ids]) -> Iterator[int]:
+        """Yield the ids of a line of which some piece has other words in other lines."""
+        for _, group in groupby(pieces, words().stands_alone):
+            part = [*group]
+            try:
+                yield from [*chain(*(kept[piece] for piece in part))]
+            except KeyError:
+                yield from chain(*self._bpe(words().of_line(part)))
 
     def _of_pieces(self, pieces: Iterable[str]) -> dict[str, Ids | None]:
         """Return the ids of each piece; None where its words may depend on the rest of the line."""
