@@ -24,7 +24,7 @@ from gpt1.checkpoint import Model, load_model, save_model
 from gpt1.config import SIZES
 from gpt1.errors import UserError
 from gpt1.params import initialise
-from gpt1.text import openai, workers
+from gpt1.text import openai, repair, workers
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train
 from gpt1.text.words import OPENAI_AGREEMENT, split
@@ -123,9 +123,9 @@ def test_no_neighbour_changes_a_word(parts: list[str], blanks: list[str]) -> Non
 
 def test_typography_beside_ascii_is_never_taken_for_mojibake() -> None:
     """Such lines are not given to ftfy: every combination of three gives what ftfy gives."""
-    alphabet = [*openai._TYPEWRITTEN, *"aZ9 .'\"-<?\t$"]
+    alphabet = [*repair._TYPEWRITTEN, *"aZ9 .'\"-<?\t$"]
     for text in map("".join, product(alphabet, repeat=3)):
-        assert standardise(ftfy.fix_text(text)) == standardise(openai._typewritten(text)), repr(text)
+        assert standardise(ftfy.fix_text(text)) == standardise(repair._typewritten(text)), repr(text)
 
 
 @settings(deadline=None, max_examples=1000)
