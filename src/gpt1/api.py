@@ -17,12 +17,14 @@ from gpt1.classifier import Classifier, open_model
 from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
 from gpt1.convert import convert
 from gpt1.data.batches import Encoded
+from gpt1.data.corpus import prepare, sources
 from gpt1.data.files import file_type, text_lines
 from gpt1.data.tables import Example, stream_examples
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
 from gpt1.finetune import finetune, limited, load_data
 from gpt1.metrics import Metric, load_metric
+from gpt1.pretrain import pretrain
 from gpt1.reproduce import reproduce
 from gpt1.rows import named_rows
 from gpt1.run import RunDirectory, versions
@@ -36,7 +38,7 @@ EXAMPLES_AT_ONCE = 2_048
 
 __all__ = [
     "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "finetune", "predict_file",
-    "predict_texts", "reproduce", "score_file", "score_texts", "train_tokenizer",
+    "predict_texts", "prepare_corpus", "pretrain", "reproduce", "score_file", "score_texts", "train_tokenizer",
 ]  # fmt: skip
 
 
@@ -230,6 +232,20 @@ def _texts(sources: Sequence[Path], columns: Columns) -> Iterator[str]:
                 yield from (*example.parts, *example.choices)
         else:
             yield from text_lines(source)
+
+
+def prepare_corpus(
+    corpus: Sequence[Path], tokenizer: Path, out: Path, *, end_of_document: str, processes: int | None = None
+) -> dict[str, Any]:
+    """Encode text files into shards in `out`; return {out, tokens, bytes, documents, shards}."""
+    texts = sources(corpus)
+    prepared = prepare(texts, open_tokenizer(tokenizer), out, end_of_document=end_of_document, processes=processes)
+    found = {key: prepared.manifest[key] for key in ("tokens", "bytes", "documents")}
+    console.say(
+        f"{len(texts):,} files, {found['documents']:,} documents, {found['bytes'] / 1e6:,.1f} MB: "
+        f"{found['tokens']:,} tokens in {out}"
+    )
+    return {"out": str(out), **found, "shards": len(prepared.manifest["shards"])}
 
 
 def encode(directory: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
