@@ -256,17 +256,19 @@ def tokenizer() -> None:
 
 def tokenizer_train(
     input: Annotated[
-        tuple[Path, ...], arg(help="text files (.txt .gz .xz .zst) or tables (.csv .tsv .jsonl .parquet)")
+        tuple[Path, ...],
+        arg(help="text files (.txt .gz .xz .zst), folders of them, or tables (.csv .tsv .jsonl .parquet)"),
     ],
     out: Annotated[Path, arg(help="directory of the new tokenizer")],
     vocab_size: Annotated[int, arg(help="tokens to learn, special tokens included")] = 40_482,
+    end_of_document: Annotated[str, arg(help="a line of text files that ends a document")] = END_OF_DOCUMENT,
     columns: Flat[Columns] = Columns(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
     """Learn a GPT-1 vocabulary (BPE) from texts."""
     from gpt1 import api
 
-    _print(api.train_tokenizer(input, vocab_size, out, columns=columns), as_json)
+    _print(api.train_tokenizer(input, vocab_size, out, columns=columns, end_of_document=end_of_document), as_json)
 
 
 Vocabulary = Annotated[Positional[Path], arg(metavar="DIR", help="tokenizer, model or run directory")]

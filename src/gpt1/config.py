@@ -362,8 +362,8 @@ class PretrainConfig:
     """Text files (.txt, also .gz .xz .zst), folders of them, or what `gpt1 prepare` made."""
     out: Path = Path()
     """Run directory; the same command with the same directory resumes."""
-    size: str = "gpt1"
-    """Size of a new model: gpt1, mini or tiny."""
+    size: str | None = None
+    """Size of a new model: gpt1, mini or tiny (default: gpt1)."""
     model: str | None = None
     """Go on with this model instead of a new one: a run or model directory, or `openai-gpt` (hub)."""
     recipe: str | None = None
@@ -387,11 +387,11 @@ class PretrainConfig:
     """Matrices of a new model: `normal` is N(0, 0.02) (the paper), `xavier` uniform after Glorot & Bengio 2010."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2.5e-4, schedule="cosine", warmup=2_000))
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=100, batch_size=64, micro_batch_tokens=32_768))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=100, batch_size=64, micro_batch_tokens=16_384))
     hardware: DeviceConfig = field(default_factory=DeviceConfig)
 
     def __post_init__(self) -> None:
-        _require(self.size in SIZES, "size", self.size, f"one of {', '.join(SIZES)}")
+        _require(self.size in (None, *SIZES), "size", self.size, f"one of {', '.join(SIZES)}")
         _require_one_of(Init, "init", self.init)
         _require(self.context is None or self.context >= 2, "context", self.context, "2 or more")
         _require(0 < self.valid_fraction < 1, "valid_fraction", self.valid_fraction, "a number in (0, 1)")

@@ -65,7 +65,10 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         return evaluate(engine, valid, valid_bytes, config.valid_windows)
 
     def save_best(progress: Progress) -> None:
-        best = replace(start, params=engine.parameters(), provenance=_provenance(config, progress))
+        longest = max(context, start.max_length)
+        best = replace(
+            start, params=engine.parameters(), max_length=longest, provenance=_provenance(config, start, progress)
+        )
         save_model(run.model, best, config.dropout)
 
     progress = train(
@@ -145,7 +148,10 @@ def _learn(config: PretrainConfig, vocab_size: int) -> Tokenizer:
     console.say(
         f"Learning a vocabulary of {vocab_size:,} tokens from the corpus (--tokenizer DIR takes a learned one)."
     )
-    return train_tokenizer(texts(), vocab_size)
+    tokenizer = train_tokenizer(console.reading(texts()), vocab_size)
+    if tokenizer.vocab_size < vocab_size:
+        console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
+    return tokenizer
 
 
 # ---- model
@@ -153,15 +159,16 @@ def _learn(config: PretrainConfig, vocab_size: int) -> Tokenizer:
 
 def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
     if config.model:
-        for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
+        own = {"size": config.size, "tokenizer": config.tokenizer, "vocab-size": config.vocab_size}
+        for flag, value in (own | {"init": None if config.init == "normal" else config.init}).items():
             if value is not None:
-                raise UserError(f"--{flag} {value}: {config.model} has its own vocabulary; the flag is for a new model")
+                raise UserError(f"--{flag} {value}: the flag is for a new model; --model {config.model} has its own")
         path = Path(config.model)
         loaded = open_model(path if path.exists() else hub.resolve_model(config.model))
         body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
         shape = replace(loaded.config, head=None)
-        return Model(shape, body, loaded.tokenizer, max_length=shape.n_ctx, provenance=loaded.provenance)
-    size = SIZES[config.size]
+        return Model(shape, body, loaded.tokenizer, (), loaded.max_length, loaded.provenance)
+    size = SIZES[config.size or "gpt1"]
     if run.started:
         tokenizer = Tokenizer.load(run.tokenizer)
     elif config.tokenizer:
@@ -176,7 +183,7 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
         tokenizer = _learn(config, config.vocab_size or size.vocab_size)
     shape = replace(size, vocab_size=tokenizer.vocab_size)
     params = initialise(shape, config.loop.seed, init=config.init)
-    return Model(shape, params, tokenizer, max_length=shape.n_ctx)
+    return Model(shape, params, tokenizer, max_length=0)
 
 
 # ---- the rest
@@ -189,9 +196,11 @@ def _require(config: PretrainConfig) -> None:
         raise UserError("--out is missing: the directory of the run, for example --out runs/pretrained")
 
 
-def _provenance(config: PretrainConfig, progress: Progress) -> dict[str, Any]:
+def _provenance(config: PretrainConfig, start: Model, progress: Progress) -> dict[str, Any]:
+    """Return where the weights come from; what was known of the model that they started from stays, under `before`."""
     return {
-        "pretrained from": config.model or f"random:{config.size}",
+        "pretrained from": config.model or f"random:{config.size or 'gpt1'}",
+        **({"before": start.provenance} if start.provenance else {}),
         "corpus": ", ".join(path.name for path in config.corpus),
         "recipe": config.recipe,
         "seed": config.loop.seed,
@@ -213,7 +222,7 @@ def _introduce(
         f"{n_valid:,} to validate"
     )
     console.say(
-        f"{config.model or config.size}: {count(shape) / 1e6:.1f} M parameters, "
+        f"{config.model or config.size or 'gpt1'}: {count(shape) / 1e6:.1f} M parameters, "
         f"{shape.n_layer} layers × {shape.n_embd}, vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
     )
     console.say(

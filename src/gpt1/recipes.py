@@ -119,14 +119,13 @@ def paper_pretrain() -> PretrainConfig:
     Expected: a perplexity of 18.4 a token on BooksCorpus.
     """
     return PretrainConfig(
-        size="gpt1",
         context=512,
         init="normal",
         optim=OptimConfig(
             lr=2.5e-4, schedule="cosine", warmup=2_000, beta1=0.9, beta2=0.999, weight_decay=0.01, clip=1.0
         ),
         dropout=DropoutConfig(embd_pdrop=0.1, resid_pdrop=0.1, attn_pdrop=0.1),
-        loop=LoopConfig(epochs=100, batch_size=64, micro_batch_tokens=32_768),
+        loop=LoopConfig(epochs=100, batch_size=64, micro_batch_tokens=16_384),
     )
 
 
@@ -137,7 +136,6 @@ def mindspore_pretrain() -> PretrainConfig:
     (embeddings too), zero biases, dropout 0.1, decay 0.01, clip 1.0.
     """
     return PretrainConfig(
-        size="gpt1",
         context=512,
         init="xavier",
         optim=OptimConfig(
@@ -148,7 +146,7 @@ def mindspore_pretrain() -> PretrainConfig:
             epochs=100_000,  # more than any corpus needs: the steps decide
             max_steps=100_000,
             batch_size=64,
-            micro_batch_tokens=32_768,
+            micro_batch_tokens=16_384,
         ),
     )
 
@@ -174,7 +172,6 @@ def mini_books_512() -> PretrainConfig:
     `--model` is the first stage's run.
     """
     return PretrainConfig(
-        size="mini",
         context=512,
         optim=OptimConfig(lr=1e-3, schedule="linear", warmup=100, beta1=0.9, beta2=0.99, weight_decay=0.01, clip=1.0),
         dropout=DropoutConfig(embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0),

@@ -46,6 +46,7 @@ def sources(paths: Sequence[Path], flag: str = "--corpus") -> dict[str, Path]:
     if not paths:
         raise UserError(f"{flag} is missing: text files (.txt, also .gz .xz .zst), or folders of them")
     found: dict[str, Path] = {}
+    taken: set[str] = set()
     for path in paths:
         if not path.exists():
             raise UserError(f"{flag} {path}: no such file or folder")
@@ -54,8 +55,9 @@ def sources(paths: Sequence[Path], flag: str = "--corpus") -> dict[str, Path]:
             raise UserError(f"{flag} {path}: no .txt file (or .txt.gz .txt.xz .txt.zst) in this folder")
         for file in inside or [path]:
             name = file.relative_to(path).as_posix() if inside else file.name
-            if name in found or any(shard_name(name) == shard_name(other) for other in found):
-                raise UserError(f"{flag}: two files are called {shard_name(name)}; give them different names")
+            if shard_name(name) in taken:
+                raise UserError(f"{flag} {file}: another file is called {shard_name(name)} too; rename one of them")
+            taken.add(shard_name(name))
             found[name] = file
     return found
 
@@ -84,6 +86,8 @@ def prepare(
     Raises:
         UserError: a file cannot be read or changed meanwhile, all of them hold no text, or `out` holds something else.
     """
+    if processes is not None and processes < 1:
+        raise UserError(f"--processes {processes}: expected 1 or more")
     asked = {"tokenizer_sha256": tokenizer_digest(tokenizer), "end_of_document": end_of_document, "format": FORMAT}
     _require_own(out, asked)
     out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +138,7 @@ def _encode_all(
     total = sum(Path(request["source"]).stat().st_size for request in requests)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(processes or min(cores, total // WORTH_A_PROCESS), len(requests))
-    bar = console.Bar(0, "preparing", "B")
+    bar = console.Bar(0, "preparing", "B", scaled=True)
     try:
         if workers <= 1:
             return {

@@ -77,11 +77,13 @@ def pieces(lines: Iterable[str], end_of_document: str = "") -> Iterator[Piece]:
 
 def _cut(held: str, following: str) -> int:
     """Return how much of `held` can be a piece, given what follows it; 0 where nothing can."""
-    if not held.endswith("\n"):  # inside a very long line
-        blank = held.rfind(" ", 1, len(held))
-        place = blank + 1 if held[:blank].strip(_BLANKS) else len(held)
-        return place if place < len(held) or len(held) >= LONGEST_LINE else 0
     tail = held[-_LONGEST_TAG:]
     inside_tag = tail.rfind("<") > tail.rfind(">")
-    beside_tag = following[0] == "<" or tail.rstrip().endswith(">")
-    return 0 if inside_tag or beside_tag or following[0].isspace() else len(held)
+    if held.endswith("\n"):
+        beside_tag = following[0] == "<" or tail.rstrip().endswith(">")
+        return 0 if inside_tag or beside_tag or following[0].isspace() else len(held)
+    # Inside a line of more than LONGEST_LINE bytes.
+    blank = held.rfind(" ", 0, held.rfind("<") if inside_tag else len(held))
+    if held[: max(0, blank)].strip(_BLANKS):
+        return blank + 1
+    return len(held) if len(held) >= LONGEST_LINE else 0

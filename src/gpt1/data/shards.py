@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -152,6 +153,8 @@ class _Partial:
 def main() -> None:
     """Encode what comes through stdin: a tokenizer, then files, each a line of JSON; answer with lines of JSON."""
     import tokenizers
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
 
     def answer(kind: str, value: Any) -> None:
         print(json.dumps({kind: value}), flush=True)
