@@ -74,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
+    | {"data.documents"}
     | {
         "evaluation",
         "finetune",

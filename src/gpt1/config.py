@@ -403,7 +403,8 @@ class PretrainConfig:
         ):
             for name in names:
                 value = getattr(part, name)
-                _require(value == getattr(type(part)(), name), name, value, why)
+                unused = value == getattr(type(part)(), name) or (name == "clf_pdrop" and value == 0.0)
+                _require(unused, name, value, why)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
