@@ -46,6 +46,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "card": {"config", "params"},
     "checkpoint": FOUNDATION | {"card", "huggingface", "openai_release", "params", "storage", "text"},
     "run": {"errors", "console", "runlog", "storage", "checkpoint"},
+    "data.documents": {"data"},
+    "data.shards": FOUNDATION | {"data.documents", "storage", "text"},
+    "data.corpus": FOUNDATION | {"console", "data.shards", "storage", "text"},
+    "data.windows": FOUNDATION | {"backends.base"},
     # ---- what runs
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
     "loop": FOUNDATION | {"console", "metrics", "optim", "runlog", "checkpoint", "backends.base", "data.batches"},
@@ -58,6 +62,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finetune": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
     | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "storage", "tasks", "text"},
+    "pretrain": FOUNDATION
+    | {"backends", "backends.base", "checkpoint", "classifier", "console", "data.corpus", "data.documents"}
+    | {"data.windows", "hub", "loop", "params", "report", "run", "runlog", "storage", "text"},
     "zero_shot": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "predict", "tasks"},
     "paper": FOUNDATION | {"data", "hub"},
@@ -66,8 +73,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rows": FOUNDATION | {"console", "data", "finetune", "hub"},
     # ---- what people call
     "api": FOUNDATION
-    | {"backends", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "evaluation", "finetune"}
-    | {"hub", "metrics", "predict", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text"}
+    | {"backends", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
+    | {"data.documents"}
+    | {
+        "evaluation",
+        "finetune",
+        "hub",
+        "metrics",
+        "predict",
+        "pretrain",
+        "recipes",
+        "report",
+        "reproduce",
+        "rows",
+        "run",
+        "runlog",
+        "score",
+        "tasks",
+        "text",
+    }
     | {"zero_shot"},
     "cli": FOUNDATION | {"api", "recipes", "runlog"},
     "__main__": {"cli"},
@@ -178,7 +202,7 @@ def test_the_package_runs_as_a_module() -> None:
     assert all(command in found.stdout for command in commands)
     refused = subprocess.run([sys.executable, "-m", "gpt1", "finetun"], capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.startswith("gpt1: 'finetun' is no command; there are finetune, evaluate")
+    assert refused.stderr.startswith("gpt1: 'finetun' is no command; there are finetune, pretrain, prepare")
 
 
 def loaded(program: str, *also: str) -> set[str]:

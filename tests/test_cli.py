@@ -395,7 +395,7 @@ def test_a_bad_model_or_place_is_one_line_before_anything_is_written(new: Path, 
     [
         (
             "finetun",
-            "'finetun' is no command; there are finetune, evaluate, predict, score, reproduce, tokenizer, convert, ",
+            "'finetun' is no command; there are finetune, pretrain, prepare, evaluate, predict, score, reproduce, ",
         ),
         ("--verbose", "'--verbose' is no command"),
         ("tokenizer learn", "'learn' is no command; there are train, encode, decode; see gpt1 tokenizer --help"),

@@ -14,15 +14,18 @@ from typing import Any
 from gpt1 import backends, console
 from gpt1.checkpoint import DETAILS
 from gpt1.classifier import Classifier, open_model
-from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
+from gpt1.config import END_OF_DOCUMENT, Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
 from gpt1.convert import convert
 from gpt1.data.batches import Encoded
-from gpt1.data.files import file_type, text_lines
+from gpt1.data.corpus import prepare, sources
+from gpt1.data.documents import documents
+from gpt1.data.files import file_type
 from gpt1.data.tables import Example, stream_examples
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
 from gpt1.finetune import finetune, limited, load_data
 from gpt1.metrics import Metric, load_metric
+from gpt1.pretrain import pretrain
 from gpt1.reproduce import reproduce
 from gpt1.rows import named_rows
 from gpt1.run import RunDirectory, versions
@@ -36,7 +39,7 @@ EXAMPLES_AT_ONCE = 2_048
 
 __all__ = [
     "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "finetune", "predict_file",
-    "predict_texts", "reproduce", "score_file", "score_texts", "train_tokenizer",
+    "predict_texts", "prepare_corpus", "pretrain", "reproduce", "score_file", "score_texts", "train_tokenizer",
 ]  # fmt: skip
 
 
@@ -206,16 +209,19 @@ def score_file(
 
 
 def train_tokenizer(
-    sources: Sequence[Path], vocab_size: int, out: Path, *, columns: Columns | None = None
-) -> dict[str, Any]:
-    """Learn a vocabulary from text files (a line at a time) or from the texts of tables; write it to `out`."""
-    if not sources:
+    inputs: Sequence[Path], vocab_size: int, out: Path, *, columns: Columns | None = None,
+    end_of_document: str = END_OF_DOCUMENT,
+) -> dict[str, Any]:  # fmt: skip
+    """Learn a vocabulary from text files, folders of them, or the texts of tables; write it to `out`."""
+    if not inputs:
         raise UserError(
-            "--input is missing: text files (.txt, also .gz .xz .zst) or tables (.csv .tsv .jsonl .parquet)"
+            "--input is missing: text files (.txt, also .gz .xz .zst), folders of them, or tables "
+            "(.csv .tsv .jsonl .parquet)"
         )
     if (out / DETAILS).exists():
         raise UserError(f"--out {out}: holds a model, which its tokenizer belongs to; choose another directory")
-    tokenizer = train(_texts(sources, columns or Columns()), vocab_size)
+    files = [file for path in inputs for file in (sources((path,), "--input").values() if path.is_dir() else [path])]
+    tokenizer = train(console.reading(_texts(files, columns or Columns(), end_of_document)), vocab_size)
     if tokenizer.vocab_size < vocab_size:
         console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
     tokenizer.save(out)
@@ -223,13 +229,27 @@ def train_tokenizer(
     return {"out": str(out), "vocab_size": tokenizer.vocab_size}
 
 
-def _texts(sources: Sequence[Path], columns: Columns) -> Iterator[str]:
-    for source in sources:
-        if file_type(source):
-            for example in stream_examples(source, columns):
+def _texts(files: Sequence[Path], columns: Columns, end_of_document: str) -> Iterator[str]:
+    for file in files:
+        if file_type(file):
+            for example in stream_examples(file, columns):
                 yield from (*example.parts, *example.choices)
         else:
-            yield from text_lines(source)
+            yield from (piece.text for piece in documents(file, end_of_document))
+
+
+def prepare_corpus(
+    corpus: Sequence[Path], tokenizer: Path, out: Path, *, end_of_document: str, processes: int | None = None
+) -> dict[str, Any]:
+    """Encode text files into shards in `out`; return {out, tokens, bytes, documents, shards}."""
+    texts = sources(corpus)
+    prepared = prepare(texts, open_tokenizer(tokenizer), out, end_of_document=end_of_document, processes=processes)
+    found = {key: prepared.manifest[key] for key in ("tokens", "bytes", "documents")}
+    console.say(
+        f"{len(texts):,} files, {found['documents']:,} documents, {found['bytes'] / 1e6:,.1f} MB: "
+        f"{found['tokens']:,} tokens in {out}"
+    )
+    return {"out": str(out), **found, "shards": len(prepared.manifest["shards"])}
 
 
 def encode(directory: Path, texts: Sequence[str]) -> list[dict[str, Any]]:

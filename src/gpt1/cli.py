@@ -19,9 +19,18 @@ from tyro import _errors as parse_errors
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
-from gpt1.config import Columns, DeviceConfig, FinetuneConfig, Layout, ReproduceConfig, ZeroShotConfig
+from gpt1.config import (
+    END_OF_DOCUMENT,
+    Columns,
+    DeviceConfig,
+    FinetuneConfig,
+    Layout,
+    PretrainConfig,
+    ReproduceConfig,
+    ZeroShotConfig,
+)
 from gpt1.errors import Interrupted, UserError
-from gpt1.recipes import recipe
+from gpt1.recipes import pretraining, recipe
 from gpt1.runlog import to_json
 
 DESCRIPTION = "GPT-1: fine-tune it on labelled texts, evaluate, predict, score."
@@ -77,7 +86,7 @@ def _dispatch(argv: Sequence[str]) -> None:
 
 
 def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
-    defaults = _finetune_defaults(argv)
+    defaults, pretrain_defaults = _finetune_defaults(argv), _pretrain_defaults(argv)
 
     def finetune(config: Flat[FinetuneConfig] = defaults, as_json: AsJson = False) -> None:
         """Fine-tune a model on labelled texts, or go on with the run in --out."""
@@ -85,8 +94,16 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
 
         _print(api.finetune(config), as_json)
 
+    def pretrain(config: Flat[PretrainConfig] = pretrain_defaults, as_json: AsJson = False) -> None:
+        """Train a language model on plain text, or go on with the run in --out."""
+        from gpt1 import api
+
+        _print(api.pretrain(config), as_json)
+
     return {
         "finetune": finetune,
+        "pretrain": pretrain,
+        "prepare": prepare,
         "evaluate": evaluate,
         "predict": predict,
         "score": score,
@@ -99,13 +116,40 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
 
 def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
     """Return the settings that the other flags of `gpt1 finetune` change: those of `--recipe NAME`, where it stands."""
-    defaults = FinetuneConfig()
-    words = iter(argv if argv[:1] == ["finetune"] else ())
+    name = _recipe_name(argv, "finetune")
+    return recipe(name) if name else FinetuneConfig()
+
+
+def _pretrain_defaults(argv: Sequence[str]) -> PretrainConfig:
+    name = _recipe_name(argv, "pretrain")
+    return pretraining(name) if name else PretrainConfig()
+
+
+def _recipe_name(argv: Sequence[str], command: str) -> str:
+    found = ""
+    words = iter(argv if argv[:1] == [command] else ())
     for word in words:
         flag, _, name = word.partition("=")
-        if flag == "--recipe" and (name := name or next(words, "")):
-            defaults = recipe(name)
-    return defaults
+        if flag == "--recipe":
+            found = name or next(words, "") or found
+    return found
+
+
+def prepare(
+    corpus: Annotated[tuple[Path, ...], arg(help="text files (.txt, also .gz .xz .zst), or folders of them")],
+    tokenizer: Annotated[Path, arg(help="tokenizer, model or run directory")],
+    out: Annotated[Path, arg(help="directory of the prepared corpus")],
+    end_of_document: Annotated[
+        str, arg(help="a line that ends a document; the end of a file always does")
+    ] = END_OF_DOCUMENT,
+    processes: Annotated[int | None, arg(help="files that are encoded at once (default: as many as cores)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Encode text files for gpt1 pretrain; the same command goes on where it was stopped."""
+    from gpt1 import api
+
+    found = api.prepare_corpus(corpus, tokenizer, out, end_of_document=end_of_document, processes=processes)
+    _print(found, as_json)
 
 
 def evaluate(
@@ -212,17 +256,19 @@ def tokenizer() -> None:
 
 def tokenizer_train(
     input: Annotated[
-        tuple[Path, ...], arg(help="text files (.txt .gz .xz .zst) or tables (.csv .tsv .jsonl .parquet)")
+        tuple[Path, ...],
+        arg(help="text files (.txt .gz .xz .zst), folders of them, or tables (.csv .tsv .jsonl .parquet)"),
     ],
     out: Annotated[Path, arg(help="directory of the new tokenizer")],
     vocab_size: Annotated[int, arg(help="tokens to learn, special tokens included")] = 40_482,
+    end_of_document: Annotated[str, arg(help="a line of text files that ends a document")] = END_OF_DOCUMENT,
     columns: Flat[Columns] = Columns(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
     """Learn a GPT-1 vocabulary (BPE) from texts."""
     from gpt1 import api
 
-    _print(api.train_tokenizer(input, vocab_size, out, columns=columns), as_json)
+    _print(api.train_tokenizer(input, vocab_size, out, columns=columns, end_of_document=end_of_document), as_json)
 
 
 Vocabulary = Annotated[Positional[Path], arg(metavar="DIR", help="tokenizer, model or run directory")]

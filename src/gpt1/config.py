@@ -22,6 +22,7 @@ LmMean = Literal["token", "sequence"]
 Cut = Literal["longest", "half"]
 Draw = Literal["stratified", "openai"]
 Heuristic = Literal["acceptability", "sentiment", "choice"]
+Init = Literal["normal", "xavier"]
 
 
 def _require(condition: bool, flag: str, found: object, expected: str) -> None:
@@ -347,6 +348,71 @@ class FinetuneConfig:
             values["loss"] = {"lm_coef": values.pop("lm_coef")}
         nested = {name: part(**_known(part, values[name])) for name, part in parts.items() if name in values}
         return cls(**_known(cls, values | nested))
+
+
+END_OF_DOCUMENT = "<|endofbook|>"
+"""A line of a corpus that ends a document, unless a flag says otherwise."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Train a language model on plain text (Radford et al. 2018, §3.1, §4.1). The defaults are `paper-pretrain`'s."""
+
+    corpus: tuple[Path, ...] = ()
+    """Text files (.txt, also .gz .xz .zst), folders of them, or what `gpt1 prepare` made."""
+    out: Path = Path()
+    """Run directory; the same command with the same directory resumes."""
+    size: str | None = None
+    """Size of a new model: gpt1, mini or tiny (default: gpt1)."""
+    model: str | None = None
+    """Go on with this model instead of a new one: a run or model directory, or `openai-gpt` (hub)."""
+    recipe: str | None = None
+    """Named complete settings; other flags change single values of it. (In Python: `recipes.pretraining(name)`.)"""
+    tokenizer: Path | None = None
+    """Directory of the tokenizer of a new model (default: learned from the corpus)."""
+    vocab_size: int | None = None
+    """Size of the vocabulary to learn (default: the size's)."""
+    context: int | None = None
+    """Tokens of a window (default: the model's whole context). With fewer, the positions beyond stay untrained: train
+    on with `--model RUN` and the whole context."""
+    valid: tuple[Path, ...] = ()
+    """Text files of the validation corpus (default: the end of the corpus)."""
+    valid_fraction: float = 0.005
+    """Share of the corpus's tokens, at its end, that validates where --valid names no files."""
+    valid_windows: int | None = 512
+    """Evaluate on so many windows, spread evenly, while training; all of them count in the end."""
+    end_of_document: str = END_OF_DOCUMENT
+    """A line that ends a document; the end of a file always does."""
+    init: Init = "normal"
+    """Matrices of a new model: `normal` is N(0, 0.02) (the paper), `xavier` uniform after Glorot & Bengio 2010."""
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2.5e-4, schedule="cosine", warmup=2_000))
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=100, batch_size=64, micro_batch_tokens=16_384))
+    hardware: DeviceConfig = field(default_factory=DeviceConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.size in (None, *SIZES), "size", self.size, f"one of {', '.join(SIZES)}")
+        _require_one_of(Init, "init", self.init)
+        _require(self.context is None or self.context >= 2, "context", self.context, "2 or more")
+        _require(0 < self.valid_fraction < 1, "valid_fraction", self.valid_fraction, "a number in (0, 1)")
+        most = self.valid_windows
+        _require(most is None or most >= 1, "valid_windows", most, "1 or more")
+        for part, names, why in (
+            (self.loop, ("bucketing", "drop_last", "pad_to"), "the default: all windows have one length"),
+            (self.dropout, ("clf_pdrop", "clf_shared"), "the default: a language model has no head"),
+        ):
+            for name in names:
+                value = getattr(part, name)
+                unused = value == getattr(type(part)(), name) or (name == "clf_pdrop" and value == 0.0)
+                _require(unused, name, value, why)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the settings that a run's `config.json` holds; what it does not name has its default."""
+        parts: dict[str, type] = {"optim": OptimConfig, "dropout": DropoutConfig, "loop": LoopConfig}
+        nested = {name: part(**_known(part, values[name])) for name, part in parts.items() if name in values}
+        paths = {name: tuple(map(Path, values[name])) for name in ("corpus", "valid") if name in values}
+        return cls(**_known(cls, values | nested | paths))
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,21 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collect
             say("  " + "  ".join("─" * width for width in widths))
 
 
+def reading(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the texts, and show meanwhile how many characters came so far."""
+    bar = Bar(0, "reading", " characters", scaled=True)
+    try:
+        for text in texts:
+            yield text
+            bar.advance(len(text))
+    finally:
+        bar.close()
+
+
 class Bar:
     """A progress bar where stderr is a terminal; silent elsewhere."""
 
-    def __init__(self, total: int, label: str, unit: str, done: int = 0):
+    def __init__(self, total: int, label: str, unit: str, done: int = 0, *, scaled: bool = False):
         from tqdm import tqdm
 
         self._bar = tqdm(
@@ -63,6 +74,7 @@ class Bar:
             initial=done,
             desc=label,
             unit=unit,
+            unit_scale=scaled,  # 12.3M instead of 12345678
             file=sys.stderr,
             disable=None,
             dynamic_ncols=True,

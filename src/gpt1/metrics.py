@@ -26,7 +26,7 @@ Array = NDArray[Any]
 Metric = Callable[[Array, Array], float]
 """(labels (N,), predictions (N,)) -> value; ids for discrete labels, floats for a regression."""
 
-SMALLER_IS_BETTER = frozenset({"loss", "perplexity", "mse", "mae"})
+SMALLER_IS_BETTER = frozenset({"loss", "perplexity", "bits_per_byte", "mse", "mae"})
 COUNTS_AT_ONCE = 4_000_000
 """Entries of the (R, K) counts that a bootstrap holds at once: 32 MB."""
 CONSTANT_TOLERANCE = 1e-13

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt1.config import ModelConfig
+from gpt1.config import Init, ModelConfig
 from gpt1.errors import UserError
 
 Params = dict[str, NDArray[np.float32]]
@@ -64,8 +64,13 @@ def decays(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) > 1
 
 
-def initialise(config: ModelConfig, seed: int, given: Mapping[str, NDArray[np.float32]] | None = None) -> Params:
-    """Return float32 parameters: those of `given`, and N(0, 0.02) matrices, zero biases, unit gains for the rest.
+def initialise(
+    config: ModelConfig, seed: int, given: Mapping[str, NDArray[np.float32]] | None = None, *, init: Init = "normal"
+) -> Params:
+    """Return float32 parameters: those of `given`, and random matrices, zero biases, unit gains for the rest.
+
+    Matrices, embeddings too, are drawn from N(0, 0.02), or with `xavier` uniformly from ±√(6 / (rows + columns))
+    (Glorot & Bengio 2010, eq. 16).
 
     `given` may have fewer rows in the token embedding than `config` asks for (special tokens and segments to be added):
     the missing token rows are drawn, the segment rows are zero. Each parameter has its own random stream, drawn from
@@ -81,13 +86,13 @@ def initialise(config: ModelConfig, seed: int, given: Mapping[str, NDArray[np.fl
         stream = np.random.default_rng([seed, 10**6 if name == "score.weight" else index])
         value = given.pop(name, None)
         if name == "tokens_embed.weight":
-            params[name] = _token_rows(config, stream, value)
+            params[name] = _token_rows(config, stream, value, init)
         elif value is not None:
             if value.shape != shape:
                 raise UserError(f"parameter {name}: shape {value.shape} found, {shape} expected")
             params[name] = np.ascontiguousarray(value, np.float32)
         elif len(shape) > 1:
-            params[name] = stream.normal(0.0, INIT_STD, shape).astype(np.float32)
+            params[name] = _matrix(stream, shape, init)
         else:
             params[name] = np.full(shape, 1.0 if name.endswith(("ln_1.weight", "ln_2.weight")) else 0.0, np.float32)
     if given:
@@ -95,10 +100,17 @@ def initialise(config: ModelConfig, seed: int, given: Mapping[str, NDArray[np.fl
     return params
 
 
+def _matrix(stream: np.random.Generator, shape: tuple[int, ...], init: Init) -> NDArray[np.float32]:
+    if init == "xavier":
+        limit = (6.0 / sum(shape)) ** 0.5
+        return stream.uniform(-limit, limit, shape).astype(np.float32)
+    return stream.normal(0.0, INIT_STD, shape).astype(np.float32)
+
+
 def _token_rows(
-    config: ModelConfig, stream: np.random.Generator, given: NDArray[np.float32] | None
+    config: ModelConfig, stream: np.random.Generator, given: NDArray[np.float32] | None, init: Init
 ) -> NDArray[np.float32]:
-    rows = stream.normal(0.0, INIT_STD, (config.vocab_size, config.n_embd)).astype(np.float32)
+    rows = _matrix(stream, (config.vocab_size, config.n_embd), init)
     segments = np.zeros((config.n_segments, config.n_embd), np.float32)
     if given is None:
         return np.concatenate([rows, segments])

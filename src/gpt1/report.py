@@ -54,6 +54,7 @@ STYLE: Any = {
     "figure.constrained_layout.h_pad": 0.10,
 }
 METRIC_LABELS = {
+    "bits_per_byte": "bits per byte",
     "accuracy": "accuracy (share correct)",
     "f1": "F1 (0 to 1)",
     "macro_f1": "macro F1 (0 to 1)",

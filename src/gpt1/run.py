@@ -1,7 +1,7 @@
 """The run directory: what lies where, and whether a directory holds the run that is asked for.
 
-config.json (settings, versions, data), log.jsonl, checkpoints/step-N/, tokenizer/ (as the run started), model/ (the
-best), metrics.json, curves.svg.
+config.json (settings, versions, data), log.jsonl, checkpoints/step-N/, tokenizer/ (as the run started), corpus/ (the
+text as tokens, of pretraining), model/ (the best), metrics.json, curves.svg.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class RunDirectory:
         self.config_path = path / "config.json"
         self.metrics_path = path / "metrics.json"
         self.tokenizer = path / "tokenizer"
+        self.corpus = path / "corpus"
         self.model = path / "model"
         self.curves = path / "curves.svg"
         self.log = RunLog(path / "log.jsonl")
@@ -60,7 +61,7 @@ class RunDirectory:
             raise UserError(f"--out {self.path}: is a file; choose a new directory")
         if not self.started:
             visible = sorted(path.name for path in self.path.glob("[!.]*"))
-            if others := [name for name in visible if name != self.tokenizer.name]:
+            if others := [name for name in visible if name not in (self.tokenizer.name, self.corpus.name)]:
                 raise UserError(f"--out {self.path}: holds {others[0]} and is no run; choose a new directory")
             self.path.mkdir(parents=True, exist_ok=True)
             storage.write_json(self.config_path, wanted | {"versions": versions()})

@@ -79,7 +79,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     dump_json(partial, value)
-    _sync(partial)
+    sync(partial)
     partial.replace(path)
 
 
@@ -96,11 +96,11 @@ def replace_directory(target: Path, write: Callable[[Path], None]) -> None:
     partial.mkdir(parents=True)
     write(partial)
     for path in (*partial.iterdir(), partial):
-        _sync(path)
+        sync(path)
     if target.exists():
         target.replace(old)
     partial.replace(target)
-    _sync(target.parent)
+    sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -114,7 +114,8 @@ def recover_directory(target: Path) -> None:
             old.replace(target)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or a directory's entries, are on the disk."""
     if os.name == "nt" and path.is_dir():  # Windows has no directory handles to flush
         return
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

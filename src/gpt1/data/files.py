@@ -79,8 +79,10 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise UserError(f"{path} has no rows{'' if kind.format in ('jsonl', 'parquet') else ' below its header line'}")
 
 
-def text_lines(path: Path) -> Iterator[str]:
+def text_lines(path: Path, longest: int = -1) -> Iterator[str]:
     """The lines of a plain text file, compressed or not, in constant memory.
+
+    Of a line of more than `longest` bytes (-1: of any length) the parts come one by one.
 
     Raises:
         UserError: the file is missing, damaged, or not UTF-8.
@@ -88,7 +90,7 @@ def text_lines(path: Path) -> Iterator[str]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        yield from _text_lines(path)
+        yield from _text_lines(path, longest)
     except _BadRow as error:
         raise UserError(f"{path.name} line {error.line}: {error}") from None
 
@@ -189,11 +191,13 @@ class _ZstdFile(io.RawIOBase):
         super().close()
 
 
-def _text_lines(path: Path) -> Iterator[str]:
-    """Lines with their ends, a byte-order mark dropped."""
-    offset = 0
+def _text_lines(path: Path, longest: int = -1) -> Iterator[str]:
+    """Lines with their ends, or parts of at most `longest` bytes of them; a byte-order mark dropped."""
+    offset, line = 0, 1
     with open_binary(path) as stream:
-        for line, raw in enumerate(stream, 1):
+        while raw := stream.readline(longest):
+            if len(raw) == longest:
+                raw += _rest_of_character(stream, raw)
             try:
                 text = raw.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -201,8 +205,19 @@ def _text_lines(path: Path) -> Iterator[str]:
                 utf16 = line == 1 and raw[:2] in (b"\xff\xfe", b"\xfe\xff")
                 fix = _iconv_command(path, "UTF-16" if utf16 else "WINDOWS-1252")
                 raise _BadRow(f"{at} is not UTF-8; convert the file, for example: {fix}", line) from None
-            yield text.removeprefix("\ufeff") if line == 1 else text
+            yield text.removeprefix("\ufeff") if offset == 0 else text
             offset += len(raw)
+            line += raw.endswith(b"\n")
+
+
+def _rest_of_character(stream: BinaryIO, raw: bytes) -> bytes:
+    """Read the bytes that the last UTF-8 character of `raw` lacks."""
+    for back in range(1, min(3, len(raw)) + 1):
+        if (lead := raw[-back]) >= 0xC0:
+            return stream.read(max(0, (2 if lead < 0xE0 else 3 if lead < 0xF0 else 4) - back))
+        if lead < 0x80:
+            break
+    return b""
 
 
 def _iconv_command(path: Path, encoding: str) -> str:

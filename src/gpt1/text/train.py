@@ -24,7 +24,11 @@ MIN_FREQUENCY = 2
 _FIXED = (UNK_TOKEN, NEWLINE, *SPECIAL_TOKENS)
 _MIN_VOCAB_SIZE = len(_FIXED) + 4  # one character, in its two forms, may take half of what is left
 _FIRST_CODE = 0x10000  # above it stand no blanks and no surrogates
-_CHUNK = 10_000
+_CHARACTERS_AT_ONCE = 8_192  # handed to the trainer, which holds a few hundred of such texts
+
+MOST_WORDS = 4_000_000
+"""Distinct words that are counted at a time. Beyond it (languages without blanks between words: hundreds of megabytes)
+the rarest are forgotten, as in Manku & Motwani 2002."""
 
 
 def train(texts: Iterable[str], vocab_size: int, words: str = "fast", *, progress: bool = False) -> Tokenizer:
@@ -32,16 +36,23 @@ def train(texts: Iterable[str], vocab_size: int, words: str = "fast", *, progres
 
     The layout is the original's: `<unk>`, characters, characters that end a word, merges, `\\n</w>`; then the special
     tokens. Characters, most frequent first, take at most half of the vocabulary; the rest are `<unk>`. Where no further
-    pair repeats, the result is smaller: ask its `vocab_size`. The same texts give the same result, in any order. Memory
-    grows with the number of distinct words only. `progress` prints one line to stderr when all texts are read.
+    pair repeats, the result is smaller: ask its `vocab_size`. The same texts give the same result, in any order as long
+    as no more than `MOST_WORDS` distinct words stand in them; memory grows with these only. `progress` prints to stderr
+    how many words were found.
 
     Raises UserError where `texts` hold no word, or `vocab_size` is too small for one character.
     """
     if vocab_size < _MIN_VOCAB_SIZE:
         raise UserError(f"--vocab-size {vocab_size}: expected at least {_MIN_VOCAB_SIZE}")
     counts: Counter[str] = Counter()
+    rarest = 0
     for text in texts:
         counts.update(split(text, words))
+        while len(counts) > MOST_WORDS:
+            rarest += 1
+            counts = Counter({word: count for word, count in counts.items() if count > rarest})
+    if progress and rarest:
+        print(f"vocabulary: words seen at most {rarest} times were forgotten on the way", file=sys.stderr)
     if progress:
         print(f"vocabulary: {counts.total():,} words, {len(counts):,} distinct; learning merges", file=sys.stderr)
     del counts["\n"]
@@ -94,6 +105,6 @@ def _coded(counts: Counter[str], code: dict[str, str]) -> Iterator[str]:
         if len(word) == 1:
             continue  # no pair in it
         coded = "".join(code.get(symbol, " ") for symbol in (*word[:-1], word[-1] + END_OF_WORD)) + " "
-        while count > 0:
-            yield coded * min(count, _CHUNK)
-            count -= _CHUNK
+        at_once = max(1, _CHARACTERS_AT_ONCE // len(coded))
+        for done in range(0, count, at_once):
+            yield coded * min(at_once, count - done)

@@ -1,0 +1,98 @@
+"""Contiguous windows of a corpus as batches (Radford et al. 2018, §4.1), in an order that is a function of the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.backends.base import IGNORE, Batch
+from gpt1.config import LoopConfig
+from gpt1.errors import UserError
+
+
+class Tokens(Protocol):
+    """One long sequence of token ids."""
+
+    def tokens(self, start: int, stop: int) -> NDArray[np.int32]:
+        """Return the ids from `start` to before `stop`."""
+
+
+class TrainingWindows:
+    """The micro-batches of every step: windows of `context` tokens and the token after each, every epoch shuffled anew.
+
+    In an epoch the windows stand next to each other, from an offset on that is drawn for it, so that borders fall
+    elsewhere each time; each comes once. What the offset leaves at both ends, less than two windows, is not seen in it.
+
+    Raises:
+        UserError: there are too few tokens for one window.
+    """
+
+    def __init__(self, corpus: Tokens, n_tokens: int, context: int, config: LoopConfig):
+        if n_tokens < context + 1:
+            raise UserError(
+                f"--corpus: {n_tokens:,} tokens to train on, a window takes {context + 1:,}; "
+                "give more text, or a smaller --context"
+            )
+        self.corpus, self.n_tokens, self.context, self.config = corpus, n_tokens, context, config
+        self.n_windows = max(1, (n_tokens - context) // context)
+        self.steps_per_epoch = -(-self.n_windows // config.batch_size)
+        self.at_once = config.micro_batch_size or max(1, config.micro_batch_tokens // context)
+        self._epoch = lru_cache(maxsize=2)(self._starts)
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        """Return the micro-batches of optimiser step `step` (0-based)."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        starts = self._epoch(epoch)[place * self.config.batch_size : (place + 1) * self.config.batch_size]
+        return [self._batch(starts[i : i + self.at_once]) for i in range(0, len(starts), self.at_once)]
+
+    def _starts(self, epoch: int) -> NDArray[np.int64]:
+        """Return the first token of each window of an epoch, in their order."""
+        stream = np.random.default_rng([self.config.seed, epoch])
+        most = min(self.context - 1, self.n_tokens - 1 - self.n_windows * self.context)
+        offset = stream.integers(0, most + 1)
+        return offset + self.context * stream.permutation(self.n_windows)
+
+    def _batch(self, starts: NDArray[np.int64]) -> Batch:
+        rows = np.stack([self.corpus.tokens(int(start), int(start) + self.context + 1) for start in starts])
+        last = np.full(len(rows), self.context - 1, np.int32)
+        return Batch(np.ascontiguousarray(rows[:, :-1]), last, lm_targets=np.ascontiguousarray(rows[:, 1:]))
+
+
+@dataclass(frozen=True)
+class ValidationWindows:
+    """Windows next to each other in which every token but the first is predicted once, from up to a context before."""
+
+    corpus: Tokens
+    start: int
+    stop: int
+    context: int
+    pad: int
+
+    @property
+    def n_windows(self) -> int:
+        return -(-(self.stop - self.start - 1) // self.context)
+
+    def batches(self, tokens_at_once: int, most: int | None = None) -> Iterator[Batch]:
+        """Yield batches of all windows, or of `most` of them, spread evenly."""
+        numbers = np.arange(self.n_windows)
+        if most is not None and most < self.n_windows:
+            numbers = np.linspace(0, self.n_windows - 1, most).round().astype(np.int64)
+        at_once = max(1, tokens_at_once // self.context)
+        for first in range(0, len(numbers), at_once):
+            rows = [self._window(int(number)) for number in numbers[first : first + at_once]]
+            widest = max(map(len, rows)) - 1
+            tokens = np.full((len(rows), widest), self.pad, np.int32)
+            targets = np.full((len(rows), widest), IGNORE, np.int32)
+            for place, row in enumerate(rows):
+                tokens[place, : len(row) - 1], targets[place, : len(row) - 1] = row[:-1], row[1:]
+            last = np.array([len(row) - 2 for row in rows], np.int32)
+            yield Batch(tokens, last, lm_targets=targets)
+
+    def _window(self, number: int) -> NDArray[np.int32]:
+        start = self.start + number * self.context
+        return self.corpus.tokens(start, min(start + self.context + 1, self.stop))

@@ -1,0 +1,244 @@
+"""Pretraining from text to finished run: what `gpt1 pretrain` does, step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt1 import backends, console, hub, report, runlog
+from gpt1.backends.base import Engine
+from gpt1.checkpoint import Model, Progress, save_model
+from gpt1.classifier import open_model
+from gpt1.config import SIZES, PretrainConfig
+from gpt1.data.corpus import MANIFEST, Corpus, prepare, sources
+from gpt1.data.documents import documents
+from gpt1.data.windows import TrainingWindows, ValidationWindows
+from gpt1.errors import UserError
+from gpt1.loop import total_steps, train
+from gpt1.params import HEAD, count, initialise
+from gpt1.run import RunDirectory
+from gpt1.storage import read_json, replace_directory, write_json
+from gpt1.text.bpe import Tokenizer
+from gpt1.text.train import train as train_tokenizer
+
+
+def pretrain(config: PretrainConfig) -> dict[str, Any]:
+    """Pretrain as `config` says, or go on where the run in `config.out` stopped; return what `metrics.json` holds.
+
+    Raises:
+        UserError: the settings, the text or the model cannot be used. Interrupted: stopped after a checkpoint.
+    """
+    _require(config)
+    run = RunDirectory(config.out)
+    if run.finished:
+        run.require_same("pretrain", config)
+        console.say(f"{config.out} is finished; its results:")
+        results = read_json(run.metrics_path)
+        _show(results)
+        return results
+    start = _starting_model(config, run)
+    corpus = _prepared(config, config.corpus, "train", start.tokenizer, run)
+    held_out = _prepared(config, config.valid, "valid", start.tokenizer, run) if config.valid else None
+    context = config.context or start.config.n_ctx
+    if context > start.config.n_ctx:
+        raise UserError(f"--context {context}: the model's context has {start.config.n_ctx} tokens")
+    valid, valid_bytes = _validation(config, corpus, held_out, context, start.tokenizer)
+    n_train = len(corpus) if held_out else valid.start
+    windows = TrainingWindows(corpus, n_train, context, config.loop)
+    engine = backends.get(  # before the run is opened: a device that is not there leaves nothing behind
+        start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
+        seed=config.loop.seed,
+    )  # fmt: skip
+    digests = {"train": corpus.sha256, "valid": held_out.sha256 if held_out else f"from token {valid.start}"}
+    run.open("pretrain", config, {"data_sha256": digests})
+    if not run.tokenizer.exists():
+        replace_directory(run.tokenizer, start.tokenizer.save)
+    steps = total_steps(config.loop, windows.steps_per_epoch)
+    _introduce(config, start, corpus, n_train, valid, steps, engine, run)
+
+    def validate() -> dict[str, float]:
+        return evaluate(engine, valid, valid_bytes, config.valid_windows)
+
+    def save_best(progress: Progress) -> None:
+        longest = max(context, start.max_length)
+        best = replace(
+            start, params=engine.parameters(), max_length=longest, provenance=_provenance(config, start, progress)
+        )
+        save_model(run.model, best, config.dropout)
+
+    progress = train(
+        engine, windows, config.loop, config.optim, validate=validate, criterion="loss", save_best=save_best,
+        checkpoints=run.checkpoints, log=run.log,
+    )  # fmt: skip
+    console.say(f"Best model: step {progress.best_step:,} (loss {progress.best:.4f} on validation).")
+    engine.load_parameters(run.load_model().params)
+    results = {
+        "valid": evaluate(engine, valid, valid_bytes) | {"tokens": valid.stop - valid.start - 1, "bytes": valid_bytes},
+        "training": {"steps": progress.step, "tokens": progress.tokens, "best_step": progress.best_step},
+    }
+    run.log.write("score", {"split": "valid", "step": progress.best_step, **results["valid"]})
+    report.draw_curves(runlog.read(run.log.path), run.curves)
+    write_json(run.metrics_path, results)  # last: with it the run is finished
+    _show(results)
+    console.say(f"Model: {run.model}   scores: {run.metrics_path}   curves: {run.curves}")
+    return results
+
+
+def evaluate(engine: Engine, windows: ValidationWindows, n_bytes: int, most: int | None = None) -> dict[str, float]:
+    """Return the loss in nats a token, the perplexity and the bits per byte of a validation corpus of `n_bytes`.
+
+    `most` windows, spread evenly, stand for all where it is given. Bits per byte, which compares across vocabularies,
+    is the loss of all tokens in bits over the UTF-8 bytes of the text.
+    """
+    total, n_tokens = 0.0, 0
+    for batch in windows.batches(engine.tokens_at_once, most):
+        total -= float(engine.token_logprobs(batch).sum(dtype=np.float64))
+        n_tokens += batch.target_count
+    loss = total / n_tokens
+    bits = loss * (windows.stop - windows.start - 1) / math.log(2) / n_bytes
+    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "bits_per_byte": bits}
+
+
+# ---- text
+
+
+def _prepared(
+    config: PretrainConfig, paths: Sequence[Path], part: str, tokenizer: Tokenizer, run: RunDirectory
+) -> Corpus:
+    """Return a prepared corpus: the one that is named, or the text as tokens in the run's own folder."""
+    flag = "--corpus" if part == "train" else "--valid"
+    if len(paths) == 1 and (paths[0] / MANIFEST).exists():
+        corpus = Corpus.open(paths[0], tokenizer)
+    else:
+        texts = sources(paths, flag)
+        corpus = prepare(texts, tokenizer, run.corpus / part, end_of_document=config.end_of_document)
+    corpus.check()
+    return corpus
+
+
+def _validation(
+    config: PretrainConfig, corpus: Corpus, held_out: Corpus | None, context: int, tokenizer: Tokenizer
+) -> tuple[ValidationWindows, int]:
+    """Return the windows that validate and the bytes of their text: those of --valid, or the end of the corpus."""
+    if held_out:
+        return ValidationWindows(held_out, 0, len(held_out), context, tokenizer.pad), held_out.manifest["bytes"]
+    pieces = corpus.pieces()
+    wanted = len(corpus) * (1.0 - config.valid_fraction)
+    border = pieces[1:][np.abs(pieces[1:, 0] - wanted).argmin()] if len(pieces) > 1 else None
+    if border is None:
+        raise UserError(
+            f"--corpus: {len(corpus):,} tokens are too few to keep a part for validation; "
+            "give more text, or validation text as --valid FILE"
+        )
+    windows = ValidationWindows(corpus, int(border[0]), len(corpus), context, tokenizer.pad)
+    return windows, int(corpus.manifest["bytes"] - border[1])
+
+
+def _learn(config: PretrainConfig, vocab_size: int) -> Tokenizer:
+    def texts() -> Iterator[str]:
+        for path in sources(config.corpus).values():
+            for piece in documents(path, config.end_of_document):
+                yield piece.text
+
+    console.say(
+        f"Learning a vocabulary of {vocab_size:,} tokens from the corpus (--tokenizer DIR takes a learned one)."
+    )
+    tokenizer = train_tokenizer(console.reading(texts()), vocab_size)
+    if tokenizer.vocab_size < vocab_size:
+        console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
+    return tokenizer
+
+
+# ---- model
+
+
+def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
+    if config.model:
+        own = {"size": config.size, "tokenizer": config.tokenizer, "vocab-size": config.vocab_size}
+        for flag, value in (own | {"init": None if config.init == "normal" else config.init}).items():
+            if value is not None:
+                raise UserError(f"--{flag} {value}: the flag is for a new model; --model {config.model} has its own")
+        path = Path(config.model)
+        loaded = open_model(path if path.exists() else hub.resolve_model(config.model))
+        body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
+        shape = replace(loaded.config, head=None)
+        return Model(shape, body, loaded.tokenizer, (), loaded.max_length, loaded.provenance)
+    size = SIZES[config.size or "gpt1"]
+    if run.started:
+        tokenizer = Tokenizer.load(run.tokenizer)
+    elif config.tokenizer:
+        if config.vocab_size:
+            raise UserError(
+                f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
+            )
+        tokenizer = Tokenizer.load(config.tokenizer)
+    elif len(config.corpus) == 1 and (config.corpus[0] / MANIFEST).exists():
+        raise UserError(f"--tokenizer is missing: {config.corpus[0]} holds tokens; name the tokenizer that made them")
+    else:
+        tokenizer = _learn(config, config.vocab_size or size.vocab_size)
+    shape = replace(size, vocab_size=tokenizer.vocab_size)
+    params = initialise(shape, config.loop.seed, init=config.init)
+    return Model(shape, params, tokenizer, max_length=0)
+
+
+# ---- the rest
+
+
+def _require(config: PretrainConfig) -> None:
+    if not config.corpus:
+        raise UserError("--corpus is missing: text files (.txt, also .gz .xz .zst), or folders of them")
+    if config.out == Path():
+        raise UserError("--out is missing: the directory of the run, for example --out runs/pretrained")
+
+
+def _provenance(config: PretrainConfig, start: Model, progress: Progress) -> dict[str, Any]:
+    """Return where the weights come from; what was known of the model that they started from stays, under `before`."""
+    return {
+        "pretrained from": config.model or f"random:{config.size or 'gpt1'}",
+        **({"before": start.provenance} if start.provenance else {}),
+        "corpus": ", ".join(path.name for path in config.corpus),
+        "recipe": config.recipe,
+        "seed": config.loop.seed,
+        "step": progress.best_step,
+        "tokens": progress.tokens,
+        "validation": progress.best,
+    }
+
+
+def _introduce(
+    config: PretrainConfig, start: Model, corpus: Corpus, n_train: int, valid: ValidationWindows, steps: int,
+    engine: Engine, run: RunDirectory,
+) -> None:  # fmt: skip
+    shape, facts = start.config, corpus.manifest
+    n_valid = valid.stop - valid.start
+    per_step = config.loop.batch_size * valid.context
+    console.say(
+        f"{facts['documents']:,} documents, {facts['bytes'] / 1e6:,.1f} MB; {n_train:,} tokens to train on, "
+        f"{n_valid:,} to validate"
+    )
+    console.say(
+        f"{config.model or config.size or 'gpt1'}: {count(shape) / 1e6:.1f} M parameters, "
+        f"{shape.n_layer} layers × {shape.n_embd}, vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
+    )
+    console.say(
+        f"{steps:,} steps of {config.loop.batch_size} × {valid.context} tokens: {steps * per_step / n_train:.2f} epochs"
+    )
+    if valid.context < shape.n_ctx:
+        console.say(f"--context {valid.context}: the positions from there to {shape.n_ctx} are not trained.")
+    if not run.log.path.exists():
+        run.log.write("start", {"tokens": {"train": n_train, "valid": n_valid}, "bytes": facts["bytes"],
+                                "documents": facts["documents"], "parameters": count(shape), "device": engine.device,
+                                "dtype": engine.dtype, "steps": steps})  # fmt: skip
+
+
+def _show(results: dict[str, Any]) -> None:
+    valid, training = results["valid"], results["training"]
+    console.say(
+        f"valid, {valid['tokens']:,} tokens: perplexity {valid['perplexity']:.2f}, "
+        f"{valid['bits_per_byte']:.3f} bits per byte, after {training['tokens']:,} tokens"
+    )

@@ -1,0 +1,346 @@
+"""Text to token shards: the ids of whole documents, restarts that redo nothing, and refusals that name the file.
+
+Run: pytest tests/test_corpus.py
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt1.cli import main
+from gpt1.data import corpus as corpora
+from gpt1.data import documents as documents_module
+from gpt1.data import shards
+from gpt1.data.corpus import MANIFEST, Corpus, prepare, sources
+from gpt1.data.documents import Piece, documents, pieces
+from gpt1.errors import UserError
+from gpt1.text.bpe import Tokenizer
+from gpt1.text.train import NEWLINE, train
+
+END = "<|endofbook|>"
+PATIENCE = 60
+"""Seconds after which a command of a second hangs, however busy the machine is."""
+
+NASTY = [
+    "a", "bc", "the", " ", "  ", "\n", "\n\n", "\r\n", "\t", "\r", "<", "<br>", "<i", "/>", ">", "\u00a0", "\x1c",
+    "\x85", "\u2028", "é", "e\u0301", "\u0301", "'", '"', "…", "漢字", "7", "-",
+]  # fmt: skip
+"""What a text is cut wrongly at: blanks of every kind, halves of HTML tags, combining marks."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train(["the fox ran over the hill and the hen sat still", "a bc a bc 7 - ' \" . < > /"], 80)
+
+
+WORDS = ["the", "fox", "ran", "over", "a", "hill", "and", "hen", "sat", "still"]
+
+
+def story(seed: int, n_lines: int = 60) -> str:
+    draw = random.Random(seed)
+    lines = (" ".join(draw.choices(WORDS, k=12)) for _ in range(n_lines))
+    return "\n\n".join(lines) + "\n"
+
+
+def lines_of(text: str) -> list[str]:
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
+def joined(found: list[Piece], tokenizer: Tokenizer) -> list[int]:
+    ids: list[int] = []
+    for piece in found:
+        if piece.after_break:
+            ids.append(tokenizer.backend.token_to_id(NEWLINE))
+        ids += tokenizer.encode(piece.text)
+    return ids
+
+
+# ---- documents in pieces
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pieces_have_the_ids_of_the_whole_document(
+    seed: int, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents_module, "PIECE", 20)
+    draw = random.Random(seed)
+    n_pieces = 0
+    for _ in range(1_000):
+        text = "".join(draw.choices(NASTY, k=draw.randint(1, 200)))
+        found = list(pieces(lines_of(text)))
+        assert joined(found, tokenizer) == tokenizer.encode(text.strip(documents_module._BLANKS)), repr(text)
+        assert sum(piece.size for piece in found) in (len(text.encode()), 0)
+        n_pieces += len(found)
+    assert n_pieces > 2_000, "the texts were hardly cut"
+
+
+def test_a_marker_line_ends_a_document_and_so_does_the_end_of_the_file() -> None:
+    text = f"one\n\ntwo\n{END}\n \n{END}\nthree {END}\n  {END}  \nfour"
+    found = [(piece.text, piece.starts, piece.ends) for piece in pieces(lines_of(text), END)]
+    assert found == [("one\n\ntwo", True, True), (f"three {END}", True, True), ("four", True, True)]
+    assert [piece.text for piece in pieces(lines_of(text))] == [text]
+
+
+def test_pieces_are_bounded_and_only_the_first_starts_the_document() -> None:
+    found = list(pieces(lines_of(story(0, 400)), END))
+    assert len(found) > 3
+    assert [piece.starts for piece in found] == [True] + [False] * (len(found) - 1)
+    assert [piece.ends for piece in found] == [False] * (len(found) - 1) + [True]
+    assert max(len(piece.text) for piece in found) < documents_module.PIECE + 200
+
+
+def test_a_line_of_megabytes_is_cut_at_blanks(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents_module, "LONGEST_LINE", 4_096)
+    text = story(1, 400).replace("\n\n", " ") + "é" * 3_000
+    (tmp_path / "one-line.txt").write_text(text, encoding="utf-8")
+    found = list(documents(tmp_path / "one-line.txt"))
+    assert len(found) > 3
+    assert joined(found, tokenizer) == tokenizer.encode(text.strip())
+    assert max(len(piece.text) for piece in found) < 3 * 4_096
+
+
+def test_a_line_without_a_blank_is_cut_between_two_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents_module, "LONGEST_LINE", 5_000)
+    (tmp_path / "one-word.txt").write_text("漢" * 10_001, encoding="utf-8")
+    found = list(documents(tmp_path / "one-word.txt"))
+    assert "".join(piece.text for piece in found) == "漢" * 10_001
+    assert len(found) == 2
+
+
+# ---- preparing
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A folder of four text files, two of them packed, one of two documents, one in a folder of its own."""
+    folder = tmp_path / "texts"
+    (folder / "more").mkdir(parents=True)
+    (folder / "a.txt").write_text(f"{story(1)}{END}\n{story(2)}", encoding="utf-8")
+    (folder / "b.txt.gz").write_bytes(gzip.compress(story(3).encode()))
+    (folder / "more" / "c.txt.xz").write_bytes(lzma.compress(f"{story(4)}{END}\n".encode()))
+    (folder / "d.TXT").write_text(story(5), encoding="utf-8")
+    (folder / "notes.md").write_text("not a text file")
+    return folder
+
+
+def made(folder: Path, tokenizer: Tokenizer, out: Path, processes: int | None = None) -> Corpus:
+    return prepare(sources([folder]), tokenizer, out, end_of_document=END, processes=processes)
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """All that makes a corpus: not the time stamps in the shards' own JSON."""
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.suffix == ".bin" or path.name == MANIFEST}
+
+
+def test_a_corpus_is_its_documents_one_after_the_other(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    corpus = made(texts, tokenizer, tmp_path / "out")
+    assert list(sources([texts])) == ["a.txt", "b.txt.gz", "d.TXT", "more/c.txt.xz"]
+    order = [story(1), story(2), story(3), story(5), story(4)]
+    expected = [[tokenizer.bos, *tokenizer.encode(text.strip()), tokenizer.eos] for text in order]
+    flat = [i for ids in expected for i in ids]
+    assert corpus.tokens(0, len(corpus)).tolist() == flat
+    assert len(corpus) == len(flat) == corpus.manifest["tokens"]
+    assert corpus.manifest["documents"] == 5
+    assert corpus.manifest["bytes"] == sum(len(text.encode()) for text in order)
+    starts = [int(row[0]) for row in corpus.pieces() if row[2]]
+    assert starts == np.cumsum([0, *map(len, expected)])[:-1].tolist()
+    for start, stop in (
+        (0, 3),
+        (len(expected[0]) - 2, len(expected[0]) + 2),
+        (5, len(flat)),
+        (len(flat) - 1, len(flat)),
+    ):
+        assert corpus.tokens(start, stop).tolist() == flat[start:stop]
+    corpus.check()
+
+
+def test_pieces_tell_where_tokens_and_bytes_are(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    text = story(6, 400)
+    (tmp_path / "a.txt").write_text(story(7), encoding="utf-8")
+    (tmp_path / "b.txt").write_text(text, encoding="utf-8")
+    corpus = prepare(sources([tmp_path]), tokenizer, tmp_path / "out", end_of_document=END)
+    rows = corpus.pieces()
+    assert len(rows) > 5
+    for tokens, size, _ in rows[1:]:
+        rest = (story(7) + text).encode()[size:].decode().strip()
+        after = corpus.tokens(int(tokens), len(corpus)).tolist()
+        assert after[1:-1] == tokenizer.encode(rest)  # after <bos> or the line break
+
+
+def test_several_processes_make_the_same_files(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    made(texts, tokenizer, tmp_path / "one", processes=1)
+    made(texts, tokenizer, tmp_path / "three", processes=3)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "three")
+    assert not [path for path in (tmp_path / "three").iterdir() if "partial" in path.name]
+
+
+def test_a_finished_shard_is_not_made_again_and_a_changed_file_is(
+    texts: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    made(texts, tokenizer, out)
+    asked: list[str] = []
+    real = corpora.write_shard
+
+    def watched(shard: Path, *rest: Any) -> dict[str, Any]:
+        asked.append(shard.name)
+        return real(shard, *rest)
+
+    monkeypatch.setattr(corpora, "write_shard", watched)
+    before = files_of(out)
+    made(texts, tokenizer, out)
+    assert asked == []
+    os.utime(texts / "a.txt", (1, 1))  # touched, as a copy is, and of the same bytes
+    made(texts, tokenizer, out)
+    assert asked == []
+    (out / "b.bin").write_bytes(b"cut")
+    (texts / "d.TXT").write_text(story(9), encoding="utf-8")
+    made(texts, tokenizer, out)
+    assert sorted(asked) == ["b.bin", "d.bin"]
+    assert files_of(out)["b.bin"] == before["b.bin"]
+    assert files_of(out)["d.bin"] != before["d.bin"]
+    prepare(sources([texts]), tokenizer, out, end_of_document="###")
+    assert len(asked) == 2 + 4, "documents end elsewhere"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills a process group")
+def test_a_killed_preparation_goes_on_and_gives_the_same_files(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Killed with its workers at moments that differ from test run to test run."""
+    folder, out = tmp_path / "texts", tmp_path / "out"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"{number:02}.txt").write_text(story(number, 6_000), encoding="utf-8")
+    tokenizer.save(tmp_path / "bpe")
+    words = ["prepare", "--corpus", folder, "--tokenizer", tmp_path / "bpe", "--out", out, "--processes", "2"]
+    command = [sys.executable, "-m", "gpt1", *map(str, words)]
+    kept: dict[str, int] = {}
+    for wanted in (1, 4):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + PATIENCE
+        while len(list(out.glob("*.json"))) < wanted and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(random.uniform(0.0, 0.05))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        made_so_far = {path.name: path.stat().st_mtime_ns for path in out.glob("*.json") if path.name != MANIFEST}
+        assert len(made_so_far) >= wanted
+        assert kept.items() <= made_so_far.items(), "a finished shard was made again"
+        kept = made_so_far
+        if len(kept) < 12:
+            assert not (out / MANIFEST).exists()
+            with pytest.raises(UserError, match="interrupted: run gpt1 prepare again"):
+                Corpus.open(out, tokenizer)
+    assert main(list(map(str, words))) == 0
+    assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in out.glob("*.json")}.items()
+    made(folder, tokenizer, tmp_path / "whole", processes=1)
+    assert files_of(out) == files_of(tmp_path / "whole")
+    assert not [path for path in out.iterdir() if "partial" in path.name]
+
+
+@pytest.mark.parametrize(("vocab_size", "name"), [(65_536, "uint16"), (65_537, "uint32")])
+def test_ids_take_the_smaller_type_that_holds_them(vocab_size: int, name: str) -> None:
+    assert shards.token_type(vocab_size).name == name
+    assert np.iinfo(shards.token_type(vocab_size)).max >= vocab_size - 1
+
+
+# ---- refusals
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused_and_leaves_no_shard(
+    texts: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def growing(path: Path, end: str) -> Iterator[Piece]:
+        yield from documents(path, end)
+        if path.name == "a.txt":
+            with path.open("a") as file:
+                file.write("and more\n")
+
+    monkeypatch.setattr(shards, "documents", growing)
+    with pytest.raises(UserError, match=r"a\.txt: changed while it was read"):
+        made(texts, tokenizer, tmp_path / "out")
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not {name for name in left if name.startswith(("a.", ".a.")) or name == MANIFEST}
+
+
+def test_shards_of_another_tokenizer_are_refused(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made(texts, tokenizer, out)
+    other = train(["the fox ran over the hill and sat"], 60)
+    with pytest.raises(UserError, match="its 47 tokens are another tokenizer's"):
+        Corpus.open(out, other)
+    with pytest.raises(UserError, match=f"--out {re.escape(str(out))}: holds a corpus of another tokenizer"):
+        made(texts, other, out)
+
+
+def test_a_shard_that_is_cut_off_or_damaged_is_named(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made(texts, tokenizer, out)
+    whole = (out / "b.bin").read_bytes()
+    (out / "b.bin").write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    with pytest.raises(UserError, match=r"b\.bin: damaged"):
+        Corpus.open(out, tokenizer).check()
+    (out / "b.bin").write_bytes(whole[:-2])
+    with pytest.raises(UserError, match=rf"b\.bin: {len(whole) - 2} bytes, {len(whole)} expected"):
+        Corpus.open(out, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"--corpus .*texts: no \.txt file"),
+        ({"a.txt": b""}, r"a\.txt: no text in it"),
+        ({"a.txt": b" \n\n<|endofbook|>\n", "b.txt": b"\n"}, r"a\.txt and 1 more: no text in it"),
+        ({"a.txt": b"fine\n\xff\xfe\x00binary"}, r"a\.txt line 2: byte 0xff at offset 5 is not UTF-8"),
+        ({"a.txt.gz": b"\x1f\x8b\x08\x00not gzip"}, r"a\.txt\.gz is damaged or incomplete"),
+        ({"a.txt.xz": lzma.compress(b"text " * 999)[:-20]}, r"a\.txt\.xz is damaged or incomplete"),
+        ({"a.txt": b"one", "a.txt.gz": gzip.compress(b"two")}, r"another file is called a too"),
+    ],
+)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_text_that_cannot_be_used_is_one_line_with_the_files_name(
+    files: dict[str, bytes], message: str, processes: int, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        made(folder, tokenizer, tmp_path / "out", processes)
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+def test_a_folder_of_something_else_is_no_place_for_a_corpus(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--out .*: holds a\.txt and is no corpus"):
+        made(texts, tokenizer, texts)
+
+
+def test_prepare_says_what_it_made(
+    texts: Path, tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer.save(tmp_path / "bpe")
+    words = ["prepare", "--corpus", texts, "--tokenizer", tmp_path / "bpe", "--out", tmp_path / "out", "--json"]
+    assert main(list(map(str, words))) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert found["documents"] == 5
+    assert found["shards"] == 4
+    assert f"4 files, 5 documents, 0.0 MB: {found['tokens']:,} tokens in" in printed.err
+    assert main([*map(str, words), "--processes", "0"]) == 2
+    assert "--processes 0: expected 1 or more" in capsys.readouterr().err
