@@ -86,7 +86,7 @@ def test_a_tiny_temperature_is_nearly_greedy_and_overflows_nothing(temperature: 
 
 
 def test_a_huge_temperature_makes_all_tokens_alike() -> None:
-    assert choices(temperature=1e30) == pytest.approx({i: 1 / 5 for i in range(5)})
+    assert choices(temperature=1e30) == pytest.approx(dict.fromkeys(range(5), 1 / 5))
 
 
 def test_forbidden_tokens_are_out_and_the_others_share_what_they_had() -> None:
@@ -100,6 +100,7 @@ def test_the_penalty_divides_positive_logits_of_seen_tokens_and_multiplies_negat
     expected = {0: math.exp(1) / total, 1: math.exp(-4) / total, 2: math.exp(2) / total, 3: math.exp(-2) / total}
     assert found == pytest.approx(expected)
     assert choices([3.0, 2.0], seen=[0], repetition_penalty=2.0, temperature=0.0) == {1: 1.0}
+    assert choices([3.0, 2.0], seen=[], repetition_penalty=2.0, temperature=0.0) == {0: 1.0}
 
 
 def test_the_logits_stay_as_they_were() -> None:

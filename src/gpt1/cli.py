@@ -390,7 +390,7 @@ def _bars(found: dict[str, Any]) -> str:
     names = [_token_name(row["token"]) for row in tokens]
     width, most = max(map(len, names)), tokens[0]["probability"]
     return "\n".join(
-        f"{name:<{width}}  {row['probability']:6.1%}  {'█' * round(BAR_WIDTH * row['probability'] / most)}".rstrip()
+        f"{name:<{width}}  {row['probability']:7.2%}  {'█' * round(BAR_WIDTH * row['probability'] / most)}".rstrip()
         for name, row in zip(names, tokens, strict=True)
     )
 

@@ -49,9 +49,10 @@ class Draft:
     number: int
     sample: int
     """Its number among the samples of its prompt."""
-    prompt: list[int]
+    seen: list[int]
+    """The tokens of the prompt and of the text."""
     context: list[int]
-    """The tokens that the model sees."""
+    """Those that the model sees, or `<bos>` where there is none yet."""
     text: TextStream
     written: list[int] = field(default_factory=list)
     """Every token drawn, but for `<eos>`."""
@@ -63,6 +64,7 @@ class Draft:
             self.finish_reason = "stop"
             return Piece(self.number, self.text.finish(), "stop")
         self.written.append(token)
+        self.seen.append(token)
         piece = self.text.push(token)
         if not self.text.stopped and len(self.written) == max_tokens:
             self.finish_reason = "length"
@@ -147,7 +149,7 @@ class Writer:
         starts = self._starts(prompts)
         drafts = [
             Draft(
-                place * config.n + sample, sample, prompt, list(context),
+                place * config.n + sample, sample, list(prompt), context,
                 TextStream(self.tokenizer, prompt, config.stop),
             )
             for place, (prompt, context) in enumerate(starts)
@@ -228,8 +230,7 @@ class Writer:
         """Write all drafts to their ends; row r of the decoder is drafts[r], those that have ended leave it."""
         while drafts:
             for draft, values in zip(drafts, logits, strict=True):
-                seen = [*draft.prompt, *draft.written]
-                token = sampler.pick(values, seen, draft.sample, len(draft.written))
+                token = sampler.pick(values, draft.seen, draft.sample, len(draft.written))
                 piece = draft.take(token, self.tokenizer.eos, sampler.config.max_tokens)
                 if piece.text or piece.finish_reason:
                     yield piece

@@ -55,7 +55,7 @@ class Sampler:
     def _adjusted(self, logits: NDArray[np.float32], seen: Sequence[int]) -> NDArray[np.float32]:
         logits = logits.copy()
         if self.config.repetition_penalty != 1:
-            again, penalty = np.unique(seen), np.float32(self.config.repetition_penalty)
+            again, penalty = np.array(seen, np.int64), np.float32(self.config.repetition_penalty)
             values = logits[again]
             logits[again] = np.where(values > 0, values / penalty, values * penalty)
         logits[self.forbidden] = -np.inf
