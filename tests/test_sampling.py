@@ -152,6 +152,7 @@ def test_a_draw_is_a_function_of_seed_sample_and_place() -> None:
     assert picks() != picks(seed=1)
     assert picks() != picks(sample=1)
     assert picks(sample=1) != picks(seed=1)
+    assert picks(sample=1)[:-1] != picks()[1:]  # no sample is another one, a place on
     sampler = Sampler(GenerateConfig(**PLAIN))
     backwards = [sampler.pick(HALVES, [], 0, place) for place in reversed(range(200))]
     assert backwards[::-1] == picks()

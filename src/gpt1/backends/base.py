@@ -136,7 +136,7 @@ class Engine(Protocol):
         """Return (N, T) natural-log probabilities of `lm_targets`, 0 where ignored. No dropout."""
 
     def decoder(self, n_sequences: int, length: int) -> Decoder:
-        """Return a decoder of the weights as they are now, for sequences of up to `length` tokens (n_ctx at most)."""
+        """Return a decoder for sequences of up to `length` tokens (n_ctx at most); good until the weights change."""
 
     def parameters(self) -> Params:
         """Return a float32 copy of every parameter."""
