@@ -118,7 +118,7 @@ class Work:
 
 def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> Measured:
     """Fine-tune with `transformers.Trainer`."""
-    transformers = _quiet_transformers()
+    transformers = quiet_transformers()
     work = Work.load(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "model")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "model")
@@ -215,7 +215,7 @@ def train_with_gpt1(folder: Path, seed: int, *, dtype: DType, compiled: bool = F
 def classify_with_pipeline(folder: Path, seed: int, *, batch_size: int) -> Measured:
     """Classify with `transformers.pipeline`."""
     work = Work.load(folder)
-    pipeline = _quiet_transformers().pipeline("text-classification", model=str(folder / "model"), device=work.device)
+    pipeline = quiet_transformers().pipeline("text-classification", model=str(folder / "model"), device=work.device)
     classify = partial(pipeline, truncation=True, batch_size=batch_size, top_k=None)
     classify([text for text, _ in work.warmup[:BATCH_SIZE]])
     started = time.perf_counter()
@@ -271,7 +271,7 @@ def _label_ids(rows: Sequence[Row]) -> NDArray[np.int64]:
     return np.array([label for _, label in rows], np.int64)
 
 
-def _quiet_transformers() -> Any:
+def quiet_transformers() -> Any:
     import transformers
 
     logging: Any = transformers.logging
@@ -286,12 +286,12 @@ def _machine_use(work: Work, dtype: str) -> Measured:
 
     from gpt1.backends.torch.device import matmul_speed
 
-    memory = torch.cuda.max_memory_allocated() / 1e9 if work.device == "cuda" else _peak_resident()
+    memory = torch.cuda.max_memory_allocated() / 1e9 if work.device == "cuda" else peak_resident()
     speed = matmul_speed(torch.device(work.device), getattr(torch, dtype))
     return {"dtype": dtype, "memory_gb": memory, "matmul_gflops": speed}
 
 
-def _peak_resident() -> float | None:
+def peak_resident() -> float | None:
     """Return this process's peak resident memory in GB, where Linux says it (getrusage counts the parent's too)."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
@@ -374,9 +374,9 @@ def _synthetic(
 # ---- measuring
 
 
-def run_contestant(name: str, folder: Path, seed: int) -> Measured:
-    """Run one contestant in a new process and return what it measured."""
-    command = [sys.executable, __file__, "--contestant", name, "--work", str(folder), "--seed", str(seed)]
+def run_contestant(name: str, folder: Path, seed: int, script: str = __file__) -> Measured:
+    """Run one contestant of a script in a new process and return what it measured."""
+    command = [sys.executable, script, "--contestant", name, "--work", str(folder), "--seed", str(seed)]
     # Trainer would take every GPU that it sees.
     environment = {"CUDA_VISIBLE_DEVICES": "0"} | os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
@@ -386,12 +386,12 @@ def run_contestant(name: str, folder: Path, seed: int) -> Measured:
     return measured
 
 
-def measure(names: Sequence[str], folder: Path, rounds: int) -> dict[str, list[Measured]]:
+def measure(names: Sequence[str], folder: Path, rounds: int, script: str = __file__) -> dict[str, list[Measured]]:
     """Return each contestant's measurements, one a round; every other round goes backwards."""
     results: dict[str, list[Measured]] = {name: [] for name in names}
     for seed in range(rounds):
         for name in names if seed % 2 == 0 else reversed(names):
-            results[name].append(found := run_contestant(name, folder, seed))
+            results[name].append(found := run_contestant(name, folder, seed, script))
             say(f"  round {seed + 1} of {rounds}  {name:<20} {found['seconds']:8.2f} s")
     return results
 

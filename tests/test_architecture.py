@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "params": FOUNDATION,
     "optim": FOUNDATION,
     "metrics": FOUNDATION,
+    "sampling": FOUNDATION,
     "catalogue": FOUNDATION,
     "hub": FOUNDATION | {"catalogue"},
     "report": {"errors", "metrics", "runlog"},
@@ -57,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "classifier": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "metrics", "predict", "run", "tasks"},
     "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
+    "generate": FOUNDATION | {"backends", "backends.base", "classifier", "console", "sampling", "text"},
     "convert": FOUNDATION
     | {"checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage", "text"},
     "finetune": FOUNDATION
@@ -74,25 +76,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
-    | {"data.documents"}
-    | {
-        "evaluation",
-        "finetune",
-        "hub",
-        "metrics",
-        "predict",
-        "pretrain",
-        "recipes",
-        "report",
-        "reproduce",
-        "rows",
-        "run",
-        "runlog",
-        "score",
-        "tasks",
-        "text",
-    }
-    | {"zero_shot"},
+    | {"data.documents", "evaluation", "finetune", "generate", "hub", "metrics", "predict", "pretrain", "recipes"}
+    | {"report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text", "zero_shot"},
     "cli": FOUNDATION | {"api", "recipes", "runlog"},
     "__main__": {"cli"},
     "": {"api", "text"},  # gpt1 itself

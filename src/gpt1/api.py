@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,15 @@ from typing import Any
 from gpt1 import backends, console
 from gpt1.checkpoint import DETAILS
 from gpt1.classifier import Classifier, open_model
-from gpt1.config import END_OF_DOCUMENT, Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
+from gpt1.config import (
+    END_OF_DOCUMENT,
+    Columns,
+    DataConfig,
+    DeviceConfig,
+    FinetuneConfig,
+    GenerateConfig,
+    ZeroShotConfig,
+)  # fmt: skip
 from gpt1.convert import convert
 from gpt1.data.batches import Encoded
 from gpt1.data.corpus import prepare, sources
@@ -24,6 +33,7 @@ from gpt1.data.tables import Example, stream_examples
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
 from gpt1.finetune import finetune, limited, load_data
+from gpt1.generate import Piece, Writer
 from gpt1.metrics import Metric, load_metric
 from gpt1.pretrain import pretrain
 from gpt1.reproduce import reproduce
@@ -38,8 +48,9 @@ EXAMPLES_AT_ONCE = 2_048
 """Rows of `--input` that are read, predicted and written at a time."""
 
 __all__ = [
-    "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "finetune", "predict_file",
-    "predict_texts", "prepare_corpus", "pretrain", "reproduce", "score_file", "score_texts", "train_tokenizer",
+    "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "finetune", "generate",
+    "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "reproduce", "score_file",
+    "score_texts", "train_tokenizer",
 ]  # fmt: skip
 
 
@@ -206,6 +217,32 @@ def score_file(
     rows = iter(stream_examples(source, columns or Columns(), "single"))
     while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:
         yield from scorer.score(chunk)
+
+
+def generate(
+    path: Path, prompt: str, config: GenerateConfig, *, hardware: DeviceConfig | None = None,
+    show: Callable[[Piece], None] | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return {prompt, text, finish_reason, tokens} of each sample (`generate.Writer.generate`), and say the speed.
+
+    `show` is given each piece of a text while it is written. Computed in float32 unless --dtype
+    says otherwise: then a sample does not depend on which others are written beside it.
+    """
+    writer = Writer.open(path, _exact(hardware))
+    started = time.perf_counter()
+    found = writer.generate([prompt], config, show)
+    seconds = time.perf_counter() - started
+    count = sum(len(sample["tokens"]) for sample in found)
+    console.say(
+        f"{count:,} tokens in {seconds:.1f} s, prompt included: {count / seconds:,.0f} tokens/s; "
+        f"{writer.engine.device}, {writer.engine.dtype}"
+    )
+    return found
+
+
+def next_tokens(path: Path, prompt: str, top: int = 10, *, hardware: DeviceConfig | None = None) -> dict[str, Any]:
+    """Return {tokens: [{token, id, probability}]}, the likeliest tokens after `prompt`, the likeliest first."""
+    return {"tokens": Writer.open(path, _exact(hardware)).next(prompt, top)}
 
 
 def train_tokenizer(

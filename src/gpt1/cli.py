@@ -17,13 +17,14 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro import _errors as parse_errors
 from tyro.conf import OmitArgPrefixes as Flat
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from gpt1.config import (
     END_OF_DOCUMENT,
     Columns,
     DeviceConfig,
     FinetuneConfig,
+    GenerateConfig,
     Layout,
     PretrainConfig,
     ReproduceConfig,
@@ -33,7 +34,10 @@ from gpt1.errors import Interrupted, UserError
 from gpt1.recipes import pretraining, recipe
 from gpt1.runlog import to_json
 
-DESCRIPTION = "GPT-1: fine-tune it on labelled texts, evaluate, predict, score."
+DESCRIPTION = "GPT-1: fine-tune it on labelled texts, evaluate, predict, score, write."
+
+BAR_WIDTH = 40
+"""Characters of the longest bar of `gpt1 next`."""
 
 AsJson = Annotated[bool, arg(name="json", help="print JSON on stdout (JSONL for --input) and nothing else there")]
 Run = Annotated[Positional[Path], arg(metavar="RUN", help="run directory, or a model directory")]
@@ -107,6 +111,8 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         "evaluate": evaluate,
         "predict": predict,
         "score": score,
+        "generate": generate,
+        "next": next_tokens,
         "reproduce": reproduce,
         "tokenizer": tokenizer,
         "convert": convert,
@@ -238,6 +244,50 @@ def score(
         _print_some(api.score_texts(model, texts, hardware=hardware), as_json, _scored)
 
 
+Prompt = Annotated[Positional[str], arg(metavar="PROMPT", help="text to go on from (none: from <bos>)")]
+
+
+def generate(
+    model: Run,
+    prompt: Prompt = "",
+    /,
+    config: Flat[UseAppendAction[GenerateConfig]] = GenerateConfig(),  # noqa: B008 - frozen
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Let a model write on from a prompt; any model is a language model, a fine-tuned one too.
+
+    <eos> ends a text; <pad>, <bos>, <sep> and <unk> are never written. Computed in float32 unless --dtype says
+    otherwise: bfloat16 is faster, and a sample may then depend on --n.
+    """
+    from gpt1 import api
+
+    if as_json:
+        _print_some(api.generate(model, prompt, config, hardware=hardware), as_json, str)
+    elif config.n > 1:
+        for found in api.generate(model, prompt, config, hardware=hardware):
+            print(f"{_shown(prompt)}{found['text']}\n")
+    else:
+        before = iter([_shown(prompt)])  # once, when nothing can be refused any more
+        api.generate(model, prompt, config, hardware=hardware, show=lambda piece: _write(next(before, "") + piece.text))
+        _write("\n")
+
+
+def next_tokens(
+    model: Run,
+    prompt: Prompt = "",
+    /,
+    top: Annotated[int, arg(help="show so many of the likeliest tokens")] = 10,
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Show how likely each token is to come next after a prompt (float32 unless --dtype says otherwise)."""
+    from gpt1 import api
+
+    found = api.next_tokens(model, prompt, top, hardware=hardware)
+    _print_some([found], as_json, _bars)
+
+
 def reproduce(config: Flat[ReproduceConfig], as_json: AsJson = False) -> None:
     """Repeat the paper's fine-tuning results, several seeds each, on the data that is there; print its table beside."""
     from gpt1 import api
@@ -362,6 +412,31 @@ def _scored(found: dict[str, Any]) -> str:
             f"{found['unknown_share']:.1%} of the bytes unknown"
         )
     return "\n".join(lines)
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _shown(prompt: str) -> str:
+    """Return the prompt as the text goes on from it: with the blank of its own, where one comes next."""
+    return prompt.rstrip(" ")
+
+
+def _bars(found: dict[str, Any]) -> str:
+    """Return a line for each token: probability and bar; … stands where the word goes on."""
+    tokens = found["tokens"]
+    names = [_token_name(row["token"]) for row in tokens]
+    width, most = max(map(len, names)), tokens[0]["probability"]
+    return "\n".join(
+        f"{name:<{width}}  {row['probability']:7.2%}  {'█' * round(BAR_WIDTH * row['probability'] / most)}".rstrip()
+        for name, row in zip(names, tokens, strict=True)
+    )
+
+
+def _token_name(token: str) -> str:
+    whole = token.endswith("</w>") or token.startswith("<")
+    return repr(token.removesuffix("</w>"))[1:-1] + ("" if whole else "…")
 
 
 # ---- errors

@@ -66,6 +66,31 @@ class StepResult:
     """Returns {"loss", "task_loss", "lm_loss", "grad_norm"}, those that apply; the norm is the one before clipping."""
 
 
+class Decoder(Protocol):
+    """N sequences that a model writes on, with the keys and values of their tokens kept on the device.
+
+    A sequence starts empty, at position 0. Logits are over the tokens (segments have none), without dropout, and do not
+    depend on the other sequences but for the order of sums.
+    """
+
+    def prefill(
+        self, tokens: NDArray[np.int32], lengths: NDArray[np.int64], rows: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Begin the sequences `rows` (M,) anew with `tokens` (M, T), right-padded, of which `lengths` (M,) are real.
+
+        Returns (M, V) logits of what follows each one's last token. T is at most the decoder's length.
+        """
+
+    def step(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Add one token to each of the first M sequences, `tokens` (M,); return the (M, V) logits of what follows it.
+
+        Each must hold fewer tokens than the decoder's length.
+        """
+
+    def copy(self, source: int, target: int) -> None:
+        """Make the sequence in row `target` the same as the one in row `source`."""
+
+
 class Engine(Protocol):
     """One model on one device: forward, losses, gradients, updates.
 
@@ -109,6 +134,9 @@ class Engine(Protocol):
 
     def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
         """Return (N, T) natural-log probabilities of `lm_targets`, 0 where ignored. No dropout."""
+
+    def decoder(self, n_sequences: int, length: int) -> Decoder:
+        """Return a decoder for sequences of up to `length` tokens (n_ctx at most); good until the weights change."""
 
     def parameters(self) -> Params:
         """Return a float32 copy of every parameter."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gpt1.backends.base import IGNORE, Batch, StepResult
 from gpt1.backends.torch import device as devices
+from gpt1.backends.torch.decode import TorchDecoder, Weights
 from gpt1.backends.torch.functional import Noise, gradient_of, lm_loss_and_gradient, target_logprobs
 from gpt1.backends.torch.model import GPT1, Embeddings, Linear, task_loss
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
@@ -50,6 +51,7 @@ class TorchEngine:
                 block.compile()
         self._optimizer: torch.optim.AdamW | None = None
         self._frozen = False
+        self._decoding: Weights | None = None
 
     # ---- training
 
@@ -181,8 +183,15 @@ class TorchEngine:
         )
         return _numpy(logprobs)
 
+    def decoder(self, n_sequences: int, length: int) -> TorchDecoder:
+        if self._decoding is None:
+            self._decoding = Weights.of(self.model, self._dtype)
+        return TorchDecoder(self._decoding, n_sequences, length)
+
     def _freeze(self, frozen: bool = True) -> None:
         """Cast the layers' weights once for many batches, until they change."""
+        if not frozen:
+            self._decoding = None
         if self._dtype != torch.float32 and frozen != self._frozen:
             self._frozen = frozen
             for layer in self.model.modules():

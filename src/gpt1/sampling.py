@@ -1,0 +1,81 @@
+"""From logits to the next token: the rules of sampling, in NumPy, so that every backend draws alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.config import GenerateConfig
+from gpt1.errors import UserError
+
+Ids = NDArray[np.int64]
+
+
+class Sampler:
+    """The rules of a `GenerateConfig`, one after the other: forbidden tokens, repetition penalty, temperature, top-k,
+    top-p, draw. Where tokens are equally likely the lower id comes first."""
+
+    def __init__(self, config: GenerateConfig, forbidden: Sequence[int] = ()):
+        self.config, self.forbidden = config, list(forbidden)
+
+    def pick(self, logits: NDArray[np.float32], seen: Sequence[int], sample: int, place: int) -> int:
+        """Return token number `place` of sample number `sample`, after the tokens `seen`; `logits` is (V,)."""
+        ids, probabilities = self.choices(logits, seen)
+        if len(ids) == 1:
+            return int(ids[0])
+        # Counted, not remembered: the draw depends on nothing that another sample does.
+        number = np.random.default_rng([self.config.seed, sample, place]).random()
+        totals = np.cumsum(probabilities)
+        return int(ids[min(int(np.searchsorted(totals, number * totals[-1], side="right")), len(ids) - 1)])
+
+    def choices(self, logits: NDArray[np.float32], seen: Sequence[int]) -> tuple[Ids, NDArray[np.float64]]:
+        """Return the ids that may be drawn, and the probability of each (they sum to 1)."""
+        logits = self._adjusted(logits, seen)
+        best = int(logits.argmax())
+        if not np.isfinite(logits[best]):
+            raise UserError("the model's logits are no numbers: its weights are damaged, or training diverged")
+        if self.config.temperature == 0:
+            return np.array([best]), np.ones(1)
+        # In float64 and with 0 for the likeliest, a tiny temperature leaves that one and overflows nothing.
+        with np.errstate(over="ignore"):
+            scaled = (logits - logits[best]).astype(np.float64) / self.config.temperature
+        ids = np.flatnonzero(scaled > -np.inf)
+        if self.config.top_k is not None:
+            ids = most_likely(scaled, ids, self.config.top_k)
+        weights = np.exp(scaled[ids])
+        probabilities = weights / weights.sum()
+        if self.config.top_p < 1:
+            kept = nucleus(probabilities, self.config.top_p)
+            ids, probabilities = ids[kept], probabilities[kept] / probabilities[kept].sum()
+        return ids, probabilities
+
+    def _adjusted(self, logits: NDArray[np.float32], seen: Sequence[int]) -> NDArray[np.float32]:
+        logits = logits.copy()
+        if self.config.repetition_penalty != 1:
+            again, penalty = np.array(seen, np.int64), np.float32(self.config.repetition_penalty)
+            values = logits[again]
+            logits[again] = np.where(values > 0, values / penalty, values * penalty)
+        logits[self.forbidden] = -np.inf
+        return logits
+
+
+def most_likely(logits: NDArray[np.floating[Any]], ids: Ids, k: int) -> Ids:
+    """Return the k of `ids` with the highest logits, in ascending order."""
+    if k >= len(ids):
+        return ids
+    values = logits[ids]
+    least = np.partition(values, -k)[-k]
+    above, equal = ids[values > least], ids[values == least]
+    return np.sort(np.concatenate([above, equal[: k - len(above)]]))
+
+
+def nucleus(probabilities: NDArray[np.float64], share: float) -> Ids:
+    """Return the places of the fewest of the highest probabilities that sum to `share` at least, in ascending order."""
+    # Those below (1 - share) / V sum to less than 1 - share, so the others suffice: no need to sort them all.
+    enough = np.flatnonzero(probabilities >= (1 - share) / len(probabilities))
+    order = enough[np.argsort(-probabilities[enough], kind="stable")]
+    count = int(np.searchsorted(np.cumsum(probabilities[order]), share)) + 1
+    return np.sort(order[:count])
