@@ -123,10 +123,10 @@ def test_logits_that_are_no_numbers_are_refused(broken: float) -> None:
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=40), st.integers(1, 45), st.floats(0.01, 0.99))
 def test_top_k_and_top_p_equal_a_sort_of_everything(levels: list[int], k: int, share: float) -> None:
     """Few levels, so that many tokens are alike."""
-    logits = np.array(levels, np.float32)
+    logits = np.array(levels, np.float64)
     order = np.argsort(-logits, kind="stable")
     np.testing.assert_array_equal(most_likely(logits, np.arange(len(logits)), k), np.sort(order[:k]))
-    probabilities = np.exp(logits.astype(np.float64))
+    probabilities = np.exp(logits)
     probabilities /= probabilities.sum()
     count = int((np.cumsum(probabilities[order]) < share).sum()) + 1
     np.testing.assert_array_equal(nucleus(probabilities, share), np.sort(order[:count]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,20 +61,23 @@ class Sampler:
         return logits
 
 
-def most_likely(logits: NDArray[np.floating[Any]], ids: Ids, k: int) -> Ids:
-    """Return the k of `ids` with the highest logits, in ascending order."""
-    if k >= len(ids):
-        return ids
-    values = logits[ids]
-    least = np.partition(values, -k)[-k]
-    above, equal = ids[values > least], ids[values == least]
-    return np.sort(np.concatenate([above, equal[: k - len(above)]]))
+def most_likely(scores: NDArray[np.float64], ids: Ids, k: int) -> Ids:
+    """Return the k of the ascending `ids` with the highest scores, the lower id of two alike, in ascending order."""
+    return ids if k >= len(ids) else _from(scores, ids, k, np.partition(scores[ids], -k)[-k])
 
 
 def nucleus(probabilities: NDArray[np.float64], share: float) -> Ids:
     """Return the places of the fewest of the highest probabilities that sum to `share` at least, in ascending order."""
     # Those below (1 - share) / V sum to less than 1 - share, so the others suffice: no need to sort them all.
     enough = np.flatnonzero(probabilities >= (1 - share) / len(probabilities))
-    order = enough[np.argsort(-probabilities[enough], kind="stable")]
-    count = int(np.searchsorted(np.cumsum(probabilities[order]), share)) + 1
-    return np.sort(order[:count])
+    falling = np.sort(probabilities[enough])[::-1]
+    k = int(np.searchsorted(np.cumsum(falling), share)) + 1
+    return enough if k >= len(enough) else _from(probabilities, enough, k, falling[k - 1])
+
+
+def _from(scores: NDArray[np.float64], ids: Ids, k: int, least: np.float64) -> Ids:
+    """Return the k of `ids` with the highest scores, of which `least` is the lowest."""
+    values = scores[ids]
+    kept = values > least
+    kept[np.flatnonzero(values == least)[: k - int(kept.sum())]] = True
+    return ids[kept]
