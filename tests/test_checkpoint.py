@@ -792,3 +792,13 @@ def test_what_is_no_json_object_is_named(no_object: Path) -> None:
 def test_missing_json_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"x\.json: missing"):
         read_json(tmp_path / "x.json")
+
+
+def test_card_says_what_the_model_is_and_where_it_comes_from(tmp_path: Path) -> None:
+    origin = {"fine-tuned from": "runs/lm", "recipe": None, "before": {"corpus": "books", "drawn": ["<pad>", "<bos>"]}}
+    save_model(tmp_path / "model", model(provenance=origin))
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n")
+    assert "- fine-tuned from: runs/lm\n- before: corpus books; drawn `<pad>` `<bos>`\n" in card
+    assert "recipe" not in card
+    assert "`transformers` loads this directory as it is" in card

@@ -43,10 +43,20 @@ def model_card(
     sections = [
         f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [openai-gpt, gpt1]\n---",
         f"# GPT-1, {kind}",
-        "\n".join(f"- {name}: {value}" for name, value in facts.items() if value != ""),
+        "\n".join(f"- {name}: {_told(value)}" for name, value in facts.items() if value != ""),
         USE.format(command="score" if head is None else "predict", example="a text").rstrip(),
         f"In `transformers` something differs:\n\n{told}\n\nWith gpt1 the directory is exact."
         if differences
         else "`transformers` loads this directory as it is and gives the same answers, from raw text on.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _told(value: Any) -> str:
+    match value:
+        case Mapping():
+            return "; ".join(f"{name} {_told(inner)}" for name, inner in value.items() if inner is not None)
+        case list() | tuple():
+            return " ".join(f"`{item}`" for item in value)
+        case _:
+            return str(value)
