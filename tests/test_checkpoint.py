@@ -320,9 +320,11 @@ def test_missing_parameter_is_named_and_not_made_up(foreign: Path, name: str) ->
 
 
 def test_more_rows_than_tokens_are_refused(foreign: Path) -> None:
-    resize(foreign, len(VOCAB) + 5)
-    with pytest.raises(UserError, match=f"{len(VOCAB) + 5} rows in the embedding, {len(VOCAB) + 4} tokens"):
-        load_model(foreign)
+    """A row too many would become that of a special token."""
+    for more in (1, 5):
+        resize(foreign, len(VOCAB) + more)
+        with pytest.raises(UserError, match=f"{len(VOCAB) + more} rows in the embedding, {len(VOCAB)} tokens"):
+            load_model(foreign)
 
 
 @pytest.mark.parametrize("rows", [1, len(VOCAB) - 1])

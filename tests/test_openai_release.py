@@ -394,10 +394,31 @@ def test_shape_that_is_no_gpt1s_is_named(release: Path, index: int, shape: list[
     refused(release, rf"params_shapes\.json: {message}")
 
 
-@pytest.mark.parametrize("rows", [len(ENCODER) - 1, len(ENCODER) + 5])
+@pytest.mark.parametrize("rows", [len(ENCODER) - 1, len(ENCODER) + 1, len(ENCODER) + 5])
 def test_vocabulary_and_embedding_of_different_sizes_are_named(tmp_path: Path, rows: int) -> None:
     release = write_release(tmp_path / "release", random_params(replace(CONFIG, vocab_size=rows)))
-    refused(release, f"{rows} rows in the embedding, {len(ENCODER) + 4} tokens in the vocabulary")
+    tokens = len(ENCODER) + (4 if rows < len(ENCODER) else 0)
+    refused(release, f"{rows} rows in the embedding, {tokens} tokens in the vocabulary")
+
+
+def test_shapes_beyond_all_memory_are_named(release: Path) -> None:
+    path = release / "params_shapes.json"
+    shapes = json.loads(path.read_text())
+    shapes[1][0] = 10**12
+    path.write_text(json.dumps(shapes))
+    refused(release, r"numbers in params_0\.npy to params_9\.npy, .* expected by params_shapes\.json")
+
+
+def test_numbers_that_are_none_are_named(release: Path) -> None:
+    piece = np.load(release / "params_2.npy", allow_pickle=False)
+    piece[3] = np.nan
+    np.save(release / "params_2.npy", piece, allow_pickle=False)
+    refused(release, r"params_2\.npy: number 3 is nan; the file is damaged")
+
+
+def test_merges_that_are_cut_off_are_named(release: Path) -> None:
+    (release / "vocab_40000.bpe").write_text("#version: 0.2\n")
+    refused(release, r"vocab_40000\.bpe: 0 merges make none of \d+ tokens of encoder_bpe_40000\.json")
 
 
 def test_merges_that_name_unknown_symbols_are_refused(release: Path) -> None:

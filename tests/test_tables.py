@@ -764,7 +764,7 @@ def test_openai_draw_is_train_test_splits_with_their_seed_in_its_order(tmp_path:
     assert (found["train"], found["valid"]) == (train, valid)
     assert found["train"][:4] == [187, 1591, 1646, 169], "golden: scikit-learn may not change it"
     assert found["valid"][:4] == [1058, 198, 1174, 806]
-    assert "valid: 374 of 1,871 rows drawn from train, as OpenAI drew them from ROCStories (seed 3535999445)." in (
+    assert "valid: 374 of 1,871 rows drawn from train, by OpenAI's draw for ROCStories (seed 3535999445)." in (
         data.notes
     )
 

@@ -32,6 +32,7 @@ from gpt1.storage import (
     write_tensors,
 )  # fmt: skip
 from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
+from gpt1.text.vocabulary import read_vocab
 from gpt1.text.words import OPENAI_AGREEMENT
 
 FORMAT = 1
@@ -190,10 +191,9 @@ def _load_foreign(directory: Path, seed: int) -> Model:
 
 def _tokens_without_rows(directory: Path, rows: int, tokenizer: Tokenizer) -> list[str]:
     """Return the special tokens that come after the `rows` of an embedding, which has all others."""
-    if rows > tokenizer.vocab_size:
-        raise UserError(
-            f"{directory}: {rows:,} rows in the embedding, {tokenizer.vocab_size:,} tokens in the vocabulary"
-        )
+    own = len(read_vocab(directory)[0])  # without the special tokens that were added to it
+    if rows > own:
+        raise UserError(f"{directory}: {rows:,} rows in the embedding, {own:,} tokens in the vocabulary")
     beyond = tokenizer.tokens(range(rows, tokenizer.vocab_size))
     if without := [token for token in beyond if token not in SPECIAL_TOKENS]:
         raise UserError(

@@ -332,7 +332,7 @@ def tokenizer_encode(directory: Vocabulary, texts: Texts = (), /, as_json: AsJso
 
 
 def tokenizer_decode(directory: Vocabulary, ids: Positional[tuple[int, ...]], /, as_json: AsJson = False) -> None:
-    """Turn token ids back into text."""
+    """Turn token ids back into text. Capitals, some blanks and what became <unk> are not in the ids."""
     from gpt1 import api
 
     _print_some([api.decode(directory, ids)], as_json, lambda found: str(found["text"]))
@@ -451,7 +451,7 @@ def _one_line(event: parse_errors.ParseErrorEvent) -> None:
             also = f"; unknown: {' '.join(event.unrecognized_tokens)}" if event.unrecognized_tokens else ""
             raise UserError(f"missing: {names}{also}{where}")
         case parse_errors.InvalidChoice():
-            choices = ", ".join(sorted(event.choices))
+            choices = ", ".join(sorted(choice for choice in event.choices if choice != "None"))
             raise UserError(f"{event.argument.display_name()} {event.value}: expected one of {choices}")
         case parse_errors.UnrecognizedArgs():
             raise UserError(f"unknown: {' '.join(event.tokens)}{where}")

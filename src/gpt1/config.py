@@ -312,7 +312,7 @@ class FinetuneConfig:
     task: TaskName | None = None
     """What the data asks for (default: seen from its columns)."""
     model: str = "random:mini"
-    """`random:SIZE` (gpt1, mini, tiny), a model directory, or `openai-gpt` (hub)."""
+    """`random:SIZE` (gpt1, mini, tiny), a model directory, a folder of OpenAI's release, or `openai-gpt` (hub)."""
     recipe: str | None = None
     """Named complete settings; other flags change single values of it. (In Python: `recipes.recipe(name)`.)"""
     tokenizer: str | None = None

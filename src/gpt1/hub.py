@@ -165,8 +165,8 @@ def resolve_model(name: str, *, revision: str | None = None, asked_by: str = "--
         random = ("random:SIZE",) if asked_by == "--model" else ()
         lack = "that is a file" if os.path.exists(name) else "there is no such directory"
         raise UserError(
-            f"{asked_by} {name}: {lack}; expected a model directory, {', '.join((*random, *MODEL_NAMES))}, or a model "
-            "of the hub as owner/name"
+            f"{asked_by} {name}: {lack}; expected a model directory, a folder of OpenAI's release, "
+            f"{', '.join((*random, *MODEL_NAMES))}, or a model of the hub as owner/name"
         )
     repo = _Repo(repo_id, "model", revision or "main")
     needed = sorted(MODEL_FILES | TOKENIZER_FILES)

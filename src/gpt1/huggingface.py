@@ -69,6 +69,8 @@ def read_weights(path: Path) -> Params:
     repeating: Params = {}  # tensors that hold nothing of their own
     for name, value in read_tensors(path).items():
         ours = from_huggingface(name)
+        if not np.isfinite(value).all():
+            raise UserError(f"{path}: tensor {name} holds NaN or infinity; the file is damaged, or training diverged")
         if ours in found:
             raise UserError(f"{path}: two tensors for parameter {ours}, one with and one without the prefix")
         if ours is None:

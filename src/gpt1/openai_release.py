@@ -120,6 +120,10 @@ def _read_vector(directory: Path, table: dict[str, tuple[int, ...]]) -> NDArray[
             f"{directory}: {found:,} numbers in {PIECES[0]} to {PIECES[-1]}, {wanted:,} expected by {SHAPES}: "
             f"{_place_of_end(table, found)}{_uneven(pieces, wanted)}"
         )
+    for name, piece in zip(PIECES, pieces, strict=True):
+        if not np.isfinite(piece).all():
+            place = int(np.flatnonzero(~np.isfinite(piece))[0])
+            raise UserError(f"{directory / name}: number {place:,} is {piece[place]}; the file is damaged")
     vector = np.empty(wanted, np.float32)
     np.concatenate(pieces, out=vector)
     return vector
@@ -154,7 +158,7 @@ def _place_of_end(table: dict[str, tuple[int, ...]], length: int) -> str:
 
 def _uneven(pieces: list[NDArray[np.float32]], wanted: int) -> str:
     """Name the pieces that have not the size of an even cut: most likely it is one of them that is damaged."""
-    even = [len(part) for part in np.array_split(np.empty(wanted, np.bool_), len(pieces))]
+    even = [wanted // len(pieces) + (number < wanted % len(pieces)) for number in range(len(pieces))]
     uneven = [
         f"{name} {len(piece):,} (for {size:,})"
         for name, piece, size in zip(PIECES, pieces, even, strict=True)

@@ -163,7 +163,7 @@ def _draw(
     """Move `fraction` of train to a new split; returns the note that says so."""
     n_rows = len(splits["train"])
     if draw == "openai":
-        how, seed = "as OpenAI drew them from ROCStories", OPENAI_SEED
+        how, seed = "by OpenAI's draw for ROCStories", OPENAI_SEED
         splits["train"], splits[split] = openai_split(splits["train"], fraction)
     else:
         how = "stratified by label" if len(strata(splits["train"])) > 1 else "at random"

@@ -10,6 +10,7 @@ Source: openai/finetune-transformer-lm `text_utils.py`. Versions: spaCy 3.8, ftf
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -86,6 +87,8 @@ class Words:
             from spacy.util import compile_infix_regex, compile_prefix_regex, compile_suffix_regex
         except ImportError:
             raise not_installed("spaCy") from None
+        if importlib.util.find_spec("ftfy") is None:  # at once, and not at the first text that needs it
+            raise not_installed("ftfy")
         english = spacy.blank("en")
         self._vocab = english.vocab
         self._rules = frozenset(english.tokenizer.rules)

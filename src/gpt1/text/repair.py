@@ -107,5 +107,5 @@ def _ftfy() -> Any:
 def not_installed(package: str) -> UserError:
     return UserError(
         f"{package} is not installed, which the original tokenisation (word splitter `openai`) needs; "
-        "run: pip install 'gpt1[openai]'"
+        "run: pip install 'gpt1[openai]' (in a clone: pip install -e '.[openai]')"
     )

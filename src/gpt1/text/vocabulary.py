@@ -31,12 +31,12 @@ def read_vocab(directory: Path) -> tuple[Vocab, Merges]:
     for vocab_path, merges_path in ((directory / a, directory / b) for a, b in _FILE_PAIRS):
         if _packed(vocab_path).exists() or _packed(merges_path).exists():
             vocab = mapping(read_json(vocab_path), vocab_path)
-            added = directory / "added_tokens.json"
-            if added.exists():
-                vocab = vocab | mapping(read_json(added), added)
             merges = list(_merges(_merge_lines(read_text(merges_path)), merges_path))
-            check(vocab, merges, vocab_path, merges_path)
-            return vocab, merges
+            added = directory / "added_tokens.json"
+            every = vocab | mapping(read_json(added), added) if added.exists() else vocab
+            check(every, merges, vocab_path, merges_path)
+            _require_whole(vocab, merges, vocab_path, merges_path)
+            return every, merges
     known = ", or ".join(" and ".join(pair) for pair in _FILE_PAIRS)
     raise UserError(f"{directory}: no tokenizer here; expected tokenizer.json, or {known} (plain or .xz)")
 
@@ -72,6 +72,18 @@ def _merges(entries: Any, source: Path) -> Iterator[tuple[str, str]]:
                 yield left, right
             case _:
                 raise UserError(f"{source}: merge {number} is {entry!r}; expected two symbols, one blank between them")
+
+
+def _require_whole(vocab: Vocab, merges: Merges, vocab_path: Path, merges_path: Path) -> None:
+    """Raise UserError where tokens of several characters are made by no merge: the end of the merges is missing."""
+    made = {left + right for left, right in merges}
+    lost = [token for token in vocab if len(token.removesuffix(END_OF_WORD)) > 1 and token not in made]
+    lost = [token for token in lost if not (token.startswith("<") and token.endswith(">"))]  # special tokens
+    if lost:
+        raise UserError(
+            f"{merges_path}: {len(merges):,} merges make none of {len(lost):,} tokens of {vocab_path.name}, such as "
+            f"{lost[0]!r}; the file is cut off, or belongs to another vocabulary"
+        )
 
 
 def check(vocab: Vocab, merges: Merges, vocab_source: Path | str, merges_source: Path | str) -> None:
