@@ -93,7 +93,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fine
 
 def test_a_run_says_what_it_does_otherwise(finished: tuple[FinetuneConfig, RunDirectory, str]) -> None:
     _, _, said = finished
-    assert "valid: 9 of 45 rows drawn from train, as OpenAI drew them from ROCStories" in said
+    assert "valid: 9 of 45 rows drawn from train, by OpenAI's draw for ROCStories" in said
     assert "examples were cut to 8 tokens a part." in said
     assert "--drop-last: 4 training examples, other ones each time, are left out of an epoch." in said
     [line] = [line for line in said.splitlines() if "transformers" in line]
