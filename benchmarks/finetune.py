@@ -33,7 +33,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,22 +85,20 @@ Row = tuple[str, int]
 Measured = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Work:
-    """What every contestant is given: `work.json` of the run's folder, beside the model directory `model`."""
+class Given:
+    """What every contestant of a script is given: `work.json` of the run's folder, beside the model directory `model`.
 
-    warmup: list[Row]
-    timed: list[Row]
+    Subclasses are dataclasses.
+    """
+
     device: str
-    dropout: float = DROPOUT
-    bucketing: bool = True
 
     @classmethod
-    def load(cls, folder: Path) -> Work:
+    def load(cls, folder: Path) -> Self:
         return cls(**json.loads((folder / "work.json").read_text(encoding="utf-8")))
 
     def save(self, folder: Path) -> None:
-        (folder / "work.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
+        (folder / "work.json").write_text(json.dumps(asdict(self)), encoding="utf-8")  # type: ignore[call-overload]
 
     def hardware(self, dtype: DType, compiled: bool = False) -> DeviceConfig:
         return DeviceConfig("torch", self.device, dtype, compiled)  # type: ignore[arg-type]
@@ -111,6 +109,17 @@ class Work:
             import torch
 
             torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Work(Given):
+    """The texts, and how they are trained on."""
+
+    warmup: list[Row]
+    timed: list[Row]
+    device: str
+    dropout: float = DROPOUT
+    bucketing: bool = True
 
 
 # ---- contestants: (folder, seed) -> what was measured, in this process
@@ -168,7 +177,7 @@ def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> Measured:
         "losses": [float(loss) for loss in losses],
         "padded_tokens": sum(len(batch) * int(timed.lengths[batch].max()) for batch in batches),
         "ids": timed.sha256(),
-        **_machine_use(work, "bfloat16" if bf16 else "float32"),
+        **machine_use(work.device, "bfloat16" if bf16 else "float32"),
     }
 
 
@@ -208,7 +217,7 @@ def train_with_gpt1(folder: Path, seed: int, *, dtype: DType, compiled: bool = F
         "losses": losses,
         "padded_tokens": padded,
         "ids": timed.encoded.sha256(),
-        **_machine_use(work, engine.dtype),
+        **machine_use(work.device, engine.dtype),
     }
 
 
@@ -223,7 +232,7 @@ def classify_with_pipeline(folder: Path, seed: int, *, batch_size: int) -> Measu
     return {
         "seconds": time.perf_counter() - started,
         "scores": [{entry["label"]: entry["score"] for entry in row} for row in found],
-        **_machine_use(work, "float32"),
+        **machine_use(work.device, "float32"),
     }
 
 
@@ -237,7 +246,7 @@ def classify_with_gpt1(folder: Path, seed: int, *, dtype: DType) -> Measured:
     return {
         "seconds": time.perf_counter() - started,
         "scores": [row["scores"] for row in found],
-        **_machine_use(work, classifier.engine.dtype),
+        **machine_use(work.device, classifier.engine.dtype),
     }
 
 
@@ -280,14 +289,14 @@ def quiet_transformers() -> Any:
     return transformers
 
 
-def _machine_use(work: Work, dtype: str) -> Measured:
+def machine_use(device: str, dtype: str) -> Measured:
     """Return peak memory (GB; of the GPU where there is one) and the speed of a plain matrix product (GFLOP/s)."""
     import torch
 
     from gpt1.backends.torch.device import matmul_speed
 
-    memory = torch.cuda.max_memory_allocated() / 1e9 if work.device == "cuda" else peak_resident()
-    speed = matmul_speed(torch.device(work.device), getattr(torch, dtype))
+    memory = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else peak_resident()
+    speed = matmul_speed(torch.device(device), getattr(torch, dtype))
     return {"dtype": dtype, "memory_gb": memory, "matmul_gflops": speed}
 
 
@@ -389,10 +398,11 @@ def run_contestant(name: str, folder: Path, seed: int, script: str = __file__) -
 def measure(names: Sequence[str], folder: Path, rounds: int, script: str = __file__) -> dict[str, list[Measured]]:
     """Return each contestant's measurements, one a round; every other round goes backwards."""
     results: dict[str, list[Measured]] = {name: [] for name in names}
+    widest = max(map(len, names))
     for seed in range(rounds):
         for name in names if seed % 2 == 0 else reversed(names):
             results[name].append(found := run_contestant(name, folder, seed, script))
-            say(f"  round {seed + 1} of {rounds}  {name:<20} {found['seconds']:8.2f} s")
+            say(f"  round {seed + 1} of {rounds}  {name:<{widest}} {found['seconds']:8.2f} s")
     return results
 
 

@@ -26,17 +26,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetune import BUSY, Measured, machine, measure, peak_resident, quiet_transformers
+from finetune import BUSY, Given, Measured, machine, measure, peak_resident, quiet_transformers
 from gpt1 import backends
 from gpt1.checkpoint import Model, load_model, save_model
-from gpt1.config import SIZES, DeviceConfig, DType, GenerateConfig, ModelConfig
+from gpt1.config import SIZES, DType, GenerateConfig, ModelConfig
 from gpt1.console import say, table
 from gpt1.generate import Writer
 from gpt1.params import initialise
@@ -50,19 +50,12 @@ BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
-class Work:
-    """What every contestant is given: `work.json` of the run's folder, beside the model directory `model`."""
+class Work(Given):
+    """What is written, and on what."""
 
     prompt: str
     new_tokens: int
     device: str
-
-    @classmethod
-    def load(cls, folder: Path) -> Work:
-        return cls(**json.loads((folder / "work.json").read_text(encoding="utf-8")))
-
-    def save(self, folder: Path) -> None:
-        (folder / "work.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 # ---- contestants: (folder, seed) -> what was measured, in this process
@@ -92,8 +85,7 @@ def write_with_transformers(folder: Path, seed: int, *, dtype: DType) -> Measure
 def write_with_gpt1(folder: Path, seed: int, *, dtype: DType) -> Measured:
     """Write with `gpt1.generate.Writer`."""
     work, model = Work.load(folder), load_model(folder / "model")
-    hardware = DeviceConfig("torch", work.device, dtype)  # type: ignore[arg-type]
-    engine = backends.get(model.config, model.params, hardware=hardware)
+    engine = backends.get(model.config, model.params, hardware=work.hardware(dtype))
     writer = Writer(model.tokenizer, engine, never=_never(model.tokenizer))
 
     def write(new_tokens: int) -> dict[str, Any]:
@@ -147,20 +139,22 @@ def memory_bandwidth(device: str) -> float:
 
 
 def prepare(args: argparse.Namespace, folder: Path) -> ModelConfig:
-    """Write what every contestant gets; return the model's shape.
+    """Write what every contestant gets; return the model's shape. The prompt is of letters."""
+    model = random_model(SIZES["tiny" if args.quick else "gpt1"])
+    save_model(folder / "model", model)
+    letters_of_prompt = np.random.default_rng(0).choice([*string.ascii_lowercase], args.prompt_tokens)
+    Work(" ".join(letters_of_prompt), args.tokens, args.device).save(folder)
+    return model.config
 
-    The vocabulary has no merges, so that every row of the embedding is a token; the prompt is of letters.
-    """
-    shape = SIZES["tiny" if args.quick else "gpt1"]
+
+def random_model(shape: ModelConfig) -> Model:
+    """Return a model with random weights and a vocabulary without merges: every row of the embedding is a token."""
     letters = [letter + END_OF_WORD for letter in string.ascii_lowercase]
     rest = shape.vocab_size - len(SPECIAL_TOKENS) - len(letters) - 1
     vocab = {token: i for i, token in enumerate([UNK_TOKEN, *letters, *(f"w{i}{END_OF_WORD}" for i in range(rest))])}
     tokenizer = Tokenizer.from_vocab(vocab, [])
     shape = replace(shape, vocab_size=tokenizer.vocab_size)
-    save_model(folder / "model", Model(shape, initialise(shape, seed=0), tokenizer))
-    letters_of_prompt = np.random.default_rng(0).choice([*string.ascii_lowercase], args.prompt_tokens)
-    Work(" ".join(letters_of_prompt), args.tokens, args.device).save(folder)
-    return shape
+    return Model(shape, initialise(shape, seed=0), tokenizer)
 
 
 def weights_a_token(shape: ModelConfig) -> int:
