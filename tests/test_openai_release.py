@@ -416,6 +416,12 @@ def test_numbers_that_are_none_are_named(release: Path) -> None:
     refused(release, r"params_2\.npy: number 3 is nan; the file is damaged")
 
 
+def test_bytes_after_an_array_are_named(release: Path) -> None:
+    with (release / "params_2.npy").open("ab") as file:
+        file.write(b"xxxx")
+    refused(release, r"params_2\.npy: 4 bytes follow its array; the file is damaged")
+
+
 def test_merges_that_are_cut_off_are_named(release: Path) -> None:
     (release / "vocab_40000.bpe").write_text("#version: 0.2\n")
     refused(release, r"vocab_40000\.bpe: 0 merges make none of \d+ tokens of encoder_bpe_40000\.json")

@@ -137,10 +137,12 @@ def _open_piece(path: Path) -> NDArray[np.float32]:
         raise UserError(f"{path}: missing; the release folder is incomplete") from None
     except (ValueError, EOFError, OverflowError, BadZipFile) as error:
         raise UserError(f"{path}: not a whole .npy file of numbers ({error}); nothing is unpickled") from None
-    if not isinstance(piece, np.ndarray):
+    if not isinstance(piece, np.memmap):
         raise UserError(f"{path}: an archive; a .npy file with one array expected")
     if piece.dtype != np.float32:
         raise UserError(f"{path}: numbers of type {piece.dtype}; float32 expected")
+    if extra := path.stat().st_size - piece.offset - piece.nbytes:
+        raise UserError(f"{path}: {extra:,} bytes follow its array; the file is damaged")
     if piece.ndim != 1:
         raise UserError(f"{path}: an array of shape {piece.shape}; one dimension expected, a piece of a vector")
     return piece
