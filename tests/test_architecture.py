@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # ---- stdlib and NumPy
     "errors": set(),
     "console": set(),
+    "processes": set(),
     "runlog": set(),
     "config": {"errors"},
     "recipes": FOUNDATION,
@@ -35,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends.torch": FOUNDATION | {"params", "optim", "backends.base"},
     "backends": FOUNDATION | {"backends.base", "backends.torch"},
     # ---- text, data, tasks
-    "text": FOUNDATION,
+    "text": FOUNDATION | {"processes"},
     "data": FOUNDATION,
     "data.batches": FOUNDATION | {"backends.base"},
     "tasks": FOUNDATION | {"text", "data", "data.batches"},
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run": {"errors", "console", "runlog", "storage", "checkpoint"},
     "data.documents": {"data"},
     "data.shards": FOUNDATION | {"data.documents", "storage", "text"},
-    "data.corpus": FOUNDATION | {"console", "data.shards", "storage", "text"},
+    "data.corpus": FOUNDATION | {"console", "data.shards", "processes", "storage", "text"},
     "data.windows": FOUNDATION | {"backends.base"},
     # ---- what runs
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},

@@ -194,7 +194,7 @@ PATIENCE_S = 60
 def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "WORTH_A_PROCESS", 100)
     monkeypatch.setattr(workers, "CHARACTERS_AT_ONCE", 200)
-    monkeypatch.setattr(workers, "_cores", lambda: 2)
+    monkeypatch.setattr(workers, "cores", lambda: 2)
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
 
 
@@ -231,7 +231,7 @@ def test_small_batches_and_a_wish_for_one_core_start_no_process(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_started", lambda: pytest.fail("a process was started"))
-    monkeypatch.setattr(workers, "_cores", lambda: 8)
+    monkeypatch.setattr(workers, "cores", lambda: 8)
     tokenizer.encode_batch(TEXTS)
     monkeypatch.setattr(workers, "WORTH_A_PROCESS", 100)
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")

@@ -34,9 +34,8 @@ from gpt1.pretrain import evaluate, pretrain
 from gpt1.recipes import PRETRAINING, pretraining
 from gpt1.run import RunDirectory
 from gpt1.storage import read_json
+from outcome import assert_same_outcome, outcome
 
-CLOCK = {"time", "seconds", "tokens_per_second"}
-"""What a log line says about the machine, not about the training."""
 PATIENCE = 120
 """Seconds after which a command of a few seconds hangs, however busy the machine is."""
 ROUNDING = 1e-5
@@ -161,23 +160,6 @@ class Command:
             assert cli.main([*self.argv, *more]) == 0
         return json.loads(printed.getvalue())
 
-    def outcome(self) -> dict[str, Any]:
-        """All that a finished run leaves behind, but for what the clock says."""
-        newest = self.run.checkpoints.paths()[0]
-        progress = read_json(newest / "progress.json")
-        return {
-            "step": newest.name,
-            "weights and moments": (newest / "state.safetensors").read_bytes(),
-            "progress": {name: value for name, value in progress.items() if name not in CLOCK},
-            "model": {path.name: path.read_bytes() for path in self.run.model.iterdir()},
-            "metrics": self.run.metrics_path.read_text(),
-            "log": {
-                (event["event"], event["step"]): {name: value for name, value in event.items() if name not in CLOCK}
-                for event in runlog.read(self.run.log.path)
-                if event["event"] in ("train", "evaluate")
-            },
-        }
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Any]:
@@ -187,11 +169,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Any]:
     folder = tmp_path_factory.mktemp("finished")
     command = Command(write_texts(folder / "texts"), folder / "run")
     return command, command.here()
-
-
-def assert_same_outcome(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    for part, value in expected.items():
-        assert found[part] == value, part
 
 
 @pytest.mark.parametrize("kill", range(2))
@@ -218,7 +195,7 @@ def test_killed_run_goes_on_bit_for_bit(kill: int, finished: tuple[Command, Any]
     assert command.here() == results
     resumed = [f"step-{event['step']}" for event in runlog.read(command.run.log.path) if event["event"] == "resume"]
     assert resumed == checkpoints[:1]
-    assert_same_outcome(command.outcome(), uninterrupted.outcome())
+    assert_same_outcome(outcome(command.run), outcome(uninterrupted.run))
 
 
 def test_a_run_leaves_a_language_model_that_learned(finished: tuple[Command, Any]) -> None:
@@ -294,10 +271,10 @@ def test_the_text_that_validates_is_not_trained_on(
 
 def test_a_finished_run_is_not_trained_again(finished: tuple[Command, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     command, results = finished
-    before = command.outcome()
+    before = outcome(command.run)
     monkeypatch.setattr(backends, "get", lambda *_, **__: pytest.fail("an engine was asked for"))
     assert command.here() == results == read_json(command.run.metrics_path)
-    assert_same_outcome(command.outcome(), before)
+    assert_same_outcome(outcome(command.run), before)
     assert cli.main([*command.argv, "--lr", "0.1"]) == 2
 
 

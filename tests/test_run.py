@@ -32,9 +32,8 @@ from gpt1.run import RunDirectory, versions
 from gpt1.runlog import RunLog
 from gpt1.storage import CorruptFile, read_json
 from gpt1.text.bpe import Tokenizer
+from outcome import assert_same_outcome, outcome
 
-CLOCK = {"time", "seconds", "tokens_per_second"}
-"""What a log line says about the machine, not about the training."""
 PATIENCE = 120
 """Seconds after which a command of a few seconds hangs, however busy the machine is."""
 
@@ -354,23 +353,6 @@ class Command:
         """The steps after which it went on."""
         return [event["step"] for event in runlog.read(self.run.log.path) if event["event"] == "resume"]
 
-    def outcome(self) -> dict[str, Any]:
-        """All that a finished run leaves behind, but for what the clock says."""
-        newest = self.run.checkpoints.paths()[0]
-        progress = read_json(newest / "progress.json")
-        return {
-            "step": newest.name,
-            "weights and moments": (newest / "state.safetensors").read_bytes(),
-            "progress": {name: value for name, value in progress.items() if name not in CLOCK},
-            "model": {path.name: path.read_bytes() for path in self.run.model.iterdir()},
-            "metrics": self.run.metrics_path.read_text(),
-            "log": {
-                (event["event"], event["step"]): {name: value for name, value in event.items() if name not in CLOCK}
-                for event in runlog.read(self.run.log.path)
-                if event["event"] in ("train", "evaluate")
-            },
-        }
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Any]:
@@ -380,11 +362,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Any]:
     folder = tmp_path_factory.mktemp("finished")
     command = Command(write_data(folder / "data"), folder / "run")
     return command, command.here()
-
-
-def assert_same_outcome(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    for part, value in expected.items():
-        assert found[part] == value, part
 
 
 def test_killed_run_goes_on_bit_for_bit(finished: tuple[Command, Any], tmp_path: Path) -> None:
@@ -402,7 +379,7 @@ def test_killed_run_goes_on_bit_for_bit(finished: tuple[Command, Any], tmp_path:
     assert not command.run.finished
     assert command.here() == results
     assert [f"step-{step}" for step in command.resumed()] == checkpoints[:1]
-    assert_same_outcome(command.outcome(), uninterrupted.outcome())
+    assert_same_outcome(outcome(command.run), outcome(uninterrupted.run))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send Ctrl-C to one process")
@@ -422,17 +399,17 @@ def test_ctrl_c_saves_exits_with_130_and_the_same_command_goes_on(
     assert command.run.checkpoints.paths()[0].name == f"step-{last_step}"
     assert command.here() == results
     assert command.resumed() == [last_step]
-    assert_same_outcome(command.outcome(), uninterrupted.outcome())
+    assert_same_outcome(outcome(command.run), outcome(uninterrupted.run))
 
 
 def test_finished_run_is_not_trained_again_and_gives_the_same_results(
     finished: tuple[Command, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command, results = finished
-    before = command.outcome()
+    before = outcome(command.run)
     monkeypatch.setattr(backends, "get", lambda *args, **kwargs: pytest.fail("an engine was asked for"))
     assert command.here() == results == read_json(command.run.metrics_path)
-    assert_same_outcome(command.outcome(), before)
+    assert_same_outcome(outcome(command.run), before)
 
 
 def test_best_model_is_the_one_that_is_scored(finished: tuple[Command, Any]) -> None:
@@ -457,19 +434,19 @@ def test_other_settings_are_refused_and_lose_nothing(
     finished: tuple[Command, Any], flags: list[str], difference: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command, _ = finished
-    before = command.outcome()
+    before = outcome(command.run)
     assert cli.main([*command.argv, *flags]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gpt1: ")]
     assert "holds a different run" in line
     assert re.search(difference, line)
-    assert_same_outcome(command.outcome(), before)
+    assert_same_outcome(outcome(command.run), before)
 
 
 def test_changed_data_is_refused_and_loses_nothing(
     finished: tuple[Command, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command, _ = finished
-    before = command.outcome()
+    before = outcome(command.run)
     train = command.data / "train.jsonl"
     content = train.read_text()
     train.write_text(content.replace('"good"', '"bad"', 1))
@@ -478,7 +455,7 @@ def test_changed_data_is_refused_and_loses_nothing(
     finally:
         train.write_text(content)
     assert "data_sha256.train" in capsys.readouterr().err
-    assert_same_outcome(command.outcome(), before)
+    assert_same_outcome(outcome(command.run), before)
 
 
 def test_own_metric_chooses_the_best_model(finished: tuple[Command, Any], tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 from gpt1 import console
 from gpt1.data.shards import FORMAT, finished, token_type, tokenizer_digest, write_shard
 from gpt1.errors import UserError
+from gpt1.processes import cores, start_python
 from gpt1.storage import read_json, sha256, write_json
 from gpt1.text.bpe import Tokenizer
 
@@ -136,8 +135,7 @@ def _encode_all(
 ) -> dict[str, dict[str, Any]]:
     """Return {name: what its shard's JSON holds} of all requests."""
     total = sum(Path(request["source"]).stat().st_size for request in requests)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(processes or min(cores, total // WORTH_A_PROCESS), len(requests))
+    workers = min(processes or min(cores(), total // WORTH_A_PROCESS), len(requests))
     bar = console.Bar(0, "preparing", "B", scaled=True)
     try:
         if workers <= 1:
@@ -185,14 +183,7 @@ def _by_workers(
 
 
 def _started(tokenizer: Tokenizer) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gpt1.data.shards"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TOKENIZERS_PARALLELISM": "false"},
-    )
+    process = start_python("gpt1.data.shards", {"TOKENIZERS_PARALLELISM": "false"}, text=True, encoding="utf-8")
     assert process.stdin
     print(json.dumps({"pipeline": tokenizer.backend.to_str(), "words": tokenizer.words}), file=process.stdin)
     return process

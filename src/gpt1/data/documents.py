@@ -42,9 +42,8 @@ def documents(path: Path, end_of_document: str = "") -> Iterator[Piece]:
     A line that is `end_of_document` ends a document, and so does the end of the file; documents of nothing but blanks
     are left out. Encoded one by one, with a line break's id where `after_break` says so, the pieces have the ids of the
     whole document: they are cut between lines, where neither a blank nor an HTML tag begins the next one or ends this
-    one with `>`, and inside no tag. (A line
-    longer than `LONGEST_LINE` without a blank is cut where that leaves it. With splitter `openai`, ftfy decides in
-    each piece anew whether the text has HTML entities in it.)
+    one with `>`, and inside no tag. (A line longer than `LONGEST_LINE` without a blank is cut where that leaves it.
+    With splitter `openai`, ftfy decides in each piece anew whether the text has HTML entities in it.)
 
     Raises:
         UserError: the file is missing, damaged, or not UTF-8.

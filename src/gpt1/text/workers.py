@@ -19,6 +19,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt1.processes import cores, start_python
+
 WORTH_A_PROCESS = 6_000_000
 """Characters of a batch for each process: loading spaCy takes as long as encoding a few million."""
 CHARACTERS_AT_ONCE = 500_000
@@ -33,7 +35,7 @@ def encode_all(encode: Encode, texts: Texts, pipeline: Callable[[], str]) -> lis
 
     `TOKENIZERS_PARALLELISM=false` keeps it to this process.
     """
-    processes = min(_cores(), sum(map(len, texts)) // WORTH_A_PROCESS)
+    processes = min(cores(), sum(map(len, texts)) // WORTH_A_PROCESS)
     if processes < 2 or os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("0", "false", "no", "off"):
         return [encode(text) for text in texts]
     portions = dict(enumerate(_portions(texts)))
@@ -71,10 +73,6 @@ def encode_all(encode: Encode, texts: Texts, pipeline: Callable[[], str]) -> lis
     return [ids for number in portions for ids in found[number]]
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _portions(texts: Texts) -> Iterator[Texts]:
     start = size = 0
     for place, text in enumerate(texts):
@@ -90,13 +88,7 @@ def _portions(texts: Texts) -> Iterator[Texts]:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "gpt1.text.workers"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    return start_python("gpt1.text.workers", stderr=subprocess.DEVNULL)
 
 
 def _send(worker: subprocess.Popen[bytes], line: str) -> None:
