@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": set(),
     "processes": set(),
     "runlog": set(),
+    "ranks": {"errors"},
     "config": {"errors"},
     "recipes": FOUNDATION,
     "params": FOUNDATION,
@@ -33,8 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"errors", "metrics", "runlog"},
     # ---- frameworks
     "backends.base": {"config", "params"},
-    "backends.torch": FOUNDATION | {"params", "optim", "backends.base"},
-    "backends": FOUNDATION | {"backends.base", "backends.torch"},
+    "backends.torch": FOUNDATION | {"params", "optim", "ranks", "backends.base"},
+    "backends": FOUNDATION | {"ranks", "backends.base", "backends.torch"},
     # ---- text, data, tasks
     "text": FOUNDATION | {"processes"},
     "data": FOUNDATION,
@@ -54,12 +55,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data.windows": FOUNDATION | {"backends.base"},
     # ---- what runs
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
-    "loop": FOUNDATION | {"console", "metrics", "optim", "runlog", "checkpoint", "backends.base", "data.batches"},
+    "loop": FOUNDATION
+    | {"console", "metrics", "optim", "params", "ranks", "runlog", "checkpoint", "backends.base", "data.batches"},
     "evaluation": FOUNDATION | {"baseline", "console", "data", "data.batches", "metrics", "predict", "tasks"},
     "classifier": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "metrics", "predict", "run", "tasks"},
     "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
     "generate": FOUNDATION | {"backends", "backends.base", "classifier", "console", "sampling", "text"},
+    "sample": FOUNDATION | {"console", "generate", "runlog", "text"},
     "convert": FOUNDATION
     | {"checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage", "text"},
     "finetune": FOUNDATION
@@ -67,7 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "storage", "tasks", "text"},
     "pretrain": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "classifier", "console", "data.corpus", "data.documents"}
-    | {"data.windows", "hub", "loop", "params", "report", "run", "runlog", "storage", "text"},
+    | {"data.windows", "generate", "hub", "loop", "params", "ranks", "report", "run", "runlog", "sample", "storage"}
+    | {"text"},
     "zero_shot": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "predict", "tasks"},
     "paper": FOUNDATION | {"data", "hub"},
@@ -79,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"backends", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
     | {"data.documents", "evaluation", "finetune", "generate", "hub", "metrics", "predict", "pretrain", "recipes"}
     | {"report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text", "zero_shot"},
-    "cli": FOUNDATION | {"api", "recipes", "runlog"},
+    "cli": FOUNDATION | {"api", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},
     "": {"api", "text"},  # gpt1 itself
 }

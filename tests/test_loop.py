@@ -6,6 +6,7 @@ GPT-1 on each backend, stops it in every way there is, and compares bit by bit.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -163,6 +164,47 @@ def test_saves_after_each_epoch_every_n_steps_and_at_the_end(tmp_path: Path) -> 
     run = Told(tmp_path)
     run.train(epochs=2.2, save_every=4)
     assert run.saved() == [4, 5, 8, 10, 11]
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
+    """The second checkpoint waits for the first, and the end of the run for the last; each holds its own step."""
+    run = Told(tmp_path, steps_per_epoch=20)
+    begun, write = threading.Event(), run.checkpoints.save
+    seen: list[tuple[int, int, int]] = []
+
+    class Slow(Counting):
+        def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
+            if step == 6:
+                begun.set()  # two steps after the first checkpoint was begun
+            return super().train_step(batches, lr=lr, step=step)
+
+    def save(tensors: Params, progress: Progress) -> Path:
+        assert begun.wait(timeout=60), "no step was done while the checkpoint was written"
+        seen.append((progress.step, int(tensors["weight"][0]), len(progress.unlogged)))
+        return write(tensors, progress)
+
+    run.checkpoints.save = save  # type: ignore[method-assign]
+    run.engine = Slow()
+    run.train(epochs=0.5, save_every=4, log_every=3)
+    assert seen == [(4, 4, 1), (8, 8, 2), (10, 10, 0)]
+    assert run.saved() == [4, 8, 10]
+
+
+def test_checkpoint_that_cannot_be_written_stops_the_run_and_leaves_the_one_before(tmp_path: Path) -> None:
+    run = Told(tmp_path, steps_per_epoch=20)
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+    write = run.checkpoints.save
+
+    def save(tensors: Params, progress: Progress) -> Path:
+        if progress.step > 4:
+            raise full
+        return write(tensors, progress)
+
+    run.checkpoints.save = save  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="No space left"):
+        run.train(save_every=4)
+    assert run.saved() == [4]
+    assert run.engine.weight[0] == 12  # known when the next one was begun
 
 
 def test_keeps_only_the_newest_checkpoints(tmp_path: Path) -> None:

@@ -228,14 +228,16 @@ class Progress:
 
 
 class Checkpoints:
-    """The newest few checkpoints of a run, `step-N` directories of one folder."""
+    """The newest few checkpoints of a run, `step-N` directories of one folder; with `read_only` none is written."""
 
-    def __init__(self, folder: Path, keep: int = 2):
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False):
+        self.folder, self.keep, self.read_only = folder, keep, read_only
 
     def save(self, tensors: Mapping[str, NDArray[np.float32]], progress: Progress) -> Path:
         """Write a checkpoint and drop those that are too old."""
         target = self.folder / f"step-{progress.step}"
+        if self.read_only:
+            return target
 
         def write(folder: Path) -> None:
             write_tensors(folder / "state.safetensors", tensors)

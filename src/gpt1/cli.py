@@ -30,7 +30,8 @@ from gpt1.config import (
     ReproduceConfig,
     ZeroShotConfig,
 )
-from gpt1.errors import Interrupted, UserError
+from gpt1.errors import Interrupted, PeerLost, UserError
+from gpt1.ranks import place
 from gpt1.recipes import pretraining, recipe
 from gpt1.runlog import to_json
 
@@ -55,25 +56,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         with parse_errors.on_parse_error(_one_line):
             _dispatch(argv)
     except UserError as error:
-        print(f"gpt1: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
+    except PeerLost as error:
+        _complain(f"{error}; the same command goes on from the last checkpoint")
+        return 1
     except BrokenPipeError:  # the reader of our output went away, as in `gpt1 … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"gpt1: {error.filename2 or error.filename}: {error.strerror}", file=sys.stderr)
+        _complain(f"{error.filename2 or error.filename}: {error.strerror}")
         return 2
     except KeyboardInterrupt:
-        print("gpt1: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except Interrupted:
-        print("gpt1: stopped; the same command goes on from here", file=sys.stderr)
+        _complain("stopped; the same command goes on from here")
         return 130
     return 0
+
+
+def _complain(message: str) -> None:
+    """Print why the command ends here, and which of several processes says so."""
+    rank = os.environ.get("RANK", "0")
+    print(f"gpt1{f' (rank {rank})' if rank != '0' else ''}: {message}", file=sys.stderr, flush=True)
 
 
 def _dispatch(argv: Sequence[str]) -> None:
@@ -81,6 +91,8 @@ def _dispatch(argv: Sequence[str]) -> None:
     if argv[:1] == ["tokenizer"]:
         commands, prog, description, argv = TOKENIZER_COMMANDS, "gpt1 tokenizer", tokenizer.__doc__ or "", argv[1:]
     name, *rest = argv or ["--help"]
+    if name in commands and name != "pretrain" and (size := place().size) > 1:
+        raise UserError(f"torchrun started {size} processes; {prog} {name} runs in one, without torchrun")
     if name in commands:
         tyro.cli(commands[name], prog=f"{prog} {name}", args=rest)
     elif name in ("-h", "--help"):
@@ -102,7 +114,8 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         """Train a language model on plain text, or go on with the run in --out."""
         from gpt1 import api
 
-        _print(api.pretrain(config), as_json)
+        results = api.pretrain(config)
+        _print(results, as_json and place().rank == 0)
 
     return {
         "finetune": finetune,
@@ -424,19 +437,16 @@ def _shown(prompt: str) -> str:
 
 
 def _bars(found: dict[str, Any]) -> str:
-    """Return a line for each token: probability and bar; … stands where the word goes on."""
+    """Return a line for each token: name, probability and bar."""
+    from gpt1.text.bpe import token_name
+
     tokens = found["tokens"]
-    names = [_token_name(row["token"]) for row in tokens]
+    names = [token_name(row["token"]) for row in tokens]
     width, most = max(map(len, names)), tokens[0]["probability"]
     return "\n".join(
         f"{name:<{width}}  {row['probability']:7.2%}  {'█' * round(BAR_WIDTH * row['probability'] / most)}".rstrip()
         for name, row in zip(names, tokens, strict=True)
     )
-
-
-def _token_name(token: str) -> str:
-    whole = token.endswith("</w>") or token.startswith("<")
-    return repr(token.removesuffix("</w>"))[1:-1] + ("" if whole else "…")
 
 
 # ---- errors

@@ -384,6 +384,10 @@ class PretrainConfig:
     """Share of the corpus's tokens, at its end, that validates where --valid names no files."""
     valid_windows: int | None = 512
     """Evaluate on so many windows, spread evenly, while training; all of them count in the end."""
+    sample_prompt: str | None = None
+    """At each evaluation show how the model goes on from this text (default: words of the validation text)."""
+    sample_tokens: int = 40
+    """Tokens that it then writes; 0 shows nothing."""
     end_of_document: str = END_OF_DOCUMENT
     """A line that ends a document; the end of a file always does."""
     init: Init = "normal"
@@ -400,6 +404,7 @@ class PretrainConfig:
         _require(0 < self.valid_fraction < 1, "valid_fraction", self.valid_fraction, "a number in (0, 1)")
         most = self.valid_windows
         _require(most is None or most >= 1, "valid_windows", most, "1 or more")
+        _require(0 <= self.sample_tokens <= 10_000, "sample_tokens", self.sample_tokens, "0 to 10,000")
         for part, names, why in (
             (self.loop, ("bucketing", "drop_last", "pad_to"), "the default: all windows have one length"),
             (self.dropout, ("clf_pdrop", "clf_shared"), "the default: a language model has no head"),

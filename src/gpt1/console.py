@@ -10,16 +10,29 @@ from typing import TextIO
 
 _notices: TextIO | None = None
 """Where lines go instead of stderr (see `notices_to`)."""
+_muted = False
+"""Whether only urgent lines are printed (see `muted`)."""
 
 
 def say(text: str = "", *, urgent: bool = False) -> None:
     """Print a line for people; an urgent one stands on stderr also where notices go to a file."""
     if _notices is not None:
         print(text, file=_notices, flush=True)
-    if _notices is None or urgent:
+    if (_notices is None and not _muted) or urgent:
         from tqdm import tqdm
 
         tqdm.write(text, file=sys.stderr)
+
+
+@contextmanager
+def muted(mute: bool) -> Iterator[None]:
+    """Print nothing but urgent lines meanwhile, where `mute` says so: another process says the same."""
+    global _muted
+    before, _muted = _muted, _muted or mute
+    try:
+        yield
+    finally:
+        _muted = before
 
 
 @contextmanager
@@ -76,7 +89,7 @@ class Bar:
             unit=unit,
             unit_scale=scaled,  # 12.3M instead of 12345678
             file=sys.stderr,
-            disable=None,
+            disable=_muted or None,
             dynamic_ncols=True,
             leave=False,
         )

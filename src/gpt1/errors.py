@@ -1,4 +1,4 @@
-"""The exceptions that are no faults of gpt1: the user's input, and the user's wish to stop."""
+"""The exceptions that are no faults of gpt1: the user's input, their wish to stop, a process that ended."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ class UserError(ValueError):
 
 class Interrupted(Exception):
     """The person stopped the run; its state has been saved, and the same command goes on from there."""
+
+
+class PeerLost(Exception):
+    """Another process of the run has ended, so this one cannot go on; the last checkpoint stays."""

@@ -11,9 +11,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from gpt1.config import LoopConfig, OptimConfig
 from gpt1.errors import Interrupted, UserError
 from gpt1.metrics import better
 from gpt1.optim import learning_rate
+from gpt1.params import Params
+from gpt1.ranks import Alone, Ranks
 from gpt1.runlog import RunLog
 
 
@@ -57,37 +61,45 @@ def train(
     save_best: Callable[[Progress], None],
     checkpoints: Checkpoints,
     log: RunLog,
+    ranks: Ranks | None = None,
+    look: Callable[[Progress], None] | None = None,
 ) -> Progress:
     """Train to the end of the schedule, or until no evaluation has brought a gain for `config.patience` of them.
 
     `criterion` names the value of `validate` that decides which weights are the best; `save_best` is called when the
-    engine holds better ones. Resumes from the newest checkpoint, if there is one.
+    engine holds better ones, `look` after each evaluation. Resumes from the newest checkpoint, if there is one. All
+    `ranks` of a run come here, each with the same `config` and a `validate` that returns the same on each of them.
 
     Raises:
         Interrupted: after Ctrl-C (or SIGTERM) and a checkpoint.
-        UserError: the loss or the gradient is no longer finite; the last checkpoint stays.
+        UserError: the loss or the gradient is no longer finite; the last checkpoint stays. PeerLost: a rank ended.
     """
     progress = _resume(engine, checkpoints, log)
     last = total_steps(config, source.steps_per_epoch)
     pending: list[tuple[int, StepResult]] = []
     meter = _Meter(progress, last)
-    with _graceful_stop() as stop:
+    ranks = ranks or Alone()
+    with _graceful_stop() as stop, _Saver(checkpoints) as saver:
         try:
             while True:
                 # ---- evaluate, save (first: a resumed run may stand between a step and its evaluation)
                 step = progress.step
                 ended = step >= last
                 if step > progress.evaluated and (ended or _due(step, config.eval_every, source.steps_per_epoch)):
-                    _read(pending, progress, checkpoints)
+                    _read(pending, progress, saver)
                     _evaluate(validate, criterion, save_best, progress, source, log)
+                    if look:
+                        look(progress)
                     meter.restart()
                 ended = ended or (config.patience is not None and progress.without_gain >= config.patience)
-                interrupted = stop.is_set()
+                (interrupted,) = ranks.total(stop.is_set())
                 if step > meter.saved and (
                     ended or interrupted or _due(step, config.save_every, source.steps_per_epoch)
                 ):
-                    _read(pending, progress, checkpoints)
-                    meter.save(engine, checkpoints, log)
+                    _read(pending, progress, saver)
+                    meter.save(engine, saver, log)
+                if interrupted or ended:
+                    saver.wait()
                 if interrupted:
                     raise Interrupted
                 if ended:
@@ -98,11 +110,12 @@ def train(
                 result = engine.train_step(batches, lr=rate, step=step)
                 progress.step += 1
                 pending.append((progress.step, result))
-                progress.tokens += (tokens := sum(int(batch.read_at.sum()) + len(batch.read_at) for batch in batches))
-                meter.count(tokens)
+                (tokens,) = ranks.total(sum(int(batch.read_at.sum()) + len(batch.read_at) for batch in batches))
+                progress.tokens += int(tokens)
+                meter.count(int(tokens))
                 # ---- log
                 if progress.step % config.log_every == 0 or progress.step == last:
-                    _read(pending, progress, checkpoints)
+                    _read(pending, progress, saver)
                     log.write("train", meter.report() | {"lr": rate, "epoch": progress.step / source.steps_per_epoch})
         finally:
             meter.close()
@@ -124,13 +137,13 @@ def _due(step: int, every: int | None, steps_per_epoch: int) -> bool:
     return step > 0 and (step % steps_per_epoch == 0 or (every is not None and step % every == 0))
 
 
-def _read(pending: list[tuple[int, StepResult]], progress: Progress, checkpoints: Checkpoints) -> None:
+def _read(pending: list[tuple[int, StepResult]], progress: Progress, saver: _Saver) -> None:
     """Move what the steps found from the device to `progress`; wait for the device here and nowhere else."""
     for step, result in pending:
         values = result.read()
         for name, value in values.items():
             if not math.isfinite(value):
-                kept = checkpoints.paths()
+                kept = saver.kept()
                 where = f"the last good checkpoint is {kept[0]}" if kept else "no checkpoint had been written yet"
                 raise UserError(f"{name} is {value} at step {step}; {where}. Try a lower --lr, or --dtype float32")
         progress.unlogged.append(values)
@@ -192,15 +205,47 @@ class _Meter:
         self.bar.advance(0, loss=f"{means['loss']:.3f}", tok_s=f"{speed:,.0f}")
         return {"step": self.progress.step, **means, "tokens_per_second": round(speed, 1), "seconds": self.seconds()}
 
-    def save(self, engine: Engine, checkpoints: Checkpoints, log: RunLog) -> None:
+    def save(self, engine: Engine, saver: _Saver, log: RunLog) -> None:
         self.progress.seconds = self.seconds()
-        checkpoints.save(engine.parameters() | engine.optimizer_state(), self.progress)
+        saver.save(engine.parameters() | engine.optimizer_state(), self.progress)
         self.saved = self.progress.step
         log.write("checkpoint", {"step": self.saved, "seconds": self.progress.seconds})
         self.restart()
 
     def close(self) -> None:
         self.bar.close()
+
+
+class _Saver:
+    """Writes checkpoints, one at a time, while the training goes on; on leaving it the last one is whole."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self.checkpoints = checkpoints
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._begun: Future[Path] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown()
+
+    def save(self, tensors: Params, progress: Progress) -> None:
+        """Begin to write a checkpoint, once the one before is whole. `tensors` must not change any more."""
+        self.wait()
+        snapshot = replace(progress, unlogged=list(progress.unlogged))
+        self._begun = self._thread.submit(self.checkpoints.save, tensors, snapshot)
+
+    def wait(self) -> None:
+        """Return when the checkpoint that was begun is on the disk; raise what went wrong with it."""
+        begun, self._begun = self._begun, None
+        if begun:
+            begun.result()
+
+    def kept(self) -> list[Path]:
+        """Return the checkpoints on the disk, the newest first."""
+        self.wait()
+        return self.checkpoints.paths()
 
 
 @contextmanager

@@ -19,12 +19,18 @@ from gpt1.data.corpus import MANIFEST, Corpus, prepare, sources
 from gpt1.data.documents import documents
 from gpt1.data.windows import TrainingWindows, ValidationWindows
 from gpt1.errors import UserError
+from gpt1.generate import SHORTEST_CONTEXT, Writer
 from gpt1.loop import total_steps, train
 from gpt1.params import HEAD, count, initialise
+from gpt1.ranks import Alone, Ranks, first
 from gpt1.run import RunDirectory
+from gpt1.sample import Sample
 from gpt1.storage import read_json, replace_directory, write_json
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
+
+PROMPT_TOKENS = 8
+"""Tokens of the validation text from which samples go on."""
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
@@ -34,71 +40,92 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         UserError: the settings, the text or the model cannot be used. Interrupted: stopped after a checkpoint.
     """
     _require(config)
-    run = RunDirectory(config.out)
+    with backends.joined(config.hardware) as ranks, console.muted(ranks.rank > 0):
+        return _pretrain(config, ranks)
+
+
+def _pretrain(config: PretrainConfig, ranks: Ranks) -> dict[str, Any]:
+    run = RunDirectory(config.out, read_only=ranks.rank > 0)
     if run.finished:
         run.require_same("pretrain", config)
         console.say(f"{config.out} is finished; its results:")
         results = read_json(run.metrics_path)
         _show(results)
         return results
-    start = _starting_model(config, run)
-    corpus = _prepared(config, config.corpus, "train", start.tokenizer, run)
-    held_out = _prepared(config, config.valid, "valid", start.tokenizer, run) if config.valid else None
-    context = config.context or start.config.n_ctx
-    if context > start.config.n_ctx:
-        raise UserError(f"--context {context}: the model's context has {start.config.n_ctx} tokens")
-    valid, valid_bytes = _validation(config, corpus, held_out, context, start.tokenizer)
-    n_train = len(corpus) if held_out else valid.start
-    windows = TrainingWindows(corpus, n_train, context, config.loop)
-    engine = backends.get(  # before the run is opened: a device that is not there leaves nothing behind
-        start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
-        seed=config.loop.seed,
-    )  # fmt: skip
-    digests = {"train": corpus.sha256, "valid": held_out.sha256 if held_out else f"from token {valid.start}"}
-    run.open("pretrain", config, {"data_sha256": digests})
-    if not run.tokenizer.exists():
-        replace_directory(run.tokenizer, start.tokenizer.save)
+    with first(ranks):
+        start = _starting_model(config, run)
+        corpus = _prepared(config, config.corpus, "train", start.tokenizer, run)
+        held_out = _prepared(config, config.valid, "valid", start.tokenizer, run) if config.valid else None
+        context = config.context or start.config.n_ctx
+        if context > start.config.n_ctx:
+            raise UserError(f"--context {context}: the model's context has {start.config.n_ctx} tokens")
+        valid, valid_bytes = _validation(config, corpus, held_out, context, start.tokenizer, ranks)
+        n_train = len(corpus) if held_out else valid.start
+        windows = TrainingWindows(corpus, n_train, context, config.loop, ranks.rank, ranks.size)
+        engine = backends.get(  # before the run is opened: a device that is not there leaves nothing behind
+            start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
+            seed=config.loop.seed, ranks=ranks,
+        )  # fmt: skip
+        digests = {"train": corpus.sha256, "valid": held_out.sha256 if held_out else f"from token {valid.start}"}
+        run.open("pretrain", config, {"data_sha256": digests})
+        if not run.tokenizer.exists():
+            replace_directory(run.tokenizer, start.tokenizer.save)
     steps = total_steps(config.loop, windows.steps_per_epoch)
-    _introduce(config, start, corpus, n_train, valid, steps, engine, run)
+    _introduce(config, start, corpus, n_train, valid, steps, engine, ranks, run)
 
     def validate() -> dict[str, float]:
-        return evaluate(engine, valid, valid_bytes, config.valid_windows)
+        return evaluate(engine, valid, valid_bytes, config.valid_windows, ranks)
 
     def save_best(progress: Progress) -> None:
+        if run.read_only:
+            return
         longest = max(context, start.max_length)
         best = replace(
             start, params=engine.parameters(), max_length=longest, provenance=_provenance(config, start, progress)
         )
         save_model(run.model, best, config.dropout)
 
+    sample = _sample(config, valid, start.tokenizer, engine) if ranks.rank == 0 else None
+
+    def look(progress: Progress) -> None:
+        if sample:
+            sample.show(progress.step, run.log)
+
     progress = train(
         engine, windows, config.loop, config.optim, validate=validate, criterion="loss", save_best=save_best,
-        checkpoints=run.checkpoints, log=run.log,
+        checkpoints=run.checkpoints, log=run.log, ranks=ranks, look=look,
     )  # fmt: skip
     console.say(f"Best model: step {progress.best_step:,} (loss {progress.best:.4f} on validation).")
+    ranks.total()  # rank 0 has written it
     engine.load_parameters(run.load_model().params)
+    final = evaluate(engine, valid, valid_bytes, ranks=ranks)
     results = {
-        "valid": evaluate(engine, valid, valid_bytes) | {"tokens": valid.stop - valid.start - 1, "bytes": valid_bytes},
+        "valid": final | {"tokens": valid.stop - valid.start - 1, "bytes": valid_bytes},
         "training": {"steps": progress.step, "tokens": progress.tokens, "best_step": progress.best_step},
     }
     run.log.write("score", {"split": "valid", "step": progress.best_step, **results["valid"]})
-    report.draw_curves(runlog.read(run.log.path), run.curves)
-    write_json(run.metrics_path, results)  # last: with it the run is finished
+    if not run.read_only:
+        report.draw_curves(runlog.read(run.log.path), run.curves)
+        write_json(run.metrics_path, results)  # last: with it the run is finished
     _show(results)
     console.say(f"Model: {run.model}   scores: {run.metrics_path}   curves: {run.curves}")
     return results
 
 
-def evaluate(engine: Engine, windows: ValidationWindows, n_bytes: int, most: int | None = None) -> dict[str, float]:
+def evaluate(
+    engine: Engine, windows: ValidationWindows, n_bytes: int, most: int | None = None, ranks: Ranks | None = None
+) -> dict[str, float]:
     """Return the loss in nats a token, the perplexity and the bits per byte of a validation corpus of `n_bytes`.
 
     `most` windows, spread evenly, stand for all where it is given. Bits per byte, which compares across vocabularies,
-    is the loss of all tokens in bits over the UTF-8 bytes of the text.
+    is the loss of all tokens in bits over the UTF-8 bytes of the text. The `windows` of each of the `ranks` are a share
+    of all.
     """
-    total, n_tokens = 0.0, 0
+    total, n_tokens = 0.0, 0.0
     for batch in windows.batches(engine.tokens_at_once, most):
         total -= float(engine.token_logprobs(batch).sum(dtype=np.float64))
         n_tokens += batch.target_count
+    total, n_tokens = (ranks or Alone()).total(total, n_tokens)
     loss = total / n_tokens
     bits = loss * (windows.stop - windows.start - 1) / math.log(2) / n_bytes
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "bits_per_byte": bits}
@@ -122,11 +149,12 @@ def _prepared(
 
 
 def _validation(
-    config: PretrainConfig, corpus: Corpus, held_out: Corpus | None, context: int, tokenizer: Tokenizer
+    config: PretrainConfig, corpus: Corpus, held_out: Corpus | None, context: int, tokenizer: Tokenizer, ranks: Ranks
 ) -> tuple[ValidationWindows, int]:
     """Return the windows that validate and the bytes of their text: those of --valid, or the end of the corpus."""
     if held_out:
-        return ValidationWindows(held_out, 0, len(held_out), context, tokenizer.pad), held_out.manifest["bytes"]
+        windows = ValidationWindows(held_out, 0, len(held_out), context, tokenizer.pad, ranks.rank, ranks.size)
+        return windows, held_out.manifest["bytes"]
     pieces = corpus.pieces()
     wanted = len(corpus) * (1.0 - config.valid_fraction)
     border = pieces[1:][np.abs(pieces[1:, 0] - wanted).argmin()] if len(pieces) > 1 else None
@@ -135,7 +163,9 @@ def _validation(
             f"--corpus: {len(corpus):,} tokens are too few to keep a part for validation; "
             "give more text, or validation text as --valid FILE"
         )
-    windows = ValidationWindows(corpus, int(border[0]), len(corpus), context, tokenizer.pad)
+    windows = ValidationWindows(
+        corpus, int(border[0]), len(corpus), context, tokenizer.pad, ranks.rank, ranks.size
+    )  # fmt: skip
     return windows, int(corpus.manifest["bytes"] - border[1])
 
 
@@ -189,6 +219,19 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
 # ---- the rest
 
 
+def _sample(
+    config: PretrainConfig, valid: ValidationWindows, tokenizer: Tokenizer, engine: Engine
+) -> Sample | None:  # fmt: skip
+    if not config.sample_tokens or engine.config.n_ctx < SHORTEST_CONTEXT:
+        return None
+    prompt = config.sample_prompt
+    if prompt is None:
+        middle = (valid.start + valid.stop) // 2
+        ids = valid.corpus.tokens(middle, min(middle + PROMPT_TOKENS, valid.stop))
+        prompt = tokenizer.decode([int(i) for i in ids])
+    return Sample(Writer(tokenizer, engine), prompt, config.sample_tokens, config.loop.seed)
+
+
 def _require(config: PretrainConfig) -> None:
     if not config.corpus:
         raise UserError("--corpus is missing: text files (.txt, also .gz .xz .zst), or folders of them")
@@ -212,7 +255,7 @@ def _provenance(config: PretrainConfig, start: Model, progress: Progress) -> dic
 
 def _introduce(
     config: PretrainConfig, start: Model, corpus: Corpus, n_train: int, valid: ValidationWindows, steps: int,
-    engine: Engine, run: RunDirectory,
+    engine: Engine, ranks: Ranks, run: RunDirectory,
 ) -> None:  # fmt: skip
     shape, facts = start.config, corpus.manifest
     n_valid = valid.stop - valid.start
@@ -223,7 +266,8 @@ def _introduce(
     )
     console.say(
         f"{config.model or config.size or 'gpt1'}: {count(shape) / 1e6:.1f} M parameters, "
-        f"{shape.n_layer} layers × {shape.n_embd}, vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
+        f"{shape.n_layer} layers × {shape.n_embd}, vocabulary {shape.vocab_size:,}; "
+        f"{f'{ranks.size} × ' if ranks.size > 1 else ''}{engine.device}, {engine.dtype}"
     )
     console.say(
         f"{steps:,} steps of {config.loop.batch_size} × {valid.context} tokens: {steps * per_step / n_train:.2f} epochs"

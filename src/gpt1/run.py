@@ -20,25 +20,25 @@ from gpt1.errors import UserError
 from gpt1.runlog import RunLog
 from gpt1.storage import CorruptFile
 
-MAY_DIFFER = ("out", "hardware")
-"""Settings that a resumed run may have otherwise: where it lies and what it runs on."""
+MAY_DIFFER = ("out", "hardware", "sample_prompt", "sample_tokens")
+"""Settings that a resumed run may have otherwise: where it lies, what it runs on, and what it only shows."""
 
 RECORDED_PACKAGES = ("gpt1", "torch", "mindspore", "numpy", "tokenizers", "safetensors", "scikit-learn")
 
 
 class RunDirectory:
-    """One run on disk."""
+    """One run on disk; one that is opened to be read only does not change it."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, *, read_only: bool = False):
+        self.path, self.read_only = path, read_only
         self.config_path = path / "config.json"
         self.metrics_path = path / "metrics.json"
         self.tokenizer = path / "tokenizer"
         self.corpus = path / "corpus"
         self.model = path / "model"
         self.curves = path / "curves.svg"
-        self.log = RunLog(path / "log.jsonl")
-        self.checkpoints = Checkpoints(path / "checkpoints")
+        self.log = RunLog(path / "log.jsonl", read_only=read_only)
+        self.checkpoints = Checkpoints(path / "checkpoints", read_only=read_only)
 
     @property
     def started(self) -> bool:
@@ -59,6 +59,10 @@ class RunDirectory:
         wanted = {"command": command, "config": _plain(config), "facts": dict(facts)}
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--out {self.path}: is a file; choose a new directory")
+        if not self.started and self.read_only:
+            raise UserError(
+                f"--out {self.path}: rank 0's run is not seen here; the ranks of a run need one file system"
+            )
         if not self.started:
             visible = sorted(path.name for path in self.path.glob("[!.]*"))
             if others := [name for name in visible if name not in (self.tokenizer.name, self.corpus.name)]:

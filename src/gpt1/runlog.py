@@ -18,13 +18,15 @@ Event = dict[str, Any]
 
 
 class RunLog:
-    """Appends events to a file, each as soon as it happens."""
+    """Appends events to a file, each as soon as it happens; a log that only reads leaves the file alone."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, *, read_only: bool = False):
+        self.path, self.read_only = path, read_only
 
     def write(self, event: str, values: Mapping[str, Any]) -> None:
         """Append one event. A number that JSON has no word for (nan, infinity) is written as null."""
+        if self.read_only:
+            return
         line = {"event": event, "time": round(time.time(), 3), **values}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(line)) + "\n")

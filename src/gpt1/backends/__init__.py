@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from gpt1.backends.base import Engine
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
+from gpt1.ranks import Ranks
 
 BACKENDS = ("torch",)
 
@@ -30,33 +32,64 @@ def get(
     dropout: DropoutConfig | None = None,
     loss: LossConfig | None = None,
     seed: int = 0,
+    ranks: Ranks | None = None,
 ) -> Engine:
     """Return the engine that `hardware` asks for, holding a copy of `params`.
 
-    `optim`, `dropout`, `loss` and `seed` matter to training alone; each default is that of its class.
+    `optim`, `dropout`, `loss`, `seed` and `ranks` (what `joined` gave; alone where it is `None`) matter to training
+    alone; each default is that of its class.
 
     Raises:
         UserError: the framework is not installed, or the device or dtype is not to be had.
     """
     hardware = hardware or DeviceConfig()
-    name: str = hardware.backend
-    if name == "auto":
-        found = installed()
-        if not found:
-            raise UserError("no framework is installed; run: pip install 'gpt1[torch]'")
-        name = found[0]
-    match name:
+    match chosen(hardware):
         case "torch":
-            if "torch" not in installed():
-                raise UserError("--backend torch: PyTorch is not installed; run: pip install 'gpt1[torch]'")
+            from gpt1.backends.torch.distributed import TorchAlone
             from gpt1.backends.torch.engine import TorchEngine
 
             engine: Engine = TorchEngine(
-                config, params, hardware, optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(), seed
-            )
+                config, params, hardware, optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(),
+                seed, ranks or TorchAlone(),
+            )  # fmt: skip
             return engine
-        case _:
+        case name:
             raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
+
+
+def chosen(hardware: DeviceConfig) -> str:
+    """Return the name of the backend that `hardware` asks for.
+
+    Raises:
+        UserError: its framework is not installed.
+    """
+    name: str = hardware.backend
+    found = installed()
+    if name == "auto":
+        if not found:
+            raise UserError("no framework is installed; run: pip install 'gpt1[torch]'")
+        return found[0]
+    if name == "torch" and name not in found:
+        raise UserError("--backend torch: PyTorch is not installed; run: pip install 'gpt1[torch]'")
+    return name
+
+
+@contextmanager
+def joined(hardware: DeviceConfig) -> Iterator[Ranks]:
+    """Meet the other processes that `torchrun` started for this run, and part from them at the end.
+
+    Raises:
+        UserError: the framework or the device is not to be had. PeerLost: a process did not come.
+    """
+    match chosen(hardware):
+        case "torch":
+            from gpt1.backends.torch import distributed
+
+            ranks: Ranks = distributed.join(hardware)
+        case name:
+            raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
+    yield ranks
+    ranks.close()  # not after an error: that may be the loss of a rank, which would not answer
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -28,11 +28,15 @@ class TrainingWindows:
     In an epoch the windows stand next to each other, from an offset on that is drawn for it, so that borders fall
     elsewhere each time; each comes once. What the offset leaves at both ends, less than two windows, is not seen in it.
 
+    The micro-batches of a step are dealt out to the ranks, so that all of them together train on what one would.
+
     Raises:
         UserError: there are too few tokens for one window.
     """
 
-    def __init__(self, corpus: Tokens, n_tokens: int, context: int, config: LoopConfig):
+    def __init__(
+        self, corpus: Tokens, n_tokens: int, context: int, config: LoopConfig, rank: int = 0, n_ranks: int = 1
+    ):
         if n_tokens < context + 1:
             raise UserError(
                 f"--corpus: {n_tokens:,} tokens to train on, a window takes {context + 1:,}; "
@@ -41,14 +45,17 @@ class TrainingWindows:
         self.corpus, self.n_tokens, self.context, self.config = corpus, n_tokens, context, config
         self.n_windows = max(1, (n_tokens - context) // context)
         self.steps_per_epoch = -(-self.n_windows // config.batch_size)
-        self.at_once = config.micro_batch_size or max(1, config.micro_batch_tokens // context)
+        self.rank, self.n_ranks = rank, n_ranks
+        fitting = config.micro_batch_size or max(1, config.micro_batch_tokens // context)
+        self.at_once = min(fitting, -(-config.batch_size // n_ranks))
         self._epoch = lru_cache(maxsize=2)(self._starts)
 
     def micro_batches(self, step: int) -> list[Batch]:
-        """Return the micro-batches of optimiser step `step` (0-based)."""
+        """Return this rank's micro-batches of optimiser step `step` (0-based): none where there are too few."""
         epoch, place = divmod(step, self.steps_per_epoch)
         starts = self._epoch(epoch)[place * self.config.batch_size : (place + 1) * self.config.batch_size]
-        return [self._batch(starts[i : i + self.at_once]) for i in range(0, len(starts), self.at_once)]
+        mine = range(self.rank * self.at_once, len(starts), self.n_ranks * self.at_once)
+        return [self._batch(starts[i : i + self.at_once]) for i in mine]
 
     def _starts(self, epoch: int) -> NDArray[np.int64]:
         """Return the first token of each window of an epoch, in their order."""
@@ -72,18 +79,20 @@ class ValidationWindows:
     stop: int
     context: int
     pad: int
+    rank: int = 0
+    n_ranks: int = 1
 
     @property
     def n_windows(self) -> int:
         return -(-(self.stop - self.start - 1) // self.context)
 
     def batches(self, tokens_at_once: int, most: int | None = None) -> Iterator[Batch]:
-        """Yield batches of all windows, or of `most` of them, spread evenly."""
+        """Yield this rank's batches of all windows, or of `most` of them, spread evenly."""
         numbers = np.arange(self.n_windows)
         if most is not None and most < self.n_windows:
             numbers = np.linspace(0, self.n_windows - 1, most).round().astype(np.int64)
         at_once = max(1, tokens_at_once // self.context)
-        for first in range(0, len(numbers), at_once):
+        for first in range(self.rank * at_once, len(numbers), self.n_ranks * at_once):
             rows = [self._window(int(number)) for number in numbers[first : first + at_once]]
             widest = max(map(len, rows)) - 1
             tokens = np.full((len(rows), widest), self.pad, np.int32)

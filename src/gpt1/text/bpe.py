@@ -246,3 +246,9 @@ def _usual_words(directory: Path) -> str:
     path = directory / "tokenizer_config.json"
     config = mapping(read_json(path), path) if path.exists() else {}
     return str(config.get(_SPLITTER_KEY) or ("fast" if config.get("tokenizer_class") == _PIPELINE_CLASS else "openai"))
+
+
+def token_name(token: str) -> str:
+    """Return a token for people: … stands where the word goes on."""
+    whole = token.endswith("</w>") or token.startswith("<")
+    return repr(token.removesuffix("</w>"))[1:-1] + ("" if whole else "…")

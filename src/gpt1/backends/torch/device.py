@@ -11,6 +11,7 @@ import torch
 
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
+from gpt1.ranks import place
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TOKENS_AT_ONCE = {"cpu": 1_024, "cuda": 16_384}
@@ -37,7 +38,7 @@ def choose(hardware: DeviceConfig, *, training: bool) -> tuple[torch.device, tor
         )
     if hardware.compile and name == "cpu":
         raise UserError("--compile: works on --device cuda; on the CPU it gains nothing here")
-    device = torch.device(name)
+    device = torch.device(name, place().local_rank) if name == "cuda" else torch.device(name)
     fast = has_fast_bfloat16(device)
     if hardware.dtype == "auto":
         return device, torch.bfloat16 if fast else torch.float32

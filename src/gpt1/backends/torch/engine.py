@@ -14,6 +14,7 @@ from torch import Tensor
 from gpt1.backends.base import IGNORE, Batch, StepResult
 from gpt1.backends.torch import device as devices
 from gpt1.backends.torch.decode import TorchDecoder, Weights
+from gpt1.backends.torch.distributed import TorchAlone, TorchRanks
 from gpt1.backends.torch.functional import Noise, gradient_of, lm_loss_and_gradient, target_logprobs
 from gpt1.backends.torch.model import GPT1, Embeddings, Linear, task_loss
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
@@ -33,8 +34,9 @@ class TorchEngine:
         dropout: DropoutConfig,
         loss: LossConfig,
         seed: int,
+        ranks: TorchRanks | TorchAlone,
     ):
-        self.config, self.optim, self.loss, self.seed = config, optim, loss, seed
+        self.config, self.optim, self.loss, self.seed, self.ranks = config, optim, loss, seed, ranks
         self.lm_coef = loss.lm_coef if config.head else 1.0
         self.hardware = hardware
         self._device, self._dtype = devices.choose(hardware, training=False)
@@ -103,14 +105,15 @@ class TorchEngine:
         return self._optimizer
 
     def _accumulate(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
-        """Add the gradient of the step's loss to the parameters; return the loss and its parts."""
+        """Add the gradient of the step's loss to the parameters; return the loss and its parts, all over all ranks."""
         weight = sum(batch.example_weight for batch in batches) if self.config.head else 0.0
         by_sequence = self.loss.lm_mean == "sequence"
         counts = [batch.target_sequences if by_sequence else batch.target_count for batch in batches]
-        lm_count = sum(counts) if self.lm_coef else 0
-        task_total, lm_total = torch.zeros(2, device=self._device)
+        weight, lm_count = self.ranks.total(weight, sum(counts) if self.lm_coef else 0)
+        totals = torch.zeros(2, device=self._device)
+        task_total, lm_total = totals
         for index, batch in enumerate(batches):
-            noise = Noise(self._device, self.seed, step, index)
+            noise = Noise(self._device, self.seed, step, index * self.ranks.size + self.ranks.rank)
             wants_lm = lm_count > 0 and counts[index] > 0
             dropped = self.model.dropped_embeddings(noise)
             embeddings = Embeddings(*(each.value for each in dropped)) if dropped else self.model.embeddings()
@@ -134,6 +137,7 @@ class TorchEngine:
         for p in self._params.values():
             if p.grad is None:  # where no example of the step weighs anything, the moments decay all the same
                 p.grad = torch.zeros_like(p)
+        self.ranks.sum_([totals, *(p.grad for p in self._params.values())])
         found = {"loss": task_total + self.lm_coef * lm_total}
         return found | ({"task_loss": task_total} if weight else {}) | ({"lm_loss": lm_total} if lm_count else {})
 

@@ -1,0 +1,87 @@
+"""The ranks of a run over `torch.distributed`: NCCL between CUDA devices, Gloo between CPUs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gpt1.backends.torch.device import choose
+from gpt1.config import DeviceConfig
+from gpt1.errors import PeerLost, UserError
+from gpt1.ranks import Alone, Place, place
+
+PATIENCE = timedelta(days=7)
+"""How long a rank waits for the others. They wait while rank 0 encodes a corpus; one that died is noticed at once."""
+
+BUCKET_ELEMENTS = 1 << 24
+"""Elements that are summed over the ranks in one message."""
+
+
+class TorchRanks:
+    """The processes that `torchrun` started (see `ranks.Ranks`)."""
+
+    def __init__(self, place: Place, device: torch.device):
+        if not dist.is_available():
+            raise UserError(f"torchrun: PyTorch {torch.__version__} on {platform.system()} has no torch.distributed")
+        self.rank, self.size = place.rank, place.size
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        with _peers():
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+
+    def total(self, *values: float) -> list[float]:
+        sums = torch.tensor(values or (0.0,), dtype=torch.float64)
+        with _peers():
+            dist.all_reduce(sums)
+        return sums.tolist()[: len(values)]
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all ranks: the same bits on each of them."""
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.flatten() for tensor in bucket])
+            with _peers():
+                dist.all_reduce(flat)
+            parts = flat.split([tensor.numel() for tensor in bucket])
+            torch._foreach_copy_(bucket, [part.view_as(tensor) for part, tensor in zip(parts, bucket, strict=True)])
+
+    def close(self) -> None:
+        self.total()  # a rank that leaves early would look lost to the others
+        dist.destroy_process_group()
+
+
+class TorchAlone(Alone):
+    """The one rank of a run of one process."""
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        pass
+
+
+def join(hardware: DeviceConfig) -> TorchRanks | TorchAlone:
+    """Meet the other processes that `torchrun` started, if it did."""
+    where = place()
+    return TorchRanks(where, choose(hardware, training=True)[0]) if where.size > 1 else TorchAlone()
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(each.numel() for each in bucket) + tensor.numel() > BUCKET_ELEMENTS:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLost("another process of this run has ended, or cannot be reached") from error
