@@ -857,9 +857,22 @@ def test_logits_in_slices_give_the_same_loss(
     config, params, batch = longer_case("classification", 40, examples=4)
     engine = torch_engine(config, params, lm_coef=0.5)
     whole, logprobs = engine.gradients([batch]), engine.token_logprobs(batch)
-    monkeypatch.setattr(functional, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setitem(functional.LOGITS_AT_ONCE, "cpu", at_once)
     assert_same_step(engine.gradients([batch]), whole, REGROUPED)
     assert_close(engine.token_logprobs(batch), logprobs, REGROUPED)
+
+
+def test_rows_that_fill_the_vocabulary_up_change_nothing(functional: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are there on CUDA; each case has another number of matrices in the softmax."""
+    for over_positions in (False, True):
+        config, params, batch = longer_case("classification", 40, examples=4)
+        engine = torch_engine(config, params, lm_coef=0.5, lm_over_positions=over_positions)
+        plain, logprobs = engine.gradients([batch]), engine.token_logprobs(batch)
+        assert config.vocab_size % 128
+        monkeypatch.setitem(functional.VOCABULARY_MULTIPLE, "cpu", 128)
+        assert_same_step(engine.gradients([batch]), plain, REGROUPED)
+        assert_close(engine.token_logprobs(batch), logprobs, REGROUPED)
+        monkeypatch.undo()
 
 
 def test_logits_of_all_positions_never_exist_at_once(
@@ -882,7 +895,7 @@ def test_logits_of_all_positions_never_exist_at_once(
     config = ModelConfig(n_layer=1, n_head=1, n_embd=4, n_ctx=32, vocab_size=1000)
     batch = random_batch(config, examples=20, time=32)
     engine = torch_engine(config, random_params(config))
-    monkeypatch.setattr(functional, "LOGITS_AT_ONCE", 20_000)
+    monkeypatch.setitem(functional.LOGITS_AT_ONCE, "cpu", 20_000)
     with Watch():
         engine.gradients([batch])
         engine.token_logprobs(batch)

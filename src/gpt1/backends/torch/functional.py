@@ -21,8 +21,11 @@ MASK_LEVELS = 1 << 16
 QUERY_BLOCK = 128
 """Queries that attend at once where attention is computed explicitly: a block sees no key after its own end."""
 
-LOGITS_AT_ONCE = 1 << 25
-"""Elements of the (positions, V) logits that exist at one time."""
+LOGITS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 28}
+"""Elements of the (positions, V) logits that exist at one time: what a CPU's cache and a GPU's memory like."""
+
+VOCABULARY_MULTIPLE = {"cpu": 1, "cuda": 128}
+"""Rows of zeros fill the embedding up to a multiple of this: matrix units are several times slower on odd widths."""
 
 
 class Noise:
@@ -197,13 +200,14 @@ def lm_loss_and_gradient(
     """
     low_states, low_embedding = states.to(dtype), _stacked(embedding, dtype)
     heights = [len(matrix) for matrix in embedding]
+    n_tokens, n_padded = sum(heights), len(low_embedding) - sum(heights)
     grad_states = torch.empty_like(states)
     total = states.new_zeros(())
-    rows = max(1, LOGITS_AT_ONCE // len(low_embedding))
+    rows = max(1, LOGITS_AT_ONCE[states.device.type] // len(low_embedding))
     for start in range(0, len(states), rows):
         part = slice(start, start + rows)
         wanted = targets[part, None]
-        logprobs = torch.log_softmax(low_states[part] @ low_embedding.T, -1, dtype=torch.float32)  # (rows, V)
+        logprobs = _logprobs(low_states[part], low_embedding, n_tokens)  # (rows, V, padded)
         found, factor = logprobs.gather(1, wanted), scale
         if weights is not None:
             found, factor = found * weights[part, None], scale * weights[part, None]
@@ -212,22 +216,32 @@ def lm_loss_and_gradient(
         grad_logits.scatter_add_(1, wanted, grad_logits.new_full(wanted.shape, -1.0))
         grad_logits = grad_logits.mul_(factor).to(dtype)
         grad_states[part] = grad_logits @ low_embedding
-        for grad, columns in zip(embedding_grad, grad_logits.split(heights, 1), strict=True):
+        for grad, columns in zip(embedding_grad, grad_logits.split([*heights, n_padded], 1), strict=False):
             grad += columns.T @ low_states[part]
     return total, grad_states
 
 
 def _stacked(matrices: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Return matrices below each other, and rows of zeros below them up to a height that the device likes."""
     low = [matrix.to(dtype) for matrix in matrices]
+    if missing := -sum(map(len, low)) % VOCABULARY_MULTIPLE[low[0].device.type]:
+        low.append(low[0].new_zeros(missing, low[0].size(1)))
     return low[0] if len(low) == 1 else torch.cat(low)
+
+
+def _logprobs(states: Tensor, embedding: Tensor, n_tokens: int) -> Tensor:
+    """Return float32 log-probabilities over the rows of `embedding`, of which all from `n_tokens` on are padding."""
+    logits = states @ embedding.T
+    logits[:, n_tokens:] = -math.inf
+    return torch.log_softmax(logits, -1, dtype=torch.float32)
 
 
 def target_logprobs(states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the (M,) float32 natural-log probabilities of `targets`; as `lm_loss`, one by one and without gradient."""
-    rows = max(1, LOGITS_AT_ONCE // len(embedding))
-    low_embedding = embedding.to(dtype).T
+    rows = max(1, LOGITS_AT_ONCE[states.device.type] // len(embedding))
+    low_embedding = _stacked([embedding], dtype)
     parts = [
-        torch.log_softmax(some.to(dtype) @ low_embedding, -1, dtype=torch.float32).gather(1, wanted[:, None])[:, 0]
+        _logprobs(some.to(dtype), low_embedding, len(embedding)).gather(1, wanted[:, None])[:, 0]
         for some, wanted in zip(states.split(rows), targets.split(rows), strict=True)
     ]
     return torch.cat(parts) if parts else states.new_zeros(0)
