@@ -15,8 +15,9 @@ from typing import Any, Literal
 from gpt1.paper import EXPERIMENTS, Experiment, Result
 from gpt1.recipes import recipe
 
-Start = Literal["random", "pretrained"]
-STARTS: tuple[Start, ...] = ("random", "pretrained")
+Arm = Literal["random", "pretrained", "pretrained-without-lm-loss"]
+ARMS: tuple[Arm, ...] = ("random", "pretrained", "pretrained-without-lm-loss")
+"""What is compared: the first with the second, and the third with the second."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ IMDB = Experiment("imdb", "classification", "accuracy", (Result("IMDB", math.nan
 TASK = {each.name: each for each in (IMDB, *EXPERIMENTS) if each.name in ("imdb", "storycloze", *ABLATIONS)}
 TUNED_ON = ("sst2", "stsb")
 """A single text and a pair, short, and both learned by random weights too."""
-WITHOUT_LM_LOSS = ("rte", "sst2")
-"""In the paper the auxiliary loss helped the one and not the other."""
+WITHOUT_LM_LOSS = ("rte", "sst2", "stsb")
+"""Tasks of the third arm. In the paper the auxiliary loss helped the first and not the others."""
 LM_COEF = recipe("paper-finetune").loss.lm_coef
 
 
@@ -51,46 +52,49 @@ class Run:
     """One fine-tuning."""
 
     task: str
-    start: Start
+    arm: Arm
     lr: float
-    lm_coef: float
     seed: int
 
     @property
+    def lm_coef(self) -> float:
+        return 0.0 if self.arm == "pretrained-without-lm-loss" else LM_COEF
+
+    @property
     def name(self) -> str:
-        return f"{self.task}/{self.start}-lr{self.lr:g}-lm{self.lm_coef:g}/seed-{self.seed}"
+        return f"{self.task}/{self.arm}-lr{self.lr:g}/seed-{self.seed}"
 
 
 Score = Mapping[str, Any]
 """Of a finished run: {"score" (of the scored rows), "valid", "baseline": {name: value}, "cut", "seconds"}."""
-Rates = Mapping[Start, float]
-"""The learning rate of each kind of start."""
+Rates = Mapping[Arm, float]
+"""The learning rate of each arm."""
 
 
 # ---- which runs
 
 
 def tuning(tasks: Sequence[str], lrs: Sequence[float]) -> list[Run]:
-    """Return the runs by which the learning rates are chosen; those of the chosen rates are runs of the tables too."""
-    return [Run(task, start, lr, LM_COEF, 0) for task, start, lr in product(tasks, STARTS, lrs)]
+    """Return the runs by which the learning rates are chosen; some of them are runs of the tables too."""
+    return [Run(task, arm, lr, 0) for task, arm, lr in product(tasks, ARMS, lrs)]
 
 
-def choose(tasks: Sequence[str], lrs: Sequence[float], scores: Mapping[Run, Score]) -> dict[Start, float]:
-    """Return the learning rate of each kind of start that has the best mean of the tasks' validation metrics."""
+def choose(tasks: Sequence[str], lrs: Sequence[float], scores: Mapping[Run, Score]) -> dict[Arm, float]:
+    """Return the learning rate of each arm that has the best mean of the tasks' validation metrics."""
 
-    def validation(start: Start, lr: float) -> float:
-        return fmean(scores[Run(task, start, lr, LM_COEF, 0)]["valid"] for task in tasks)
+    def validation(arm: Arm, lr: float) -> float:
+        return fmean(scores[Run(task, arm, lr, 0)]["valid"] for task in tasks)
 
-    return {start: max(lrs, key=lambda lr: validation(start, lr)) for start in STARTS}
+    return {arm: max(lrs, key=lambda lr: validation(arm, lr)) for arm in ARMS}
 
 
 def planned(tasks: Sequence[str], seeds: int, lr: Rates) -> list[Run]:
-    """Return the runs of the tables: seed by seed, both starts of a task one after the other."""
-    runs = []
-    for seed in range(seeds):
-        runs += [Run(task, start, lr[start], LM_COEF, seed) for task, start in product(tasks, STARTS)]
-        runs += [Run(task, "pretrained", lr["pretrained"], 0.0, seed) for task in tasks if task in WITHOUT_LM_LOSS]
-    return runs
+    """Return the runs of the tables: seed by seed, the arms of a task one after the other."""
+    return [
+        Run(task, arm, lr[arm], seed)
+        for seed, task, arm in product(range(seeds), tasks, ARMS)
+        if arm != "pretrained-without-lm-loss" or task in WITHOUT_LM_LOSS
+    ]
 
 
 # ---- the tables
@@ -106,17 +110,16 @@ LM_LOSS = ("task", "metric", "λ = 0", f"λ = {LM_COEF:g}", "seeds", "the LM los
 def pretraining_rows(
     tasks: Sequence[str], rows: Mapping[str, Any], seeds: int, lr: Rates, scores: Mapping[Run, Score]
 ) -> list[list[str]]:
-    """Return a line for each task of which both starts are finished with at least one seed.
+    """Return a line for each task of which both arms are finished with at least one seed.
 
     `rows` has {"counts": rows of each split, "scored": name of the scored split} of each task.
     """
     lines = []
     for task in tasks:
-        runs = {start: [Run(task, start, lr[start], LM_COEF, seed) for seed in range(seeds)] for start in STARTS}
-        random, pretrained = finished_in_both(runs["random"], runs["pretrained"], scores)
+        random, pretrained = finished_in_both(task, "random", "pretrained", seeds, lr, scores)
         if not random:
             continue
-        (name, value), one_answer = _baselines(scores[Run(task, "pretrained", lr["pretrained"], LM_COEF, 0)])
+        (name, value), one_answer = _baselines(scores[Run(task, "pretrained", lr["pretrained"], 0)])
         with_ = _paper(task)
         without = ABLATIONS[task].without_pretraining if task in ABLATIONS else None
         counts = rows[task]["counts"]
@@ -139,9 +142,7 @@ def lm_loss_rows(tasks: Sequence[str], seeds: int, lr: Rates, scores: Mapping[Ru
     """Return a line for each task that was fine-tuned from the pretrained model with and without the auxiliary loss."""
     lines = []
     for task in (task for task in tasks if task in WITHOUT_LM_LOSS):
-        rate = lr["pretrained"]
-        runs = {coef: [Run(task, "pretrained", rate, coef, seed) for seed in range(seeds)] for coef in (0.0, LM_COEF)}
-        without, with_ = finished_in_both(runs[0.0], runs[LM_COEF], scores)
+        without, with_ = finished_in_both(task, "pretrained-without-lm-loss", "pretrained", seeds, lr, scores)
         if not without:
             continue
         paper, papers_without = TASK[task].results[0].paper, ABLATIONS[task].without_lm_loss
@@ -158,11 +159,12 @@ def lm_loss_rows(tasks: Sequence[str], seeds: int, lr: Rates, scores: Mapping[Ru
 
 
 def finished_in_both(
-    before: Sequence[Run], after: Sequence[Run], scores: Mapping[Run, Score]
+    task: str, before: Arm, after: Arm, seeds: int, lr: Rates, scores: Mapping[Run, Score]
 ) -> tuple[list[float], list[float]]:
     """Return the scores of the seeds of which both runs are finished, so that a cut compares like with like."""
-    pairs = [pair for pair in zip(before, after, strict=True) if scores.keys() >= set(pair)]
-    return [scores[a]["score"] for a, _ in pairs], [scores[b]["score"] for _, b in pairs]
+    pairs = [[Run(task, arm, lr[arm], seed) for arm in (before, after)] for seed in range(seeds)]
+    whole = [pair for pair in pairs if scores.keys() >= set(pair)]
+    return [scores[a]["score"] for a, _ in whole], [scores[b]["score"] for _, b in whole]
 
 
 def spread(values: Sequence[float]) -> str:

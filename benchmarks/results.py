@@ -7,7 +7,7 @@ Each task is fine-tuned from the pretrained model and from random weights of the
 the same rows with the same settings, by each seed; a seed decides the new weights, the order of the rows and the
 dropout. The rows are drawn once. Only validation rows choose (the learning rate and, with several epochs, the epoch);
 they are never those that are scored. The learning rate is the best of `--lrs` by the mean over `TUNED_ON`, for each
-kind of start by itself.
+arm by itself.
 
 Each finished run is kept as OUT/TASK/…/seed-N.json beside its run directory, which loses its weights; the same command
 goes on where it was stopped. Runs are ordered by seed, so that what a short budget leaves is whole.
@@ -26,12 +26,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 from ablations import (
+    ARMS,
     LM_LOSS,
     PRETRAINING,
-    STARTS,
     TASK,
     TUNED_ON,
     Rates,
@@ -191,7 +192,7 @@ class Study:
     def config(self, run: Run) -> FinetuneConfig:
         """Return the run's settings: `paper-finetune`, and what the scale and the run change."""
         settings, scale = recipe("paper-finetune"), self.scale
-        random = run.start == "random"
+        random = run.arm == "random"
         return replace(
             settings,
             data=str(self.out / "rows" / run.task),
@@ -226,7 +227,7 @@ class Study:
             left = [other for other in runs if other not in self.scores]
             minutes = sum(self.seconds(other) or 0 for other in left) / 60
             say(
-                f"{TASK[run.task].results[0].title}, {run.start}, lr {run.lr:g}, λ {run.lm_coef:g}, seed {run.seed}: "
+                f"{TASK[run.task].results[0].title}, {run.arm}, lr {run.lr:g}, seed {run.seed}: "
                 f"{TASK[run.task].metric} {100 * score['score']:.1f} (validation {100 * score['valid']:.1f}), "
                 f"{score['seconds']:.0f} s; {len(left)} to go, about {minutes:.0f} min"
                 f"{f', and then {later} more' if later else ''}"
@@ -286,6 +287,8 @@ def digest(model: Model) -> str:
 # ---- the page
 
 
+LINE = 125
+"""Characters of a line of the page."""
 BEGIN, END = "<!-- written by benchmarks/results.py -->", "<!-- end of what it writes -->"
 
 
@@ -310,18 +313,19 @@ def as_markdown(study: Study, tasks: Sequence[str], args: argparse.Namespace, lr
         f"--{name} {getattr(args, name)}" for name in ("seeds", "tasks") if getattr(args, name) != DEFAULTS[name]
     ]
     changed += [f"--max-length {args.max_length}"] if args.max_length else []
+    changed += [f"--lrs {','.join(f'{each:g}' for each in args.lrs)}"] if args.lrs else []
     changed += ["--full"] if args.full else []
     much = f"At most {scale.train:,} training and {scale.scored:,} scored rows a task" if scale.train else "All rows"
     passes = "1 epoch, after which the last weights are scored" if scale.epochs == 1 else (
         f"{scale.epochs:g} epochs, of which validation rows choose the best"
     )  # fmt: skip
     cut = f"sequences of at most {scale.max_length} tokens, " if scale.max_length else ""
-    rates = f"lr {lr['pretrained']:g} from the pretrained model and {lr['random']:g} from random weights"
+    rates = f"lr {lr['pretrained']:g} (random weights {lr['random']:g}, λ = 0 {lr['pretrained-without-lm-loss']:g})"
     if len(scale.lrs) > 1:
-        tuned = ", ".join(TASK[task].results[0].title for task in TUNED_ON)
-        rates += f" (each the best of {', '.join(f'{each:g}' for each in scale.lrs)} on the validation rows of {tuned})"
+        tuned = " and ".join(TASK[task].results[0].title for task in TUNED_ON)
+        rates += f", each the best of {', '.join(f'{each:g}' for each in scale.lrs)} on the validation rows of {tuned}"
     minutes = sum(score["seconds"] for score in scores.values()) / 60
-    return "\n\n".join([
+    paragraphs = [
         f"`python benchmarks/results.py --data-root D {' '.join(changed)}`: {len(scores)} runs, {minutes:.0f} minutes; "
         f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {about['date'][:10]}.",
         f"{much}, drawn once and the same for every run of a task; {passes}. Recipe `paper-finetune`, but batches of "
@@ -332,9 +336,10 @@ def as_markdown(study: Study, tasks: Sequence[str], args: argparse.Namespace, lr
         "training rows. `dev` is scored where test rows have no public labels; rows that validate are then drawn from "
         "the training rows. The paper's figures (table 5; Story Cloze: table 3) are of 12 × 768 weights, all rows and "
         "3 epochs, on the test rows.",
-        "The auxiliary language-modelling loss, from the pretrained model, otherwise the same:",
+        "With (λ = 0.5) and without (λ = 0) the auxiliary language-modelling loss, from the pretrained model:",
         markdown_table(LM_LOSS, lm_loss_rows(tasks, args.seeds, lr, scores)),
-    ])  # fmt: skip
+    ]  # fmt: skip
+    return "\n\n".join(each if each[0] == "|" else fill(each, LINE, break_on_hyphens=False) for each in paragraphs)
 
 
 # ---- command
@@ -394,10 +399,10 @@ def run_all(args: argparse.Namespace) -> int:
         DeviceConfig(device=args.device),
         60 * args.budget_minutes,
     )
-    lr: Rates = dict.fromkeys(STARTS, scale.lrs[0])
+    lr: Rates = dict.fromkeys(ARMS, scale.lrs[0])
     if tuned_on:
         if not study.work_through(
-            tuning(tuned_on, scale.lrs), later=len(planned(tasks, args.seeds, lr)) - 2 * len(tuned_on)
+            tuning(tuned_on, scale.lrs), later=len({*planned(tasks, args.seeds, lr)} - {*tuning(tuned_on, scale.lrs)})
         ):
             return 1
         lr = choose(tuned_on, scale.lrs, study.scores)
