@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -547,6 +548,25 @@ def test_cut_off_safetensors_file_is_found_without_a_checksum(tmp_path: Path, cu
     (tmp_path / "x").write_bytes((tmp_path / "x").read_bytes()[:cut])
     with pytest.raises(CorruptFile, match="not a whole safetensors file"):
         read_tensors(tmp_path / "x")
+
+
+def test_full_disk_is_named_with_what_is_needed_and_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As safetensors says it: its error carries no number of the system's."""
+    import safetensors.numpy
+    from safetensors import SafetensorError
+
+    def full(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    with pytest.raises(OSError, match=r"No space left on device \(0\.0 MB are needed, [\d.,]+ MB free\)") as found:
+        write_tensors(tmp_path / "x", {"w": np.zeros(4, np.float32)})
+    assert found.value.errno == errno.ENOSPC
+    assert found.value.filename == str(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 # ---- checkpoints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import csv
 import gzip
 import hashlib
@@ -1004,3 +1005,19 @@ def test_output_that_nobody_reads_is_no_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("os.dup2", lambda *args: None)
     with Path("new.csv").open() as stdout, contextlib.redirect_stdout(stdout):
         assert main(["predict", "run", "--input", "new.csv"]) == 0
+
+
+@pytest.mark.parametrize("filename", ["runs/x/state.safetensors", None])
+def test_full_disk_is_one_line_that_says_how_to_go_on(
+    filename: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", *([filename] if filename else []))
+
+    monkeypatch.setattr(api, "doctor", full)
+    assert main(["doctor"]) == 2
+    named = f"{filename}: " if filename else ""
+    expected = (
+        f"gpt1: {named}No space left on device; what was whole stays: make room, and run the same command again\n"
+    )
+    assert capsys.readouterr().err == expected

@@ -6,6 +6,7 @@ The only file that knows the command-line library.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -65,9 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.filename is None:
+        named = error.filename2 or error.filename
+        if error.errno == errno.ENOSPC:
+            where = f"{named}: " if named else ""
+            _complain(f"{where}{error.strerror}; what was whole stays: make room, and run the same command again")
+        elif named is None:
             raise
-        _complain(f"{error.filename2 or error.filename}: {error.strerror}")
+        else:
+            _complain(f"{named}: {error.strerror}")
         return 2
     except KeyboardInterrupt:
         _complain("interrupted")

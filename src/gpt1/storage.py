@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,10 +25,23 @@ class CorruptFile(UserError):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write float32 arrays as safetensors, marked as `transformers` wants it."""
+    """Write float32 arrays as safetensors, marked as `transformers` wants it.
+
+    Raises:
+        OSError: ENOSPC, where the disk is full; its text says how much is needed.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, path, {"format": "pt"})
+    try:
+        save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, path, {"format": "pt"})
+    except SafetensorError as error:  # its way to pass on what the system says
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        path.unlink(missing_ok=True)
+        needed, free = sum(value.nbytes for value in tensors.values()), shutil.disk_usage(path.parent).free
+        why = f"{os.strerror(errno.ENOSPC)} ({needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB free)"
+        raise OSError(errno.ENOSPC, why, str(path)) from None
     umask = os.umask(0)  # safetensors makes a file that only its owner may read, and there is no way to read the umask
     os.umask(umask)
     path.chmod(0o666 & ~umask)
