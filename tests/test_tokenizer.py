@@ -590,6 +590,19 @@ def test_chinese_text_merges(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode(TEXTS[4])).replace(" ", "") == TEXTS[4]
 
 
+def test_words_of_chinese_come_out_of_a_few_sentences() -> None:
+    """The example of the README."""
+    lines = [
+        "今天天气很好，我们去公园看花。公园里的花很美，天气也很好。",
+        "昨天天气不好，我们在家里看书。书里的故事很好看。",
+        "我喜欢看书，也喜欢看花。她喜欢在公园里看书。",
+        "明天我们再去公园，天气好就去看花，天气不好就在家看书。",
+    ]
+    tokenizer = train(["\n".join(lines) + "\n"], 90)
+    ids = tokenizer.encode("天气很好，我们在公园看书。")
+    assert " ".join(tokenizer.tokens(ids)) == "天气 很好</w> ，</w> 我们 在 公园 看书</w> 。</w>"
+
+
 def test_characters_take_at_most_half_of_the_vocabulary_and_the_rarest_are_unknown() -> None:
     rare = "".join(chr(0x4E00 + i) for i in range(500))
     tokenizer = train([rare, "the cat sat on the mat " * 10], 106)
