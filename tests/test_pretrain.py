@@ -34,6 +34,7 @@ from gpt1.pretrain import evaluate, pretrain
 from gpt1.recipes import PRETRAINING, pretraining
 from gpt1.run import RunDirectory
 from gpt1.storage import read_json
+from gpt1.text.train import train as train_tokenizer
 from outcome import assert_same_outcome, outcome
 
 PATIENCE = 120
@@ -317,6 +318,32 @@ def test_changed_text_is_refused_and_loses_nothing(
     assert "holds a different run (facts.data_sha256.train" in capsys.readouterr().err
 
 
+# ---- what is seen meanwhile
+
+
+def test_each_evaluation_shows_how_a_prompt_goes_on(
+    finished: tuple[Command, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The prompt is of the validation text; a run that shows something else, or nothing, is the same run."""
+    command, results = finished
+    events = runlog.read(command.run.log.path)
+    samples = [event for event in events if event["event"] == "sample"]
+    assert [event["step"] for event in samples] == [event["step"] for event in events if event["event"] == "evaluate"]
+    (prompt,) = {event["prompt"] for event in samples}
+    assert set(prompt.replace(".", "").split()) <= set(WORDS)
+    for event in samples:
+        assert event["text"]
+        assert len(event["next"]) == 5
+        assert 0 < sum(row["probability"] for row in event["next"]) <= 1
+    silent = Command(command.texts, tmp_path / "silent")
+    assert silent.here("--sample-tokens", "0") == results
+    assert not any(event["event"] == "sample" for event in runlog.read(silent.run.log.path))
+    assert_same_outcome(outcome(silent.run), outcome(command.run))
+    silent.run.metrics_path.unlink()
+    capsys.readouterr()
+    assert silent.here("--sample-prompt", "a warm nest", "--sample-tokens", "3") == results
+
+
 # ---- settings
 
 
@@ -339,6 +366,8 @@ def test_changed_text_is_refused_and_loses_nothing(
          "--corpus: 9 tokens are too few to keep a part for validation"),
         (["--corpus", "short.txt", "--valid", "short.txt", "--out", "run", "--size", "tiny", "--vocab-size", "80"],
          "--corpus: 9 tokens to train on, a window takes 513"),
+        (["--corpus", "unfinished", "--tokenizer", "texts", "--out", "run"], "the preparation was interrupted"),
+        (["--corpus", "texts", "--out", "run", "--sample-tokens", "-1"], "--sample-tokens -1: expected 0 to 10,000"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_pretrained_is_one_line_and_leaves_no_run(
@@ -347,6 +376,9 @@ def test_what_cannot_be_pretrained_is_one_line_and_leaves_no_run(
     monkeypatch.chdir(tmp_path)
     write_texts(tmp_path / "texts")
     (tmp_path / "short.txt").write_text("a hen and a hen", encoding="utf-8")
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "one.index.bin").touch()
+    train_tokenizer(["a hen and a hen"], 60).save(tmp_path / "texts")
     assert cli.main(["pretrain", *flags]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.match(rf"gpt1: .*{re.escape(message)}", last), last

@@ -15,7 +15,7 @@ from gpt1.backends.base import Engine
 from gpt1.checkpoint import Model, Progress, save_model
 from gpt1.classifier import open_model
 from gpt1.config import SIZES, PretrainConfig
-from gpt1.data.corpus import MANIFEST, Corpus, prepare, sources
+from gpt1.data.corpus import Corpus, is_prepared, prepare, sources
 from gpt1.data.documents import documents
 from gpt1.data.windows import TrainingWindows, ValidationWindows
 from gpt1.errors import UserError
@@ -54,11 +54,11 @@ def _pretrain(config: PretrainConfig, ranks: Ranks) -> dict[str, Any]:
         return results
     with first(ranks):
         start = _starting_model(config, run)
-        corpus = _prepared(config, config.corpus, "train", start.tokenizer, run)
-        held_out = _prepared(config, config.valid, "valid", start.tokenizer, run) if config.valid else None
         context = config.context or start.config.n_ctx
         if context > start.config.n_ctx:
             raise UserError(f"--context {context}: the model's context has {start.config.n_ctx} tokens")
+        corpus = _prepared(config, config.corpus, "train", start.tokenizer, run)
+        held_out = _prepared(config, config.valid, "valid", start.tokenizer, run) if config.valid else None
         valid, valid_bytes = _validation(config, corpus, held_out, context, start.tokenizer, ranks)
         n_train = len(corpus) if held_out else valid.start
         windows = TrainingWindows(corpus, n_train, context, config.loop, ranks.rank, ranks.size)
@@ -139,7 +139,7 @@ def _prepared(
 ) -> Corpus:
     """Return a prepared corpus: the one that is named, or the text as tokens in the run's own folder."""
     flag = "--corpus" if part == "train" else "--valid"
-    if len(paths) == 1 and (paths[0] / MANIFEST).exists():
+    if len(paths) == 1 and is_prepared(paths[0]):
         corpus = Corpus.open(paths[0], tokenizer)
     else:
         texts = sources(paths, flag)
@@ -170,8 +170,10 @@ def _validation(
 
 
 def _learn(config: PretrainConfig, vocab_size: int) -> Tokenizer:
+    files = sources(config.corpus)
+
     def texts() -> Iterator[str]:
-        for path in sources(config.corpus).values():
+        for path in files.values():
             for piece in documents(path, config.end_of_document):
                 yield piece.text
 
@@ -207,7 +209,7 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
                 f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
             )
         tokenizer = Tokenizer.load(config.tokenizer)
-    elif len(config.corpus) == 1 and (config.corpus[0] / MANIFEST).exists():
+    elif len(config.corpus) == 1 and is_prepared(config.corpus[0]):
         raise UserError(f"--tokenizer is missing: {config.corpus[0]} holds tokens; name the tokenizer that made them")
     else:
         tokenizer = _learn(config, config.vocab_size or size.vocab_size)

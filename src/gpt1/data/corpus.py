@@ -77,6 +77,11 @@ def shard_name(name: str) -> str:
 # ---- preparing
 
 
+def is_prepared(path: Path) -> bool:
+    """Say whether a folder holds tokens, perhaps not yet all of them, and no text."""
+    return (path / MANIFEST).exists() or any(path.glob("*.index.bin"))
+
+
 def prepare(
     texts: Mapping[str, Path], tokenizer: Tokenizer, out: Path, *, end_of_document: str, processes: int | None = None
 ) -> Corpus:
