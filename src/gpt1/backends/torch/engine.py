@@ -153,18 +153,30 @@ class TorchEngine:
         self, batch: Batch, states: Tensor, scale: float, embeddings: Embeddings
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the sum of the LM losses, the states (M, D) that it was taken at, and `scale` times its gradient."""
-        targets = self._tensor(batch.lm_targets).long()
-        wanted = targets != IGNORE
-        weights = (wanted / wanted.sum(1, keepdim=True))[wanted] if self.loss.lm_mean == "sequence" else None
-        at_targets = states[wanted]
+        wanted = batch.lm_targets != IGNORE
+        at_targets, targets = self._at_targets(batch, states)
+        weights = None
+        if self.loss.lm_mean == "sequence":
+            counts = np.maximum(wanted.sum(1, keepdims=True), 1)
+            weights = self._tensor((wanted / counts)[wanted].astype(np.float32))
         with torch.no_grad():
             rows = [embeddings.tokens[: self.config.vocab_size]]  # over tokens, not over segments
             grads = [gradient_of(embeddings.tokens)[: self.config.vocab_size]]
             if self.loss.lm_over_positions:
                 rows.append(embeddings.positions)
                 grads.append(gradient_of(embeddings.positions))
-            total, grad = lm_loss_and_gradient(at_targets, rows, targets[wanted], scale, grads, self._dtype, weights)
+            total, grad = lm_loss_and_gradient(at_targets, rows, targets, scale, grads, self._dtype, weights)
         return total, at_targets, grad
+
+    def _at_targets(self, batch: Batch, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states (M, D) at which a target stands, and the targets (M,).
+
+        Which they are is found on the host: a mask would make it wait for the device.
+        """
+        targets = batch.lm_targets.ravel()
+        places = np.flatnonzero(targets != IGNORE)
+        rows, chosen = states.flatten(0, 1), self._tensor(targets[places].astype(np.int64))
+        return (rows if len(places) == len(targets) else rows.index_select(0, self._tensor(places))), chosen
 
     # ---- inference
 
@@ -179,13 +191,11 @@ class TorchEngine:
         self._freeze()
         states, _ = self._states(batch, every_position=True, noise=None)
         assert states is not None
-        targets = self._tensor(batch.lm_targets).long()
-        wanted = targets != IGNORE
-        logprobs = torch.zeros(targets.shape, device=self._device)
-        logprobs[wanted] = target_logprobs(
-            states[wanted], self.model.tokens_embed.weight[: self.config.vocab_size], targets[wanted], self._dtype
-        )
-        return _numpy(logprobs)
+        at_targets, targets = self._at_targets(batch, states)
+        embedding = self.model.tokens_embed.weight[: self.config.vocab_size]
+        logprobs = np.zeros(batch.lm_targets.shape, np.float32)
+        logprobs[batch.lm_targets != IGNORE] = _numpy(target_logprobs(at_targets, embedding, targets, self._dtype))
+        return logprobs
 
     def decoder(self, n_sequences: int, length: int) -> TorchDecoder:
         if self._decoding is None:
