@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": FOUNDATION | {"text", "data", "data.batches"},
     "baseline": {"errors", "data"},
     # ---- files of a run
-    "storage": {"errors", "runlog"},
+    "storage": FOUNDATION | {"runlog"},
     "openai_release": FOUNDATION | {"params", "text"},
     "huggingface": FOUNDATION | {"params", "storage"},
     "card": {"config", "params"},

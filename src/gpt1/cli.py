@@ -28,6 +28,7 @@ from gpt1.config import (
     Layout,
     PretrainConfig,
     ReproduceConfig,
+    Stored,
     ZeroShotConfig,
 )
 from gpt1.errors import Interrupted, UserError
@@ -348,11 +349,14 @@ TOKENIZER_COMMANDS: dict[str, Callable[..., None]] = {
 def convert(
     source: Annotated[
         Positional[str],
-        arg(metavar="SOURCE", help="folder of OpenAI's release, Hugging Face directory or hub name, run, or model"),
+        arg(metavar="SOURCE", help="folder of OpenAI's release, Hugging Face directory or hub name, run, model, mini"),
     ],
     out: Annotated[Positional[Path], arg(metavar="OUT", help="new directory")],
     /,
     to: Annotated[Layout, arg(help="layout: a model directory of gpt1, Hugging Face's, OpenAI's release")] = "gpt1",
+    dtype: Annotated[
+        Stored, arg(help="dtype of the written weights, rounded to nearest; --to openai has float32 alone")
+    ] = "float32",
     revision: Annotated[str | None, arg(help="revision (commit, tag, branch) of a hub model")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -363,7 +367,7 @@ def convert(
     """
     from gpt1 import api
 
-    _print(api.convert(source, out, to, revision=revision), as_json)
+    _print(api.convert(source, out, to, dtype=dtype, revision=revision), as_json)
 
 
 def doctor(as_json: AsJson = False) -> None:
