@@ -596,6 +596,31 @@ def test_a_model_directory_is_evaluated_like_its_run() -> None:
     assert scored[0] == scored[1]
 
 
+def test_other_runs_stand_beside_it_on_the_same_rows() -> None:
+    flags = ["--data", "other-names.csv", "--text", "body", "--label", "verdict", "--dtype", "float32", "--json"]
+    alone = done("evaluate", "run", *flags).json
+    found = done("evaluate", "run", *flags, "--beside", "run/model")
+    assert found.json["beside"] == {"run/model": alone["test"]}
+    assert found.json["baseline"].keys() == alone["baseline"].keys()
+    names = [line.strip().split("  ")[0] for line in found.err.splitlines() if re.search(r"\[\d", line)]
+    assert names == ["run", "run/model", *alone["baseline"]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ["--beside", "grades"],
+            "--beside grades: similarity (no label names) found, classification (bad, good) as in run expected",
+        ),
+        (["--beside", "gone"], "gone: no such directory"),
+        (["--beside", "run", "--zero-shot"], "--beside run: goes with fine-tuned models, not with --zero-shot"),
+    ],
+)
+def test_a_run_of_another_kind_cannot_stand_beside(flags: list[str], said: str) -> None:
+    assert_refused(gpt1("evaluate", "run", "--data", "reviews.csv", *flags), said)
+
+
 def test_a_sample_of_the_rows_can_be_scored_by_an_own_metric() -> None:
     words = ["evaluate", "run", "--data", "reviews.csv", "--split", "train", "--limit", "10", "--no-baseline"]
     found = done(*words, "--metric", "metrics_of_mine:share", "--json").json["train"]

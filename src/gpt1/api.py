@@ -58,19 +58,22 @@ def evaluate(
     path: Path, data: str, *, split: str = "test", columns: Columns | None = None, hardware: DeviceConfig | None = None,
     limit: int | None = None, metric: str | None = None, revision: str | None = None, baseline: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
+    beside: Sequence[Path] = (),
     """Score a run's best model (or a model directory) on one split of a data set, or on all of a file.
 
     A file that the run was trained on is split as it was then, so that `split` names the same rows.
 
-    `baseline` also fits the plain baselines on the run's own training rows and scores them on the same examples.
+    `baseline` also fits the plain baselines on the run's own training rows and scores them on the same examples;
+    `beside` are other runs or models of the same task and labels, which are scored on them too.
 
     Returns:
         {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split}, as
-        `metrics.json` has it.
+        `metrics.json` has it, and {"beside": {path: …}} of what `beside` names.
     """
     trained_on = _run_settings(path)
     model = Classifier.open(path, hardware)
     examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
+    others = {str(other): _of_the_same_kind(other, path, model, hardware) for other in beside}
     if limit is not None:
         DataConfig(limit=limit)  # refuses what finetune's flag refuses
         examples = limited(examples, limit, seed=0)
@@ -81,13 +84,30 @@ def evaluate(
     console.say(f"{len(encoded):,} examples; {model.engine.device}, {model.engine.dtype}")
     logits = model.logits(encoded, label=f"scoring {split}")
     scored = examine(logits, encoded, examples, model.head, model.labels, extra)
-    beside = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
-    results = {split: scored, "baseline": beside, "baseline_split": split}
-    show_scores(results)
+    plain = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
+    results: dict[str, Any] = {split: scored, "baseline": plain, "baseline_split": split}
+    if others:
+        results["beside"] = {}
+        for name, other in others.items():
+            encoded = other.encode(examples, labelled=True)
+            logits = other.logits(encoded, label=f"scoring {name}")
+            results["beside"][name] = examine(logits, encoded, examples, other.head, other.labels, extra)
+    show_scores(results, str(path) if others else "GPT-1")
     return results
 
 
 def evaluate_zero_shot(
+def _of_the_same_kind(other: Path, path: Path, model: Classifier, hardware: DeviceConfig | None) -> Classifier:
+    """Load what --beside names; its scores compare only where it gives the same answers as the `model` of `path`."""
+    found = Classifier.open(other, hardware)
+    if (found.task, found.labels) != (model.task, model.labels):
+        mine, its = (
+            f"{each.task.name} ({', '.join(each.labels.names) or 'no label names'})" for each in (model, found)
+        )
+        raise UserError(f"--beside {other}: {its} found, {mine} as in {path} expected")
+    return found
+
+
     path: Path, data: str, how: ZeroShotConfig, *, split: str = "test", columns: Columns | None = None,
     hardware: DeviceConfig | None = None, limit: int | None = None, metric: str | None = None,
     revision: str | None = None, baseline: bool = True,

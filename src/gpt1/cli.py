@@ -175,6 +175,7 @@ def evaluate(
     columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
     zero_shot: Flat[ZeroShotConfig] = ZeroShotConfig(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    beside: Annotated[tuple[Path, ...], arg(help="other runs, scored on the same rows in the same table")] = (),
     as_json: AsJson = False,
 ) -> None:
     """Score a run's best model on a split of a data set, or on all of a file; with --zero-shot any language model.
@@ -183,7 +184,11 @@ def evaluate(
     """
     from gpt1 import api
 
-    score_split = partial(api.evaluate_zero_shot, how=zero_shot) if zero_shot.zero_shot else api.evaluate
+    if zero_shot.zero_shot and beside:
+        raise UserError(f"--beside {beside[0]}: goes with fine-tuned models, not with --zero-shot")
+    score_split = (
+        partial(api.evaluate_zero_shot, how=zero_shot) if zero_shot.zero_shot else partial(api.evaluate, beside=beside)
+    )
     results = score_split(
         run,
         data,
