@@ -57,16 +57,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loop": FOUNDATION | {"console", "metrics", "optim", "runlog", "checkpoint", "backends.base", "data.batches"},
     "evaluation": FOUNDATION | {"baseline", "console", "data", "data.batches", "metrics", "predict", "tasks"},
     "classifier": FOUNDATION
-    | {"backends", "checkpoint", "console", "data", "data.batches", "metrics", "predict", "run", "tasks"},
+    | {"backends", "catalogue", "checkpoint", "console", "data", "data.batches", "metrics", "predict", "run", "tasks"},
     "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
     "generate": FOUNDATION | {"backends", "backends.base", "classifier", "console", "sampling", "text"},
     "convert": FOUNDATION
     | {"checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage", "text"},
     "finetune": FOUNDATION
-    | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
+    | {
+        "backends",
+        "backends.base",
+        "catalogue",
+        "checkpoint",
+        "console",
+        "data",
+        "data.batches",
+        "evaluation",
+        "hub",
+        "loop",
+    }
     | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "storage", "tasks", "text"},
     "pretrain": FOUNDATION
-    | {"backends", "backends.base", "checkpoint", "classifier", "console", "data.corpus", "data.documents"}
+    | {"backends", "backends.base", "catalogue", "checkpoint", "classifier", "console", "data.corpus", "data.documents"}
     | {"data.windows", "hub", "loop", "params", "report", "run", "runlog", "storage", "text"},
     "zero_shot": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "predict", "tasks"},
@@ -76,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rows": FOUNDATION | {"console", "data", "finetune", "hub"},
     # ---- what people call
     "api": FOUNDATION
-    | {"backends", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
+    | {"backends", "catalogue", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
     | {"data.documents", "evaluation", "finetune", "generate", "hub", "metrics", "predict", "pretrain", "recipes"}
     | {"report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text", "zero_shot"},
     "cli": FOUNDATION | {"api", "recipes", "runlog"},

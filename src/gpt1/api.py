@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt1 import backends, console
+from gpt1.catalogue import bundled_model
 from gpt1.checkpoint import DETAILS
 from gpt1.classifier import Classifier, open_model
 from gpt1.config import (
@@ -57,8 +58,8 @@ __all__ = [
 def evaluate(
     path: Path, data: str, *, split: str = "test", columns: Columns | None = None, hardware: DeviceConfig | None = None,
     limit: int | None = None, metric: str | None = None, revision: str | None = None, baseline: bool = True,
-) -> dict[str, Any]:  # fmt: skip
     beside: Sequence[Path] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Score a run's best model (or a model directory) on one split of a data set, or on all of a file.
 
     A file that the run was trained on is split as it was then, so that `split` names the same rows.
@@ -72,8 +73,8 @@ def evaluate(
     """
     trained_on = _run_settings(path)
     model = Classifier.open(path, hardware)
-    examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
     others = {str(other): _of_the_same_kind(other, path, model, hardware) for other in beside}
+    examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
     if limit is not None:
         DataConfig(limit=limit)  # refuses what finetune's flag refuses
         examples = limited(examples, limit, seed=0)
@@ -96,7 +97,6 @@ def evaluate(
     return results
 
 
-def evaluate_zero_shot(
 def _of_the_same_kind(other: Path, path: Path, model: Classifier, hardware: DeviceConfig | None) -> Classifier:
     """Load what --beside names; its scores compare only where it gives the same answers as the `model` of `path`."""
     found = Classifier.open(other, hardware)
@@ -108,6 +108,7 @@ def _of_the_same_kind(other: Path, path: Path, model: Classifier, hardware: Devi
     return found
 
 
+def evaluate_zero_shot(
     path: Path, data: str, how: ZeroShotConfig, *, split: str = "test", columns: Columns | None = None,
     hardware: DeviceConfig | None = None, limit: int | None = None, metric: str | None = None,
     revision: str | None = None, baseline: bool = True,
@@ -325,7 +326,8 @@ def decode(directory: Path, ids: Sequence[int]) -> dict[str, Any]:
 
 
 def open_tokenizer(directory: Path) -> Tokenizer:
-    """Load the tokenizer of a run, a model directory or a tokenizer directory."""
+    """Load the tokenizer of a run, a model directory, a tokenizer directory, or the bundled `mini`."""
+    directory = bundled_model(directory)
     model = directory / "model"
     return Tokenizer.load(model if model.is_dir() else directory)
 

@@ -42,6 +42,9 @@ BAR_WIDTH = 40
 
 AsJson = Annotated[bool, arg(name="json", help="print JSON on stdout (JSONL for --input) and nothing else there")]
 Run = Annotated[Positional[Path], arg(metavar="RUN", help="run directory, or a model directory")]
+LanguageModel = Annotated[
+    Positional[Path], arg(metavar="MODEL", help="run directory, model directory, or mini, which comes with gpt1")
+]
 Texts = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT", help="texts")]
 Source = Annotated[Path | None, arg(help="read the texts from this .csv .tsv .jsonl .parquet file")]
 
@@ -144,7 +147,7 @@ def _recipe_name(argv: Sequence[str], command: str) -> str:
 
 def prepare(
     corpus: Annotated[tuple[Path, ...], arg(help="text files (.txt, also .gz .xz .zst), or folders of them")],
-    tokenizer: Annotated[Path, arg(help="tokenizer, model or run directory")],
+    tokenizer: Annotated[Path, arg(help="tokenizer, model or run directory, or mini")],
     out: Annotated[Path, arg(help="directory of the prepared corpus")],
     end_of_document: Annotated[
         str, arg(help="a line that ends a document; the end of a file always does")
@@ -172,10 +175,10 @@ def evaluate(
     baseline: Annotated[
         bool, arg(help="also fit the plain baselines on the run's training rows (--zero-shot: majority)")
     ] = True,
+    beside: Annotated[tuple[Path, ...], arg(help="other runs, scored on the same rows in the same table")] = (),
     columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
     zero_shot: Flat[ZeroShotConfig] = ZeroShotConfig(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
-    beside: Annotated[tuple[Path, ...], arg(help="other runs, scored on the same rows in the same table")] = (),
     as_json: AsJson = False,
 ) -> None:
     """Score a run's best model on a split of a data set, or on all of a file; with --zero-shot any language model.
@@ -231,7 +234,7 @@ def predict(
 
 
 def score(
-    model: Run,
+    model: LanguageModel,
     texts: Texts = (),
     /,
     input: Source = None,
@@ -254,7 +257,7 @@ Prompt = Annotated[Positional[str], arg(metavar="PROMPT", help="text to go on fr
 
 
 def generate(
-    model: Run,
+    model: LanguageModel,
     prompt: Prompt = "",
     /,
     config: Flat[UseAppendAction[GenerateConfig]] = GenerateConfig(),  # noqa: B008 - frozen
@@ -280,7 +283,7 @@ def generate(
 
 
 def next_tokens(
-    model: Run,
+    model: LanguageModel,
     prompt: Prompt = "",
     /,
     top: Annotated[int, arg(help="show so many of the likeliest tokens")] = 10,
@@ -327,7 +330,7 @@ def tokenizer_train(
     _print(api.train_tokenizer(input, vocab_size, out, columns=columns, end_of_document=end_of_document), as_json)
 
 
-Vocabulary = Annotated[Positional[Path], arg(metavar="DIR", help="tokenizer, model or run directory")]
+Vocabulary = Annotated[Positional[Path], arg(metavar="DIR", help="tokenizer, model or run directory, or mini")]
 
 
 def tokenizer_encode(directory: Vocabulary, texts: Texts = (), /, as_json: AsJson = False) -> None:

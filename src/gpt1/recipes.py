@@ -90,9 +90,10 @@ def mindspore_imdb() -> FinetuneConfig:
 def quickstart() -> FinetuneConfig:
     """A few hundred short texts and a small model on a laptop: more and larger steps than the paper takes.
 
-    Made for `make demo`: random:mini on the sample reviews in about a minute on two cores.
+    Made for `make demo`: the bundled model on the sample reviews in about a minute on two cores.
     """
     return FinetuneConfig(
+        model="mini",
         loss=LossConfig(lm_coef=0.5),
         optim=OptimConfig(lr=5e-4, warmup=0.1, weight_decay=0.01),
         loop=LoopConfig(epochs=10, batch_size=16),
