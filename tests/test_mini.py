@@ -158,8 +158,10 @@ def test_a_name_that_is_nothing_lists_it() -> None:
         assert_refused(run(*words), "mini")
 
 
-def test_the_quickstart_starts_from_it() -> None:
-    assert recipes.recipe("quickstart").model == "mini"
+def test_fine_tuning_starts_from_it_unless_another_model_is_named(stand_in: Path) -> None:
+    assert all(make().model == "mini" for make in recipes.RECIPES.values())
+    done("finetune", "--data", "rows.jsonl", "--out", "labels", *FLAGS, "--no-baseline")
+    assert load_model(Path("labels", "model")).provenance["fine-tuned from"] == "mini"
 
 
 # ---- what lies there

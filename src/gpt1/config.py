@@ -312,7 +312,7 @@ class FinetuneConfig:
     """Run directory; the same command with the same directory resumes."""
     task: TaskName | None = None
     """What the data asks for (default: seen from its columns)."""
-    model: str = "random:mini"
+    model: str = "mini"
     """`mini` (comes with gpt1), `random:SIZE` (gpt1, mini, tiny), a model directory, a folder of OpenAI's release, or
     `openai-gpt` (hub)."""
     recipe: str | None = None

@@ -264,9 +264,12 @@ def _require(config: FinetuneConfig) -> None:
         )
     if config.out == Path():
         raise UserError("--out is missing: the directory of the run, for example --out runs/first")
-    local = config.model.startswith("random:") or bundled_model(config.model).exists()
-    if config.revision and local and Path(config.data).exists():
+    if config.revision and Path(config.data).exists() and _is_local(config.model):
         raise UserError(f"--revision {config.revision}: neither --model nor --data is a name of the hub")
+
+
+def _is_local(model: str) -> bool:
+    return model.startswith("random:") or bundled_model(model).exists()
 
 
 def _own_metric(config: FinetuneConfig, metric: Metric | None) -> dict[str, Metric]:

@@ -93,7 +93,6 @@ def quickstart() -> FinetuneConfig:
     Made for `make demo`: the bundled model on the sample reviews in about a minute on two cores.
     """
     return FinetuneConfig(
-        model="mini",
         loss=LossConfig(lm_coef=0.5),
         optim=OptimConfig(lr=5e-4, warmup=0.1, weight_decay=0.01),
         loop=LoopConfig(epochs=10, batch_size=16),
