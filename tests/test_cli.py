@@ -852,6 +852,14 @@ def test_a_text_goes_on_from_its_prompt_also_by_a_fine_tuned_model() -> None:
     )
 
 
+def test_the_line_about_the_speed_begins_after_the_text() -> None:
+    """On a terminal, which shows both streams."""
+    screen = io.StringIO()
+    with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
+        assert main(["generate", "run", "A warm", *WRITE]) == 0
+    assert re.search(r"^6 tokens in ", screen.getvalue(), re.MULTILINE)
+
+
 def test_samples_are_a_list_in_json_and_paragraphs_for_people() -> None:
     words = ["generate", "run", "A warm", "--max-tokens", "6", "--n", "3", "--seed", "5"]
     found = done(*words, "--json").json

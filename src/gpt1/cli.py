@@ -278,8 +278,10 @@ def generate(
             print(f"{_shown(prompt)}{found['text']}\n")
     else:
         before = iter([_shown(prompt)])  # once, when nothing can be refused any more
-        api.generate(model, prompt, config, hardware=hardware, show=lambda piece: _write(next(before, "") + piece.text))
-        _write("\n")
+        api.generate(
+            model, prompt, config, hardware=hardware,
+            show=lambda piece: _write(next(before, "") + piece.text + "\n" * bool(piece.finish_reason)),
+        )  # fmt: skip
 
 
 def next_tokens(
