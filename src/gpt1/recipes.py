@@ -93,7 +93,7 @@ def quickstart() -> FinetuneConfig:
     Made for `make demo`: the bundled model on the sample reviews in well under a minute on two cores. The rate is the
     middle of 1e-4 to 3e-4, which validation does not tell apart: with an early mini (4 M tokens of pretraining), mean
     of seeds 0 to 2, 0.69, 0.73, 0.72, 0.72 and 0.69 are right at 5e-5, 1e-4, 2e-4, 3e-4 and 5e-4, at a loss of 0.65,
-    0.61, 0.61, 0.60 and 0.86. random:mini with the same tokenizer, at its better 5e-4: 0.64.
+    0.61, 0.61, 0.60 and 0.86. random:mini with the same tokenizer, at 5e-4: 0.64.
     """
     return FinetuneConfig(
         loss=LossConfig(lm_coef=0.5),
