@@ -8,9 +8,12 @@ DEMO   := runs/demo
 .PHONY: demo test check check-full format clean
 
 demo: $(READY)
-	rm -rf $(DEMO)
-	$(BIN)/gpt1 finetune --recipe quickstart --data reviews --model random:mini --out $(DEMO)
-	$(BIN)/gpt1 evaluate $(DEMO) --data reviews --split test
+	rm -rf $(DEMO) $(DEMO)-random
+	$(BIN)/gpt1 next mini "The sun rises in the"
+	$(BIN)/gpt1 generate mini "The old house" --max-tokens 60
+	$(BIN)/gpt1 finetune --recipe quickstart --data reviews --out $(DEMO)
+	$(BIN)/gpt1 finetune --recipe quickstart --data reviews --model random:mini --tokenizer mini --out $(DEMO)-random
+	$(BIN)/gpt1 evaluate $(DEMO) --data reviews --beside $(DEMO)-random
 	$(BIN)/gpt1 predict $(DEMO) "Warm, funny and over far too soon." "The handle broke on the second day."
 
 test: $(READY)

@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": FOUNDATION | {"text", "data", "data.batches"},
     "baseline": {"errors", "data"},
     # ---- files of a run
-    "storage": {"errors", "runlog"},
+    "storage": FOUNDATION | {"runlog"},
     "openai_release": FOUNDATION | {"params", "text"},
     "huggingface": FOUNDATION | {"params", "storage"},
     "card": {"config", "params"},
@@ -59,17 +59,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"console", "metrics", "optim", "params", "ranks", "runlog", "checkpoint", "backends.base", "data.batches"},
     "evaluation": FOUNDATION | {"baseline", "console", "data", "data.batches", "metrics", "predict", "tasks"},
     "classifier": FOUNDATION
-    | {"backends", "checkpoint", "console", "data", "data.batches", "metrics", "predict", "run", "tasks"},
+    | {"backends", "catalogue", "checkpoint", "console", "data", "data.batches", "metrics", "predict", "run", "tasks"},
     "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
     "generate": FOUNDATION | {"backends", "backends.base", "classifier", "console", "sampling", "text"},
     "sample": FOUNDATION | {"console", "generate", "runlog", "text"},
     "convert": FOUNDATION
     | {"checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage", "text"},
     "finetune": FOUNDATION
-    | {"backends", "backends.base", "checkpoint", "console", "data", "data.batches", "evaluation", "hub", "loop"}
+    | {"backends", "backends.base", "catalogue", "checkpoint", "console", "data", "data.batches", "evaluation", "hub"}
+    | {"loop"}
     | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "storage", "tasks", "text"},
     "pretrain": FOUNDATION
-    | {"backends", "backends.base", "checkpoint", "classifier", "console", "data.corpus", "data.documents"}
+    | {"backends", "backends.base", "catalogue", "checkpoint", "classifier", "console", "data.corpus", "data.documents"}
     | {"data.windows", "generate", "hub", "loop", "params", "ranks", "report", "run", "runlog", "sample", "storage"}
     | {"text"},
     "zero_shot": FOUNDATION
@@ -80,7 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rows": FOUNDATION | {"console", "data", "finetune", "hub"},
     # ---- what people call
     "api": FOUNDATION
-    | {"backends", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
+    | {"backends", "catalogue", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
     | {"data.documents", "evaluation", "finetune", "generate", "hub", "metrics", "predict", "pretrain", "recipes"}
     | {"report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text", "zero_shot"},
     "cli": FOUNDATION | {"api", "ranks", "recipes", "runlog", "text"},

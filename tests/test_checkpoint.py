@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gpt1.checkpoint import Checkpoints, Model, Progress, load_model, load_model_with, save_model
-from gpt1.config import DropoutConfig, Head, ModelConfig
+from gpt1.config import DropoutConfig, Head, ModelConfig, Stored
 from gpt1.errors import UserError
 from gpt1.params import INIT_STD, Params, initialise, shapes
 from gpt1.storage import (
@@ -43,6 +45,9 @@ MODEL_FILES = {
     "config.json", "gpt1.json", "model.safetensors",
     "merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json",
 }  # fmt: skip
+
+ODD_SHAPES = {"z": (2, 3), "a": (5,), "ä": (), "empty": (0, 3)}
+LARGEST_BFLOAT16 = float(np.array(0x7F7F0000, np.uint32).view(np.float32))
 
 
 def model(config: ModelConfig = CLASSIFICATION, **changes: Any) -> Model:
@@ -536,6 +541,94 @@ def test_tensor_in_another_memory_order_comes_back(tmp_path: Path) -> None:
     assert np.array_equal(read_tensors(tmp_path / "x")["a"], value)
 
 
+@pytest.mark.parametrize(("dtype", "numpys"), [("float32", np.float32), ("float16", np.float16)])
+def test_file_is_byte_for_byte_that_of_the_library(tmp_path: Path, dtype: Stored, numpys: type) -> None:
+    """For bfloat16, which NumPy has not, tests/test_transformers.py asks PyTorch's half of the library."""
+    from safetensors.numpy import save
+
+    rng = np.random.default_rng(0)
+    tensors = {name: np.asarray(rng.standard_normal(shape), np.float32).T for name, shape in ODD_SHAPES.items()}
+    write_tensors(tmp_path / "x", tensors, dtype)
+    assert (tmp_path / "x").read_bytes() == save(
+        {name: value.astype(numpys, order="C") for name, value in tensors.items()}, {"format": "pt"}
+    )
+
+
+def bfloat16(value: float) -> float:
+    """The nearest bfloat16 by its definition, 8 bits of significand; of two as near, the one whose last bit is 0."""
+    if value == 0 or not math.isfinite(value):
+        return value
+    unit = 2.0 ** (max(math.frexp(value)[1], -125) - 8)
+    return round(value / unit) * unit  # Python rounds halves to even
+
+
+def test_bfloat16_is_the_nearest_and_a_tie_goes_to_the_even_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    anything = rng.integers(0, 2**32, 20_000, np.uint32)
+    ties = (rng.integers(0, 2**16, 5_000, np.uint32) << 16) + 0x8000
+    beside = np.concatenate([ties - 1, ties + 1])
+    values = np.concatenate([anything, ties, beside]).view(np.float32)
+    values = values[np.abs(values) < LARGEST_BFLOAT16]
+    write_tensors(tmp_path / "x", {"x": values}, "bfloat16")
+    assert read_tensors(tmp_path / "x")["x"].tolist() == [bfloat16(float(value)) for value in values]
+
+
+def test_float16_is_the_nearest(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal(1_000, np.float32)
+    write_tensors(tmp_path / "x", {"x": values}, "float16")
+    found = read_tensors(tmp_path / "x")["x"]
+    assert np.array_equal(found, values.astype(np.float16).astype(np.float32))
+    assert not np.array_equal(found, values)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_was_written_narrow_is_written_again_bit_for_bit(tmp_path: Path, dtype: Stored) -> None:
+    """Of every pattern: zeros, subnormals and infinities too; a NaN remains one."""
+    patterns = np.arange(2**16, dtype=np.uint16)
+    write_raw(tmp_path / "given", {"bfloat16": "BF16", "float16": "F16"}[dtype], patterns)
+    given = read_tensors(tmp_path / "given")["x"]
+    write_tensors(tmp_path / "again", {"x": given}, dtype)
+    written = np.frombuffer((tmp_path / "again").read_bytes()[-2 * len(patterns) :], np.uint16)
+    assert np.array_equal(written[~np.isnan(given)], patterns[~np.isnan(given)])
+    assert np.array_equal(np.isnan(read_tensors(tmp_path / "again")["x"]), np.isnan(given))
+
+
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_nan_does_not_round_to_infinity_or_zero(tmp_path: Path, bits: int) -> None:
+    write_tensors(tmp_path / "x", {"x": np.array([bits], np.uint32).view(np.float32)}, "bfloat16")
+    assert np.isnan(read_tensors(tmp_path / "x")["x"]).all()
+
+
+@pytest.mark.parametrize(("dtype", "most", "beyond"), [("float16", 65_519, 65_520), ("bfloat16", 3.389e38, 3.4e38)])
+def test_value_beyond_the_range_is_named_and_never_becomes_infinity(
+    tmp_path: Path, dtype: Stored, most: float, beyond: float
+) -> None:
+    write_tensors(tmp_path / "x", {"w": np.array([most, np.inf], np.float32)}, dtype)
+    assert np.isfinite(read_tensors(tmp_path / "x")["w"]).tolist() == [True, False]
+    with pytest.raises(
+        UserError, match=rf"tensor w holds -{beyond:g}.*beyond the range of {dtype}".replace("+", r"\+")
+    ):
+        write_tensors(tmp_path / "y", {"w": np.array([0, -beyond], np.float32)}, dtype)
+
+
+def test_model_directory_in_bfloat16_is_half_as_large_and_says_so(tmp_path: Path) -> None:
+    given = model()
+    save_model(tmp_path / "whole", given)
+    save_model(tmp_path / "half", given, dtype="bfloat16")
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    header = int.from_bytes((tmp_path / "half" / "model.safetensors").read_bytes()[:8], "little")
+    assert sizes[1] == 8 + header + 2 * sum(value.size for value in given.params.values())
+    assert sizes[1] < 0.6 * sizes[0]
+    assert read_json(tmp_path / "half" / "config.json")["dtype"] == "bfloat16"
+    details = read_json(tmp_path / "half" / "gpt1.json")
+    assert (details["huggingface_exact"], len(details["huggingface_differences"])) == (False, 1)
+    assert "transformers computes in bfloat16" in details["huggingface_differences"][0]
+    loaded = load_model(tmp_path / "half")
+    expected = {name: np.vectorize(bfloat16)(value).astype(np.float32) for name, value in given.params.items()}
+    assert_same_params(loaded.params, expected)
+    assert loaded.config == given.config
+
+
 def test_other_dtype_is_named(tmp_path: Path) -> None:
     write_raw(tmp_path / "x", "I64", np.zeros(2, np.int64))
     with pytest.raises(UserError, match="tensor x has dtype I64; F32, F16 or BF16 expected"):
@@ -553,17 +646,14 @@ def test_cut_off_safetensors_file_is_found_without_a_checksum(tmp_path: Path, cu
 def test_full_disk_is_named_with_what_is_needed_and_leaves_no_half_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As safetensors says it: its error carries no number of the system's."""
-    import safetensors.numpy
-    from safetensors import SafetensorError
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    def full(tensors: object, path: Path, metadata: object) -> None:
-        path.write_bytes(b"half")
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr(safetensors.numpy, "save_file", full)
-    with pytest.raises(OSError, match=r"No space left on device \(0\.0 MB are needed, [\d.,]+ MB free\)") as found:
-        write_tensors(tmp_path / "x", {"w": np.zeros(4, np.float32)})
+    (tmp_path / "x").write_bytes(b"half")
+    monkeypatch.setattr(Path, "open", lambda *args, **kwargs: Full())
+    with pytest.raises(OSError, match=r"No space left on device \(4\.0 MB are needed, [\d.,]+ MB free\)") as found:
+        write_tensors(tmp_path / "x", {"w": np.zeros(1_000_000, np.float32)})
     assert found.value.errno == errno.ENOSPC
     assert found.value.filename == str(tmp_path / "x")
     assert not (tmp_path / "x").exists()

@@ -597,6 +597,31 @@ def test_a_model_directory_is_evaluated_like_its_run() -> None:
     assert scored[0] == scored[1]
 
 
+def test_other_runs_stand_beside_it_on_the_same_rows() -> None:
+    flags = ["--data", "other-names.csv", "--text", "body", "--label", "verdict", "--dtype", "float32", "--json"]
+    alone = done("evaluate", "run", *flags).json
+    found = done("evaluate", "run", *flags, "--beside", "run/model")
+    assert found.json["beside"] == {"run/model": alone["test"]}
+    assert found.json["baseline"].keys() == alone["baseline"].keys()
+    names = [line.strip().split("  ")[0] for line in found.err.splitlines() if re.search(r"\[\d", line)]
+    assert names == ["run", "run/model", *alone["baseline"]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ["--beside", "grades"],
+            "--beside grades: similarity (no label names) found, classification (bad, good) as in run expected",
+        ),
+        (["--beside", "gone"], "gone: no such directory"),
+        (["--beside", "run", "--zero-shot"], "--beside run: goes with fine-tuned models, not with --zero-shot"),
+    ],
+)
+def test_a_run_of_another_kind_cannot_stand_beside(flags: list[str], said: str) -> None:
+    assert_refused(gpt1("evaluate", "run", "--data", "reviews.csv", *flags), said)
+
+
 def test_a_sample_of_the_rows_can_be_scored_by_an_own_metric() -> None:
     words = ["evaluate", "run", "--data", "reviews.csv", "--split", "train", "--limit", "10", "--no-baseline"]
     found = done(*words, "--metric", "metrics_of_mine:share", "--json").json["train"]
@@ -826,6 +851,14 @@ def test_a_text_goes_on_from_its_prompt_also_by_a_fine_tuned_model() -> None:
     assert re.fullmatch(
         r"6 tokens in [\d.]+ s, prompt included: [\d,]+ tokens/s; cpu \(\d+ threads?\), float32\n", shown.err
     )
+
+
+def test_the_line_about_the_speed_begins_after_the_text() -> None:
+    """On a terminal, which shows both streams."""
+    screen = io.StringIO()
+    with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
+        assert main(["generate", "run", "A warm", *WRITE]) == 0
+    assert re.search(r"^6 tokens in ", screen.getvalue(), re.MULTILINE)
 
 
 def test_samples_are_a_list_in_json_and_paragraphs_for_people() -> None:

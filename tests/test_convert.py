@@ -29,6 +29,9 @@ from test_cli import gpt1 as run
 LOGITS = 1e-5
 """Largest difference of a logit of about 3, in float32 on both sides."""
 
+BFLOAT16 = 2.0**-8
+"""Largest relative error of rounding to 8 bits of significand."""
+
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "gpt1-bpe"
 TOKENIZER = Tokenizer.from_vocab(dict(ENCODER), [("a", "b"), ("a", "b</w>"), ("ab", "c</w>")])
 SPECIAL = list(SPECIAL_TOKENS)
@@ -84,6 +87,7 @@ def test_our_directory_is_complete(release: Path, tmp_path: Path) -> None:
     assert model.tokenizer.encode("abc bad") == load_model(release).tokenizer.encode("abc bad")
     assert result == {
         "source": str(release), "out": str(tmp_path / "model"), "to": "gpt1",
+        "dtype": "float32",
         "parameters": sum(value.size for value in model.params.values()), "n_layer": 2, "n_head": 2, "n_embd": 128,
         "n_ctx": 24, "vocab_size": len(ENCODER) + 4, "drawn": SPECIAL, "left_out": [],
     }  # fmt: skip
@@ -281,7 +285,7 @@ def test_empty_directory_is_filled(release: Path, tmp_path: Path) -> None:
         (lambda folder: (folder / "vocab_40000.bpe").write_text(MERGES + "b z\n"), "merge 4 ('b' and 'z') needs 'z'"),
         (lambda folder: (folder / "encoder_bpe_40000.json").write_text('{"<unk>": 0}'), "merge 1 ('a' and 'b') needs"),
         (lambda folder: [path.unlink() for path in folder.iterdir()], "no model directory"),
-        (shutil.rmtree, "there is no such directory; expected a model directory, a folder of OpenAI's release, openai"),
+        (shutil.rmtree, "there is no such directory; expected a model directory, a folder of OpenAI's release, mini, "),
     ],
 )  # fmt: skip
 def test_bad_source_is_one_line_and_writes_nothing(
@@ -296,6 +300,45 @@ def test_unknown_layout_is_refused(release: Path, tmp_path: Path) -> None:
     assert_refused(refuse(release, tmp_path / "out", "--to", "onnx"), "--to", "huggingface")
     with pytest.raises(UserError, match="--to onnx: expected one of gpt1, huggingface, openai"):
         api.convert(str(release), tmp_path / "out", "onnx")  # type: ignore[arg-type]
+
+
+# ---- lower precision
+
+
+@pytest.mark.parametrize("to", ["gpt1", "huggingface"])
+def test_weights_are_written_in_the_dtype_that_is_asked_for(release: Path, tmp_path: Path, to: Layout) -> None:
+    convert(str(release), tmp_path / "whole", to)
+    found = done("convert", release, tmp_path / "half", "--to", to, "--dtype", "bfloat16", "--json")
+    assert found.json["dtype"] == "bfloat16"
+    assert found.err.splitlines()[-1] == f"Written: {tmp_path / 'half'}, the weights in bfloat16"
+    whole, half = (read_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "half"))
+    for name, value in whole.items():
+        np.testing.assert_allclose(half[name], value, rtol=BFLOAT16, err_msg=name)
+        assert not (half[name].view(np.uint32) & 0xFFFF).any(), name
+    assert read_json(tmp_path / "half" / "config.json")["dtype"] == "bfloat16"
+    assert read_json(tmp_path / "whole" / "config.json")["dtype"] == "float32"
+
+
+def test_narrow_model_is_widened_unless_it_is_asked_for_again(release: Path, tmp_path: Path) -> None:
+    convert(str(release), tmp_path / "half", dtype="bfloat16")
+    convert(str(tmp_path / "half"), tmp_path / "again", dtype="bfloat16")
+    convert(str(tmp_path / "half"), tmp_path / "wide")
+    assert contents(tmp_path / "again") == contents(tmp_path / "half")
+    assert read_json(tmp_path / "wide" / "config.json")["dtype"] == "float32"
+    assert_same(load_model(tmp_path / "wide").params, load_model(tmp_path / "half").params)
+
+
+def test_dtype_that_a_layout_lacks_is_refused(release: Path, tmp_path: Path) -> None:
+    refused = refuse(release, tmp_path / "out", "--to", "openai", "--dtype", "bfloat16")
+    assert_refused(
+        refused, "--dtype bfloat16: OpenAI's release is float32; --to gpt1 and --to huggingface hold bfloat16"
+    )
+    assert_refused(
+        refuse(release, tmp_path / "out", "--dtype", "int8"), "--dtype int8: expected one of bfloat16, float16"
+    )
+    with pytest.raises(UserError, match="--dtype int8: expected one of float32, bfloat16, float16"):
+        api.convert(str(release), tmp_path / "out", dtype="int8")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
 
 
 def test_revision_of_a_local_path_is_refused(release: Path, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Engine
 from gpt1.checkpoint import Model, load_model, save_model
 from gpt1.classifier import Classifier
-from gpt1.config import DeviceConfig, DropoutConfig, Head, LossConfig, ModelConfig
+from gpt1.config import DeviceConfig, DropoutConfig, Head, LossConfig, ModelConfig, Stored
+from gpt1.convert import convert
 from gpt1.data.tables import Example
 from gpt1.params import Params, from_huggingface, initialise, shapes, to_huggingface
 from gpt1.score import Scorer
@@ -32,6 +33,7 @@ from test_reference import random_params
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+safetensors_torch = pytest.importorskip("safetensors.torch")
 
 LOGITS = 1e-5
 """Largest difference of a logit of about 3. At 12 layers either side is up to 4e-6 from the same in float64."""
@@ -212,8 +214,8 @@ def make(tokenizer: Tokenizer, directory: Path) -> Make:
     return written
 
 
-def pipeline(directory: Path) -> Any:
-    return transformers.pipeline("text-classification", str(directory), truncation=True, device="cpu")
+def pipeline(directory: Path, **settings: Any) -> Any:
+    return transformers.pipeline("text-classification", str(directory), truncation=True, device="cpu", **settings)
 
 
 def assert_same_labels(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
@@ -510,6 +512,30 @@ def test_their_classifier_gives_the_same_logits_here(
         expected = theirs(torch.from_numpy(tokens).long()).logits
     found = engine_of(ours.config, ours.params).logits(Batch(tokens, lengths - 1))
     assert difference(found, expected) <= LOGITS
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_our_narrow_weights_are_pytorchs_rounding_and_load_in_that_dtype(
+    make: Make, directory: Path, tmp_path: Path, dtype: Stored
+) -> None:
+    model = make(Head("classification", 2), ["no", "yes"])
+    narrow = tmp_path / "narrow"
+    convert(str(directory), narrow, dtype=dtype)
+    theirs = loaded("ForSequenceClassification", narrow)
+    assert theirs.dtype == getattr(torch, dtype)
+    assert theirs.config.dtype == getattr(torch, dtype)
+    expected = {to_huggingface(name): torch.from_numpy(value).to(theirs.dtype) for name, value in model.params.items()}
+    safetensors_torch.save_file(expected, tmp_path / "x", {"format": "pt"})
+    assert (narrow / "model.safetensors").read_bytes() == (tmp_path / "x").read_bytes()
+
+
+def test_narrow_weights_that_transformers_widens_give_our_answers(make: Make, directory: Path, tmp_path: Path) -> None:
+    """What the model card says."""
+    make(Head("classification", 2), ["no", "yes"])
+    convert(str(directory), tmp_path / "narrow", dtype="bfloat16")
+    texts = [text for text in NASTY if text.strip()]
+    found = Classifier.open(tmp_path / "narrow", CPU).predict([Example((text,)) for text in texts])
+    assert_same_labels(found, pipeline(tmp_path / "narrow", dtype="float32")(texts))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

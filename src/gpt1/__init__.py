@@ -12,7 +12,7 @@ __all__ = ["tokenizer"]
 
 
 def tokenizer(directory: str | Path) -> Tokenizer:
-    """Load the tokenizer of a run, a model directory, a folder of OpenAI's release, or a tokenizer directory.
+    """Load the tokenizer of a run, a model directory, a folder of OpenAI's release, a tokenizer directory, or `mini`.
 
     `encode`, `encode_batch`, `decode` and `tokens` are its methods. Raises UserError where there is none.
     """

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt1 import backends, console
+from gpt1.catalogue import bundled_model
 from gpt1.checkpoint import DETAILS
 from gpt1.classifier import Classifier, open_model
 from gpt1.config import (
@@ -57,19 +58,22 @@ __all__ = [
 def evaluate(
     path: Path, data: str, *, split: str = "test", columns: Columns | None = None, hardware: DeviceConfig | None = None,
     limit: int | None = None, metric: str | None = None, revision: str | None = None, baseline: bool = True,
+    beside: Sequence[Path] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Score a run's best model (or a model directory) on one split of a data set, or on all of a file.
 
     A file that the run was trained on is split as it was then, so that `split` names the same rows.
 
-    `baseline` also fits the plain baselines on the run's own training rows and scores them on the same examples.
+    `baseline` also fits the plain baselines on the run's own training rows and scores them on the same examples;
+    `beside` are other runs or models of the same task and labels, which are scored on them too.
 
     Returns:
         {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split}, as
-        `metrics.json` has it.
+        `metrics.json` has it, and {"beside": {path: …}} of what `beside` names.
     """
     trained_on = _run_settings(path)
     model = Classifier.open(path, hardware)
+    others = {str(other): _of_the_same_kind(other, path, model, hardware) for other in beside}
     examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
     if limit is not None:
         DataConfig(limit=limit)  # refuses what finetune's flag refuses
@@ -81,10 +85,27 @@ def evaluate(
     console.say(f"{len(encoded):,} examples; {model.engine.device}, {model.engine.dtype}")
     logits = model.logits(encoded, label=f"scoring {split}")
     scored = examine(logits, encoded, examples, model.head, model.labels, extra)
-    beside = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
-    results = {split: scored, "baseline": beside, "baseline_split": split}
-    show_scores(results)
+    plain = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
+    results: dict[str, Any] = {split: scored, "baseline": plain, "baseline_split": split}
+    if others:
+        results["beside"] = {}
+        for name, other in others.items():
+            encoded = other.encode(examples, labelled=True)
+            logits = other.logits(encoded, label=f"scoring {name}")
+            results["beside"][name] = examine(logits, encoded, examples, other.head, other.labels, extra)
+    show_scores(results, str(path) if others else "GPT-1")
     return results
+
+
+def _of_the_same_kind(other: Path, path: Path, model: Classifier, hardware: DeviceConfig | None) -> Classifier:
+    """Load what --beside names; its scores compare only where it gives the same answers as the `model` of `path`."""
+    found = Classifier.open(other, hardware)
+    if (found.task, found.labels) != (model.task, model.labels):
+        mine, its = (
+            f"{each.task.name} ({', '.join(each.labels.names) or 'no label names'})" for each in (model, found)
+        )
+        raise UserError(f"--beside {other}: {its} found, {mine} as in {path} expected")
+    return found
 
 
 def evaluate_zero_shot(
@@ -305,7 +326,8 @@ def decode(directory: Path, ids: Sequence[int]) -> dict[str, Any]:
 
 
 def open_tokenizer(directory: Path) -> Tokenizer:
-    """Load the tokenizer of a run, a model directory or a tokenizer directory."""
+    """Load the tokenizer of a run, a model directory, a tokenizer directory, or the bundled `mini`."""
+    directory = bundled_model(directory)
     model = directory / "model"
     return Tokenizer.load(model if model.is_dir() else directory)
 

@@ -1,4 +1,4 @@
-"""The data sets that gpt1 knows by name: bundled ones, and rows that say where one is on the hub and what it means."""
+"""What gpt1 knows by name: the data and the model that come with it, and data sets of the hub, with their meaning."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt1.config import TaskName
+from gpt1.errors import UserError
 
 CONVERTED = "refs/convert/parquet"
 """The branch with the hub's own parquet copy of a data set that comes in another format."""
@@ -79,5 +80,28 @@ on `main` (else its converted branch, which was seen, is used), and that `balanc
 as its users' code has it (the example on its card counts from 1)."""
 
 
-BUNDLED = {"reviews": Path(__file__).parent / "assets" / "reviews"}
+ASSETS = Path(__file__).parent / "assets"
+
+BUNDLED = {"reviews": ASSETS / "reviews"}
 """Data sets that come with the package: no network, no third-party text."""
+
+BUNDLED_MODELS = {"mini": ASSETS / "mini"}
+"""Models that come with the package, wherever a model or a tokenizer is named; a path of that name goes first."""
+
+
+def bundled_model(name: str | Path) -> Path:
+    """Return the directory of a model that comes with the package; any other name, and a path that exists, as it is.
+
+    Raises:
+        UserError: the model's files are not there.
+    """
+    path = Path(name)
+    folder = BUNDLED_MODELS.get(str(name))
+    if folder is None or path.exists():
+        return path
+    if not (folder / "model.safetensors").exists():
+        raise UserError(
+            f"{name}: the model that comes with gpt1 is not in this copy of it ({folder / 'model.safetensors'} is "
+            f"missing); give a model directory, or start from random weights with --model random:{name}"
+        )
+    return folder

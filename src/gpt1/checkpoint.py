@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gpt1 import huggingface, openai_release
 from gpt1.card import model_card
-from gpt1.config import Cut, DropoutConfig, ModelConfig
+from gpt1.config import Cut, DropoutConfig, ModelConfig, Stored
 from gpt1.errors import UserError
 from gpt1.huggingface import WEIGHTS
 from gpt1.params import Params, initialise, shapes
@@ -62,16 +62,22 @@ class Model:
 # ---- model directories
 
 
-def save_model(directory: Path, model: Model, dropout: DropoutConfig | None = None) -> None:
-    """Write a model directory in place of what stood there, whole or not at all."""
+def save_model(
+    directory: Path, model: Model, dropout: DropoutConfig | None = None, dtype: Stored = "float32"
+) -> None:  # fmt: skip
+    """Write a model directory in place of what stood there, whole or not at all; `dtype` is that of the weights.
+
+    Raises:
+        UserError: a weight is beyond the range of `dtype`.
+    """
 
     def write(folder: Path) -> None:
         model.tokenizer.save(folder, max_length=model.max_length, n_segments=model.config.n_segments)
-        huggingface.write_weights(folder, model.params)
+        huggingface.write_weights(folder, model.params, dtype)
         ids = {f"{token}_token_id": getattr(model.tokenizer, token) for token in ("pad", "bos", "eos")}
-        config = huggingface.config_json(model.config, dropout or DropoutConfig(), ids, model.label_names)
+        config = huggingface.config_json(model.config, dropout or DropoutConfig(), ids, model.label_names, dtype)
         dump_json(folder / huggingface.CONFIG, config)
-        differences = huggingface_differences(model)
+        differences = huggingface_differences(model, dtype)
         card = model_card(
             model.config, words=model.tokenizer.words, labels=model.label_names, max_length=model.max_length,
             provenance=model.provenance, differences=differences,
@@ -95,7 +101,7 @@ def save_model(directory: Path, model: Model, dropout: DropoutConfig | None = No
     replace_directory(directory, write)
 
 
-def huggingface_differences(model: Model) -> list[str]:
+def huggingface_differences(model: Model, dtype: Stored = "float32") -> list[str]:
     """Return what `transformers` will compute otherwise than gpt1 from this model's directory, in words."""
     differences = []
     if model.tokenizer.words == "openai":
@@ -108,6 +114,11 @@ def huggingface_differences(model: Model) -> list[str]:
         differences.append("the head has a bias, score.bias, which transformers ignores")
     if head and head.task != "classification" and model.cut == "half":
         differences.append("each part of a long text is cut by itself, while transformers cuts the longest first")
+    if dtype != "float32":
+        differences.append(
+            f"the arithmetic: transformers computes in {dtype}, as the weights are stored; "
+            'from_pretrained(DIR, dtype="float32") gives gpt1\'s answers'
+        )
     return differences
 
 

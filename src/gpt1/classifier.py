@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1 import backends, console
+from gpt1.catalogue import BUNDLED_MODELS, bundled_model
 from gpt1.checkpoint import Model, load_model
 from gpt1.config import DeviceConfig
 from gpt1.data.batches import Collator, Encoded
@@ -111,13 +112,17 @@ class Classifier:
 
 
 def open_model(path: Path) -> Model:
-    """Return the best model of a run directory, or the model of a model directory.
+    """Return the best model of a run directory, the model of a model directory, or the bundled `mini`.
 
     Raises:
         UserError: neither is there.
     """
+    path = bundled_model(path)
     if not path.exists():
-        raise UserError(f"{path}: no such directory; expected a run (--out of gpt1 finetune) or a model directory")
+        raise UserError(
+            f"{path}: no such directory; expected a run (--out of gpt1 finetune), a model directory, or "
+            f"{', '.join(BUNDLED_MODELS)}"
+        )
     if (path / "model").is_dir() or (path / "log.jsonl").exists():
         run = RunDirectory(path)
         if not run.model.exists():

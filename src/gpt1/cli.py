@@ -29,6 +29,7 @@ from gpt1.config import (
     Layout,
     PretrainConfig,
     ReproduceConfig,
+    Stored,
     ZeroShotConfig,
 )
 from gpt1.errors import Interrupted, PeerLost, UserError
@@ -43,6 +44,9 @@ BAR_WIDTH = 40
 
 AsJson = Annotated[bool, arg(name="json", help="print JSON on stdout (JSONL for --input) and nothing else there")]
 Run = Annotated[Positional[Path], arg(metavar="RUN", help="run directory, or a model directory")]
+LanguageModel = Annotated[
+    Positional[Path], arg(metavar="MODEL", help="run directory, model directory, or mini, which comes with gpt1")
+]
 Texts = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT", help="texts")]
 Source = Annotated[Path | None, arg(help="read the texts from this .csv .tsv .jsonl .parquet file")]
 
@@ -162,7 +166,7 @@ def _recipe_name(argv: Sequence[str], command: str) -> str:
 
 def prepare(
     corpus: Annotated[tuple[Path, ...], arg(help="text files (.txt, also .gz .xz .zst), or folders of them")],
-    tokenizer: Annotated[Path, arg(help="tokenizer, model or run directory")],
+    tokenizer: Annotated[Path, arg(help="tokenizer, model or run directory, or mini")],
     out: Annotated[Path, arg(help="directory of the prepared corpus")],
     end_of_document: Annotated[
         str, arg(help="a line that ends a document; the end of a file always does")
@@ -190,6 +194,7 @@ def evaluate(
     baseline: Annotated[
         bool, arg(help="also fit the plain baselines on the run's training rows (--zero-shot: majority)")
     ] = True,
+    beside: Annotated[tuple[Path, ...], arg(help="other runs, scored on the same rows in the same table")] = (),
     columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
     zero_shot: Flat[ZeroShotConfig] = ZeroShotConfig(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
@@ -201,7 +206,11 @@ def evaluate(
     """
     from gpt1 import api
 
-    score_split = partial(api.evaluate_zero_shot, how=zero_shot) if zero_shot.zero_shot else api.evaluate
+    if zero_shot.zero_shot and beside:
+        raise UserError(f"--beside {beside[0]}: goes with fine-tuned models, not with --zero-shot")
+    score_split = (
+        partial(api.evaluate_zero_shot, how=zero_shot) if zero_shot.zero_shot else partial(api.evaluate, beside=beside)
+    )
     results = score_split(
         run,
         data,
@@ -244,7 +253,7 @@ def predict(
 
 
 def score(
-    model: Run,
+    model: LanguageModel,
     texts: Texts = (),
     /,
     input: Source = None,
@@ -267,7 +276,7 @@ Prompt = Annotated[Positional[str], arg(metavar="PROMPT", help="text to go on fr
 
 
 def generate(
-    model: Run,
+    model: LanguageModel,
     prompt: Prompt = "",
     /,
     config: Flat[UseAppendAction[GenerateConfig]] = GenerateConfig(),  # noqa: B008 - frozen
@@ -288,12 +297,14 @@ def generate(
             print(f"{_shown(prompt)}{found['text']}\n")
     else:
         before = iter([_shown(prompt)])  # once, when nothing can be refused any more
-        api.generate(model, prompt, config, hardware=hardware, show=lambda piece: _write(next(before, "") + piece.text))
-        _write("\n")
+        api.generate(
+            model, prompt, config, hardware=hardware,
+            show=lambda piece: _write(next(before, "") + piece.text + "\n" * bool(piece.finish_reason)),
+        )  # fmt: skip
 
 
 def next_tokens(
-    model: Run,
+    model: LanguageModel,
     prompt: Prompt = "",
     /,
     top: Annotated[int, arg(help="show so many of the likeliest tokens")] = 10,
@@ -340,7 +351,7 @@ def tokenizer_train(
     _print(api.train_tokenizer(input, vocab_size, out, columns=columns, end_of_document=end_of_document), as_json)
 
 
-Vocabulary = Annotated[Positional[Path], arg(metavar="DIR", help="tokenizer, model or run directory")]
+Vocabulary = Annotated[Positional[Path], arg(metavar="DIR", help="tokenizer, model or run directory, or mini")]
 
 
 def tokenizer_encode(directory: Vocabulary, texts: Texts = (), /, as_json: AsJson = False) -> None:
@@ -367,11 +378,14 @@ TOKENIZER_COMMANDS: dict[str, Callable[..., None]] = {
 def convert(
     source: Annotated[
         Positional[str],
-        arg(metavar="SOURCE", help="folder of OpenAI's release, Hugging Face directory or hub name, run, or model"),
+        arg(metavar="SOURCE", help="folder of OpenAI's release, Hugging Face directory or hub name, run, model, mini"),
     ],
     out: Annotated[Positional[Path], arg(metavar="OUT", help="new directory")],
     /,
     to: Annotated[Layout, arg(help="layout: a model directory of gpt1, Hugging Face's, OpenAI's release")] = "gpt1",
+    dtype: Annotated[
+        Stored, arg(help="dtype of the written weights, rounded to nearest; --to openai has float32 alone")
+    ] = "float32",
     revision: Annotated[str | None, arg(help="revision (commit, tag, branch) of a hub model")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -382,7 +396,7 @@ def convert(
     """
     from gpt1 import api
 
-    _print(api.convert(source, out, to, revision=revision), as_json)
+    _print(api.convert(source, out, to, dtype=dtype, revision=revision), as_json)
 
 
 def doctor(as_json: AsJson = False) -> None:

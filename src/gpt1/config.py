@@ -18,6 +18,7 @@ Device = Literal["auto", "cpu", "cuda", "ascend"]
 Padding = Literal["bucket", "longest", "max"]
 Schedule = Literal["linear", "cosine", "constant"]
 Layout = Literal["gpt1", "huggingface", "openai"]
+Stored = Literal["float32", "bfloat16", "float16"]
 LmMean = Literal["token", "sequence"]
 Cut = Literal["longest", "half"]
 Draw = Literal["stratified", "openai"]
@@ -311,12 +312,13 @@ class FinetuneConfig:
     """Run directory; the same command with the same directory resumes."""
     task: TaskName | None = None
     """What the data asks for (default: seen from its columns)."""
-    model: str = "random:mini"
-    """`random:SIZE` (gpt1, mini, tiny), a model directory, a folder of OpenAI's release, or `openai-gpt` (hub)."""
+    model: str = "mini"
+    """`mini` (comes with gpt1), `random:SIZE` (gpt1, mini, tiny), a model directory, a folder of OpenAI's release, or
+    `openai-gpt` (hub)."""
     recipe: str | None = None
     """Named complete settings; other flags change single values of it. (In Python: `recipes.recipe(name)`.)"""
     tokenizer: str | None = None
-    """Directory of the tokenizer for `random:SIZE` (default: learned from the training split)."""
+    """Directory of the tokenizer for `random:SIZE`, or `mini` (default: learned from the training split)."""
     vocab_size: int | None = None
     """Size of the vocabulary to learn for `random:SIZE` (default: the size's)."""
     segments: bool = False
@@ -368,11 +370,12 @@ class PretrainConfig:
     size: str | None = None
     """Size of a new model: gpt1, mini or tiny (default: gpt1)."""
     model: str | None = None
-    """Go on with this model instead of a new one: a run or model directory, or `openai-gpt` (hub)."""
+    """Go on with this model instead of a new one: a run or model directory, `mini` (comes with gpt1), or `openai-gpt`
+    (hub)."""
     recipe: str | None = None
     """Named complete settings; other flags change single values of it. (In Python: `recipes.pretraining(name)`.)"""
     tokenizer: Path | None = None
-    """Directory of the tokenizer of a new model (default: learned from the corpus)."""
+    """Directory of the tokenizer of a new model, or `mini` (default: learned from the corpus)."""
     vocab_size: int | None = None
     """Size of the vocabulary to learn (default: the size's)."""
     context: int | None = None

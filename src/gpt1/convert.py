@@ -14,29 +14,36 @@ from typing import Any, get_args
 from gpt1 import console, hub, huggingface, openai_release
 from gpt1.checkpoint import Model, save_model
 from gpt1.classifier import open_model
-from gpt1.config import DropoutConfig, Layout, ModelConfig
+from gpt1.config import DropoutConfig, Layout, ModelConfig, Stored
 from gpt1.errors import UserError
 from gpt1.params import Params, count, shapes
 from gpt1.storage import dump_json, replace_directory
 from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
 
 
-def convert(source: str, out: Path, to: Layout = "gpt1", *, revision: str | None = None) -> dict[str, Any]:
+def convert(
+    source: str, out: Path, to: Layout = "gpt1", *, dtype: Stored = "float32", revision: str | None = None
+) -> dict[str, Any]:
     """Write the model of `source` into the new directory `out`, whole or not at all.
 
-    `source` is a folder of OpenAI's release, a Hugging Face directory or hub name, a run, or a model directory.
+    `source` is `mini`, a folder of OpenAI's release, a Hugging Face directory or hub name, a run, or a model directory.
+    The weights are written in `dtype`, rounded to nearest.
 
     Returns:
-        {source, out, to, parameters, n_layer, n_head, n_embd, n_ctx, vocab_size} of what was written; "drawn", the
-        special tokens whose rows are random, since the weights come from where there are none; and "left_out", the
-        names of everything in the model that `to` has no place for.
+        {source, out, to, dtype, parameters, n_layer, n_head, n_embd, n_ctx, vocab_size} of what was written; "drawn",
+        the special tokens whose rows are random, since the weights come from where there are none; and "left_out",
+        the names of everything in the model that `to` has no place for.
 
     Raises:
         UserError: there is no such model, something in it is damaged, `out` is not empty, or the layout cannot hold the
-            model: a head in Hugging Face's plain layout, a shape of which OpenAI's says nothing.
+            model: a head in Hugging Face's plain layout, a shape or a dtype of which OpenAI's says nothing.
     """
     if to not in get_args(Layout):
         raise UserError(f"--to {to}: expected one of {', '.join(get_args(Layout))}")
+    if dtype not in get_args(Stored):
+        raise UserError(f"--dtype {dtype}: expected one of {', '.join(get_args(Stored))}")
+    if to == "openai" and dtype != "float32":
+        raise UserError(f"--dtype {dtype}: OpenAI's release is float32; --to gpt1 and --to huggingface hold {dtype}")
     out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out}: exists and is not empty; choose a new directory")
@@ -45,20 +52,22 @@ def convert(source: str, out: Path, to: Layout = "gpt1", *, revision: str | None
     dropout = huggingface.read_dropout(found / "model" if (found / "model").is_dir() else found)
     if to == "gpt1":
         written, left_out = model.config, list[str]()
-        save_model(out, model, dropout)
+        save_model(out, model, dropout, dtype)
     else:
-        written, left_out = _write_bare(out, to, model, dropout)
+        written, left_out = _write_bare(out, to, model, dropout, dtype)
     drawn = model.provenance.get("drawn", {}) if to == "gpt1" else {}
     result = {
-        "source": source, "out": str(out), "to": to, "parameters": count(written), "n_layer": written.n_layer,
-        "n_head": written.n_head, "n_embd": written.n_embd, "n_ctx": written.n_ctx, "vocab_size": written.vocab_size,
-        "drawn": drawn.get("tokens", []), "left_out": left_out,
+        "source": source, "out": str(out), "to": to, "dtype": dtype, "parameters": count(written),
+        "n_layer": written.n_layer, "n_head": written.n_head, "n_embd": written.n_embd, "n_ctx": written.n_ctx,
+        "vocab_size": written.vocab_size, "drawn": drawn.get("tokens", []), "left_out": left_out,
     }  # fmt: skip
     _show(result)
     return result
 
 
-def _write_bare(out: Path, to: Layout, model: Model, dropout: DropoutConfig) -> tuple[ModelConfig, list[str]]:
+def _write_bare(
+    out: Path, to: Layout, model: Model, dropout: DropoutConfig, dtype: Stored
+) -> tuple[ModelConfig, list[str]]:
     """Write the language model alone; return its shape and the names of what was left out."""
     if to == "huggingface" and model.config.head:
         raise UserError(
@@ -77,7 +86,7 @@ def _write_bare(out: Path, to: Layout, model: Model, dropout: DropoutConfig) -> 
         if to == "openai":
             openai_release.write(folder, config, params, model.tokenizer)
         else:
-            _write_huggingface(folder, config, params, model.tokenizer, dropout)
+            _write_huggingface(folder, config, params, model.tokenizer, dropout, dtype)
         if Tokenizer.load(folder).words != model.tokenizer.words:  # neither layout names the word splitter
             left_out.append(f"word splitter {model.tokenizer.words}")
 
@@ -107,11 +116,11 @@ def _bare(model: Model) -> tuple[ModelConfig, Params, list[str]]:
 
 
 def _write_huggingface(
-    folder: Path, config: ModelConfig, params: Params, tokenizer: Tokenizer, dropout: DropoutConfig
+    folder: Path, config: ModelConfig, params: Params, tokenizer: Tokenizer, dropout: DropoutConfig, dtype: Stored
 ) -> None:
     """Write the files that `openai-gpt` has on the hub; `transformers` splits words by a rule of its own for it."""
-    huggingface.write_weights(folder, params)
-    dump_json(folder / huggingface.CONFIG, huggingface.config_json(config, dropout, special={}))
+    huggingface.write_weights(folder, params, dtype)
+    dump_json(folder / huggingface.CONFIG, huggingface.config_json(config, dropout, special={}, dtype=dtype))
     for name, text in zip(("vocab.json", "merges.txt"), openai_release.vocabulary(tokenizer), strict=True):
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     details = {"tokenizer_class": "OpenAIGPTTokenizer", "unk_token": "<unk>", "model_max_length": config.n_ctx}
@@ -127,4 +136,5 @@ def _show(result: dict[str, Any]) -> None:
         console.say(f"Random rows, for special tokens that the source lacks: {' '.join(result['drawn'])}")
     if result["left_out"]:
         console.say(f"Left out, --to {result['to']} has no place for it: {', '.join(result['left_out'])}")
-    console.say(f"Written: {result['out']}")
+    rounded = "" if result["dtype"] == "float32" else f", the weights in {result['dtype']}"
+    console.say(f"Written: {result['out']}{rounded}")

@@ -123,13 +123,13 @@ def _scored(
     return compute(names, truth, found, extra) | {"interval": _intervals(names, extra, truth, found, seed)}
 
 
-def show_scores(results: Mapping[str, Any]) -> None:
-    """Print the model beside its baselines, each metric with its 95 % interval, and whether the difference is noise."""
+def show_scores(results: Mapping[str, Any], name: str = "GPT-1") -> None:
+    """Print the model, under `name`, beside other models and the baselines, each metric with its 95 % interval."""
     split = results["baseline_split"]
     scored = results[split]
     metrics = list(scored["interval"])
-    rows = [["GPT-1", *(_with_interval(scored, metric) for metric in metrics)]]
-    rows += [[name, *(_with_interval(row, metric) for metric in metrics)] for name, row in results["baseline"].items()]
+    every = {name: scored} | results.get("beside", {}) | results["baseline"]
+    rows = [[row, *(_with_interval(found, metric) for metric in metrics)] for row, found in every.items()]
     console.say(f"\n{split}, {scored['examples']:,} examples (95 % bootstrap interval)")
     console.table(["", *metrics], rows)
     console.say()

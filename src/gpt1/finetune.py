@@ -10,6 +10,7 @@ from typing import Any
 
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
+from gpt1.catalogue import bundled_model
 from gpt1.checkpoint import Model, Progress, huggingface_differences, save_model
 from gpt1.classifier import open_model
 from gpt1.config import SIZES, Columns, FinetuneConfig, ModelConfig, TaskName
@@ -224,9 +225,8 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
             raise UserError(
                 f"--{flag} {value}: {config.model} has its own vocabulary; the flag is for --model random:SIZE"
             )
-    path = Path(config.model)
-    found = path if path.exists() else hub.resolve_model(config.model, revision=config.revision)
-    loaded = open_model(found)
+    path = bundled_model(config.model)
+    loaded = open_model(path if path.exists() else hub.resolve_model(config.model, revision=config.revision))
     shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
     body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
     params = initialise(shape, config.loop.seed, body)
@@ -242,7 +242,7 @@ def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: LabelledData, ru
             raise UserError(
                 f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
             )
-        return Tokenizer.load(Path(config.tokenizer))
+        return Tokenizer.load(bundled_model(config.tokenizer))
     texts = (text for example in data.splits["train"] for text in (*example.parts, *example.choices))
     return train_tokenizer(texts, config.vocab_size or size.vocab_size)
 
@@ -264,9 +264,12 @@ def _require(config: FinetuneConfig) -> None:
         )
     if config.out == Path():
         raise UserError("--out is missing: the directory of the run, for example --out runs/first")
-    local = config.model.startswith("random:") or Path(config.model).exists()
-    if config.revision and local and Path(config.data).exists():
+    if config.revision and Path(config.data).exists() and _is_local(config.model):
         raise UserError(f"--revision {config.revision}: neither --model nor --data is a name of the hub")
+
+
+def _is_local(model: str) -> bool:
+    return model.startswith("random:") or bundled_model(model).exists()
 
 
 def _own_metric(config: FinetuneConfig, metric: Metric | None) -> dict[str, Metric]:

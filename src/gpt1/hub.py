@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gpt1.catalogue import BUNDLED, CATALOGUE, CONVERTED, DatasetRow
+from gpt1.catalogue import BUNDLED, BUNDLED_MODELS, CATALOGUE, CONVERTED, DatasetRow, bundled_model
 from gpt1.config import TaskName
 from gpt1.errors import UserError
 
@@ -151,14 +151,14 @@ def _split_files(row: DatasetRow, names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def resolve_model(name: str, *, revision: str | None = None, asked_by: str = "--model") -> Path:
-    """The directory of a model: one that exists, `openai-gpt`, or `owner/name` on the hub (only the files needed).
+    """The directory of a model: one that exists, `mini`, `openai-gpt`, or `owner/name` on the hub (the files needed).
 
-    `random:SIZE` and bundled names are the caller's. `asked_by`: the flag or command that stands before the name, for
+    `random:SIZE` is the caller's. `asked_by`: the flag or command that stands before the name, for
     the errors. Raises `UserError` as `resolve_dataset` does, and for a repository without safetensors.
     """
-    if os.path.isdir(name):
+    if (found := bundled_model(name)).is_dir():
         _refuse_revision(revision, f"{asked_by} {name}")
-        return Path(name)
+        return found
     repo_id = MODEL_NAMES.get(name, name)
     match = _HUB_NAME.fullmatch(repo_id)
     if os.path.exists(name) or match is None or match["config"]:
@@ -166,7 +166,7 @@ def resolve_model(name: str, *, revision: str | None = None, asked_by: str = "--
         lack = "that is a file" if os.path.exists(name) else "there is no such directory"
         raise UserError(
             f"{asked_by} {name}: {lack}; expected a model directory, a folder of OpenAI's release, "
-            f"{', '.join((*random, *MODEL_NAMES))}, or a model of the hub as owner/name"
+            f"{', '.join((*BUNDLED_MODELS, *random, *MODEL_NAMES))}, or a model of the hub as owner/name"
         )
     repo = _Repo(repo_id, "model", revision or "main")
     needed = sorted(MODEL_FILES | TOKENIZER_FILES)

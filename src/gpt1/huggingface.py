@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt1.config import DropoutConfig, Head, ModelConfig
+from gpt1.config import DropoutConfig, Head, ModelConfig, Stored
 from gpt1.errors import UserError
 from gpt1.params import INIT_STD, Params, from_huggingface, shapes, to_huggingface
 from gpt1.storage import read_json, read_tensors, write_tensors
@@ -156,15 +156,19 @@ def read_dropout(directory: Path) -> DropoutConfig:
 # ---- writing
 
 
-def write_weights(folder: Path, params: Params) -> None:
+def write_weights(folder: Path, params: Params, dtype: Stored = "float32") -> None:
     """Write `model.safetensors` with `transformers`' names."""
-    write_tensors(folder / WEIGHTS, {to_huggingface(name): value for name, value in params.items()})
+    write_tensors(folder / WEIGHTS, {to_huggingface(name): value for name, value in params.items()}, dtype)
 
 
 def config_json(
-    config: ModelConfig, dropout: DropoutConfig, special: Mapping[str, int], label_names: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return what `config.json` holds; `special` has the ids of special tokens by `transformers`' names."""
+    config: ModelConfig, dropout: DropoutConfig, special: Mapping[str, int], label_names: Sequence[str] = (),
+    dtype: Stored = "float32",
+) -> dict[str, Any]:  # fmt: skip
+    """Return what `config.json` holds; `special` has the ids of special tokens by `transformers`' names.
+
+    `dtype` is that of the weights, in which `transformers` loads them and computes.
+    """
     head = config.head
     values: dict[str, Any] = {
         "architectures": ["OpenAIGPTForSequenceClassification" if head else "OpenAIGPTLMHeadModel"],
@@ -182,7 +186,7 @@ def config_json(
         "attn_pdrop": dropout.attn_pdrop,
         **special,
         "tie_word_embeddings": True,
-        "dtype": "float32",
+        "dtype": dtype,
     }
     if head:
         labels = label_names or tuple(f"LABEL_{index}" for index in range(head.n_labels))

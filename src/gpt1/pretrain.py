@@ -12,6 +12,7 @@ import numpy as np
 
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
+from gpt1.catalogue import bundled_model
 from gpt1.checkpoint import Model, Progress, save_model
 from gpt1.classifier import open_model
 from gpt1.config import SIZES, PretrainConfig
@@ -195,7 +196,7 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
         for flag, value in (own | {"init": None if config.init == "normal" else config.init}).items():
             if value is not None:
                 raise UserError(f"--{flag} {value}: the flag is for a new model; --model {config.model} has its own")
-        path = Path(config.model)
+        path = bundled_model(config.model)
         loaded = open_model(path if path.exists() else hub.resolve_model(config.model))
         body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
         shape = replace(loaded.config, head=None)
@@ -208,7 +209,7 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
             raise UserError(
                 f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
             )
-        tokenizer = Tokenizer.load(config.tokenizer)
+        tokenizer = Tokenizer.load(bundled_model(config.tokenizer))
     elif len(config.corpus) == 1 and is_prepared(config.corpus[0]):
         raise UserError(f"--tokenizer is missing: {config.corpus[0]} holds tokens; name the tokenizer that made them")
     else:

@@ -14,37 +14,69 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt1.config import Stored
 from gpt1.errors import UserError
 from gpt1.runlog import to_json
 
 Tensors = dict[str, NDArray[np.float32]]
+
+CODES: dict[Stored, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+"""What a dtype is called in a safetensors file."""
 
 
 class CorruptFile(UserError):
     """A file does not hold what its checksum says."""
 
 
-def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write float32 arrays as safetensors, marked as `transformers` wants it.
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype: Stored = "float32") -> None:
+    """Write float32 arrays as safetensors, rounded to the nearest of `dtype`, marked as `transformers` wants it.
+
+    Ties go to the even one. The bytes are those of safetensors' own `save_file`, which takes NumPy's dtypes and so no
+    bfloat16; its call for raw bytes takes other arguments from one release to the next, while the format is fixed.
 
     Raises:
-        OSError: ENOSPC, where the disk is full; its text says how much is needed.
+        UserError: a finite value is beyond the range of `dtype`. OSError: among others ENOSPC, where the disk is full;
+            its text then says how much is needed.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in sorted(tensors):
+        start, end = end, end + tensors[name].size * (4 if dtype == "float32" else 2)
+        shape = list(tensors[name].shape)
+        header[name] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # so that the values are aligned
     try:
-        save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, path, {"format": "pt"})
-    except SafetensorError as error:  # its way to pass on what the system says
-        if os.strerror(errno.ENOSPC) not in str(error):
+        with path.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in sorted(tensors):
+                file.write(_rounded(path, name, tensors[name], dtype).tobytes())
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
             raise
         path.unlink(missing_ok=True)
-        needed, free = sum(value.nbytes for value in tensors.values()), shutil.disk_usage(path.parent).free
-        why = f"{os.strerror(errno.ENOSPC)} ({needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB free)"
+        free = shutil.disk_usage(path.parent).free
+        why = f"{error.strerror} ({end / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB free)"
         raise OSError(errno.ENOSPC, why, str(path)) from None
-    umask = os.umask(0)  # safetensors makes a file that only its owner may read, and there is no way to read the umask
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
+
+
+def _rounded(path: Path, name: str, value: NDArray[np.float32], dtype: Stored) -> NDArray[Any]:
+    """Return the values as they stand in the file."""
+    match dtype:
+        case "float32":
+            return value.astype("<f4", copy=False)
+        case "float16":
+            with np.errstate(over="ignore"):  # named below
+                found = value.astype("<f2")
+        case "bfloat16":  # the upper half of a float32
+            bits = np.ascontiguousarray(value, np.float32).view(np.uint32)
+            nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+            quiet = bits >> 16 | 0x40  # what is left of a NaN is one, and no infinity
+            found = np.where(np.isnan(value), quiet, nearest).astype("<u2").reshape(value.shape)
+    beyond = np.isfinite(value) & ~np.isfinite(_widened(found.tobytes(), CODES[dtype]).reshape(value.shape))
+    if beyond.any():
+        raise UserError(f"{path}: tensor {name} holds {value[beyond][0]:g}, which is beyond the range of {dtype}")
+    return found
 
 
 def read_tensors(path: Path) -> Tensors:
@@ -55,19 +87,20 @@ def read_tensors(path: Path) -> Tensors:
         entries = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise CorruptFile(f"{path}: not a whole safetensors file ({error})") from None
-    return {name: _array(path, name, entry).reshape(entry["shape"]) for name, entry in entries}
+    for name, entry in entries:
+        if entry["dtype"] not in CODES.values():
+            raise UserError(f"{path}: tensor {name} has dtype {entry['dtype']}; F32, F16 or BF16 expected")
+    return {name: _widened(entry["data"], entry["dtype"]).reshape(entry["shape"]) for name, entry in entries}
 
 
-def _array(path: Path, name: str, entry: Mapping[str, Any]) -> NDArray[np.float32]:
-    match entry["dtype"]:
+def _widened(data: bytes, code: str) -> NDArray[np.float32]:
+    match code:
         case "F32":
-            return np.frombuffer(entry["data"], np.float32).copy()
+            return np.frombuffer(data, "<f4").astype(np.float32)
         case "F16":
-            return np.frombuffer(entry["data"], np.float16).astype(np.float32)
-        case "BF16":  # the upper half of a float32
-            return (np.frombuffer(entry["data"], np.uint16).astype(np.uint32) << 16).view(np.float32)
-        case other:
-            raise UserError(f"{path}: tensor {name} has dtype {other}; F32, F16 or BF16 expected")
+            return np.frombuffer(data, "<f2").astype(np.float32)
+        case _:  # BF16, the upper half of a float32
+            return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
 
 
 def sha256(path: Path) -> str:
