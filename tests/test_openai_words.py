@@ -16,7 +16,7 @@ from typing import Any
 import ftfy
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import gpt1
@@ -128,6 +128,7 @@ def test_typography_beside_ascii_is_never_taken_for_mojibake() -> None:
         assert standardise(ftfy.fix_text(text)) == standardise(repair._typewritten(text)), repr(text)
 
 
+@example("Ã©¿\nÃ©")  # the line break is part of the mojibake
 @settings(deadline=None, max_examples=1000)
 @given(
     st.lists(

@@ -48,17 +48,17 @@ def _repaired(text: str, lines: list[str]) -> list[str]:
     unescape: str | bool = "auto"
     repaired: list[str] = []
     for place, line in enumerate(lines):
+        end = "\n" if place < len(lines) - 1 else ""
         if "<" in line:
             unescape = False
         plain = _typewritten(line)
         if _is_plain(plain) or _is_sound(line, ftfy):
-            repaired.append(plain)
+            repaired.append(plain + end)
         elif (read := _windows_1252(line, ftfy)) is not None and _is_sound(read, ftfy):
-            repaired.append(_typewritten(read))
-        else:
-            end = "\n" if place < len(lines) - 1 else ""  # mojibake is told by what follows it
-            repaired += ftfy.fix_text(line + end, unescape_html=unescape).split("\n")
-    return repaired
+            repaired.append(_typewritten(read) + end)
+        else:  # mojibake is told by what follows it, and may end with the line break
+            repaired.append(ftfy.fix_text(line + end, unescape_html=unescape))
+    return "".join(repaired).split("\n")
 
 
 def _typewritten(line: str) -> str:
