@@ -6,6 +6,7 @@ with dropout off; the oracle is `reference`, in NumPy and float64.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -951,3 +952,12 @@ def test_missing_cuda_is_refused_with_the_flag(torch: Any) -> None:
     config, params, _ = task_case("classification")
     with pytest.raises(UserError, match="--device cuda: PyTorch sees no CUDA device"):
         backends.get(config, float32(params), hardware=DeviceConfig(backend="torch", device="cuda"))
+
+
+def test_a_process_without_a_device_of_its_own_is_refused(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"RANK": "2", "WORLD_SIZE": "3", "LOCAL_RANK": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="torchrun started process 2 on a machine of 2 CUDA devices"):
+        importlib.import_module("gpt1.backends.torch.device").choose(DeviceConfig(device="cuda"), training=True)

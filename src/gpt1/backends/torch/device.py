@@ -38,7 +38,10 @@ def choose(hardware: DeviceConfig, *, training: bool) -> tuple[torch.device, tor
         )
     if hardware.compile and name == "cpu":
         raise UserError("--compile: works on --device cuda; on the CPU it gains nothing here")
-    device = torch.device(name, place().local_rank) if name == "cuda" else torch.device(name)
+    local_rank = place().local_rank
+    if name == "cuda" and local_rank >= (there := torch.cuda.device_count()):
+        raise UserError(f"torchrun started process {local_rank} on a machine of {there} CUDA devices, one for each")
+    device = torch.device(name, local_rank) if name == "cuda" else torch.device(name)
     fast = has_fast_bfloat16(device)
     if hardware.dtype == "auto":
         return device, torch.bfloat16 if fast else torch.float32

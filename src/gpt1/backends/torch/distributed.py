@@ -32,8 +32,10 @@ class TorchRanks:
         self.rank, self.size = place.rank, place.size
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        with _peers():
+        try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        except dist.DistError as error:
+            raise PeerLost(f"the processes of this run did not meet ({str(error).splitlines()[0]})") from error
 
     def total(self, *values: float) -> list[float]:
         sums = torch.tensor(values or (0.0,), dtype=torch.float64)
