@@ -51,7 +51,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run": {"errors", "console", "runlog", "storage", "checkpoint"},
     "data.documents": {"data"},
     "data.shards": FOUNDATION | {"data.documents", "storage", "text"},
-    "data.corpus": FOUNDATION | {"console", "data.shards", "processes", "storage", "text"},
+    "data.workers": FOUNDATION | {"data.shards", "processes", "text"},
+    "data.corpus": FOUNDATION | {"console", "data.shards", "data.workers", "storage", "text"},
     "data.windows": FOUNDATION | {"backends.base"},
     # ---- what runs
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
@@ -81,8 +82,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
-    | {"data.documents", "evaluation", "finetune", "generate", "hub", "metrics", "predict", "pretrain", "recipes"}
-    | {"report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text", "zero_shot"},
+    | {"data.documents", "data.workers", "evaluation", "finetune", "generate", "hub", "metrics", "predict", "pretrain"}
+    | {"recipes", "report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text", "zero_shot"},
     "cli": FOUNDATION | {"api", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},
     "": {"api", "text"},  # gpt1 itself

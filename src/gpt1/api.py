@@ -30,6 +30,7 @@ from gpt1.data.corpus import prepare, sources
 from gpt1.data.documents import documents
 from gpt1.data.files import file_type
 from gpt1.data.tables import Example, stream_examples
+from gpt1.data.workers import LocalWorkers
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
 from gpt1.finetune import finetune, limited, load_data
@@ -280,7 +281,8 @@ def prepare_corpus(
 ) -> dict[str, Any]:
     """Encode text files into shards in `out`; return {out, tokens, bytes, documents, shards}."""
     texts = sources(corpus)
-    prepared = prepare(texts, open_tokenizer(tokenizer), out, end_of_document=end_of_document, processes=processes)
+    workers = LocalWorkers(processes)
+    prepared = prepare(texts, open_tokenizer(tokenizer), out, end_of_document=end_of_document, workers=workers)
     found = {key: prepared.manifest[key] for key in ("tokens", "bytes", "documents")}
     console.say(
         f"{len(texts):,} files, {found['documents']:,} documents, {found['bytes'] / 1e6:,.1f} MB: "
