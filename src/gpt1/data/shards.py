@@ -66,12 +66,23 @@ def finished(shard: Path, source: Path, asked: Mapping[str, Any]) -> dict[str, A
             return None
         if found["read"]["mtime_ns"] != state["mtime_ns"] and found["shard"]["source_sha256"] != sha256(source):
             return None
-        if shard.stat().st_size != found["shard"]["tokens"] * np.dtype(found["shard"]["dtype"]).itemsize:
-            return None
-        index = shard.with_suffix(".index.bin")
-        return found if index.stat().st_size == found["shard"]["pieces"] * 24 else None
+        return found if whole(shard, found["shard"]) else None
     except (UserError, OSError, KeyError, TypeError):
         return None
+
+
+def whole(shard: Path, facts: Mapping[str, Any]) -> bool:
+    """Return whether a shard's files are there, and as large as its JSON says."""
+    expected = {
+        shard: facts["tokens"] * np.dtype(facts["dtype"]).itemsize,
+        shard.with_suffix(".index.bin"): facts["pieces"] * 24,
+    }
+    try:
+        return shard.with_suffix(".json").exists() and all(
+            path.stat().st_size == size for path, size in expected.items()
+        )
+    except OSError:
+        return False
 
 
 def write_shard(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
