@@ -73,6 +73,14 @@ def test_what_a_task_runs_makes_the_same_files(
     assert files_of(tmp_path / "direct") == files_of(tmp_path / "here")
 
 
+def test_a_task_gets_paths_that_hold_wherever_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node's processes start elsewhere; on a Ray of this machine they do not, so only this sees it."""
+    monkeypatch.chdir(tmp_path)
+    request = {"shard": "out/a.bin", "source": "texts/a.txt", "name": "a.txt", "asked": {}}
+    expected = request | {"shard": str(tmp_path / "out" / "a.bin"), "source": str(tmp_path / "texts" / "a.txt")}
+    assert ray_module._from_anywhere(request) == expected
+
+
 @pytest.mark.parametrize("missing", ["source", "shard"])
 def test_a_node_that_does_not_see_the_files_says_so(
     missing: str, texts: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -142,7 +150,7 @@ def command(texts: Path, tokenizer: Tokenizer, out: Path, *more: str) -> list[st
 
 @needs_ray
 def test_ray_tasks_make_the_same_files(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """Also from relative paths, though a task is started elsewhere; and Ray leaves nothing in the person's folder."""
+    """And Ray leaves nothing in the person's home."""
     (tmp_path / "home").mkdir()
     words = command(Path("texts"), tokenizer, tmp_path / "out")
     words[words.index(str(tmp_path / "out"))] = "out"
@@ -169,6 +177,14 @@ def test_a_bad_file_is_the_line_that_it_is_without_ray(texts: Path, tokenizer: T
     assert found["ray"].stderr == found["here"].stderr
     assert "b.txt line 2: byte 0xff at offset 5 is not UTF-8" in found["ray"].stderr
     assert not (tmp_path / "ray" / MANIFEST).exists()
+
+
+@needs_ray
+def test_where_no_cluster_runs_auto_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by the variable that Ray reads, so that a cluster of the person who runs the tests is not joined."""
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense")
+    with pytest.raises(UserError, match=r"^--ray auto: Invalid address format: nonsense; expected local .*, auto"):
+        list(RayWorkers("auto").encode([], None))  # type: ignore[arg-type]
 
 
 def of_session(process: subprocess.Popen[bytes]) -> list[str]:

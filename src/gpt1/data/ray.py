@@ -205,8 +205,10 @@ def _require_joinable(address: str) -> None:
         probe.kill()
         probe.wait()
     if probe.returncode:
-        why = NEEDS_TOKEN if "InvalidAuthToken" in noise else " ".join(said.split()) or "no Ray answers there"
-        raise UserError(f"--ray {address}: {why}; expected {KINDS}")
+        why, _, _ = " ".join(said.split()).partition(". ")  # what follows speaks of Ray's own flags
+        if "InvalidAuthToken" in noise:
+            raise UserError(f"--ray {address}: {NEEDS_TOKEN}")
+        raise UserError(f"--ray {address}: {why or 'no Ray answers there'}; expected {KINDS}")
 
 
 def main() -> None:
