@@ -17,17 +17,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from gpt1.cli import main
-from gpt1.data import corpus as corpora
 from gpt1.data import documents as documents_module
 from gpt1.data import shards
+from gpt1.data import workers as workers_module
 from gpt1.data.corpus import MANIFEST, Corpus, prepare, sources
 from gpt1.data.documents import Piece, documents, pieces
+from gpt1.data.shards import Answer, Request
+from gpt1.data.workers import LocalWorkers
 from gpt1.errors import UserError
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import NEWLINE, train
@@ -141,7 +142,7 @@ def texts(tmp_path: Path) -> Path:
 
 
 def made(folder: Path, tokenizer: Tokenizer, out: Path, processes: int | None = None) -> Corpus:
-    return prepare(sources([folder]), tokenizer, out, end_of_document=END, processes=processes)
+    return prepare(sources([folder]), tokenizer, out, end_of_document=END, workers=LocalWorkers(processes))
 
 
 def files_of(out: Path) -> dict[str, bytes]:
@@ -197,13 +198,13 @@ def test_a_finished_shard_is_not_made_again_and_a_changed_file_is(
     out = tmp_path / "out"
     made(texts, tokenizer, out)
     asked: list[str] = []
-    real = corpora.write_shard
+    real = shards.write_shard
 
-    def watched(shard: Path, *rest: Any) -> dict[str, Any]:
-        asked.append(shard.name)
-        return real(shard, *rest)
+    def watched(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
+        asked.append(Path(request["shard"]).name)
+        return real(request, tokenizer)
 
-    monkeypatch.setattr(corpora, "write_shard", watched)
+    monkeypatch.setattr(workers_module, "write_shard", watched)
     before = files_of(out)
     made(texts, tokenizer, out)
     assert asked == []

@@ -30,7 +30,9 @@ from gpt1.data.batches import Encoded
 from gpt1.data.corpus import prepare, sources
 from gpt1.data.documents import documents
 from gpt1.data.files import file_type
+from gpt1.data.ray import RayWorkers
 from gpt1.data.tables import Example, stream_examples
+from gpt1.data.workers import LocalWorkers
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
 from gpt1.finetune import finetune, limited, load_data
@@ -297,11 +299,22 @@ def _texts(files: Sequence[Path], columns: Columns, end_of_document: str) -> Ite
 
 
 def prepare_corpus(
-    corpus: Sequence[Path], tokenizer: Path, out: Path, *, end_of_document: str, processes: int | None = None
+    corpus: Sequence[Path],
+    tokenizer: Path,
+    out: Path,
+    *,
+    end_of_document: str,
+    processes: int | None = None,
+    ray: str | None = None,
 ) -> dict[str, Any]:
-    """Encode text files into shards in `out`; return {out, tokens, bytes, documents, shards}."""
+    """Encode text files into shards in `out`, here or on the Ray cluster that `ray` names.
+
+    Returns:
+        {out, tokens, bytes, documents, shards}.
+    """
     texts = sources(corpus)
-    prepared = prepare(texts, open_tokenizer(tokenizer), out, end_of_document=end_of_document, processes=processes)
+    workers = RayWorkers(ray, processes) if ray is not None else LocalWorkers(processes)
+    prepared = prepare(texts, open_tokenizer(tokenizer), out, end_of_document=end_of_document, workers=workers)
     found = {key: prepared.manifest[key] for key in ("tokens", "bytes", "documents")}
     console.say(
         f"{len(texts):,} files, {found['documents']:,} documents, {found['bytes'] / 1e6:,.1f} MB: "

@@ -172,12 +172,20 @@ def prepare(
         str, arg(help="a line that ends a document; the end of a file always does")
     ] = END_OF_DOCUMENT,
     processes: Annotated[int | None, arg(help="files that are encoded at once (default: as many as cores)")] = None,
+    ray: Annotated[
+        str | None,
+        arg(
+            metavar="ADDRESS",
+            help="encode on a Ray cluster whose nodes all see the same files: local (one for this command), auto, or "
+            "HOST:PORT",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Encode text files for gpt1 pretrain; the same command goes on where it was stopped."""
     from gpt1 import api
 
-    found = api.prepare_corpus(corpus, tokenizer, out, end_of_document=end_of_document, processes=processes)
+    found = api.prepare_corpus(corpus, tokenizer, out, end_of_document=end_of_document, processes=processes, ray=ray)
     _print(found, as_json)
 
 

@@ -8,11 +8,8 @@ the same files.
 from __future__ import annotations
 
 import hashlib
-import json
-import queue
-import subprocess
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,16 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1 import console
-from gpt1.data.shards import FORMAT, finished, token_type, tokenizer_digest, write_shard
+from gpt1.data.shards import FORMAT, Request, finished, token_type, tokenizer_digest
+from gpt1.data.workers import LocalWorkers, Workers
 from gpt1.errors import UserError
-from gpt1.processes import cores, start_python
 from gpt1.storage import read_json, sha256, write_json
 from gpt1.text.bpe import Tokenizer
 
 MANIFEST = "manifest.json"
 PACKINGS = (".gz", ".xz", ".zst")
-WORTH_A_PROCESS = 4_000_000
-"""Bytes of source files for each process: below it starting one costs more than it saves."""
 
 
 # ---- text files
@@ -83,15 +78,18 @@ def is_prepared(path: Path) -> bool:
 
 
 def prepare(
-    texts: Mapping[str, Path], tokenizer: Tokenizer, out: Path, *, end_of_document: str, processes: int | None = None
+    texts: Mapping[str, Path],
+    tokenizer: Tokenizer,
+    out: Path,
+    *,
+    end_of_document: str,
+    workers: Workers = LocalWorkers(),  # noqa: B008 - frozen
 ) -> Corpus:
-    """Encode text files into `out`, several at a time, each by a process of its own; return the corpus.
+    """Let `workers` encode text files into `out`, several at a time; return the corpus.
 
     Raises:
         UserError: a file cannot be read or changed meanwhile, all of them hold no text, or `out` holds something else.
     """
-    if processes is not None and processes < 1:
-        raise UserError(f"--processes {processes}: expected 1 or more")
     asked = {"tokenizer_sha256": tokenizer_digest(tokenizer), "end_of_document": end_of_document, "format": FORMAT}
     _require_own(out, asked)
     out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +102,7 @@ def prepare(
         requests = [
             {"shard": str(shards[name]), "source": str(texts[name]), "name": name, "asked": asked} for name in todo
         ]
-        details |= _encode_all(requests, tokenizer, processes)
+        details |= _encode_all(requests, tokenizer, workers)
     facts = [found["shard"] for found in details.values() if found]
     if not sum(each["tokens"] for each in facts):
         raise UserError(f"{_listed(texts)}: no text in it; expected UTF-8 text with at least one word")
@@ -135,90 +133,25 @@ def _listed(texts: Mapping[str, Path]) -> str:
     return first + (f" and {len(others):,} more" if others else "")
 
 
-def _encode_all(
-    requests: list[dict[str, Any]], tokenizer: Tokenizer, processes: int | None
-) -> dict[str, dict[str, Any]]:
+def _encode_all(requests: list[Request], tokenizer: Tokenizer, workers: Workers) -> dict[str, dict[str, Any]]:
     """Return {name: what its shard's JSON holds} of all requests."""
-    total = sum(Path(request["source"]).stat().st_size for request in requests)
-    workers = min(processes or min(cores(), total // WORTH_A_PROCESS), len(requests))
+    found = {}
     bar = console.Bar(0, "preparing", "B", scaled=True)
     try:
-        if workers <= 1:
-            return {
-                request["name"]: write_shard(
-                    Path(request["shard"]), Path(request["source"]), request["name"], tokenizer, request["asked"],
-                    bar.advance,
-                )
-                for request in requests
-            }  # fmt: skip
-        return dict(_by_workers(requests, tokenizer, workers, bar))
+        with closing(workers.encode(requests, tokenizer)) as answers:
+            for request, answer in answers:
+                match answer:
+                    case {"size": size}:
+                        bar.advance(size)
+                    case {"done": details}:
+                        found[request["name"]] = details
+                    case {"refused": message}:
+                        raise UserError(message)
+                    case {"failed": message}:
+                        raise RuntimeError(f"{request['source']}: {message}")
+        return found
     finally:
         bar.close()
-
-
-def _by_workers(
-    requests: list[dict[str, Any]], tokenizer: Tokenizer, workers: int, bar: console.Bar
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Hand the requests to processes that are started anew, never forked; yield each shard as it is done."""
-    waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    for request in sorted(requests, key=lambda each: -Path(each["source"]).stat().st_size):
-        waiting.put(request)
-    answers: queue.SimpleQueue[tuple[dict[str, Any], dict[str, Any]]] = queue.SimpleQueue()
-    processes = [_started(tokenizer) for _ in range(workers)]
-    for process in processes:
-        threading.Thread(target=_converse, args=(process, waiting, answers), daemon=True).start()
-    try:
-        left = len(requests)
-        while left:
-            request, answer = answers.get()
-            match answer:
-                case {"size": size}:
-                    bar.advance(size)
-                case {"done": details}:
-                    left -= 1
-                    yield request["name"], details
-                case {"refused": message}:
-                    raise UserError(message)
-                case {"failed": message}:
-                    raise RuntimeError(f"{request['source']}: {message}")
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def _started(tokenizer: Tokenizer) -> subprocess.Popen[str]:
-    process = start_python("gpt1.data.shards", {"TOKENIZERS_PARALLELISM": "false"}, text=True, encoding="utf-8")
-    assert process.stdin
-    print(json.dumps({"pipeline": tokenizer.backend.to_str(), "words": tokenizer.words}), file=process.stdin)
-    return process
-
-
-def _converse(
-    process: subprocess.Popen[str],
-    waiting: queue.SimpleQueue[dict[str, Any]],
-    answers: queue.SimpleQueue[tuple[dict[str, Any], dict[str, Any]]],
-) -> None:
-    assert process.stdin
-    assert process.stdout
-    while True:
-        try:
-            request = waiting.get_nowait()
-        except queue.Empty:
-            process.stdin.close()
-            return
-        try:
-            print(json.dumps(request), file=process.stdin, flush=True)
-            for line in process.stdout:
-                answer = json.loads(line)
-                answers.put((request, answer))
-                if "size" not in answer:
-                    break
-            else:
-                raise EOFError
-        except (OSError, EOFError, ValueError):
-            answers.put((request, {"failed": "the process that encoded it ended; the same command goes on from here"}))
-            return
 
 
 # ---- reading

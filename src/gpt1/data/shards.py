@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,8 +31,12 @@ FORMAT = 1
 CHARACTERS_AT_ONCE = 1_000_000
 """Characters that are encoded at a time."""
 
-Told = Callable[[int], None]
-"""Told how many more bytes of text are encoded."""
+Request = dict[str, Any]
+"""A file to encode: `shard` and `source` (paths), `name`, `asked`. Plain data, for it may go to another process."""
+
+Answer = dict[str, Any]
+"""What comes of it: `size` (bytes of text encoded since the last one), until `done` (what the shard's JSON holds),
+`refused` (the person's file is at fault) or `failed` (gpt1 is)."""
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:
@@ -62,22 +66,32 @@ def finished(shard: Path, source: Path, asked: Mapping[str, Any]) -> dict[str, A
             return None
         if found["read"]["mtime_ns"] != state["mtime_ns"] and found["shard"]["source_sha256"] != sha256(source):
             return None
-        if shard.stat().st_size != found["shard"]["tokens"] * np.dtype(found["shard"]["dtype"]).itemsize:
-            return None
-        index = shard.with_suffix(".index.bin")
-        return found if index.stat().st_size == found["shard"]["pieces"] * 24 else None
+        return found if whole(shard, found["shard"]) else None
     except (UserError, OSError, KeyError, TypeError):
         return None
 
 
-def write_shard(
-    shard: Path, source: Path, name: str, tokenizer: Tokenizer, asked: Mapping[str, Any], told: Told = lambda size: None
-) -> dict[str, Any]:
-    """Encode a text file, each document as `<bos> text <eos>`; return what the shard's JSON holds.
+def whole(shard: Path, facts: Mapping[str, Any]) -> bool:
+    """Return whether a shard's files are there, and as large as its JSON says."""
+    expected = {
+        shard: facts["tokens"] * np.dtype(facts["dtype"]).itemsize,
+        shard.with_suffix(".index.bin"): facts["pieces"] * 24,
+    }
+    try:
+        return shard.with_suffix(".json").exists() and all(
+            path.stat().st_size == size for path, size in expected.items()
+        )
+    except OSError:
+        return False
+
+
+def write_shard(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
+    """Encode a text file, each document as `<bos> text <eos>`; yield `size` again and again, then `done`.
 
     Raises:
         UserError: the file cannot be read, or changed meanwhile.
     """
+    shard, source, asked = Path(request["shard"]), Path(request["source"]), request["asked"]
     before = source_state(source)
     digest = sha256(source)
     dtype = token_type(tokenizer.vocab_size)
@@ -89,17 +103,27 @@ def write_shard(
                 ids_file.write(np.array(ids, dtype).tobytes())
                 tokens, size = tokens + len(ids), size + piece.size
                 n_pieces, n_documents = n_pieces + 1, n_documents + piece.starts
-            told(sum(piece.size for piece in group))
+            yield {"size": sum(piece.size for piece in group)}
         if source_state(source) != before:
             raise UserError(f"{source}: changed while it was read; run the command again when it is complete")
     facts = {
-        "file": shard.name, "source": name, "source_sha256": digest, "sha256": ids_file.digest.hexdigest(),
+        "file": shard.name, "source": request["name"], "source_sha256": digest, "sha256": ids_file.digest.hexdigest(),
         "index_sha256": index_file.digest.hexdigest(), "dtype": dtype.name, "tokens": tokens, "bytes": size,
         "documents": n_documents, "pieces": n_pieces,
     }  # fmt: skip
     details = {"format": FORMAT, "asked": dict(asked), "read": before, "shard": facts}
     write_json(shard.with_suffix(".json"), details)
-    return details
+    yield {"done": details}
+
+
+def answers(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
+    """Yield what `write_shard` yields, and its errors as answers: for whoever is not in the process that asked."""
+    try:
+        yield from write_shard(request, tokenizer)
+    except (UserError, OSError) as error:
+        yield {"refused": str(error)}
+    except Exception:
+        yield {"failed": traceback.format_exc()}
 
 
 def _encoded(group: list[Piece], tokenizer: Tokenizer) -> Iterator[tuple[Piece, list[int]]]:
@@ -147,35 +171,32 @@ class _Partial:
         self.partial.replace(self.path)
 
 
-# ---- as a program of its own: JSON lines both ways
+# ---- in another process
+
+
+def spell(tokenizer: Tokenizer) -> dict[str, str]:
+    """Return a tokenizer as plain data."""
+    return {"pipeline": tokenizer.backend.to_str(), "words": tokenizer.words}
+
+
+def spelled(spelling: Mapping[str, str]) -> Tokenizer:
+    """Return the tokenizer that `spell` spelled."""
+    import tokenizers
+
+    return Tokenizer(tokenizers.Tokenizer.from_str(spelling["pipeline"]), spelling["words"])
 
 
 def main() -> None:
     """Encode what comes through stdin: a tokenizer, then files, each a line of JSON; answer with lines of JSON."""
-    import tokenizers
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
-
-    def answer(kind: str, value: Any) -> None:
-        print(json.dumps({kind: value}), flush=True)
-
     requests = iter(sys.stdin)
-    first = json.loads(next(requests))
-    tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(first["pipeline"]), first["words"])
-    for line in requests:
-        request = json.loads(line)
-        shard, source = Path(request["shard"]), Path(request["source"])
-        try:
-            details = write_shard(
-                shard, source, request["name"], tokenizer, request["asked"], lambda size: answer("size", size)
-            )
-            answer("done", details)
-        except BrokenPipeError:  # whoever asked is gone
-            return
-        except (UserError, OSError) as error:
-            answer("refused", str(error))
-        except Exception:
-            answer("failed", traceback.format_exc())
+    tokenizer = spelled(json.loads(next(requests)))
+    for request in requests:
+        for answer in answers(json.loads(request), tokenizer):
+            try:
+                print(json.dumps(answer), flush=True)
+            except BrokenPipeError:  # whoever asked is gone
+                return
 
 
 if __name__ == "__main__":
