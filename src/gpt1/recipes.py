@@ -90,10 +90,9 @@ def mindspore_imdb() -> FinetuneConfig:
 def quickstart() -> FinetuneConfig:
     """A few hundred short texts and a small model on a laptop: more and larger steps than the paper takes.
 
-    Made for `make demo`: the bundled model on the sample reviews in well under a minute on two cores. The rate is the
-    middle of 1e-4 to 3e-4, which validation does not tell apart: with an early mini (4 M tokens of pretraining), mean
-    of seeds 0 to 2, 0.69, 0.73, 0.72, 0.72 and 0.69 are right at 5e-5, 1e-4, 2e-4, 3e-4 and 5e-4, at a loss of 0.65,
-    0.61, 0.61, 0.60 and 0.86. random:mini with the same tokenizer, at 5e-4: 0.64.
+    Made for `make demo`: the bundled model on the sample reviews in 40 s on one core. The rate is the middle of 1e-4 to
+    3e-4, which validation did not tell apart: with an early mini (4 M tokens of pretraining), mean of seeds 0 to 2,
+    0.69, 0.73, 0.72, 0.72 and 0.69 were right at 5e-5, 1e-4, 2e-4, 3e-4 and 5e-4. The bundled one, seed 0: 0.72.
     """
     return FinetuneConfig(
         loss=LossConfig(lm_coef=0.5),
