@@ -280,6 +280,8 @@ def train_tokenizer(
         )
     if (out / DETAILS).exists():
         raise UserError(f"--out {out}: holds a model, which its tokenizer belongs to; choose another directory")
+    if (out / "tokenizer.json").exists():
+        raise UserError(f"--out {out}: holds a tokenizer, which prepared text may need; choose a new directory")
     files = [file for path in inputs for file in (sources((path,), "--input").values() if path.is_dir() else [path])]
     tokenizer = train(console.reading(_texts(files, columns or Columns(), end_of_document)), vocab_size)
     if tokenizer.vocab_size < vocab_size:
