@@ -39,7 +39,7 @@ def choose(hardware: DeviceConfig, *, training: bool) -> tuple[torch.device, tor
     if hardware.compile and name == "cpu":
         raise UserError("--compile: works on --device cuda; on the CPU it gains nothing here")
     local_rank = place().local_rank
-    if name == "cuda" and local_rank >= (there := torch.cuda.device_count()):
+    if name == "cuda" and local_rank and local_rank >= (there := torch.cuda.device_count()):
         raise UserError(f"torchrun started process {local_rank} on a machine of {there} CUDA devices, one for each")
     device = torch.device(name, local_rank) if name == "cuda" else torch.device(name)
     fast = has_fast_bfloat16(device)
