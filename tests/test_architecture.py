@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"errors", "metrics", "runlog"},
     # ---- frameworks
     "backends.base": {"config", "params"},
-    "backends.torch": FOUNDATION | {"params", "optim", "ranks", "backends.base"},
+    "backends.noise": set(),
+    "backends.torch": FOUNDATION | {"params", "optim", "ranks", "backends.base", "backends.noise"},
     "backends": FOUNDATION | {"ranks", "backends.base", "backends.torch"},
     # ---- text, data, tasks
     "text": FOUNDATION | {"processes"},
