@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends.base": {"config", "params"},
     "backends.noise": set(),
     "backends.torch": FOUNDATION | {"params", "optim", "ranks", "backends.base", "backends.noise"},
-    "backends": FOUNDATION | {"ranks", "backends.base", "backends.torch"},
+    "backends.mindspore": FOUNDATION | {"console", "params", "optim", "ranks", "backends.base", "backends.noise"},
+    "backends": FOUNDATION | {"ranks", "backends.base", "backends.torch", "backends.mindspore"},
     # ---- text, data, tasks
     "text": FOUNDATION | {"processes"},
     "data": FOUNDATION,
