@@ -170,6 +170,7 @@ def test_a_decoder_has_the_weights_of_its_time(build: Build) -> None:
 # ---- lower precision
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize("count", [1, 3])
 def test_bfloat16_is_near_the_reference(build: Build, count: int) -> None:
     """With one row and with several: on a CPU they have kernels of their own."""

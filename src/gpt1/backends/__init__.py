@@ -57,10 +57,10 @@ def get(
         case "mindspore":
             from gpt1.backends.mindspore.engine import MindSporeEngine
 
-            engine = MindSporeEngine(
+            other: Engine = MindSporeEngine(
                 config, params, hardware, optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(), seed
             )
-            return engine
+            return other
         case name:
             raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
 
@@ -98,7 +98,9 @@ def joined(hardware: DeviceConfig) -> Iterator[Ranks]:
             ranks: Ranks = distributed.join(hardware)
         case "mindspore":
             if (size := place().size) > 1:
-                raise UserError(f"--backend mindspore: trains in one process, {size} were started; run without torchrun")
+                raise UserError(
+                    f"--backend mindspore: trains in one process, {size} were started; run without torchrun"
+                )
             ranks = Alone()
         case name:
             raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
@@ -117,7 +119,7 @@ def describe(name: str) -> dict[str, Any]:
         case "mindspore":
             from gpt1.backends.mindspore.device import describe as describe_mindspore
 
-            found = describe_mindspore()
-            return found
+            here: dict[str, Any] = describe_mindspore()
+            return here
         case _:
             raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from gpt1.backends.base import IGNORE, Batch, StepResult
 from gpt1.backends.mindspore import device as devices
 from gpt1.backends.mindspore import masks
-from gpt1.backends.mindspore.functional import lm_cross_entropy, rows_at
+from gpt1.backends.mindspore.decode import MindSporeDecoder
+from gpt1.backends.mindspore.functional import lm_cross_entropy
 from gpt1.backends.mindspore.model import GPT1
-from gpt1.backends.mindspore.training import Gradients, Losses, Update, inputs
+from gpt1.backends.mindspore.training import ABSENT, Gradients, Losses, Update, inputs
 from gpt1.backends.noise import HostNoise
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.optim import factors
@@ -73,10 +74,10 @@ class MindSporeEngine:
         totals: tuple[Tensor, ...] | None = None
         for index, batch in enumerate(batches):
             arrays = inputs(batch, weight, lm_count, self.loss.lm_mean)
-            if arrays.labels is None and arrays.targets is None:
+            if arrays.labels is ABSENT and arrays.targets is ABSENT:
                 continue
             noise = HostNoise(self.seed, step, index)
-            wants_lm = arrays.targets is not None
+            wants_lm = arrays.targets is not ABSENT
             drawn = masks.draw(self.config, self.dropout, batch, noise, every_position=wants_lm)
             losses, grads = self._gradients(tuple(arrays), drawn)
             new = (*losses, *grads)
@@ -110,6 +111,9 @@ class MindSporeEngine:
         if found:
             logprobs[wanted] = np.concatenate(found)
         return logprobs
+
+    def decoder(self, n_sequences: int, length: int) -> MindSporeDecoder:
+        return MindSporeDecoder(self.model, n_sequences, length)
 
     def _states(self, batch: Batch, position: Tensor | None) -> Tensor:
         """Return the last layer's states: at every position (N, T, D), or at one of each sequence (N, D)."""

@@ -22,9 +22,9 @@ def gelu(x: Tensor) -> Tensor:
 def drop(x: Tensor, keep: Tensor | None, p: float) -> Tensor:
     """Return x where `keep`, which broadcasts against it, is true, scaled so that the mean stays; else 0.
 
-    `keep` is `None` where nothing is to be dropped.
+    `keep` has 0 dimensions where nothing is dropped, and is `None` when not training.
     """
-    if keep is None:
+    if keep is None or keep.ndim == 0:
         return x
     return x * (ops.cast(keep, mindspore.float32) * keep_scale(p))
 
@@ -38,7 +38,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, future: Tensor, keep: Tensor | No
     size = q.shape[-1]
     scores = ops.BatchMatMul(transpose_b=True)(q * size**-0.5, k) + future  # (N, H, Q, T)
     weights = ops.softmax(scores, -1)
-    if keep is not None:  # the scale is applied to the smaller factor
+    if keep is not None and keep.ndim:  # the scale is applied to the smaller factor
         return ops.BatchMatMul()(weights * ops.cast(keep, mindspore.float32), v * keep_scale(p))
     return ops.BatchMatMul()(weights, v)
 

@@ -17,7 +17,9 @@ from gpt1.backends.noise import QUERY_BLOCK, HostNoise
 from gpt1.config import DropoutConfig, ModelConfig
 
 Keep = Tensor | None
-"""A mask, true where an element is kept; `None` where nothing is dropped."""
+"""A mask, true where an element is kept; `None` when not training, `EVERYTHING` where nothing is dropped."""
+EVERYTHING = Tensor(True)
+"""Stands where a compiled step, whose inputs are tensors alone, has no mask. No mask has 0 dimensions."""
 OfBlock = tuple[Keep, Keep, Keep]
 """Of the attention weights, and of what attention and the MLP add to the residual stream."""
 Masks = tuple[tuple[Keep, Keep], tuple[Keep, tuple[OfBlock, ...]], Keep]
@@ -25,19 +27,17 @@ Masks = tuple[tuple[Keep, Keep], tuple[Keep, tuple[OfBlock, ...]], Keep]
 
 
 def none(config: ModelConfig) -> Masks:
-    """Return the masks that drop nothing."""
+    """Return the masks of inference: there are none."""
     return (None, None), (None, ((None, None, None),) * config.n_layer), None
 
 
-def draw(
-    config: ModelConfig, dropout: DropoutConfig, batch: Batch, noise: HostNoise, *, every_position: bool
-) -> Masks:
+def draw(config: ModelConfig, dropout: DropoutConfig, batch: Batch, noise: HostNoise, *, every_position: bool) -> Masks:
     """Return the masks of a forward pass over `batch`, whose last layer computes `every_position` or one of each."""
     n, time = batch.tokens.shape
     width = config.n_embd
 
     def keep(p: float, *shape: int) -> Keep:
-        return Tensor.from_numpy(noise.keep(shape, p)) if p else None
+        return Tensor.from_numpy(noise.keep(shape, p)) if p else EVERYTHING
 
     on_sum, on_matrix = (0.0, dropout.embd_pdrop) if dropout.embd_matrix else (dropout.embd_pdrop, 0.0)
     of_tokens = keep(on_matrix, config.vocab_size + config.n_segments, width)
@@ -51,7 +51,7 @@ def draw(
         else:
             weights, rows = keep(dropout.attn_pdrop, n, config.n_head, 1, time), (n, width)
         of_blocks.append((weights, keep(dropout.resid_pdrop, *rows), keep(dropout.resid_pdrop, *rows)))
-    of_state = None
+    of_state: Keep = EVERYTHING
     if config.head:
         k = batch.sequences_per_example
         choices, similarity = config.head.task == "multiple-choice", config.head.task == "similarity"
@@ -63,7 +63,7 @@ def draw(
 def _of_attention(noise: HostNoise, shape: tuple[int, int, int], p: float) -> Keep:
     """Return a mask (N, H, T, T), drawn in blocks of queries for the keys that they may see."""
     if not p:
-        return None
+        return EVERYTHING
     time = shape[2]
     mask: NDArray[np.bool_] = np.zeros((*shape, time), np.bool_)
     for start in range(0, time, QUERY_BLOCK):

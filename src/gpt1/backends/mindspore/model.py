@@ -5,7 +5,7 @@ Dimensions: N sequences, T time, D width, H heads, K head size (D / H), B exampl
 Parameters have the names and layouts of `gpt1.params`. Everything is float32.
 
 Dropout comes in as masks (see `masks.py`), because inside a compiled graph nothing re-seeds MindSpore's own: the same
-random numbers would come back at every step, or others after a restart. `None` stands for no dropout.
+random numbers would come back at every step, or others after a restart. `None` stands for a mask when not training.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Block(nn.Cell):
         return self.ln_2(x + drop(self.mlp(x), mixed, self.pdrop))
 
     def at(self, x: Tensor, position: Tensor, future: Tensor, masks: tuple) -> Tensor:
-        """Return what `construct` gives at `position` (N,) as (N, D): all that is computed where nothing else is read."""
+        """Return what `construct` gives at `position` (N,) as (N, D), where nothing else will be read."""
         weights, attended, mixed = masks
         here = rows_at(x, position)
         here = self.ln_1(here + drop(self.attn.at(x, here, future, weights), attended, self.pdrop))
@@ -182,7 +182,7 @@ class GPT1(nn.Cell):
             states = states.reshape(-1, per_example, width).sum(1)  # (B, D)
         if self.config.head.task == "multiple-choice":
             states = states.reshape(-1, per_example, width)  # (B, k, D)
-            keep = None if keep is None else keep.reshape(states.shape[0], -1, width)
+            keep = None if keep is None or keep.ndim == 0 else keep.reshape(states.shape[0], -1, width)
         states = drop(states, keep, self.dropout.clf_pdrop)
         scores = self.score(states.reshape(-1, width))
         return scores.reshape(-1, per_example) if self.config.head.task == "multiple-choice" else scores

@@ -25,29 +25,32 @@ from gpt1.config import LmMean, LossConfig, OptimConfig
 from gpt1.optim import clip_factor, global_norm, updated
 from gpt1.params import decays
 
+ABSENT = Tensor(0)
+"""Stands for what a micro-batch has not: the inputs of a compiled step are tensors alone. No input has 0 dimensions."""
+
 
 class Inputs(NamedTuple):
-    """A micro-batch on the device. What is `None` takes no part in the loss."""
+    """A micro-batch on the device. What is `ABSENT` takes no part in the loss."""
 
     tokens: Tensor
     """(N, T)"""
-    segments: Tensor | None
+    segments: Tensor
     """(N, T)"""
     read_at: Tensor
     """(N,)"""
-    labels: Tensor | None
+    labels: Tensor
     """(B,)"""
-    label_shares: Tensor | None
+    label_shares: Tensor
     """(B,) what each example counts in the task's loss; those of a step sum to 1."""
-    targets: Tensor | None
+    targets: Tensor
     """(N * T,) token ids, 0 where no loss looks"""
-    target_shares: Tensor | None
+    target_shares: Tensor
     """(N * T,) what each target counts in the LM loss, 0 where no loss looks; those of a step sum to 1."""
 
 
 def inputs(batch: Batch, weight: float, lm_count: int, lm_mean: LmMean) -> Inputs:
     """Return `batch` for the losses of a step whose examples weigh `weight`, with `lm_count` targets or sequences."""
-    labels = label_shares = targets = target_shares = None
+    labels = label_shares = targets = target_shares = ABSENT
     if weight and batch.labels is not None:
         labels = Tensor(batch.labels.astype(np.float32 if batch.labels.dtype.kind == "f" else np.int32))
         weights = np.ones(len(batch.labels)) if batch.weights is None else batch.weights.astype(np.float64)
@@ -57,7 +60,7 @@ def inputs(batch: Batch, weight: float, lm_count: int, lm_mean: LmMean) -> Input
         share = wanted / (np.maximum(wanted.sum(1, keepdims=True), 1) if lm_mean == "sequence" else 1)
         targets = Tensor(np.where(wanted, batch.lm_targets, 0).astype(np.int32).ravel())
         target_shares = Tensor((share / lm_count).astype(np.float32).ravel())
-    segments = None if batch.segments is None else Tensor(batch.segments.astype(np.int32))
+    segments = ABSENT if batch.segments is None else Tensor(batch.segments.astype(np.int32))
     return Inputs(
         Tensor(batch.tokens.astype(np.int32)), segments, Tensor(batch.read_at.astype(np.int32)),
         labels, label_shares, targets, target_shares,
@@ -78,13 +81,13 @@ class Losses(nn.Cell):
         of_matrices, of_body, of_state = masks
         embeddings = self.model.embeddings(of_matrices)
         task = lm = ops.zeros((), mindspore.float32)
-        position = read_at if targets is None else None
-        states = self.model(tokens, segments, position, embeddings, of_body)
-        if labels is not None:
-            at_eos = states if targets is None else rows_at(states, read_at)  # (N, D)
+        position = None if targets.ndim else read_at
+        states = self.model(tokens, segments if segments.ndim else None, position, embeddings, of_body)
+        if labels.ndim:
+            at_eos = rows_at(states, read_at) if targets.ndim else states  # (N, D)
             logits = self.model.task_logits(at_eos, tokens.shape[0] // labels.shape[0], of_state)
             task = (task_loss(logits, labels, self.model.config.head) * label_shares).sum()
-        if targets is not None:
+        if targets.ndim:
             every = embeddings[0][: self.model.config.vocab_size]  # over tokens, not over segments
             if self.over_positions:
                 every = ops.cat((every, embeddings[1]))
