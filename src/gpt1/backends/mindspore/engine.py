@@ -16,7 +16,7 @@ from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.decode import MindSporeDecoder
 from gpt1.backends.mindspore.functional import lm_cross_entropy
 from gpt1.backends.mindspore.model import GPT1
-from gpt1.backends.mindspore.training import ABSENT, Gradients, Losses, Update, inputs
+from gpt1.backends.mindspore.training import ABSENT, Compiled, Gradients, Losses, Update, inputs
 from gpt1.backends.noise import HostNoise
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.optim import factors
@@ -49,8 +49,12 @@ class MindSporeEngine:
         self.load_parameters(params)
         every = list(self._params.values())
         self._losses = Losses(self.model, loss)
-        self._gradients = Gradients(self._losses, every)
-        self._update = Update(every, optim)
+        self._gradients: Gradients | Compiled = Gradients(self._losses, every)
+        self._moments = Update(every, optim)
+        self._update: Update | Compiled = self._moments
+        if not hardware.eager:
+            self._gradients = Compiled(self._gradients, "the training step")
+            self._update = Compiled(self._update)
 
     # ---- training
 
@@ -132,11 +136,11 @@ class MindSporeEngine:
             _load(p, params[name])
 
     def optimizer_state(self) -> Params:
-        moments = (("first", self._update.first), ("second", self._update.second))
+        moments = (("first", self._moments.first), ("second", self._moments.second))
         return {f"{kind}.{name}": _numpy(p) for kind, ps in moments for name, p in zip(self._params, ps, strict=True)}
 
     def load_optimizer_state(self, state: Mapping[str, NDArray[np.float32]], step: int) -> None:
-        for kind, ps in (("first", self._update.first), ("second", self._update.second)):
+        for kind, ps in (("first", self._moments.first), ("second", self._moments.second)):
             for name, p in zip(self._params, ps, strict=True):
                 _load(p, state[f"{kind}.{name}"])
 

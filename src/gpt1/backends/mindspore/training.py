@@ -1,22 +1,25 @@
 """What a training step computes, as two cells that run operator by operator or compiled: gradients, and the update.
 
-The first is compiled once for every shape of micro-batch; the second, which does not depend on it, once. What differs
-from step to step (denominators, rates, masks) is their input, so that nothing of it is compiled in. A micro-batch has
-its shape from `Batch` alone: the LM loss is computed at every position and weighted with 0 where there is no target,
-because the number of targets is another one in every batch.
+A graph has static shapes, and compiling one takes long. So the gradients are compiled once for every shape of
+micro-batch and the update, which does not depend on it, once; gradients of several micro-batches are added between the
+two. What differs from step to step (denominators, rates, masks) is an input. A micro-batch has its shape from `Batch`
+alone: the LM loss is computed at every position and weighted with 0 where there is no target, because the number of
+targets is another one in every batch.
 
 Dimensions: N sequences, T time, B examples of k sequences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import mindspore
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from gpt1 import console
 from gpt1.backends.base import IGNORE, Batch
 from gpt1.backends.mindspore.functional import lm_cross_entropy, rows_at
 from gpt1.backends.mindspore.masks import Masks
@@ -130,3 +133,38 @@ class Update(nn.Cell):
             ops.assign(self.first[i], first)
             ops.assign(self.second[i], second)
         return norm
+
+
+class Compiled:
+    """A cell that MindSpore compiles when it first sees inputs of their shapes, and runs as one graph from then on."""
+
+    def __init__(self, cell: nn.Cell, announced: str = ""):
+        cell.construct = mindspore.jit(cell.construct)
+        self.cell, self.announced = cell, announced
+        self.seconds: dict[tuple[tuple[int, ...], ...], float] = {}
+        """What the first call with each set of shapes took."""
+
+    def __call__(self, *inputs: Any) -> Any:
+        shapes = tuple(_shapes(inputs))
+        if shapes in self.seconds:
+            return self._run(inputs)
+        start = time.perf_counter()
+        found = self._run(inputs)
+        self.seconds[shapes] = time.perf_counter() - start
+        if self.announced and len(self.seconds) == 1:
+            console.say(
+                f"MindSpore compiled {self.announced} in {self.seconds[shapes]:.0f} s, once for a shape of batch"
+            )
+        return found
+
+    def _run(self, inputs: tuple[Any, ...]) -> Any:
+        # What is not marked so would be a constant of the graph, and each value of it a graph of its own.
+        return self.cell(*(mindspore.mutable(each) for each in inputs))
+
+
+def _shapes(inputs: Any) -> Iterator[tuple[int, ...]]:
+    for each in inputs:
+        if isinstance(each, tuple):
+            yield from _shapes(each)
+        else:
+            yield each.shape
