@@ -34,8 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"errors", "metrics", "runlog"},
     # ---- frameworks
     "backends.base": {"config", "params"},
-    "backends.torch": FOUNDATION | {"params", "optim", "ranks", "backends.base"},
-    "backends": FOUNDATION | {"ranks", "backends.base", "backends.torch"},
+    "backends.noise": set(),
+    "backends.torch": FOUNDATION | {"params", "optim", "ranks", "backends.base", "backends.noise"},
+    "backends.mindspore": FOUNDATION | {"console", "params", "optim", "ranks", "backends.base", "backends.noise"},
+    "backends": FOUNDATION | {"ranks", "backends.base", "backends.torch", "backends.mindspore"},
     # ---- text, data, tasks
     "text": FOUNDATION | {"processes"},
     "data": FOUNDATION,

@@ -23,6 +23,7 @@ from gpt1.config import DeviceConfig, DropoutConfig, Head, LossConfig, ModelConf
 from gpt1.errors import UserError
 from gpt1.optim import adamw, clip_factor
 from gpt1.params import Params, decays
+from hardware import hardware
 from test_reference import HEADS, LM_LOSSES, SEQUENCES, part, random_batch, random_params, small_model, task_case
 
 FLOAT32 = 1e-5
@@ -55,9 +56,8 @@ def build(backend: str) -> Build:
     """A float32 engine without dropout, unless told otherwise, of the backend under test; `lm_…` are of its loss."""
 
     def engine(config: ModelConfig, params: Any, *, dropout: DropoutConfig = NO_DROPOUT, **settings: Any) -> Engine:
-        hardware = DeviceConfig(backend=backend, dtype="float32")  # type: ignore[arg-type]
         loss = loss_among(settings)
-        return backends.get(config, float32(params), hardware=hardware, dropout=dropout, loss=loss, **settings)
+        return backends.get(config, float32(params), hardware=hardware(backend), dropout=dropout, loss=loss, **settings)
 
     return engine
 

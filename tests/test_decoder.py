@@ -14,6 +14,7 @@ from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Decoder, Engine
 from gpt1.config import DeviceConfig, Head, ModelConfig
 from gpt1.params import Params
+from hardware import hardware
 from test_reference import random_params
 
 FLOAT32 = 1e-5
@@ -34,7 +35,7 @@ Build = Callable[..., Engine]
 @pytest.fixture
 def build(backend: str) -> Build:
     def engine(config: ModelConfig = CONFIG, params: Any = PARAMS, dtype: Any = "float32") -> Engine:
-        return backends.get(config, params, hardware=DeviceConfig(backend=backend, dtype=dtype))  # type: ignore[arg-type]
+        return backends.get(config, params, hardware=hardware(backend, dtype))
 
     return engine
 
@@ -170,6 +171,7 @@ def test_a_decoder_has_the_weights_of_its_time(build: Build) -> None:
 # ---- lower precision
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize("count", [1, 3])
 def test_bfloat16_is_near_the_reference(build: Build, count: int) -> None:
     """With one row and with several: on a CPU they have kernels of their own."""

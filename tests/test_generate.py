@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 import reference
 from gpt1 import backends, generate
-from gpt1.config import DeviceConfig, GenerateConfig, ModelConfig
+from gpt1.config import GenerateConfig, ModelConfig
 from gpt1.errors import UserError
 from gpt1.generate import Piece, Writer
 from gpt1.sampling import Sampler
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.stream import TextStream
+from hardware import hardware
 from test_reference import random_params
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", ".", ",", "(", ")", "4", "2", "do", "n't", "'s", "so", "can", "not"]
@@ -136,7 +137,7 @@ Write = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def write(backend: str) -> Write:
-    engine = backends.get(CONFIG, PARAMS, hardware=DeviceConfig(backend=backend, dtype="float32"))  # type: ignore[arg-type]
+    engine = backends.get(CONFIG, PARAMS, hardware=hardware(backend))
 
     def texts(prompts: Sequence[str], **settings: Any) -> list[dict[str, Any]]:
         return Writer(TOKENIZER, engine).generate(prompts, GenerateConfig(**settings))
@@ -192,7 +193,7 @@ def test_a_long_prompt_and_a_text_that_may_outgrow_the_context_are_said(
 
 
 def test_the_next_tokens_are_those_of_the_full_forward_special_ones_too(backend: str) -> None:
-    engine = backends.get(CONFIG, PARAMS, hardware=DeviceConfig(backend=backend, dtype="float32"))  # type: ignore[arg-type]
+    engine = backends.get(CONFIG, PARAMS, hardware=hardware(backend))
     writer = Writer(TOKENIZER, engine)
     for prompt in PROMPTS[:4]:
         tokens = np.array([TOKENIZER.encode(prompt) or [TOKENIZER.bos]])

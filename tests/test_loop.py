@@ -25,7 +25,7 @@ import pytest
 from gpt1 import backends, console, runlog
 from gpt1.backends.base import Batch, Engine, StepResult
 from gpt1.checkpoint import Checkpoints, Progress
-from gpt1.config import DeviceConfig, DType, Head, LoopConfig, LossConfig, ModelConfig, OptimConfig
+from gpt1.config import DType, Head, LoopConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
 from gpt1.errors import Interrupted, UserError
 from gpt1.loop import train
@@ -34,6 +34,7 @@ from gpt1.params import Params, initialise
 from gpt1.predict import scores, task_logits
 from gpt1.runlog import RunLog
 from gpt1.storage import read_tensors, write_json, write_tensors
+from hardware import hardware
 
 CLOCK = {"time", "seconds", "tokens_per_second"}
 """What a log line says about the machine, not about the training."""
@@ -427,7 +428,7 @@ class Training:
         try:
             self.engine: Engine = backends.get(
                 MODEL, initialise(MODEL, seed=0), optim=OPTIM, loss=LossConfig(0.5), seed=1,
-                hardware=DeviceConfig(backend=backend, device="cpu", dtype=dtype),  # type: ignore[arg-type]
+                hardware=hardware(backend, dtype, device="cpu"),
             )  # fmt: skip
         except UserError as error:
             pytest.skip(str(error))

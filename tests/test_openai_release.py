@@ -24,6 +24,7 @@ from gpt1.errors import UserError
 from gpt1.params import INIT_STD, Params, shapes
 from gpt1.score import Scorer
 from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
+from hardware import hardware
 from openai_reference import Original
 from release import COMPLETE, CONFIG, ENCODER, MERGES, contents, evenly, random_params, write_release
 
@@ -134,7 +135,7 @@ def test_imported_weights_give_the_log_probabilities_of_the_original(release: Pa
     tokens = batch.X[:, 0, :, 0]
     expected = np.take_along_axis(logprobs, tokens[:, 1:, None], -1)[..., 0] * batch.M[:, 0, 1:]
     assert expected.min() < -3
-    engine = backends.get(model.config, model.params, hardware=DeviceConfig(backend, "cpu", "float32"))
+    engine = backends.get(model.config, model.params, hardware=hardware(backend, device="cpu"))
     found = engine.token_logprobs(lm_batch(tokens, batch.M[:, 0]))
     np.testing.assert_allclose(found[:, :-1], expected, rtol=0, atol=LOGPROBS)
 

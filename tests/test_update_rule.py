@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 import reference
 from gpt1 import backends
-from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, OptimConfig
+from gpt1.config import DropoutConfig, LossConfig, OptimConfig
 from gpt1.optim import adamw, clip_factor, corrections, global_norm, learning_rate
 from gpt1.params import Params, decays, shapes
+from hardware import hardware
 from test_reference import random_batch, random_params, small_model, task_case
 
 STEPS = 100
@@ -180,7 +181,7 @@ def test_a_hundred_training_steps_are_the_rule_on_the_references_gradients(backe
     shape, _, _ = task_case("classification with a bias")
     start: Params = {name: value.astype(np.float32) for name, value in random_params(shape, scale=0.3).items()}
     engine = backends.get(
-        shape, start, hardware=DeviceConfig(backend=backend, dtype="float32"),  # type: ignore[arg-type]
+        shape, start, hardware=hardware(backend),
         optim=config, dropout=DropoutConfig.none(), loss=loss,
     )  # fmt: skip
     written = WRITTEN_ANEW[rule]({name: value.astype(np.float64) for name, value in start.items()}, config)

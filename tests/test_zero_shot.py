@@ -23,6 +23,7 @@ from gpt1.params import initialise, shapes
 from gpt1.predict import mean_logprobs
 from gpt1.text.bpe import Tokenizer
 from gpt1.zero_shot import LOWEST, Verdict, ZeroShot, best_threshold, find_heuristic, find_labels
+from hardware import hardware
 
 FLOAT32 = 1e-5
 """A float32 forward through two layers against float64; log-probabilities are about 3, 1e-6 was seen."""
@@ -81,7 +82,7 @@ def texts(*labelled: tuple[str, int]) -> list[Example]:
 @pytest.fixture
 def engine(backend: str) -> Engine:
     model = random_model()
-    return backends.get(model.config, model.params, hardware=DeviceConfig(backend=backend, dtype="float32"))  # type: ignore[arg-type]
+    return backends.get(model.config, model.params, hardware=hardware(backend))
 
 
 def test_means_are_the_references_whatever_stands_beside_a_sequence(engine: Engine) -> None:

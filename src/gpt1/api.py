@@ -366,5 +366,5 @@ def doctor() -> dict[str, Any]:
         dtypes = facts["devices"][0]["gflops"]
         console.table(["device", "--dtype auto", *(f"{dtype} GFLOP/s" for dtype in dtypes)], rows)
     if not found["backends"]:
-        console.say("No framework is installed. Run: pip install 'gpt1[torch]'")
+        console.say("No framework is installed. Run: pip install 'gpt1[torch]' or 'gpt1[mindspore]'")
     return found

@@ -14,6 +14,7 @@ from gpt1.errors import UserError
 
 TaskName = Literal["classification", "entailment", "similarity", "multiple-choice"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+Backend = Literal["auto", "torch", "mindspore"]
 Device = Literal["auto", "cpu", "cuda", "ascend"]
 Padding = Literal["bucket", "longest", "max"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -270,14 +271,16 @@ class DataConfig:
 class DeviceConfig:
     """Where the model runs."""
 
-    backend: Literal["auto", "torch"] = "auto"
-    """Framework (`auto`: the installed one)."""
+    backend: Backend = "auto"
+    """Framework (`auto`: the installed one, PyTorch where both are)."""
     device: Device = "auto"
-    """`auto` takes CUDA where it is there, else the CPU."""
+    """`auto` takes CUDA (PyTorch) or Ascend (MindSpore) where it is there, else the CPU."""
     dtype: DType = "auto"
     """`auto`: bfloat16 over float32 weights where the device computes it fast, else float32."""
     compile: bool = False
-    """Compile the model (torch.compile)."""
+    """Compile the model (PyTorch's torch.compile)."""
+    eager: bool = False
+    """Train operator by operator instead of in compiled graphs, to find a fault (MindSpore)."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from gpt1.backends.base import Engine
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
-from gpt1.ranks import Ranks
+from gpt1.ranks import Alone, Ranks, place
 
-BACKENDS = ("torch",)
+BACKENDS = ("torch", "mindspore")
+NAMES = {"torch": "PyTorch", "mindspore": "MindSpore"}
 
 
 def installed() -> list[str]:
@@ -53,6 +54,13 @@ def get(
                 seed, ranks or TorchAlone(),
             )  # fmt: skip
             return engine
+        case "mindspore":
+            from gpt1.backends.mindspore.engine import MindSporeEngine
+
+            other: Engine = MindSporeEngine(
+                config, params, hardware, optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(), seed
+            )
+            return other
         case name:
             raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
 
@@ -61,16 +69,18 @@ def chosen(hardware: DeviceConfig) -> str:
     """Return the name of the backend that `hardware` asks for.
 
     Raises:
-        UserError: its framework is not installed.
+        UserError: its framework is not installed, or cannot work with what is.
     """
     name: str = hardware.backend
     found = installed()
     if name == "auto":
         if not found:
-            raise UserError("no framework is installed; run: pip install 'gpt1[torch]'")
-        return found[0]
-    if name == "torch" and name not in found:
-        raise UserError("--backend torch: PyTorch is not installed; run: pip install 'gpt1[torch]'")
+            raise UserError("no framework is installed; run: pip install 'gpt1[torch]' or 'gpt1[mindspore]'")
+        name = found[0]
+    if name in BACKENDS and name not in found:
+        raise UserError(f"--backend {name}: {NAMES[name]} is not installed; run: pip install 'gpt1[{name}]'")
+    if name == "mindspore" and int(np.__version__.partition(".")[0]) >= 2:  # it would fail at its first reshape
+        raise UserError(f"--backend mindspore: NumPy {np.__version__} found, it needs 1.26; run: pip install 'numpy<2'")
     return name
 
 
@@ -86,6 +96,12 @@ def joined(hardware: DeviceConfig) -> Iterator[Ranks]:
             from gpt1.backends.torch import distributed
 
             ranks: Ranks = distributed.join(hardware)
+        case "mindspore":
+            if (size := place().size) > 1:
+                raise UserError(
+                    f"--backend mindspore: trains in one process, {size} were started; run without torchrun"
+                )
+            ranks = Alone()
         case name:
             raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
     yield ranks
@@ -100,5 +116,10 @@ def describe(name: str) -> dict[str, Any]:
 
             found: dict[str, Any] = describe_torch()
             return found
+        case "mindspore":
+            from gpt1.backends.mindspore.device import describe as describe_mindspore
+
+            here: dict[str, Any] = describe_mindspore()
+            return here
         case _:
             raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")

@@ -36,6 +36,8 @@ def choose(hardware: DeviceConfig, *, training: bool) -> tuple[torch.device, tor
         raise UserError(
             "--device cuda: PyTorch sees no CUDA device; use --device cpu, and gpt1 doctor to see what works"
         )
+    if hardware.eager:
+        raise UserError("--eager: for --backend mindspore; PyTorch trains so anyhow, unless --compile says otherwise")
     if hardware.compile and name == "cpu":
         raise UserError("--compile: works on --device cuda; on the CPU it gains nothing here")
     local_rank = place().local_rank

@@ -15,11 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-MASK_LEVELS = 1 << 16
-"""A mask compares 16 random bits an element, so a drop probability is met to within 1/131,072."""
-
-QUERY_BLOCK = 128
-"""Queries that attend at once where attention is computed explicitly: a block sees no key after its own end."""
+from gpt1.backends.noise import QUERY_BLOCK, HostNoise, keep_scale, threshold
 
 LOGITS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 28}
 """Elements of the (positions, V) logits that exist at one time: what a CPU's cache and a GPU's memory like."""
@@ -36,19 +32,15 @@ class Noise:
     """
 
     def __init__(self, device: torch.device, *counters: int):
-        sequence = np.random.SeedSequence(counters)
         self.device, self.on_host = device, device.type == "cpu"
         if self.on_host:
-            self.generator = np.random.Generator(np.random.SFC64(sequence))
+            self.host = HostNoise(*counters)
         else:
-            torch.cuda.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+            torch.cuda.manual_seed(int(np.random.SeedSequence(counters).generate_state(1, np.uint64)[0] >> 1))
 
     def keep(self, shape: tuple[int, ...], p: float, dtype: torch.dtype) -> Tensor:
         """Return a mask of `shape`: 1 with probability 1 - p, else 0."""
-        size = math.prod(shape)
-        words = self.generator.integers(0, 1 << 64, -(-size // 4), dtype=np.uint64)
-        bits = torch.from_numpy(words.view(np.int16)[:size]).view(shape)
-        return (bits >= _drop_levels(p) - MASK_LEVELS // 2).to(dtype)
+        return (torch.from_numpy(self.host.bits(shape)) >= threshold(p)).to(dtype)
 
     def drop(self, x: Tensor, p: float) -> Tensor:
         """Return x with elements zeroed with probability p and the others scaled so that the mean stays."""
@@ -68,7 +60,7 @@ class Noise:
         """Return what dropout multiplies a tensor of `shape` with: 0 with probability p, else what keeps the mean."""
         if not self.on_host:
             return F.dropout(torch.ones(shape, dtype=dtype, device=self.device), p)
-        return self.keep(shape, p, dtype).mul_(_keep_scale(p))
+        return self.keep(shape, p, dtype).mul_(keep_scale(p))
 
 
 class DroppedMatrix:
@@ -95,14 +87,6 @@ def gradient_of(leaf: Tensor) -> Tensor:
     return leaf.grad
 
 
-def _drop_levels(p: float) -> int:
-    return min(round(p * MASK_LEVELS), MASK_LEVELS - 1)
-
-
-def _keep_scale(p: float) -> float:
-    return MASK_LEVELS / (MASK_LEVELS - _drop_levels(p))
-
-
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, p: float, noise: Noise | None) -> Tensor:
     """Return softmax(q kᵀ / √K, future masked) v with attention dropout; all of shape (N, H, T, K).
 
@@ -120,7 +104,7 @@ class _BlockwiseAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, p: float, noise: Noise) -> Tensor:
         *_, time, size = q.shape
-        q, k, v = (q / math.sqrt(size)).contiguous(), k.contiguous(), v * _keep_scale(p)
+        q, k, v = (q / math.sqrt(size)).contiguous(), k.contiguous(), v * keep_scale(p)
         out = torch.empty_like(v)
         saved = []
         for start in range(0, time, QUERY_BLOCK):
@@ -134,7 +118,7 @@ class _BlockwiseAttention(torch.autograd.Function):
             out[:, :, start:end] = dropped @ v[:, :, :end]
             saved += [weights, keep, dropped]
         ctx.save_for_backward(q, k, v, *saved)
-        ctx.scale = _keep_scale(p)
+        ctx.scale = keep_scale(p)
         return out
 
     @staticmethod

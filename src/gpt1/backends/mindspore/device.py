@@ -1,0 +1,67 @@
+"""Which device and dtype a run gets, and what this machine's MindSpore can do. All that asks for a device is here."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import mindspore
+from mindspore import ops
+
+from gpt1.config import DeviceConfig
+from gpt1.errors import UserError
+
+TARGETS = {"cpu": "CPU", "ascend": "Ascend"}
+"""The names of devices here and in MindSpore."""
+
+TOKENS_AT_ONCE = {"cpu": 1_024, "ascend": 16_384}
+"""Padded tokens of an inference batch."""
+
+
+def choose(hardware: DeviceConfig) -> str:
+    """Return the device that `hardware` asks for, "cpu" or "ascend", and let MindSpore run there.
+
+    Raises:
+        UserError: the device is not there, or cannot do what is asked.
+    """
+    name = hardware.device
+    if hardware.compile:
+        raise UserError("--compile: PyTorch's; MindSpore compiles training anyhow, unless --eager says otherwise")
+    if name == "cuda":
+        raise UserError("--device cuda: needs the PyTorch backend; MindSpore runs on cpu or ascend")
+    if name == "auto":
+        name = "ascend" if has_ascend() else "cpu"
+    if name == "ascend" and not has_ascend():
+        raise UserError("--device ascend: MindSpore sees no Ascend device; use --device cpu")
+    if hardware.dtype not in ("auto", "float32"):
+        raise UserError(f"--dtype {hardware.dtype}: MindSpore's products are float32 here; use --dtype float32")
+    mindspore.set_device(TARGETS[name])
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
+    if name == "cpu":  # operators that are handed to other threads wait for a core: 17 times as long was seen
+        mindspore.runtime.launch_blocking()
+    return name
+
+
+def has_ascend() -> bool:
+    return bool(mindspore.hal.is_available("Ascend"))
+
+
+def describe() -> dict[str, Any]:
+    """Return what `gpt1 doctor` shows: version, devices, and the dtypes that work there, with measured matmul speed."""
+    name = choose(DeviceConfig())
+    return {
+        "version": mindspore.__version__,
+        "devices": [{"name": name, "auto_dtype": "float32", "gflops": {"float32": round(matmul_speed())}}],
+    }
+
+
+def matmul_speed(seconds: float = 0.3) -> float:
+    """Return GFLOP/s of a (2048, 768) x (768, 3072) product, the model's largest, best of several."""
+    a, b = ops.randn(2048, 768), ops.randn(768, 3072)
+    best, spent = float("inf"), 0.0
+    while spent < seconds:
+        start = time.perf_counter()
+        ops.matmul(a, b).asnumpy()
+        elapsed = time.perf_counter() - start
+        best, spent = min(best, elapsed), spent + elapsed
+    return 2 * 2048 * 768 * 3072 / best / 1e9

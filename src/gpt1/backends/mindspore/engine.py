@@ -1,0 +1,158 @@
+"""The MindSpore engine: losses, gradients and updates of one model on one device (see `backends.base.Engine`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mindspore
+import numpy as np
+from mindspore import Parameter, Tensor, ops
+from numpy.typing import NDArray
+
+from gpt1.backends.base import IGNORE, Batch, StepResult
+from gpt1.backends.mindspore import device as devices
+from gpt1.backends.mindspore import masks
+from gpt1.backends.mindspore.decode import MindSporeDecoder
+from gpt1.backends.mindspore.functional import lm_cross_entropy
+from gpt1.backends.mindspore.model import GPT1
+from gpt1.backends.mindspore.training import ABSENT, Compiled, Gradients, Losses, Update, inputs
+from gpt1.backends.noise import HostNoise
+from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
+from gpt1.optim import factors
+from gpt1.params import Params, shapes
+
+LOGITS_AT_ONCE = 1 << 25
+"""Elements of the (positions, V) logits that exist at one time in inference."""
+
+
+class MindSporeEngine:
+    """A GPT-1 in MindSpore. Everything is float32."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        params: Mapping[str, NDArray[np.float32]],
+        hardware: DeviceConfig,
+        optim: OptimConfig,
+        dropout: DropoutConfig,
+        loss: LossConfig,
+        seed: int,
+    ):
+        self.config, self.optim, self.dropout, self.loss, self.seed = config, optim, dropout, loss, seed
+        self.device = devices.choose(hardware)
+        self.dtype = "float32"
+        self.tokens_at_once = devices.TOKENS_AT_ONCE[self.device]
+        self.model = GPT1(config, dropout)
+        found = {p.name: p for p in self.model.get_parameters()}
+        self._params: dict[str, Parameter] = {name: found[name] for name in shapes(config)}
+        self.load_parameters(params)
+        every = list(self._params.values())
+        self._losses = Losses(self.model, loss)
+        self._gradients: Gradients | Compiled = Gradients(self._losses, every)
+        self._moments = Update(every, optim)
+        self._update: Update | Compiled = self._moments
+        if not hardware.eager:
+            self._gradients = Compiled(self._gradients, "the training step")
+            self._update = Compiled(self._update)
+
+    # ---- training
+
+    def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
+        losses, grads = self._accumulate(batches, step)
+        numbers = tuple(Tensor(number, mindspore.float32) for number in factors(step, lr, self.optim))
+        found = {**losses, "grad_norm": self._update(grads, numbers)}
+        return StepResult(lambda: {name: _float(value) for name, value in found.items()})
+
+    def gradients(self, batches: Sequence[Batch], *, step: int = 0) -> tuple[dict[str, float], Params]:
+        losses, grads = self._accumulate(batches, step)
+        named = zip(self._params, grads, strict=True)
+        return {name: _float(value) for name, value in losses.items()}, {name: _numpy(grad) for name, grad in named}
+
+    def _accumulate(self, batches: Sequence[Batch], step: int) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Return the loss of a step with its parts, and its gradient by every parameter."""
+        weight = sum(batch.example_weight for batch in batches) if self.config.head else 0.0
+        by_sequence = self.loss.lm_mean == "sequence"
+        counts = [batch.target_sequences if by_sequence else batch.target_count for batch in batches]
+        lm_count = sum(counts) if self._losses.lm_coef else 0
+        totals: tuple[Tensor, ...] | None = None
+        for index, batch in enumerate(batches):
+            arrays = inputs(batch, weight, lm_count, self.loss.lm_mean)
+            if arrays.labels is ABSENT and arrays.targets is ABSENT:
+                continue
+            noise = HostNoise(self.seed, step, index)
+            wants_lm = arrays.targets is not ABSENT
+            drawn = masks.draw(self.config, self.dropout, batch, noise, every_position=wants_lm)
+            losses, grads = self._gradients(tuple(arrays), drawn)
+            new = (*losses, *grads)
+            totals = new if totals is None else tuple(a + b for a, b in zip(totals, new, strict=True))
+        if totals is None:  # where no example of the step weighs anything, the moments decay all the same
+            nothing = (Tensor(0.0, mindspore.float32),) * 3
+            totals = (*nothing, *(ops.zeros_like(p) for p in self._params.values()))
+        loss, task, lm, *gradient = totals
+        parts = ({"task_loss": task} if weight else {}) | ({"lm_loss": lm} if lm_count else {})
+        return {"loss": loss} | parts, tuple(gradient)
+
+    # ---- inference
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        states = self._states(batch, Tensor(batch.read_at.astype(np.int32)))
+        return _numpy(self.model.task_logits(states, batch.sequences_per_example, None))
+
+    def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
+        wanted = batch.lm_targets != IGNORE
+        states = self._states(batch, None)
+        places = np.flatnonzero(wanted).astype(np.int32)
+        targets = batch.lm_targets[wanted].astype(np.int32)
+        embedding = self.model.tokens_embed.weight[: self.config.vocab_size]
+        rows = max(1, LOGITS_AT_ONCE // self.config.vocab_size)
+        found = []
+        for start in range(0, len(places), rows):
+            part = slice(start, start + rows)
+            at_targets = ops.gather(states.reshape(-1, self.config.n_embd), Tensor(places[part]), 0)
+            found.append(-_numpy(lm_cross_entropy(at_targets, embedding, Tensor(targets[part]))))
+        logprobs = np.zeros(batch.lm_targets.shape, np.float32)
+        if found:
+            logprobs[wanted] = np.concatenate(found)
+        return logprobs
+
+    def decoder(self, n_sequences: int, length: int) -> MindSporeDecoder:
+        return MindSporeDecoder(self.model, n_sequences, length)
+
+    def _states(self, batch: Batch, position: Tensor | None) -> Tensor:
+        """Return the last layer's states: at every position (N, T, D), or at one of each sequence (N, D)."""
+        of_matrices, of_body, _ = masks.none(self.config)
+        segments = None if batch.segments is None else Tensor(batch.segments.astype(np.int32))
+        tokens = Tensor(batch.tokens.astype(np.int32))
+        return self.model(tokens, segments, position, self.model.embeddings(of_matrices), of_body)
+
+    # ---- state
+
+    def parameters(self) -> Params:
+        return {name: _numpy(p) for name, p in self._params.items()}
+
+    def load_parameters(self, params: Mapping[str, NDArray[np.float32]]) -> None:
+        for name, p in self._params.items():
+            _load(p, params[name])
+
+    def optimizer_state(self) -> Params:
+        moments = (("first", self._moments.first), ("second", self._moments.second))
+        return {f"{kind}.{name}": _numpy(p) for kind, ps in moments for name, p in zip(self._params, ps, strict=True)}
+
+    def load_optimizer_state(self, state: Mapping[str, NDArray[np.float32]], step: int) -> None:
+        for kind, ps in (("first", self._moments.first), ("second", self._moments.second)):
+            for name, p in zip(self._params, ps, strict=True):
+                _load(p, state[f"{kind}.{name}"])
+
+
+def _load(parameter: Parameter, value: NDArray[Any]) -> None:
+    parameter.set_data(Tensor(np.array(value, np.float32)))
+
+
+def _numpy(tensor: Tensor) -> NDArray[np.float32]:
+    """Return a float32 copy on the host."""
+    return np.array(tensor.asnumpy(), np.float32)
+
+
+def _float(value: Tensor) -> float:
+    return float(value.asnumpy())

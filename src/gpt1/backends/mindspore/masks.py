@@ -1,0 +1,72 @@
+"""The dropout masks of a micro-batch, drawn on the host before the step and passed into it.
+
+They are those of the PyTorch backend on a CPU, bit for bit: the same counted bits in the same order, which is that of
+the forward pass.
+
+Dimensions: N sequences, T time, D width, H heads, B examples of k sequences.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Tensor
+from numpy.typing import NDArray
+
+from gpt1.backends.base import Batch
+from gpt1.backends.noise import QUERY_BLOCK, HostNoise
+from gpt1.config import DropoutConfig, ModelConfig
+
+Keep = Tensor | None
+"""A mask, true where an element is kept; `None` when not training, `EVERYTHING` where nothing is dropped."""
+EVERYTHING = Tensor(True)
+"""Stands where a compiled step, whose inputs are tensors alone, has no mask. No mask has 0 dimensions."""
+OfBlock = tuple[Keep, Keep, Keep]
+"""Of the attention weights, and of what attention and the MLP add to the residual stream."""
+Masks = tuple[tuple[Keep, Keep], tuple[Keep, tuple[OfBlock, ...]], Keep]
+"""Of both embedding matrices; of the sum of the embeddings and of every block; of the state that the head reads."""
+
+
+def none(config: ModelConfig) -> Masks:
+    """Return the masks of inference: there are none."""
+    return (None, None), (None, ((None, None, None),) * config.n_layer), None
+
+
+def draw(config: ModelConfig, dropout: DropoutConfig, batch: Batch, noise: HostNoise, *, every_position: bool) -> Masks:
+    """Return the masks of a forward pass over `batch`, whose last layer computes `every_position` or one of each."""
+    n, time = batch.tokens.shape
+    width = config.n_embd
+
+    def keep(p: float, *shape: int) -> Keep:
+        return Tensor.from_numpy(noise.keep(shape, p)) if p else EVERYTHING
+
+    on_sum, on_matrix = (0.0, dropout.embd_pdrop) if dropout.embd_matrix else (dropout.embd_pdrop, 0.0)
+    of_tokens = keep(on_matrix, config.vocab_size + config.n_segments, width)
+    of_positions = keep(on_matrix, config.n_ctx, width)
+    of_sum = keep(on_sum, n, time, width)
+    of_blocks = []
+    for layer in range(config.n_layer):
+        if every_position or layer < config.n_layer - 1:
+            weights = _of_attention(noise, (n, config.n_head, time), dropout.attn_pdrop)
+            rows: tuple[int, ...] = (n, time, width)
+        else:
+            weights, rows = keep(dropout.attn_pdrop, n, config.n_head, 1, time), (n, width)
+        of_blocks.append((weights, keep(dropout.resid_pdrop, *rows), keep(dropout.resid_pdrop, *rows)))
+    of_state: Keep = EVERYTHING
+    if config.head:
+        k = batch.sequences_per_example
+        choices, similarity = config.head.task == "multiple-choice", config.head.task == "similarity"
+        shape = (n // k, 1, width) if choices and dropout.clf_shared else (n // k if similarity else n, width)
+        of_state = keep(dropout.clf_pdrop, *shape)
+    return (of_tokens, of_positions), (of_sum, tuple(of_blocks)), of_state
+
+
+def _of_attention(noise: HostNoise, shape: tuple[int, int, int], p: float) -> Keep:
+    """Return a mask (N, H, T, T), drawn in blocks of queries for the keys that they may see."""
+    if not p:
+        return EVERYTHING
+    time = shape[2]
+    mask: NDArray[np.bool_] = np.zeros((*shape, time), np.bool_)
+    for start in range(0, time, QUERY_BLOCK):
+        end = min(start + QUERY_BLOCK, time)
+        mask[:, :, start:end, :end] = noise.keep((*shape[:2], end - start, end), p)
+    return Tensor.from_numpy(mask)

@@ -1,0 +1,195 @@
+"""GPT-1 (Radford et al. 2018) in MindSpore: a post-norm transformer decoder, and the head of a task on its `<eos>`
+state.
+
+Dimensions: N sequences, T time, D width, H heads, K head size (D / H), B examples, C columns of the task's head.
+Parameters have the names and layouts of `gpt1.params`. Everything is float32.
+
+Dropout comes in as masks (see `masks.py`), because inside a compiled graph nothing re-seeds MindSpore's own: the same
+random numbers would come back at every step, or others after a restart. `None` stands for a mask when not training.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import initializer
+
+from gpt1.backends.mindspore.functional import attention, cross_entropy, drop, gelu, rows_at
+from gpt1.config import DropoutConfig, Head, ModelConfig
+
+
+def blank(shape: tuple[int, ...]) -> Parameter:
+    """Return a parameter that is zero until one is loaded."""
+    return Parameter(initializer("zeros", shape))
+
+
+class Linear(nn.Cell):
+    """x W + b with W stored (in, out), as OpenAI's code and Hugging Face's `Conv1D` have it."""
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        self.weight, self.bias = blank((n_in, n_out)), blank((n_out,))
+        self.n_in, self.n_out = n_in, n_out
+
+    def construct(self, x: Tensor) -> Tensor:
+        rows = ops.matmul(x.reshape(-1, self.n_in), self.weight) + self.bias
+        return rows.reshape(*x.shape[:-1], self.n_out)
+
+
+class Norm(nn.Cell):
+    """Layer norm over the last dimension."""
+
+    def __init__(self, width: int, epsilon: float):
+        super().__init__()
+        self.weight, self.bias = blank((width,)), blank((width,))
+        self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=epsilon)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.norm(x, self.weight, self.bias)[0]
+
+
+class Embedding(nn.Cell):
+    """A matrix whose rows are looked up by `GPT1`, which may put dropout on it first."""
+
+    def __init__(self, rows: int, width: int):
+        super().__init__()
+        self.weight = blank((rows, width))
+
+
+class Attention(nn.Cell):
+    """Masked multi-head self-attention: future scores are -inf before the softmax, so their weight is exactly 0."""
+
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+        super().__init__()
+        self.n_head, self.width, self.pdrop = config.n_head, config.n_embd, dropout.attn_pdrop
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = Linear(config.n_embd, config.n_embd)
+
+    def construct(self, x: Tensor, future: Tensor, keep: Tensor | None) -> Tensor:
+        """Map (N, T, D) to the same shape; `future` is (T, T), `keep` (N, H, T, T)."""
+        q, k, v = ops.split(self.c_attn(x), self.width, -1)
+        out = attention(self.heads(q), self.heads(k), self.heads(v), future, keep, self.pdrop)
+        return self.c_proj(self.merged(out))
+
+    def at(self, x: Tensor, here: Tensor, future: Tensor, keep: Tensor | None) -> Tensor:
+        """Return what `construct` gives at one position: `here` are its rows of x (N, D), `future` is (N, 1, 1, T)."""
+        w_q, w_kv = ops.split(self.c_attn.weight, (self.width, 2 * self.width), -1)
+        b_q, b_kv = ops.split(self.c_attn.bias, (self.width, 2 * self.width), -1)
+        n, time, width = x.shape
+        q = ops.matmul(here, w_q) + b_q
+        kv = ops.matmul(x.reshape(-1, width), w_kv) + b_kv
+        k, v = ops.split(kv.reshape(n, time, 2 * width), width, -1)
+        out = attention(self.heads(q.reshape(n, 1, width)), self.heads(k), self.heads(v), future, keep, self.pdrop)
+        return self.c_proj(self.merged(out)).reshape(n, width)
+
+    def heads(self, x: Tensor) -> Tensor:
+        n, time, width = x.shape
+        return x.reshape(n, time, self.n_head, width // self.n_head).transpose(0, 2, 1, 3)  # (N, H, T, K)
+
+    def merged(self, x: Tensor) -> Tensor:
+        n, _, time, _ = x.shape
+        return x.transpose(0, 2, 1, 3).reshape(n, time, self.width)
+
+
+class MLP(nn.Cell):
+    """Two layers with the tanh approximation of GELU between them."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.c_proj(gelu(self.c_fc(x)))
+
+
+class Block(nn.Cell):
+    """x = LN(x + attention(x)), then x = LN(x + MLP(x)): the norms stand after the residual sums."""
+
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+        super().__init__()
+        self.attn = Attention(config, dropout)
+        self.ln_1 = Norm(config.n_embd, config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+        self.ln_2 = Norm(config.n_embd, config.layer_norm_epsilon)
+        self.pdrop = dropout.resid_pdrop
+
+    def construct(self, x: Tensor, future: Tensor, masks: tuple) -> Tensor:
+        """Map (N, T, D) to the same shape."""
+        weights, attended, mixed = masks
+        x = self.ln_1(x + drop(self.attn(x, future, weights), attended, self.pdrop))
+        return self.ln_2(x + drop(self.mlp(x), mixed, self.pdrop))
+
+    def at(self, x: Tensor, position: Tensor, future: Tensor, masks: tuple) -> Tensor:
+        """Return what `construct` gives at `position` (N,) as (N, D), where nothing else will be read."""
+        weights, attended, mixed = masks
+        here = rows_at(x, position)
+        here = self.ln_1(here + drop(self.attn.at(x, here, future, weights), attended, self.pdrop))
+        return self.ln_2(here + drop(self.mlp(here), mixed, self.pdrop))
+
+
+class GPT1(nn.Cell):
+    """The decoder and the head of one task."""
+
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+        super().__init__()
+        self.config, self.dropout = config, dropout
+        self.tokens_embed = Embedding(config.vocab_size + config.n_segments, config.n_embd)
+        self.positions_embed = Embedding(config.n_ctx, config.n_embd)
+        self.h = nn.CellList([Block(config, dropout) for _ in range(config.n_layer)])
+        if config.head:
+            self.score = nn.Dense(config.n_embd, config.head.n_labels, has_bias=config.head.bias)
+        self.future = Tensor(np.triu(np.full((config.n_ctx, config.n_ctx), -np.inf, np.float32), 1))
+
+    def construct(
+        self, tokens: Tensor, segments: Tensor | None, position: Tensor | None, embeddings: tuple, masks: tuple
+    ) -> Tensor:
+        """Return the last layer's states: (N, T, D), or (N, D) at `position` (N,) where only that will be read.
+
+        `tokens` and `segments` are (N, T) integers; `embeddings` are what to look up in (see `embeddings`); `masks`
+        are those of the sum of the embeddings and of each block.
+        """
+        every, positions = embeddings
+        of_sum, of_blocks = masks
+        time = tokens.shape[1]
+        x = ops.gather(every, tokens, 0) + positions[:time]  # (N, T, D)
+        if segments is not None:
+            x = x + ops.gather(every, self.config.vocab_size + segments, 0)
+        x = drop(x, of_sum, self.dropout.embd_pdrop)
+        future = self.future[:time, :time]
+        last = self.config.n_layer - 1
+        for layer in range(last):
+            x = self.h[layer](x, future, of_blocks[layer])
+        if position is None:
+            return self.h[last](x, future, of_blocks[last])
+        seen = ops.gather(future, position, 0).reshape(-1, 1, 1, time)
+        return self.h[last].at(x, position, seen, of_blocks[last])
+
+    def embeddings(self, masks: tuple) -> tuple:
+        """Return the matrices that the look-ups and the tied softmax read, with dropout where `masks` has theirs."""
+        of_tokens, of_positions = masks
+        p = self.dropout.embd_pdrop
+        return drop(self.tokens_embed.weight, of_tokens, p), drop(self.positions_embed.weight, of_positions, p)
+
+    def task_logits(self, states: Tensor, per_example: int, keep: Tensor | None) -> Tensor:
+        """Return (B, C) scores from the `<eos>` states (N, D), of which each example has `per_example`.
+
+        Similarity adds the states of both orders; multiple choice scores each choice, so that C = `per_example`
+        (Radford et al. 2018, §3.3). `keep` is (B, 1, D) where the choices share a mask, else of the states' shape.
+        """
+        width = self.config.n_embd
+        if self.config.head.task == "similarity":
+            states = states.reshape(-1, per_example, width).sum(1)  # (B, D)
+        if self.config.head.task == "multiple-choice":
+            states = states.reshape(-1, per_example, width)  # (B, k, D)
+            keep = None if keep is None or keep.ndim == 0 else keep.reshape(states.shape[0], -1, width)
+        states = drop(states, keep, self.dropout.clf_pdrop)
+        scores = self.score(states.reshape(-1, width))
+        return scores.reshape(-1, per_example) if self.config.head.task == "multiple-choice" else scores
+
+
+def task_loss(logits: Tensor, labels: Tensor, head: Head) -> Tensor:
+    """Return the (B,) cross-entropies, or squared errors of a regression, of `logits` (B, C)."""
+    if head.regression:
+        return ops.square(logits[:, 0] - labels)
+    return cross_entropy(logits, labels)

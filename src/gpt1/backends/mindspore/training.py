@@ -1,0 +1,170 @@
+"""What a training step computes, as two cells that run operator by operator or compiled: gradients, and the update.
+
+A graph has static shapes, and compiling one takes long. So the gradients are compiled once for every shape of
+micro-batch and the update, which does not depend on it, once; gradients of several micro-batches are added between the
+two. What differs from step to step (denominators, rates, masks) is an input. A micro-batch has its shape from `Batch`
+alone: the LM loss is computed at every position and weighted with 0 where there is no target, because the number of
+targets is another one in every batch.
+
+Dimensions: N sequences, T time, B examples of k sequences.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import mindspore
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from gpt1 import console
+from gpt1.backends.base import IGNORE, Batch
+from gpt1.backends.mindspore.functional import lm_cross_entropy, rows_at
+from gpt1.backends.mindspore.masks import Masks
+from gpt1.backends.mindspore.model import GPT1, task_loss
+from gpt1.config import LmMean, LossConfig, OptimConfig
+from gpt1.optim import clip_factor, global_norm, updated
+from gpt1.params import decays
+
+ABSENT = Tensor(0)
+"""Stands for what a micro-batch has not: the inputs of a compiled step are tensors alone. No input has 0 dimensions."""
+
+
+class Inputs(NamedTuple):
+    """A micro-batch on the device. What is `ABSENT` takes no part in the loss."""
+
+    tokens: Tensor
+    """(N, T)"""
+    segments: Tensor
+    """(N, T)"""
+    read_at: Tensor
+    """(N,)"""
+    labels: Tensor
+    """(B,)"""
+    label_shares: Tensor
+    """(B,) what each example counts in the task's loss; those of a step sum to 1."""
+    targets: Tensor
+    """(N * T,) token ids, 0 where no loss looks"""
+    target_shares: Tensor
+    """(N * T,) what each target counts in the LM loss, 0 where no loss looks; those of a step sum to 1."""
+
+
+def inputs(batch: Batch, weight: float, lm_count: int, lm_mean: LmMean) -> Inputs:
+    """Return `batch` for the losses of a step whose examples weigh `weight`, with `lm_count` targets or sequences."""
+    labels = label_shares = targets = target_shares = ABSENT
+    if weight and batch.labels is not None:
+        labels = Tensor(batch.labels.astype(np.float32 if batch.labels.dtype.kind == "f" else np.int32))
+        weights = np.ones(len(batch.labels)) if batch.weights is None else batch.weights.astype(np.float64)
+        label_shares = Tensor((weights / weight).astype(np.float32))
+    if lm_count and batch.target_count:
+        wanted = batch.lm_targets != IGNORE
+        share = wanted / (np.maximum(wanted.sum(1, keepdims=True), 1) if lm_mean == "sequence" else 1)
+        targets = Tensor(np.where(wanted, batch.lm_targets, 0).astype(np.int32).ravel())
+        target_shares = Tensor((share / lm_count).astype(np.float32).ravel())
+    segments = ABSENT if batch.segments is None else Tensor(batch.segments.astype(np.int32))
+    return Inputs(
+        Tensor(batch.tokens.astype(np.int32)), segments, Tensor(batch.read_at.astype(np.int32)),
+        labels, label_shares, targets, target_shares,
+    )  # fmt: skip
+
+
+class Losses(nn.Cell):
+    """The share of one micro-batch in the losses of its step."""
+
+    def __init__(self, model: GPT1, loss: LossConfig):
+        super().__init__()
+        self.model, self.over_positions = model, loss.lm_over_positions
+        self.lm_coef = loss.lm_coef if model.config.head else 1.0
+
+    def construct(self, arrays: tuple, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss and its parts, the task's and the LM's; `arrays` are `Inputs`."""
+        tokens, segments, read_at, labels, label_shares, targets, target_shares = arrays
+        of_matrices, of_body, of_state = masks
+        embeddings = self.model.embeddings(of_matrices)
+        task = lm = ops.zeros((), mindspore.float32)
+        position = None if targets.ndim else read_at
+        states = self.model(tokens, segments if segments.ndim else None, position, embeddings, of_body)
+        if labels.ndim:
+            at_eos = rows_at(states, read_at) if targets.ndim else states  # (N, D)
+            logits = self.model.task_logits(at_eos, tokens.shape[0] // labels.shape[0], of_state)
+            task = (task_loss(logits, labels, self.model.config.head) * label_shares).sum()
+        if targets.ndim:
+            every = embeddings[0][: self.model.config.vocab_size]  # over tokens, not over segments
+            if self.over_positions:
+                every = ops.cat((every, embeddings[1]))
+            rows = states.reshape(-1, states.shape[-1])  # (N * T, D)
+            lm = (lm_cross_entropy(rows, every, targets) * target_shares).sum()
+        return task + self.lm_coef * lm, task, lm
+
+
+class Gradients(nn.Cell):
+    """The losses of a micro-batch and the gradient of the first by every parameter."""
+
+    def __init__(self, losses: Losses, params: Sequence[Parameter]):
+        super().__init__()
+        self.of = mindspore.value_and_grad(losses, None, weights=ParameterTuple(params), has_aux=True)
+
+    def construct(self, arrays: tuple, masks: Masks) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
+        return self.of(arrays, masks)
+
+
+class Update(nn.Cell):
+    """One update of every parameter and its moments, in place: `optim.updated` on the clipped gradients."""
+
+    def __init__(self, params: Sequence[Parameter], optim: OptimConfig):
+        super().__init__()
+        self.optim = optim
+        self.params = ParameterTuple(params)
+        self.first, self.second = self.params.clone("first", "zeros"), self.params.clone("second", "zeros")
+        self.decay = tuple(decays(p.name, p.shape) for p in params)
+
+    def construct(self, grads: tuple[Tensor, ...], numbers: tuple[Tensor, ...]) -> Tensor:
+        """Return the norm of `grads` before clipping; `numbers` are `optim.factors` of the step."""
+        norm = global_norm(grads)
+        factor = clip_factor(norm, self.optim.clip)
+        for i in range(len(self.decay)):
+            param, first, second = updated(
+                self.params[i], grads[i] * factor, self.first[i], self.second[i], numbers, decay=self.decay[i],
+                config=self.optim,
+            )  # fmt: skip
+            ops.assign(self.params[i], param)
+            ops.assign(self.first[i], first)
+            ops.assign(self.second[i], second)
+        return norm
+
+
+class Compiled:
+    """A cell that MindSpore compiles when it first sees inputs of their shapes, and runs as one graph from then on."""
+
+    def __init__(self, cell: nn.Cell, announced: str = ""):
+        cell.construct = mindspore.jit(cell.construct)
+        self.cell, self.announced = cell, announced
+        self.seconds: dict[tuple[tuple[int, ...], ...], float] = {}
+        """What the first call with each set of shapes took."""
+
+    def __call__(self, *inputs: Any) -> Any:
+        shapes = tuple(_shapes(inputs))
+        if shapes in self.seconds:
+            return self._run(inputs)
+        start = time.perf_counter()
+        found = self._run(inputs)
+        self.seconds[shapes] = time.perf_counter() - start
+        if self.announced and len(self.seconds) == 1:
+            console.say(
+                f"MindSpore compiled {self.announced} in {self.seconds[shapes]:.0f} s, once for a shape of batch"
+            )
+        return found
+
+    def _run(self, inputs: tuple[Any, ...]) -> Any:
+        # What is not marked so would be a constant of the graph, and each value of it a graph of its own.
+        return self.cell(*(mindspore.mutable(each) for each in inputs))
+
+
+def _shapes(inputs: Any) -> Iterator[tuple[int, ...]]:
+    for each in inputs:
+        if isinstance(each, tuple):
+            yield from _shapes(each)
+        else:
+            yield each.shape

@@ -1,0 +1,49 @@
+"""The dropout masks that are drawn on the host, counted: the same on every backend that takes them from here."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+MASK_LEVELS = 1 << 16
+"""A mask compares 16 random bits an element, so a drop probability is met to within 1/131,072."""
+
+QUERY_BLOCK = 128
+"""Queries of causal attention whose mask is drawn at once, for the keys up to the block's end."""
+
+
+class HostNoise:
+    """The random bits of one micro-batch: a function of (seed, step, micro-batch), so that resuming needs no RNG state.
+
+    What is drawn depends on the order of the calls, which is the order of the forward pass.
+    """
+
+    def __init__(self, *counters: int):
+        self.generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence(counters)))
+
+    def bits(self, shape: tuple[int, ...]) -> NDArray[np.int16]:
+        """Return 16 random bits for each element of `shape`; a mask keeps those at `threshold(p)` and above."""
+        size = math.prod(shape)
+        words = self.generator.integers(0, 1 << 64, -(-size // 4), dtype=np.uint64)
+        return words.view(np.int16)[:size].reshape(shape)
+
+    def keep(self, shape: tuple[int, ...], p: float) -> NDArray[np.bool_]:
+        """Return a mask of `shape` that is true with probability 1 - p."""
+        kept: NDArray[np.bool_] = self.bits(shape) >= threshold(p)
+        return kept
+
+
+def threshold(p: float) -> int:
+    """Return the least of 16 random bits, read as a signed number, with which an element is kept."""
+    return _drop_levels(p) - MASK_LEVELS // 2
+
+
+def keep_scale(p: float) -> float:
+    """Return what the kept elements are multiplied with, so that the mean stays."""
+    return MASK_LEVELS / (MASK_LEVELS - _drop_levels(p))
+
+
+def _drop_levels(p: float) -> int:
+    return min(round(p * MASK_LEVELS), MASK_LEVELS - 1)

@@ -1,0 +1,157 @@
+"""MindSpore alone: compiled steps, and what it refuses. (tests/test_backend.py holds it to what all backends do.)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt1 import backends
+from gpt1.backends.base import Engine
+from gpt1.config import DeviceConfig, DropoutConfig, LossConfig
+from gpt1.errors import UserError
+from test_backend import DROPOUTS, assert_close, assert_identical, longer_case, shortest
+
+FLOAT32 = 1e-5
+"""Of the largest value or of 1: a graph computes the same sums in other orders; 1e-6 was seen."""
+
+
+@pytest.fixture
+def mindspore() -> Any:
+    return pytest.importorskip("mindspore")
+
+
+@pytest.fixture
+def build(mindspore: Any) -> Callable[..., Engine]:
+    def engine(config: Any, params: Any, *, eager: bool = False, **settings: Any) -> Engine:
+        hardware = DeviceConfig(backend="mindspore", device="cpu", eager=eager)
+        return backends.get(config, params, hardware=hardware, **{"dropout": DropoutConfig(), **settings})
+
+    return engine
+
+
+# ---- compiled steps
+
+
+@pytest.mark.parametrize(
+    ("task", "rule", "lm_coef"),
+    [("language model", "paper", 0.5), ("classification", "paper", 0.0), ("multiple-choice", "openai", 0.5)],
+)
+def test_a_compiled_step_is_the_one_of_single_operators(
+    build: Callable[..., Engine], task: str, rule: str, lm_coef: float
+) -> None:
+    config, params, batch = longer_case(task, 12)
+    openai = rule == "openai"
+    settings = {"dropout": DROPOUTS[rule], "loss": LossConfig(lm_coef, "token", lm_over_positions=openai)}
+    compiled, eager = (build(config, params, eager=eager, **settings) for eager in (False, True))
+    for step in range(3):
+        expected, found = (engine.train_step([batch], lr=1e-2, step=step).read() for engine in (eager, compiled))
+        assert found == pytest.approx(expected, rel=FLOAT32)
+        for name, moment in eager.optimizer_state().items():
+            assert_close(compiled.optimizer_state()[name], moment, FLOAT32, name)
+        compiled.load_parameters(eager.parameters())  # Adam turns the rounding noise of the key bias into steps
+
+
+def test_a_compiled_step_is_the_same_alone_as_after_others(build: Callable[..., Engine]) -> None:
+    """Dropout, rate and correction of step 3 are its inputs; nothing of the steps before is left in the graph."""
+    config, params, batch = longer_case("classification", 12)
+    engine, other = build(config, params), build(config, params)
+    losses = [engine.train_step([batch], lr=1e-2, step=step).read()["loss"] for step in range(3)]
+    assert len(set(losses)) == 3
+    other.load_parameters(engine.parameters())
+    other.load_optimizer_state(engine.optimizer_state(), 3)
+    results = [each.train_step([batch], lr=2e-2, step=3).read() for each in (engine, other)]
+    assert results[0] == results[1]
+    assert_identical(other.parameters(), engine.parameters())
+    assert_identical(other.optimizer_state(), engine.optimizer_state())
+
+
+def test_each_shape_of_batch_is_compiled_once_and_the_update_once(
+    build: Callable[..., Engine], mindspore: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the numbers of targets, the weights, the rate and the step are; and a person is told once."""
+    from mindspore.graph.api import ms_compile_cache
+
+    config, params, batch = longer_case("classification", 12, examples=4)
+    long, short = replace(batch, weights=None), shortest(batch)[0]
+    engine, before = build(config, params), len(ms_compile_cache)
+    for step in range(3):
+        engine.train_step([long, short], lr=0.1 / (step + 1), step=step)
+        engine.train_step([batch], lr=0.2, step=step)
+        assert len(ms_compile_cache) - before == 3
+    assert capsys.readouterr().err.count("compiled") == 1
+
+
+def test_operator_by_operator_compiles_nothing(build: Callable[..., Engine], mindspore: Any) -> None:
+    from mindspore.graph.api import ms_compile_cache
+
+    config, params, batch = longer_case("classification", 12)
+    engine, before = build(config, params, eager=True), len(ms_compile_cache)
+    engine.train_step([batch], lr=0.1, step=0)
+    assert len(ms_compile_cache) == before
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cuda"}, "--device cuda: needs the PyTorch backend"),
+        ({"device": "ascend"}, "--device ascend: MindSpore sees no Ascend device"),
+        ({"compile": True}, "--compile: PyTorch's"),
+        ({"dtype": "bfloat16"}, "--dtype bfloat16: MindSpore's products are float32 here"),
+        ({"dtype": "float16"}, "--dtype float16: MindSpore's products are float32 here"),
+    ],
+)
+def test_what_mindspore_cannot_do_is_refused_with_the_flag(
+    mindspore: Any, settings: dict[str, Any], message: str
+) -> None:
+    if settings.get("device") == "ascend" and mindspore.hal.is_available("Ascend"):
+        pytest.skip("Ascend is here")
+    config, params, _ = longer_case("classification", 2)
+    with pytest.raises(UserError, match=message):
+        backends.get(config, params, hardware=DeviceConfig(backend="mindspore", **settings))
+
+
+def test_numpy_2_is_named_before_mindspore_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It imports with NumPy 2 and fails at the first reshape."""
+    monkeypatch.setattr(backends, "installed", lambda: ["mindspore"])
+    monkeypatch.setattr(np, "__version__", "2.1.3")
+    for name in ("mindspore", "auto"):
+        with pytest.raises(UserError, match=r"NumPy 2.1.3 found, it needs 1.26; run: pip install 'numpy<2'"):
+            backends.chosen(DeviceConfig(backend=name))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "framework"), backends.NAMES.items())
+def test_a_framework_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, name: Any, framework: str) -> None:
+    monkeypatch.setattr(backends, "installed", list)
+    with pytest.raises(UserError, match=rf"--backend {name}: {framework} is not installed; run: pip install"):
+        backends.chosen(DeviceConfig(backend=name))
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "chosen", lambda hardware: "mindspore")
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="trains in one process, 2 were started"), backends.joined(DeviceConfig()):
+        pass
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with backends.joined(DeviceConfig()) as ranks:
+        assert ranks.size == 1
+
+
+def test_eager_is_refused_with_pytorch() -> None:
+    pytest.importorskip("torch")
+    config, params, _ = longer_case("classification", 2)
+    with pytest.raises(UserError, match="--eager: for --backend mindspore"):
+        backends.get(config, params, hardware=DeviceConfig(backend="torch", eager=True))
+
+
+def test_doctor_describes_the_machine(mindspore: Any) -> None:
+    found = backends.describe("mindspore")
+    assert found["version"] == mindspore.__version__
+    assert found["devices"][0]["gflops"]["float32"] > 0
