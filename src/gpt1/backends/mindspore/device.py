@@ -37,7 +37,7 @@ def choose(hardware: DeviceConfig) -> str:
         raise UserError(f"--dtype {hardware.dtype}: MindSpore's products are float32 here; use --dtype float32")
     mindspore.set_device(TARGETS[name])
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    if name == "cpu":  # operators that are handed to other threads wait for a core: 17 times as long was seen
+    if name == "cpu":  # operators that are handed to other threads wait for a core where there are few
         mindspore.runtime.launch_blocking()
     return name
 
