@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -545,6 +545,29 @@ def machine() -> dict[str, Any]:
     }
 
 
+def hide_contestant_flags(parser: argparse.ArgumentParser, contestants: Iterable[str]) -> None:
+    """Add the flags with which `measure` starts this script again for each contestant."""
+    parser.add_argument("--contestant", choices=contestants, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+
+
+def introduce(advice: str = "trust the ratios at most") -> dict[str, Any]:
+    """Say what machine this is, with `advice` where it is busy; return its description."""
+    about = machine()
+    say(", ".join(f"{name} {value}" for name, value in about.items()))
+    if advice and (about["load"] or 0) > BUSY:
+        say(f"Other programs are running here: {advice}.")
+    return about
+
+
+def require_cuda() -> None:
+    """Raise UserError where PyTorch sees no CUDA device."""
+    from gpt1.backends.torch import device
+
+    device.choose(DeviceConfig(device="cuda"), training=True)
+
+
 def main() -> int:
     """Run the script; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -557,9 +580,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare the losses of both instead of their speeds")
     parser.add_argument("--quick", action="store_true", help="a tiny model, few texts, one round: a smoke test")
     parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
-    parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    hide_contestant_flags(parser, CONTESTANTS)
     args = parser.parse_args()
     if args.contestant:
         print(json.dumps(CONTESTANTS[args.contestant](args.work, args.seed)))
@@ -568,15 +589,10 @@ def main() -> int:
     args.texts = args.texts or (8 if args.quick else 1024 if on_gpu else 20)
     args.rounds = args.rounds or (1 if args.quick else 3)
     args.warmup = args.warmup or (64 if on_gpu else 1)
-    about = machine()
-    say(", ".join(f"{name} {value}" for name, value in about.items()))
-    if (about["load"] or 0) > BUSY and not args.check:
-        say("Other programs are running here: do not trust the speeds.")
+    about = introduce("" if args.check else "do not trust the speeds")
     try:
         if args.device == "cuda":
-            from gpt1.backends.torch import device
-
-            device.choose(DeviceConfig(device="cuda"), training=True)
+            require_cuda()
         with tempfile.TemporaryDirectory() as folder:
             figures = (check if args.check else compare)(args, Path(folder))
     except UserError as error:

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune import BUSY, Given, Measured, machine, measure, peak_resident, quiet_transformers
+from finetune import Given, Measured, hide_contestant_flags, introduce, measure, peak_resident, quiet_transformers
 from gpt1 import backends
 from gpt1.checkpoint import Model, load_model, save_model
 from gpt1.config import SIZES, DType, GenerateConfig, ModelConfig
@@ -231,18 +231,13 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="a tiny model, one round: a smoke test")
     parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
-    parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    hide_contestant_flags(parser, CONTESTANTS)
     args = parser.parse_args()
     if args.contestant:
         print(json.dumps(CONTESTANTS[args.contestant](args.work, args.seed)))
         return 0
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    about = machine()
-    say(", ".join(f"{name} {value}" for name, value in about.items()))
-    if (about["load"] or 0) > BUSY:
-        say("Other programs are running here: trust the ratios at most.")
+    about = introduce()
     with tempfile.TemporaryDirectory() as folder:
         shape = prepare(args, Path(folder))
         results = measure(list(CONTESTANTS), Path(folder), 1 if args.quick else args.rounds, __file__)

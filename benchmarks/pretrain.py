@@ -33,22 +33,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune import (
-    BUSY,
     LOSS_TOLERANCE,
     VERDICT,
     Given,
     Measured,
-    machine,
+    hide_contestant_flags,
+    introduce,
     machine_use,
     matmul_peaks,
     measure,
     quiet_transformers,
+    require_cuda,
 )
 from generate import random_model
 from gpt1 import backends
 from gpt1.backends.base import Batch
 from gpt1.checkpoint import Model, load_model, save_model
-from gpt1.config import SIZES, DeviceConfig, DropoutConfig, DType, LoopConfig, ModelConfig, OptimConfig
+from gpt1.config import SIZES, DropoutConfig, DType, LoopConfig, ModelConfig, OptimConfig
 from gpt1.console import say, table
 from gpt1.data.corpus import Corpus
 from gpt1.data.windows import TrainingWindows
@@ -298,9 +299,7 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="a tiny model, short windows, one round: a smoke test")
     parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
-    parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    hide_contestant_flags(parser, CONTESTANTS)
     args = parser.parse_args()
     if args.contestant:
         print(json.dumps(CONTESTANTS[args.contestant](args.work, args.seed)))
@@ -312,15 +311,10 @@ def main() -> int:
     args.warmup = args.warmup or (10 if on_gpu else 1)
     args.rounds = args.rounds or (1 if args.quick else 3)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    about = machine()
-    say(", ".join(f"{name} {value}" for name, value in about.items()))
-    if (about["load"] or 0) > BUSY:
-        say("Other programs are running here: trust the ratios at most.")
+    about = introduce()
     try:
         if args.device == "cuda":
-            from gpt1.backends.torch import device
-
-            device.choose(DeviceConfig(device="cuda"), training=True)
+            require_cuda()
         with tempfile.TemporaryDirectory() as folder:
             work, shape = prepare(args, Path(folder))
             say(
