@@ -44,32 +44,25 @@ def get(
         UserError: the framework is not installed, or the device or dtype is not to be had.
     """
     hardware = hardware or DeviceConfig()
-    match chosen(hardware):
-        case "torch":
-            from gpt1.backends.torch.distributed import TorchAlone
-            from gpt1.backends.torch.engine import TorchEngine
+    settings = (optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(), seed)
+    engine: Engine
+    if chosen(hardware) == "mindspore":
+        from gpt1.backends.mindspore.engine import MindSporeEngine
 
-            engine: Engine = TorchEngine(
-                config, params, hardware, optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(),
-                seed, ranks or TorchAlone(),
-            )  # fmt: skip
-            return engine
-        case "mindspore":
-            from gpt1.backends.mindspore.engine import MindSporeEngine
+        engine = MindSporeEngine(config, params, hardware, *settings)
+    else:
+        from gpt1.backends.torch.distributed import TorchAlone
+        from gpt1.backends.torch.engine import TorchEngine
 
-            other: Engine = MindSporeEngine(
-                config, params, hardware, optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(), seed
-            )
-            return other
-        case name:
-            raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
+        engine = TorchEngine(config, params, hardware, *settings, ranks or TorchAlone())
+    return engine
 
 
 def chosen(hardware: DeviceConfig) -> str:
     """Return the name of the backend that `hardware` asks for.
 
     Raises:
-        UserError: its framework is not installed, or cannot work with what is.
+        UserError: there is none of this name, its framework is not installed, or cannot work with what is.
     """
     name: str = hardware.backend
     found = installed()
@@ -77,7 +70,8 @@ def chosen(hardware: DeviceConfig) -> str:
         if not found:
             raise UserError("no framework is installed; run: pip install 'gpt1[torch]' or 'gpt1[mindspore]'")
         name = found[0]
-    if name in BACKENDS and name not in found:
+    _require_known(name)
+    if name not in found:
         raise UserError(f"--backend {name}: {NAMES[name]} is not installed; run: pip install 'gpt1[{name}]'")
     if name == "mindspore" and int(np.__version__.partition(".")[0]) >= 2:  # it would fail at its first reshape
         raise UserError(f"--backend mindspore: NumPy {np.__version__} found, it needs 1.26; run: pip install 'numpy<2'")
@@ -91,35 +85,28 @@ def joined(hardware: DeviceConfig) -> Iterator[Ranks]:
     Raises:
         UserError: the framework or the device is not to be had. PeerLost: a process did not come.
     """
-    match chosen(hardware):
-        case "torch":
-            from gpt1.backends.torch import distributed
+    ranks: Ranks = Alone()
+    if chosen(hardware) == "torch":
+        from gpt1.backends.torch import distributed
 
-            ranks: Ranks = distributed.join(hardware)
-        case "mindspore":
-            if (size := place().size) > 1:
-                raise UserError(
-                    f"--backend mindspore: trains in one process, {size} were started; run without torchrun"
-                )
-            ranks = Alone()
-        case name:
-            raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
+        ranks = distributed.join(hardware)
+    elif (size := place().size) > 1:
+        raise UserError(f"--backend mindspore: trains in one process, {size} were started; run without torchrun")
     yield ranks
     ranks.close()  # not after an error: that may be the loss of a rank, which would not answer
 
 
 def describe(name: str) -> dict[str, Any]:
     """Return version, devices, working dtypes and measured matmul speed of an installed backend."""
-    match name:
-        case "torch":
-            from gpt1.backends.torch.device import describe as describe_torch
+    _require_known(name)
+    if name == "mindspore":
+        from gpt1.backends.mindspore import device
+    else:
+        from gpt1.backends.torch import device
+    found: dict[str, Any] = device.describe()
+    return found
 
-            found: dict[str, Any] = describe_torch()
-            return found
-        case "mindspore":
-            from gpt1.backends.mindspore.device import describe as describe_mindspore
 
-            here: dict[str, Any] = describe_mindspore()
-            return here
-        case _:
-            raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
+def _require_known(name: str) -> None:
+    if name not in BACKENDS:
+        raise UserError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
