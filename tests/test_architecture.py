@@ -60,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # ---- what runs
     "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
     "loop": FOUNDATION
-    | {"console", "metrics", "optim", "params", "ranks", "runlog", "checkpoint", "backends.base", "data.batches"},
+    | {"console", "metrics", "optim", "ranks", "runlog", "checkpoint", "backends.base", "data.batches"},
     "evaluation": FOUNDATION | {"baseline", "console", "data", "data.batches", "metrics", "predict", "tasks"},
     "classifier": FOUNDATION
     | {"backends", "catalogue", "checkpoint", "console", "data", "data.batches", "metrics", "predict", "run", "tasks"},

@@ -239,7 +239,7 @@ class Progress:
 
 
 class Checkpoints:
-    """The newest few checkpoints of a run, `step-N` directories of one folder; with `read_only` none is written."""
+    """The newest few checkpoints of a run, `step-N` directories of one folder; the loop writes none if `read_only`."""
 
     def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False):
         self.folder, self.keep, self.read_only = folder, keep, read_only
@@ -247,8 +247,6 @@ class Checkpoints:
     def save(self, tensors: Mapping[str, NDArray[np.float32]], progress: Progress) -> Path:
         """Write a checkpoint and drop those that are too old."""
         target = self.folder / f"step-{progress.step}"
-        if self.read_only:
-            return target
 
         def write(folder: Path) -> None:
             write_tensors(folder / "state.safetensors", tensors)

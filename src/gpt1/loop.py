@@ -26,7 +26,6 @@ from gpt1.config import LoopConfig, OptimConfig
 from gpt1.errors import Interrupted, UserError
 from gpt1.metrics import better
 from gpt1.optim import learning_rate
-from gpt1.params import Params
 from gpt1.ranks import Alone, Ranks
 from gpt1.runlog import RunLog
 
@@ -207,7 +206,7 @@ class _Meter:
 
     def save(self, engine: Engine, saver: _Saver, log: RunLog) -> None:
         self.progress.seconds = self.seconds()
-        saver.save(engine.parameters() | engine.optimizer_state(), self.progress)
+        saver.save(engine, self.progress)
         self.saved = self.progress.step
         log.write("checkpoint", {"step": self.saved, "seconds": self.progress.seconds})
         self.restart()
@@ -230,9 +229,12 @@ class _Saver:
     def __exit__(self, *error: object) -> None:
         self._thread.shutdown()
 
-    def save(self, tensors: Params, progress: Progress) -> None:
-        """Begin to write a checkpoint, once the one before is whole. `tensors` must not change any more."""
+    def save(self, engine: Engine, progress: Progress) -> None:
+        """Copy the state, and begin to write it once the checkpoint before is whole; not where they are read only."""
+        if self.checkpoints.read_only:
+            return
         self.wait()
+        tensors = engine.parameters() | engine.optimizer_state()
         snapshot = replace(progress, unlogged=list(progress.unlogged))
         self._begun = self._thread.submit(self.checkpoints.save, tensors, snapshot)
 

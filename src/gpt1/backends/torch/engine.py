@@ -153,10 +153,10 @@ class TorchEngine:
         self, batch: Batch, states: Tensor, scale: float, embeddings: Embeddings
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the sum of the LM losses, the states (M, D) that it was taken at, and `scale` times its gradient."""
-        wanted = batch.lm_targets != IGNORE
         at_targets, targets = self._at_targets(batch, states)
         weights = None
         if self.loss.lm_mean == "sequence":
+            wanted = batch.lm_targets != IGNORE
             counts = np.maximum(wanted.sum(1, keepdims=True), 1)
             weights = self._tensor((wanted / counts)[wanted].astype(np.float32))
         with torch.no_grad():
