@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
-from gpt1 import runlog
+import pytest
+
+from gpt1 import cli, runlog
 from gpt1.run import RunDirectory
 from gpt1.storage import read_json
+
+PATIENCE = 120
+"""Seconds after which a command of a few seconds hangs, however busy the machine is."""
 
 CLOCK = {"time", "seconds", "tokens_per_second"}
 """What a log line says about the machine, not about the training."""
@@ -33,3 +44,34 @@ def outcome(run: RunDirectory) -> dict[str, Any]:
 def assert_same_outcome(found: dict[str, Any], expected: dict[str, Any]) -> None:
     for part, value in expected.items():
         assert found[part] == value, part
+
+
+class RunCommand:
+    """A command that trains into a run directory of its own, in this process or in another that may be killed."""
+
+    argv: list[str]
+    run: RunDirectory
+
+    def here(self, *more: str) -> Any:
+        with redirect_stdout(StringIO()) as printed:
+            assert cli.main([*self.argv, *more]) == 0
+        return json.loads(printed.getvalue())
+
+    def process(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gpt1", *self.argv], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def wait_for_step(self, process: subprocess.Popen[str], step: int) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and process.poll() is None:
+            events = runlog.read(self.run.log.path) if self.run.log.path.exists() else []
+            if any(event.get("step", 0) >= step for event in events):
+                return
+            time.sleep(0.002)
+        process.kill()
+        pytest.fail(f"did not reach step {step}: {process.communicate()[1]}")
+
+    def resumed(self) -> list[int]:
+        """The steps after which it went on."""
+        return [event["step"] for event in runlog.read(self.run.log.path) if event["event"] == "resume"]

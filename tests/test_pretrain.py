@@ -9,12 +9,8 @@ import json
 import math
 import random
 import re
-import subprocess
-import sys
 import time
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +31,8 @@ from gpt1.recipes import PRETRAINING, pretraining
 from gpt1.run import RunDirectory
 from gpt1.storage import read_json
 from gpt1.text.train import train as train_tokenizer
-from outcome import assert_same_outcome, outcome
+from outcome import RunCommand, assert_same_outcome, outcome
 
-PATIENCE = 120
-"""Seconds after which a command of a few seconds hangs, however busy the machine is."""
 ROUNDING = 1e-5
 """Relative: float32 log-probabilities, summed in another order."""
 
@@ -145,7 +139,7 @@ def write_texts(folder: Path) -> Path:
 
 
 @dataclass
-class Command:
+class Command(RunCommand):
     """`gpt1 pretrain` on the texts, into a directory of its own."""
 
     texts: Path
@@ -155,11 +149,6 @@ class Command:
         words = ["pretrain", "--corpus", self.texts, "--out", self.out, "--dtype", "float32", *FLAGS]
         self.argv = list(map(str, words))
         self.run = RunDirectory(self.out)
-
-    def here(self, *more: str) -> Any:
-        with redirect_stdout(StringIO()) as printed:
-            assert cli.main([*self.argv, *more]) == 0
-        return json.loads(printed.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -178,24 +167,16 @@ def test_killed_run_goes_on_bit_for_bit(kill: int, finished: tuple[Command, Any]
     uninterrupted, results = finished
     command = Command(uninterrupted.texts, tmp_path / "run")
     step, pause = random.randint(2, STEPS - 10), random.uniform(0.0, 0.02)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gpt1", *command.argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < deadline:
-        events = runlog.read(command.run.log.path) if command.run.log.path.exists() else []
-        if any(event.get("step", 0) >= step for event in events):
-            break
-        time.sleep(0.002)
+    process = command.process()
+    command.wait_for_step(process, step)
     time.sleep(pause)
     process.kill()
-    process.wait()
+    process.communicate()
     checkpoints = [path.name for path in command.run.checkpoints.paths()]
     print(f"killed {pause:.4f} s after step {step} was logged; checkpoints: {checkpoints}")
     assert not command.run.finished
     assert command.here() == results
-    resumed = [f"step-{event['step']}" for event in runlog.read(command.run.log.path) if event["event"] == "resume"]
-    assert resumed == checkpoints[:1]
+    assert [f"step-{step}" for step in command.resumed()] == checkpoints[:1]
     assert_same_outcome(outcome(command.run), outcome(uninterrupted.run))
 
 

@@ -8,13 +8,9 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
-from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -32,11 +28,7 @@ from gpt1.run import RunDirectory, versions
 from gpt1.runlog import RunLog
 from gpt1.storage import CorruptFile, read_json
 from gpt1.text.bpe import Tokenizer
-from outcome import assert_same_outcome, outcome
-
-PATIENCE = 120
-"""Seconds after which a command of a few seconds hangs, however busy the machine is."""
-
+from outcome import PATIENCE, RunCommand, assert_same_outcome, outcome
 
 # ---- whose directory it is
 
@@ -317,7 +309,7 @@ def write_data(folder: Path, *, seed: int = 0) -> Path:
 
 
 @dataclass
-class Command:
+class Command(RunCommand):
     """`gpt1 finetune` on the data, into a directory of its own."""
 
     data: Path
@@ -327,31 +319,6 @@ class Command:
     def __post_init__(self) -> None:
         self.argv = ["finetune", "--data", str(self.data), "--out", str(self.out), "--dtype", self.dtype, *FLAGS]
         self.run = RunDirectory(self.out)
-
-    def here(self, *more: str) -> Any:
-        """Run it in this process, and return what it prints as JSON."""
-        with redirect_stdout(StringIO()) as printed:
-            assert cli.main([*self.argv, *more]) == 0
-        return json.loads(printed.getvalue())
-
-    def process(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "gpt1", *self.argv], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-
-    def wait_for_step(self, process: subprocess.Popen[str], step: int) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and process.poll() is None:
-            events = runlog.read(self.run.log.path) if self.run.log.path.exists() else []
-            if any(event.get("step", 0) >= step for event in events):
-                return
-            time.sleep(0.002)
-        process.kill()
-        pytest.fail(f"did not reach step {step}: {process.communicate()[1]}")
-
-    def resumed(self) -> list[int]:
-        """The steps after which it went on."""
-        return [event["step"] for event in runlog.read(self.run.log.path) if event["event"] == "resume"]
 
 
 @pytest.fixture(scope="module")
