@@ -6,7 +6,7 @@ A backend may use its framework's fused kernel instead where a test proves that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from gpt1.config import OptimConfig
@@ -49,28 +49,6 @@ def corrections(step: int, config: OptimConfig) -> tuple[float, float]:
     return eps, config.weight_decay
 
 
-def factors(step: int, lr: float, config: OptimConfig) -> tuple[float, float, float, float, float]:
-    """Return the numbers of update number `step` (0-based) that change from step to step, for `updated`."""
-    t = step + 1
-    eps, weight_decay = corrections(step, config)
-    return lr, 1.0 - lr * weight_decay, 1.0 - config.beta1**t, 1.0 - config.beta2**t, eps
-
-
-def updated(
-    param: Array, grad: Array, first: Array, second: Array, numbers: Sequence[Array], *, decay: bool,
-    config: OptimConfig,
-) -> tuple[Array, Array, Array]:  # fmt: skip
-    """Return what `adamw` does, from the `factors` of the step: a compiled update takes them as its inputs."""
-    lr, kept, first_correction, second_correction, eps = numbers
-    if decay:
-        param = param * kept
-    first = config.beta1 * first + (1.0 - config.beta1) * grad
-    second = config.beta2 * second + (1.0 - config.beta2) * grad * grad
-    unbiased_first = first / first_correction
-    unbiased_second = second / second_correction
-    return param - lr * unbiased_first / (unbiased_second**0.5 + eps), first, second
-
-
 def adamw(
     param: Array, grad: Array, first: Array, second: Array, *, step: int, lr: float, decay: bool, config: OptimConfig
 ) -> tuple[Array, Array, Array]:
@@ -80,7 +58,15 @@ def adamw(
     parameter is one that decays. All four arrays have one shape; nothing is changed in place. With the two switches of
     `corrections` it is the rule of OpenAI's code.
     """
-    return updated(param, grad, first, second, factors(step, lr, config), decay=decay, config=config)
+    t = step + 1
+    eps, weight_decay = corrections(step, config)
+    if decay:
+        param = param * (1.0 - lr * weight_decay)
+    first = config.beta1 * first + (1.0 - config.beta1) * grad
+    second = config.beta2 * second + (1.0 - config.beta2) * grad * grad
+    unbiased_first = first / (1.0 - config.beta1**t)
+    unbiased_second = second / (1.0 - config.beta2**t)
+    return param - lr * unbiased_first / (unbiased_second**0.5 + eps), first, second
 
 
 def global_norm(grads: Iterable[Array]) -> Array:

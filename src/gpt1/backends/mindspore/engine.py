@@ -14,16 +14,12 @@ from gpt1.backends.base import IGNORE, Batch, StepResult
 from gpt1.backends.mindspore import device as devices
 from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.decode import MindSporeDecoder
-from gpt1.backends.mindspore.functional import lm_cross_entropy
+from gpt1.backends.mindspore.functional import LOGITS_AT_ONCE, target_logprobs
 from gpt1.backends.mindspore.model import GPT1
-from gpt1.backends.mindspore.training import ABSENT, Compiled, Gradients, Losses, Update, inputs
+from gpt1.backends.mindspore.training import ABSENT, Compiled, Gradients, Losses, Update, inputs, numbers
 from gpt1.backends.noise import HostNoise
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
-from gpt1.optim import factors
 from gpt1.params import Params, shapes
-
-LOGITS_AT_ONCE = 1 << 25
-"""Elements of the (positions, V) logits that exist at one time in inference."""
 
 
 class MindSporeEngine:
@@ -60,8 +56,7 @@ class MindSporeEngine:
 
     def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
         losses, grads = self._accumulate(batches, step)
-        numbers = tuple(Tensor(number, mindspore.float32) for number in factors(step, lr, self.optim))
-        found = {**losses, "grad_norm": self._update(grads, numbers)}
+        found = {**losses, "grad_norm": self._update(grads, numbers(step, lr, self.optim))}
         return StepResult(lambda: {name: _float(value) for name, value in found.items()})
 
     def gradients(self, batches: Sequence[Batch], *, step: int = 0) -> tuple[dict[str, float], Params]:
@@ -110,7 +105,7 @@ class MindSporeEngine:
         for start in range(0, len(places), rows):
             part = slice(start, start + rows)
             at_targets = ops.gather(states.reshape(-1, self.config.n_embd), Tensor(places[part]), 0)
-            found.append(-_numpy(lm_cross_entropy(at_targets, embedding, Tensor(targets[part]))))
+            found.append(_numpy(target_logprobs(at_targets, embedding, Tensor(targets[part]))))
         logprobs = np.zeros(batch.lm_targets.shape, np.float32)
         if found:
             logprobs[wanted] = np.concatenate(found)

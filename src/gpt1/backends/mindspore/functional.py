@@ -6,9 +6,12 @@ Dimensions: N sequences, T time, D width, H heads, K head size, V vocabulary, M 
 from __future__ import annotations
 
 import mindspore
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 
 from gpt1.backends.noise import keep_scale
+
+LOGITS_AT_ONCE = 1 << 25
+"""Elements of the (positions, V) logits that exist at one time."""
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -51,15 +54,65 @@ def rows_at(x: Tensor, position: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the (B,) cross-entropies of `labels` (B,) under `logits` (B, C)."""
-    return -ops.gather_elements(ops.log_softmax(logits, -1), 1, labels.reshape(-1, 1))[:, 0]
+    return -_at(ops.log_softmax(logits, -1), labels)
 
 
-def lm_cross_entropy(states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-    """Return the (M,) cross-entropies of `targets` (M,) under softmax(states embeddingᵀ).
+def target_logprobs(states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
+    """Return the (M,) log-probabilities of `targets` (M,) under softmax(states embeddingᵀ).
 
-    `states` is (M, D), `embedding` (V, D) (Radford et al. 2018, eq. 1 and 2).
+    `states` is (M, D), `embedding` (V, D) (Radford et al. 2018, eq. 2).
     """
-    logits = ops.MatMul(transpose_b=True)(states, embedding)  # (M, V)
-    largest = ops.stop_gradient(logits.max(-1, keepdims=True))
-    log_sums = ops.log(ops.exp(logits - largest).sum(-1)) + largest[:, 0]
-    return log_sums - (states * ops.gather(embedding, targets, 0)).sum(-1)
+    return _at(_logprobs(states, embedding), targets)
+
+
+class LmLoss(nn.Cell):
+    """The weighted sum of the LM losses of M positions, whose (M, V) logits never exist all at once.
+
+    They are computed a slice of positions at a time, and on the way forward the gradient too, which is linear in them:
+    the way back would have to compute each slice again.
+    """
+
+    def construct(
+        self, states: Tensor, embedding: Tensor, targets: Tensor, shares: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sum of `shares` times the cross-entropies of `targets`, with its gradients by the first two.
+
+        `states` is (M, D), `embedding` (V, D), `targets` and `shares` are (M,).
+        """
+        rows = max(1, LOGITS_AT_ONCE // embedding.shape[0])
+        loss, of_embedding, of_states = 0.0, 0.0, ()
+        for start in range(0, states.shape[0], rows):
+            some, wanted = states[start : start + rows], targets[start : start + rows]
+            share = shares[start : start + rows].reshape(-1, 1)
+            logprobs = _logprobs(some, embedding)
+            loss = loss - (_at(logprobs, wanted) * share[:, 0]).sum()
+            predicted = ops.exp(logprobs)
+            of_states += ((ops.MatMul()(predicted, embedding) - ops.gather(embedding, wanted, 0)) * share,)
+            of_embedding = of_embedding + ops.MatMul(transpose_a=True)(predicted, some * share)
+        observed = ops.UnsortedSegmentSum()(states * shares.reshape(-1, 1), targets, embedding.shape[0])
+        return loss, ops.cat(of_states), of_embedding - observed
+
+    def bprop(
+        self, states: Tensor, embedding: Tensor, targets: Tensor, shares: Tensor, out: tuple, dout: tuple
+    ) -> tuple[Tensor, ...]:
+        _, of_states, of_embedding = out
+        return of_states * dout[0], of_embedding * dout[0], ops.zeros_like(targets), ops.zeros_like(shares)
+
+
+def _logprobs(states: Tensor, embedding: Tensor) -> Tensor:
+    return ops.LogSoftmax(-1)(ops.MatMul(transpose_b=True)(states, embedding))  # (M, V)
+
+
+def _at(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the (M,) elements of `rows` (M, C) at `columns` (M,)."""
+    return ops.gather_elements(rows, 1, columns.reshape(-1, 1))[:, 0]
+
+
+def squares(tensors: tuple[Tensor, ...]) -> Tensor:
+    """Return the sum of the squares of all elements, (): by products of vectors, since a reduction takes four times as
+    long."""
+    total = 0.0
+    for each in tensors:
+        row = each.reshape(1, -1)
+        total = total + ops.MatMul(transpose_b=True)(row, row)
+    return total.reshape(())

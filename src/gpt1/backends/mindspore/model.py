@@ -32,7 +32,7 @@ class Linear(nn.Cell):
         self.n_in, self.n_out = n_in, n_out
 
     def construct(self, x: Tensor) -> Tensor:
-        rows = ops.matmul(x.reshape(-1, self.n_in), self.weight) + self.bias
+        rows = ops.MatMul()(x.reshape(-1, self.n_in), self.weight) + self.bias
         return rows.reshape(*x.shape[:-1], self.n_out)
 
 

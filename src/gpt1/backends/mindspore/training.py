@@ -21,11 +21,11 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from gpt1 import console
 from gpt1.backends.base import IGNORE, Batch
-from gpt1.backends.mindspore.functional import lm_cross_entropy, rows_at
+from gpt1.backends.mindspore.functional import LmLoss, rows_at, squares
 from gpt1.backends.mindspore.masks import Masks
 from gpt1.backends.mindspore.model import GPT1, task_loss
 from gpt1.config import LmMean, LossConfig, OptimConfig
-from gpt1.optim import clip_factor, global_norm, updated
+from gpt1.optim import clip_factor, corrections
 from gpt1.params import decays
 
 ABSENT = Tensor(0)
@@ -77,6 +77,7 @@ class Losses(nn.Cell):
         super().__init__()
         self.model, self.over_positions = model, loss.lm_over_positions
         self.lm_coef = loss.lm_coef if model.config.head else 1.0
+        self.lm_loss = LmLoss()
 
     def construct(self, arrays: tuple, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss and its parts, the task's and the LM's; `arrays` are `Inputs`."""
@@ -91,11 +92,13 @@ class Losses(nn.Cell):
             logits = self.model.task_logits(at_eos, tokens.shape[0] // labels.shape[0], of_state)
             task = (task_loss(logits, labels, self.model.config.head) * label_shares).sum()
         if targets.ndim:
-            every = embeddings[0][: self.model.config.vocab_size]  # over tokens, not over segments
+            every = embeddings[0]
+            if self.model.config.n_segments:  # over tokens, not over segments
+                every = every[: self.model.config.vocab_size]
             if self.over_positions:
                 every = ops.cat((every, embeddings[1]))
             rows = states.reshape(-1, states.shape[-1])  # (N * T, D)
-            lm = (lm_cross_entropy(rows, every, targets) * target_shares).sum()
+            lm = self.lm_loss(rows, every, targets, target_shares)[0]
         return task + self.lm_coef * lm, task, lm
 
 
@@ -111,28 +114,41 @@ class Gradients(nn.Cell):
 
 
 class Update(nn.Cell):
-    """One update of every parameter and its moments, in place: `optim.updated` on the clipped gradients."""
+    """One update of every parameter and its moments, in place: `optim.adamw` on the clipped gradients.
+
+    By MindSpore's fused kernel, whose form is that of Kingma & Ba 2015, end of section 2: the rate takes up the
+    corrections of both moments, and epsilon stands beside the uncorrected second one.
+    """
 
     def __init__(self, params: Sequence[Parameter], optim: OptimConfig):
         super().__init__()
         self.optim = optim
         self.params = ParameterTuple(params)
         self.first, self.second = self.params.clone("first", "zeros"), self.params.clone("second", "zeros")
-        self.decay = tuple(decays(p.name, p.shape) for p in params)
+        self.decay = tuple(optim.weight_decay > 0 and decays(p.name, p.shape) for p in params)
+        self.adam = ops.Adam()
 
     def construct(self, grads: tuple[Tensor, ...], numbers: tuple[Tensor, ...]) -> Tensor:
-        """Return the norm of `grads` before clipping; `numbers` are `optim.factors` of the step."""
-        norm = global_norm(grads)
+        """Return the norm of `grads` before clipping; `numbers` are those of `numbers` for the step."""
+        lr, kept, beta1_power, beta2_power, eps = numbers
+        norm = ops.sqrt(squares(grads))
         factor = clip_factor(norm, self.optim.clip)
         for i in range(len(self.decay)):
-            param, first, second = updated(
-                self.params[i], grads[i] * factor, self.first[i], self.second[i], numbers, decay=self.decay[i],
-                config=self.optim,
+            if self.decay[i]:
+                ops.assign(self.params[i], self.params[i] * kept)
+            self.adam(
+                self.params[i], self.first[i], self.second[i], beta1_power, beta2_power, lr, self.optim.beta1,
+                self.optim.beta2, eps, grads[i] * factor,
             )  # fmt: skip
-            ops.assign(self.params[i], param)
-            ops.assign(self.first[i], first)
-            ops.assign(self.second[i], second)
         return norm
+
+
+def numbers(step: int, lr: float, optim: OptimConfig) -> tuple[Tensor, ...]:
+    """Return what `Update` needs for update number `step` (0-based): it would be compiled anew for other constants."""
+    eps, weight_decay = corrections(step, optim)
+    beta1_power, beta2_power = (beta ** (step + 1) for beta in (optim.beta1, optim.beta2))
+    values = (lr, 1.0 - lr * weight_decay, beta1_power, beta2_power, eps * (1.0 - beta2_power) ** 0.5)
+    return tuple(Tensor(value, mindspore.float32) for value in values)
 
 
 class Compiled:
