@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from gpt1.backends.base import IGNORE, Batch, StepResult
 from gpt1.backends.mindspore import device as devices
 from gpt1.backends.mindspore import masks
+from gpt1.backends.mindspore.compiled import ABSENT, Compiled
 from gpt1.backends.mindspore.decode import MindSporeDecoder
 from gpt1.backends.mindspore.functional import LOGITS_AT_ONCE, target_logprobs
-from gpt1.backends.mindspore.model import GPT1
-from gpt1.backends.mindspore.training import ABSENT, Compiled, Gradients, Losses, Update, inputs, numbers
+from gpt1.backends.mindspore.model import GPT1, Inference
+from gpt1.backends.mindspore.training import Gradients, Losses, Update, inputs, numbers
 from gpt1.backends.noise import HostNoise
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.params import Params, shapes
@@ -48,9 +49,11 @@ class MindSporeEngine:
         self._gradients: Gradients | Compiled = Gradients(self._losses, every)
         self._moments = Update(every, optim)
         self._update: Update | Compiled = self._moments
+        self._inference: Inference | Compiled = Inference(self.model)
         if not hardware.eager:
             self._gradients = Compiled(self._gradients, "the training step")
             self._update = Compiled(self._update)
+            self._inference = Compiled(self._inference, patience=1)
 
     # ---- training
 
@@ -96,7 +99,7 @@ class MindSporeEngine:
 
     def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
         wanted = batch.lm_targets != IGNORE
-        states = self._states(batch, None)
+        states = self._states(batch, ABSENT)
         places = np.flatnonzero(wanted).astype(np.int32)
         targets = batch.lm_targets[wanted].astype(np.int32)
         embedding = self.model.tokens_embed.weight[: self.config.vocab_size]
@@ -114,12 +117,10 @@ class MindSporeEngine:
     def decoder(self, n_sequences: int, length: int) -> MindSporeDecoder:
         return MindSporeDecoder(self.model, n_sequences, length)
 
-    def _states(self, batch: Batch, position: Tensor | None) -> Tensor:
+    def _states(self, batch: Batch, position: Tensor) -> Tensor:
         """Return the last layer's states: at every position (N, T, D), or at one of each sequence (N, D)."""
-        of_matrices, of_body, _ = masks.none(self.config)
-        segments = None if batch.segments is None else Tensor(batch.segments.astype(np.int32))
-        tokens = Tensor(batch.tokens.astype(np.int32))
-        return self.model(tokens, segments, position, self.model.embeddings(of_matrices), of_body)
+        segments = ABSENT if batch.segments is None else Tensor(batch.segments.astype(np.int32))
+        return self._inference(Tensor(batch.tokens.astype(np.int32)), segments, position)
 
     # ---- state
 

@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
+from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.functional import attention, cross_entropy, drop, gelu, rows_at
 from gpt1.config import DropoutConfig, Head, ModelConfig
 
@@ -186,6 +187,21 @@ class GPT1(nn.Cell):
         states = drop(states, keep, self.dropout.clf_pdrop)
         scores = self.score(states.reshape(-1, width))
         return scores.reshape(-1, per_example) if self.config.head.task == "multiple-choice" else scores
+
+
+class Inference(nn.Cell):
+    """The states of `GPT1` without dropout, from tensors alone: what a batch has not is `ABSENT`."""
+
+    def __init__(self, model: GPT1):
+        super().__init__()
+        self.model = model
+        self.of_matrices, self.of_body, _ = masks.none(model.config)
+
+    def construct(self, tokens: Tensor, segments: Tensor, position: Tensor) -> Tensor:
+        """Return (N, T, D), or (N, D) at `position` (N,)."""
+        embeddings = self.model.embeddings(self.of_matrices)
+        some_segments, some_position = (each if each.ndim else None for each in (segments, position))
+        return self.model(tokens, some_segments, some_position, embeddings, self.of_body)
 
 
 def task_loss(logits: Tensor, labels: Tensor, head: Head) -> Tensor:

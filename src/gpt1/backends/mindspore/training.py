@@ -11,25 +11,21 @@ Dimensions: N sequences, T time, B examples of k sequences.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import mindspore
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from gpt1 import console
 from gpt1.backends.base import IGNORE, Batch
+from gpt1.backends.mindspore.compiled import ABSENT
 from gpt1.backends.mindspore.functional import LmLoss, rows_at, squares
 from gpt1.backends.mindspore.masks import Masks
 from gpt1.backends.mindspore.model import GPT1, task_loss
 from gpt1.config import LmMean, LossConfig, OptimConfig
 from gpt1.optim import clip_factor, corrections
 from gpt1.params import decays
-
-ABSENT = Tensor(0)
-"""Stands for what a micro-batch has not: the inputs of a compiled step are tensors alone. No input has 0 dimensions."""
 
 
 class Inputs(NamedTuple):
@@ -149,38 +145,3 @@ def numbers(step: int, lr: float, optim: OptimConfig) -> tuple[Tensor, ...]:
     beta1_power, beta2_power = (beta ** (step + 1) for beta in (optim.beta1, optim.beta2))
     values = (lr, 1.0 - lr * weight_decay, beta1_power, beta2_power, eps * (1.0 - beta2_power) ** 0.5)
     return tuple(Tensor(value, mindspore.float32) for value in values)
-
-
-class Compiled:
-    """A cell that MindSpore compiles when it first sees inputs of their shapes, and runs as one graph from then on."""
-
-    def __init__(self, cell: nn.Cell, announced: str = ""):
-        cell.construct = mindspore.jit(cell.construct)
-        self.cell, self.announced = cell, announced
-        self.seconds: dict[tuple[tuple[int, ...], ...], float] = {}
-        """What the first call with each set of shapes took."""
-
-    def __call__(self, *inputs: Any) -> Any:
-        shapes = tuple(_shapes(inputs))
-        if shapes in self.seconds:
-            return self._run(inputs)
-        start = time.perf_counter()
-        found = self._run(inputs)
-        self.seconds[shapes] = time.perf_counter() - start
-        if self.announced and len(self.seconds) == 1:
-            console.say(
-                f"MindSpore compiled {self.announced} in {self.seconds[shapes]:.0f} s, once for a shape of batch"
-            )
-        return found
-
-    def _run(self, inputs: tuple[Any, ...]) -> Any:
-        # What is not marked so would be a constant of the graph, and each value of it a graph of its own.
-        return self.cell(*(mindspore.mutable(each) for each in inputs))
-
-
-def _shapes(inputs: Any) -> Iterator[tuple[int, ...]]:
-    for each in inputs:
-        if isinstance(each, tuple):
-            yield from _shapes(each)
-        else:
-            yield each.shape
