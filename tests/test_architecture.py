@@ -58,35 +58,56 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data.corpus": FOUNDATION | {"console", "data.shards", "data.workers", "storage", "text"},
     "data.windows": FOUNDATION | {"backends.base"},
     # ---- what runs
-    "predict": {"config", "console", "metrics", "backends.base", "data.batches"},
+    "inference": {"config", "console", "metrics", "backends.base", "data.batches"},
     "loop": FOUNDATION
     | {"console", "metrics", "optim", "ranks", "runlog", "checkpoint", "backends.base", "data.batches"},
-    "evaluation": FOUNDATION | {"baseline", "console", "data", "data.batches", "metrics", "predict", "tasks"},
+    "evaluation": FOUNDATION | {"baseline", "console", "data", "data.batches", "metrics", "inference", "tasks"},
     "classifier": FOUNDATION
-    | {"backends", "catalogue", "checkpoint", "console", "data", "data.batches", "metrics", "predict", "run", "tasks"},
-    "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "predict", "text"},
+    | {
+        "backends",
+        "catalogue",
+        "checkpoint",
+        "console",
+        "data",
+        "data.batches",
+        "metrics",
+        "inference",
+        "run",
+        "tasks",
+    },
+    "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "inference", "text"},
     "generate": FOUNDATION | {"backends", "backends.base", "classifier", "console", "sampling", "text"},
     "sample": FOUNDATION | {"console", "generate", "runlog", "text"},
     "convert": FOUNDATION
     | {"checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage", "text"},
-    "finetune": FOUNDATION
+    "finetuning": FOUNDATION
     | {"backends", "backends.base", "catalogue", "checkpoint", "console", "data", "data.batches", "evaluation", "hub"}
     | {"loop"}
-    | {"classifier", "metrics", "params", "predict", "report", "run", "runlog", "storage", "tasks", "text"},
+    | {"classifier", "metrics", "params", "inference", "report", "run", "runlog", "storage", "tasks", "text"},
     "pretrain": FOUNDATION
     | {"backends", "backends.base", "catalogue", "checkpoint", "classifier", "console", "data.corpus", "data.documents"}
     | {"data.windows", "generate", "hub", "loop", "params", "ranks", "report", "run", "runlog", "sample", "storage"}
     | {"text"},
     "zero_shot": FOUNDATION
-    | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "predict", "tasks"},
+    | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "inference", "tasks"},
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
-    | {"classifier", "console", "data", "evaluation", "finetune", "paper", "recipes", "run", "runlog", "storage"},
-    "rows": FOUNDATION | {"console", "data", "finetune", "hub"},
+    | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "storage"},
+    "rows": FOUNDATION | {"console", "data", "finetuning", "hub"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "catalogue", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
-    | {"data.documents", "data.ray", "data.workers", "evaluation", "finetune", "generate", "hub", "metrics", "predict"}
+    | {
+        "data.documents",
+        "data.ray",
+        "data.workers",
+        "evaluation",
+        "finetuning",
+        "generate",
+        "hub",
+        "metrics",
+        "inference",
+    }
     | {"pretrain", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text", "zero_shot"},
     "cli": FOUNDATION | {"api", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},

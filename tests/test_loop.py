@@ -28,10 +28,10 @@ from gpt1.checkpoint import Checkpoints, Progress
 from gpt1.config import DType, Head, LoopConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
 from gpt1.errors import Interrupted, UserError
+from gpt1.inference import scores, task_logits
 from gpt1.loop import train
 from gpt1.optim import learning_rate
 from gpt1.params import Params, initialise
-from gpt1.predict import scores, task_logits
 from gpt1.runlog import RunLog
 from gpt1.storage import read_tensors, write_json, write_tensors
 from hardware import hardware

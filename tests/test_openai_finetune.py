@@ -22,7 +22,7 @@ from gpt1.classifier import Classifier
 from gpt1.config import DeviceConfig, FinetuneConfig
 from gpt1.data.tables import read_examples
 from gpt1.errors import Interrupted
-from gpt1.finetune import finetune
+from gpt1.finetuning import finetune
 from gpt1.recipes import recipe
 from gpt1.run import RunDirectory
 from gpt1.storage import read_json

@@ -22,7 +22,7 @@ from gpt1 import backends, cli, runlog
 from gpt1.checkpoint import Model, Progress, save_model
 from gpt1.config import FinetuneConfig, Head, LoopConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
-from gpt1.finetune import finetune
+from gpt1.finetuning import finetune
 from gpt1.params import Params, initialise
 from gpt1.run import RunDirectory, versions
 from gpt1.runlog import RunLog

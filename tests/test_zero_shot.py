@@ -18,9 +18,9 @@ from gpt1.config import DeviceConfig, Heuristic, ModelConfig, ZeroShotConfig
 from gpt1.data.batches import Collator, Encoded
 from gpt1.data.tables import Example
 from gpt1.errors import UserError
+from gpt1.inference import mean_logprobs
 from gpt1.metrics import METRICS
 from gpt1.params import initialise, shapes
-from gpt1.predict import mean_logprobs
 from gpt1.text.bpe import Tokenizer
 from gpt1.zero_shot import LOWEST, Verdict, ZeroShot, best_threshold, find_heuristic, find_labels
 from hardware import hardware

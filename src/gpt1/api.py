@@ -35,7 +35,7 @@ from gpt1.data.tables import Example, stream_examples
 from gpt1.data.workers import LocalWorkers
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
-from gpt1.finetune import finetune, limited, load_data
+from gpt1.finetuning import finetune, limited, load_data
 from gpt1.generate import Piece, Writer
 from gpt1.metrics import Metric, load_metric
 from gpt1.pretrain import pretrain

@@ -16,8 +16,8 @@ from gpt1.config import DeviceConfig
 from gpt1.data.batches import Collator, Encoded
 from gpt1.data.tables import Example
 from gpt1.errors import UserError
+from gpt1.inference import task_logits
 from gpt1.metrics import probabilities
-from gpt1.predict import task_logits
 from gpt1.run import RunDirectory
 from gpt1.tasks import TASKS, Labels, encode, limit
 

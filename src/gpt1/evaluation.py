@@ -13,6 +13,7 @@ from gpt1.baseline import fit_baselines
 from gpt1.config import Head
 from gpt1.data.batches import Encoded
 from gpt1.data.tables import Example
+from gpt1.inference import scores
 from gpt1.metrics import (
     METRICS,
     Metric,
@@ -23,7 +24,6 @@ from gpt1.metrics import (
     probabilities,
     task_metrics,
 )
-from gpt1.predict import scores
 from gpt1.tasks import Labels
 
 MISTAKES = 20

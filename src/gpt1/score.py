@@ -15,7 +15,7 @@ from gpt1.checkpoint import Model
 from gpt1.classifier import open_model
 from gpt1.config import DeviceConfig
 from gpt1.data.batches import Collator
-from gpt1.predict import sequence_logprobs
+from gpt1.inference import sequence_logprobs
 from gpt1.text.words import valid_unicode
 
 

@@ -25,8 +25,8 @@ from gpt1.data.batches import Collator, Encoded
 from gpt1.data.tables import Example
 from gpt1.errors import UserError
 from gpt1.evaluation import examine
+from gpt1.inference import mean_logprobs
 from gpt1.metrics import METRICS, Metric, PairMetric
-from gpt1.predict import mean_logprobs
 from gpt1.tasks import Labels
 
 HEURISTIC_OF_DATA: dict[str, Heuristic] = {

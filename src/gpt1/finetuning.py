@@ -18,10 +18,10 @@ from gpt1.data.batches import Collator, Encoded, TrainingBatches
 from gpt1.data.tables import Dataset, Example, load_dataset, repeated_texts, shared_texts, stratified_split
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, show_scores
+from gpt1.inference import scores, task_logits
 from gpt1.loop import train
 from gpt1.metrics import Metric, compute, load_metric, task_metrics
 from gpt1.params import HEAD, count, initialise
-from gpt1.predict import scores, task_logits
 from gpt1.run import RunDirectory
 from gpt1.storage import read_json, replace_directory, write_json
 from gpt1.tasks import TASKS, Labels, Task, encode, limit
