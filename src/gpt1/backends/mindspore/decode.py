@@ -14,7 +14,6 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
-from gpt1.backends.mindspore.functional import attention
 from gpt1.backends.mindspore.model import GPT1
 
 
@@ -71,7 +70,7 @@ class MindSporeDecoder:
             for part, new in zip(cache, kv, strict=True):
                 ops.scatter_update(part, written, new)
             k, v = (block.attn.heads(ops.gather(part, read, 0)) for part in cache)  # (M, H, time, K)
-            out = attention(block.attn.heads(q), k, v, future, None, 0.0)
+            out = block.attn.attend(block.attn.heads(q), k, v, future, None)[0]
             x = block.ln_1(x + block.attn.c_proj(block.attn.merged(out)))
             x = block.ln_2(x + block.mlp(x))
         found: NDArray[np.float32] = x.asnumpy()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mindspore
 from mindspore import Tensor, nn, ops
+from mindspore.ops.auto_generate import LogSoftmaxGrad
 
 from gpt1.backends.noise import keep_scale
 
@@ -14,12 +15,80 @@ LOGITS_AT_ONCE = 1 << 25
 """Elements of the (positions, V) logits that exist at one time."""
 
 
-def gelu(x: Tensor) -> Tensor:
-    """Return the tanh approximation of GELU (Hendrycks & Gimpel 2016, section 2), written with a sigmoid.
+class Gelu(nn.Cell):
+    """The tanh approximation of GELU (Hendrycks & Gimpel 2016, section 2), written with a sigmoid.
 
     (1 + tanh y) / 2 = sigmoid(2 y); on a CPU `ops.gelu` takes as long as the matrix product beside it.
     """
-    return x * ops.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))  # 2 √(2/π)
+
+    linear = 1.5957691216057308  # 2 √(2/π)
+    cubic = linear * 0.044715
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return GELU(x), of any shape, and the share of x that it is."""
+        share = ops.sigmoid(x * (self.linear + self.cubic * (x * x)))
+        return x * share, share
+
+    def bprop(self, x: Tensor, out: tuple, dout: tuple) -> tuple[Tensor]:
+        y, share = out
+        return ((share + y * (1.0 - share) * (self.linear + 3.0 * self.cubic * (x * x))) * dout[0],)
+
+
+class Affine(nn.Cell):
+    """x W + b."""
+
+    def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Map x (M, I) to (M, O); `weight` is (I, O), `bias` (O,)."""
+        return ops.BiasAdd()(ops.MatMul()(x, weight), bias)
+
+    def bprop(
+        self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, dout: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        of_weight = ops.MatMul(transpose_a=True)(x, dout)
+        return ops.MatMul(transpose_b=True)(dout, weight), of_weight, _column_sums(dout)
+
+
+class Normalise(nn.Cell):
+    """Layer norm (Ba et al. 2016). Its gradient is made of products: `LayerNormGrad` takes three times as long."""
+
+    def __init__(self, epsilon: float):
+        super().__init__()
+        self.epsilon = epsilon
+        self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=epsilon)
+
+    def construct(self, x: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the norm (M, D) of x (M, D) with the mean and the variance (M, 1) of each row."""
+        return self.norm(x, gain, bias)
+
+    def bprop(self, x: Tensor, gain: Tensor, bias: Tensor, out: tuple, dout: tuple) -> tuple[Tensor, Tensor, Tensor]:
+        _, mean, variance = out
+        width = x.shape[1]
+        rate = ops.rsqrt(variance + self.epsilon)  # (M, 1)
+        normal = x * _spread(rate, width) - _spread(mean * rate, width)  # (M, D)
+        by_normal = normal * dout[0]
+        row, column = gain.reshape(1, -1), gain.reshape(-1, 1) / width
+        mean_of_grad = ops.MatMul()(dout[0], column)  # (M, 1), of the gradient by `normal`
+        mean_of_product = ops.MatMul()(by_normal, column)  # (M, 1)
+        of_x = (
+            dout[0] * ops.MatMul()(rate, row)
+            - normal * _spread(rate * mean_of_product, width)
+            - _spread(rate * mean_of_grad, width)
+        )
+        return of_x, _column_sums(by_normal), _column_sums(dout[0])
+
+
+def _column_sums(x: Tensor) -> Tensor:
+    """Return the sums (O,) of the columns of x (M, O): by a product, since a reduction takes longer."""
+    return ops.MatMul()(ops.ones((1, x.shape[0]), x.dtype), x).reshape(-1)
+
+
+def _spread(column: Tensor, width: int) -> Tensor:
+    """Return `column` (M, 1) repeated `width` times, (M, `width`).
+
+    Operators that broadcast a column by themselves are slow on a CPU, and for each the graph keeps an index twice the
+    size of its result for good.
+    """
+    return ops.MatMul()(column, ops.ones((1, width), column.dtype))
 
 
 def drop(x: Tensor, keep: Tensor | None, p: float) -> Tensor:
@@ -32,18 +101,40 @@ def drop(x: Tensor, keep: Tensor | None, p: float) -> Tensor:
     return x * (ops.cast(keep, mindspore.float32) * keep_scale(p))
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, future: Tensor, keep: Tensor | None, p: float) -> Tensor:
-    """Return softmax(q kᵀ / √K + future) v with attention dropout: q is (N, H, Q, K), k and v are (N, H, T, K).
+class Attend(nn.Cell):
+    """softmax(q kᵀ / √K + future) v with attention dropout.
 
-    `future` is -inf where a query (Q) may not see a key (T), else 0; it broadcasts against (N, H, Q, T), the shape of
-    `keep`.
+    The gradient by the scores, w (g - Σ w g) for the weights w and their gradient g, is `LogSoftmaxGrad` of log w: what
+    MindSpore derives sums in a kernel that is five times slower.
     """
-    size = q.shape[-1]
-    scores = ops.BatchMatMul(transpose_b=True)(q * size**-0.5, k) + future  # (N, H, Q, T)
-    weights = ops.softmax(scores, -1)
-    if keep is not None and keep.ndim:  # the scale is applied to the smaller factor
-        return ops.BatchMatMul()(weights * ops.cast(keep, mindspore.float32), v * keep_scale(p))
-    return ops.BatchMatMul()(weights, v)
+
+    def __init__(self, pdrop: float = 0.0):
+        super().__init__()
+        self.scale = keep_scale(pdrop)
+
+    def construct(self, q: Tensor, k: Tensor, v: Tensor, future: Tensor, keep: Tensor | None) -> tuple[Tensor, ...]:
+        """Return (N, H, Q, K) and two matrices for the way back: q is (N, H, Q, K), k and v are (N, H, T, K).
+
+        `future` (N, H, Q, T) is -inf where a query (Q) may not see a key (T), else 0; `keep` has its shape.
+        """
+        scores = ops.BatchMatMul(transpose_b=True)(q * q.shape[-1] ** -0.5, k) + future
+        weights = ops.softmax(scores, -1)
+        if keep is None or keep.ndim == 0:
+            return ops.BatchMatMul()(weights, v), weights, weights
+        kept = weights * ops.cast(keep, mindspore.float32)  # the scale is applied to the smaller factor
+        return ops.BatchMatMul()(kept, v * self.scale), weights, kept
+
+    def bprop(
+        self, q: Tensor, k: Tensor, v: Tensor, future: Tensor, keep: Tensor, out: tuple, dout: tuple
+    ) -> tuple[Tensor, ...]:
+        _, weights, kept = out
+        scale = 1.0 if keep.ndim == 0 else self.scale
+        of_kept = ops.BatchMatMul(transpose_b=True)(dout[0], v * scale)
+        of_scores = LogSoftmaxGrad(-1)(ops.log(weights), kept * of_kept)
+        of_q = ops.BatchMatMul()(of_scores, k) * q.shape[-1] ** -0.5
+        of_k = ops.BatchMatMul(transpose_a=True)(of_scores, q * q.shape[-1] ** -0.5)
+        of_v = ops.BatchMatMul(transpose_a=True)(kept, dout[0] * scale)
+        return of_q, of_k, of_v, ops.zeros_like(future), ops.zeros_like(keep)
 
 
 def rows_at(x: Tensor, position: Tensor) -> Tensor:

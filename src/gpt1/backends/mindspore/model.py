@@ -15,7 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from gpt1.backends.mindspore import masks
-from gpt1.backends.mindspore.functional import attention, cross_entropy, drop, gelu, rows_at
+from gpt1.backends.mindspore.functional import Affine, Attend, Gelu, Normalise, cross_entropy, drop, rows_at
 from gpt1.config import DropoutConfig, Head, ModelConfig
 
 
@@ -31,10 +31,10 @@ class Linear(nn.Cell):
         super().__init__()
         self.weight, self.bias = blank((n_in, n_out)), blank((n_out,))
         self.n_in, self.n_out = n_in, n_out
+        self.affine = Affine()
 
     def construct(self, x: Tensor) -> Tensor:
-        rows = ops.MatMul()(x.reshape(-1, self.n_in), self.weight) + self.bias
-        return rows.reshape(*x.shape[:-1], self.n_out)
+        return self.affine(x.reshape(-1, self.n_in), self.weight, self.bias).reshape(*x.shape[:-1], self.n_out)
 
 
 class Norm(nn.Cell):
@@ -43,10 +43,10 @@ class Norm(nn.Cell):
     def __init__(self, width: int, epsilon: float):
         super().__init__()
         self.weight, self.bias = blank((width,)), blank((width,))
-        self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=epsilon)
+        self.normalise = Normalise(epsilon)
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.norm(x, self.weight, self.bias)[0]
+        return self.normalise(x.reshape(-1, x.shape[-1]), self.weight, self.bias)[0].reshape(x.shape)
 
 
 class Embedding(nn.Cell):
@@ -62,34 +62,33 @@ class Attention(nn.Cell):
 
     def __init__(self, config: ModelConfig, dropout: DropoutConfig):
         super().__init__()
-        self.n_head, self.width, self.pdrop = config.n_head, config.n_embd, dropout.attn_pdrop
+        self.width, self.size = config.n_embd, config.n_embd // config.n_head
+        self.attend = Attend(dropout.attn_pdrop)
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = Linear(config.n_embd, config.n_embd)
 
     def construct(self, x: Tensor, future: Tensor, keep: Tensor | None) -> Tensor:
-        """Map (N, T, D) to the same shape; `future` is (T, T), `keep` (N, H, T, T)."""
+        """Map (N, T, D) to the same shape; `future` and `keep` are (N, H, T, T)."""
         q, k, v = ops.split(self.c_attn(x), self.width, -1)
-        out = attention(self.heads(q), self.heads(k), self.heads(v), future, keep, self.pdrop)
+        out = self.attend(self.heads(q), self.heads(k), self.heads(v), future, keep)[0]
         return self.c_proj(self.merged(out))
 
     def at(self, x: Tensor, here: Tensor, future: Tensor, keep: Tensor | None) -> Tensor:
-        """Return what `construct` gives at one position: `here` are its rows of x (N, D), `future` is (N, 1, 1, T)."""
+        """Return what `construct` gives at one position: `here` are its rows of x (N, D), `future` is (N, H, 1, T)."""
         w_q, w_kv = ops.split(self.c_attn.weight, (self.width, 2 * self.width), -1)
         b_q, b_kv = ops.split(self.c_attn.bias, (self.width, 2 * self.width), -1)
         n, time, width = x.shape
-        q = ops.matmul(here, w_q) + b_q
-        kv = ops.matmul(x.reshape(-1, width), w_kv) + b_kv
+        q = self.c_attn.affine(here, w_q, b_q)
+        kv = self.c_attn.affine(x.reshape(-1, width), w_kv, b_kv)
         k, v = ops.split(kv.reshape(n, time, 2 * width), width, -1)
-        out = attention(self.heads(q.reshape(n, 1, width)), self.heads(k), self.heads(v), future, keep, self.pdrop)
+        out = self.attend(self.heads(q.reshape(n, 1, width)), self.heads(k), self.heads(v), future, keep)[0]
         return self.c_proj(self.merged(out)).reshape(n, width)
 
     def heads(self, x: Tensor) -> Tensor:
-        n, time, width = x.shape
-        return x.reshape(n, time, self.n_head, width // self.n_head).transpose(0, 2, 1, 3)  # (N, H, T, K)
+        return ops.stack(ops.split(x, self.size, -1), 1)  # (N, T, D) to (N, H, T, K), faster than a transposition
 
     def merged(self, x: Tensor) -> Tensor:
-        n, _, time, _ = x.shape
-        return x.transpose(0, 2, 1, 3).reshape(n, time, self.width)
+        return ops.cat(ops.unstack(x, 1), -1)
 
 
 class MLP(nn.Cell):
@@ -99,9 +98,10 @@ class MLP(nn.Cell):
         super().__init__()
         self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
         self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+        self.gelu = Gelu()
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.c_proj(gelu(self.c_fc(x)))
+        return self.c_proj(self.gelu(self.c_fc(x))[0])
 
 
 class Block(nn.Cell):
@@ -157,13 +157,14 @@ class GPT1(nn.Cell):
         if segments is not None:
             x = x + ops.gather(every, self.config.vocab_size + segments, 0)
         x = drop(x, of_sum, self.dropout.embd_pdrop)
-        future = self.future[:time, :time]
+        future = ops.tile(self.future[:time, :time], (x.shape[0], self.config.n_head, 1, 1))
         last = self.config.n_layer - 1
         for layer in range(last):
             x = self.h[layer](x, future, of_blocks[layer])
         if position is None:
             return self.h[last](x, future, of_blocks[last])
-        seen = ops.gather(future, position, 0).reshape(-1, 1, 1, time)
+        seen = ops.gather(self.future[:, :time], position, 0).reshape(-1, 1, 1, time)  # (N, 1, 1, T)
+        seen = ops.tile(seen, (1, self.config.n_head, 1, 1))
         return self.h[last].at(x, position, seen, of_blocks[last])
 
     def embeddings(self, masks: tuple) -> tuple:
