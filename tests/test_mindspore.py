@@ -122,7 +122,7 @@ def test_numpy_2_is_named_before_mindspore_fails(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(backends, "installed", lambda: ["mindspore"])
     monkeypatch.setattr(np, "__version__", "2.1.3")
     for name in ("mindspore", "auto"):
-        with pytest.raises(UserError, match=r"NumPy 2.1.3 found, it needs 1.26; run: pip install 'numpy<2'"):
+        with pytest.raises(UserError, match=r"NumPy 2.1.3 found, MindSpore needs 1.26; run: pip install 'numpy<2'"):
             backends.chosen(DeviceConfig(backend=name))  # type: ignore[arg-type]
 
 
