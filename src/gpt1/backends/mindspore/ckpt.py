@@ -81,6 +81,8 @@ def _tensors(path: Path) -> Iterator[tuple[str, list[Any]]]:
         raise _damaged(path, str(error) or type(error).__name__) from None
     if foreign or not all(isinstance(name, str) for name, _ in groups):  # bytes, where they are no UTF-8
         raise _damaged(path, "a field or a name that MindSpore's schema has not")
+    if not message.IsInitialized():
+        raise _damaged(path, "a tensor without a name, a dtype or its content")
     for name, values in groups:
         if not all(value.HasField("tensor") for value in values):
             raise UserError(f"{path}: {name} is no tensor, and a GPT-1 has nothing else")
