@@ -19,6 +19,7 @@ from gpt1.convert import convert
 from gpt1.errors import UserError
 from gpt1.params import Params, from_huggingface
 from gpt1.storage import CorruptFile, read_json, read_tensors, write_json, write_tensors
+from gpt1.text.bpe import SPECIAL_TOKENS
 from release import COMPLETE, CONFIG, ENCODER, MERGES, contents, random_params
 from test_cli import assert_refused, done
 from test_cli import gpt1 as run
@@ -207,6 +208,8 @@ def message(*values: tuple[str, list[int], bytes]) -> bytes:
             lambda path: path.write_bytes(message(("a", [3], bytes(8)))),
             "tensor a of shape (3,) in Float32 has 8 bytes, 12 expected",
         ),
+        (lambda path: path.write_bytes(b"\n\x03\n\x01a"), "a is no tensor"),
+        (lambda path: path.write_bytes(message(("ab", [1], bytes(4))).replace(b"ab", b"\xe1b")), "not a whole"),
         (lambda path: path.write_bytes(message(("a", [-1, -2], bytes(8)))), "tensor a of shape (-1, -2)"),
         (lambda path: path.write_bytes(message(("a", [2**62, 2**62], b""))), "has 0 bytes, "),
         (lambda path: None, "missing"),
@@ -305,6 +308,8 @@ def test_a_folder_of_mindnlp_is_read(tmp_path: Path, names: Callable[[Params], P
         save_theirs(folder / file, given)
     else:
         write_tensors(folder / file, given)
+    if file.endswith(".ckpt"):
+        assert convert(str(folder), tmp_path / "ms", "mindspore")["drawn"] == list(SPECIAL_TOKENS)
     done("convert", folder, tmp_path / "model")
     found = load_model(tmp_path / "model")
     assert found.config == COMPLETE
@@ -344,8 +349,11 @@ def test_what_cells_of_mindspore_save_has_the_old_names(mindspore: Any, ckpt: An
 
 @pytest.mark.parametrize(
     "name",
-    ["h.0.attn.c_attn.gamma", "score.gamma", "ln_1.gamma", "h.0.ln_1.embedding_table", "tokens_embed.beta"],
-)
+    [
+        "h.0.attn.c_attn.gamma", "score.gamma", "ln_1.gamma", "h.0.ln_1.embedding_table", "tokens_embed.beta",
+        "moment1.transformer.h.0.ln_1.gamma", "h.0.ln_1.gamma.x",
+    ],
+)  # fmt: skip
 def test_an_old_ending_elsewhere_is_another_name(name: str) -> None:
     assert from_huggingface(name) == name
 
