@@ -32,11 +32,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalogue": FOUNDATION,
     "hub": FOUNDATION | {"catalogue"},
     "report": {"errors", "metrics", "runlog"},
+    "storage": FOUNDATION | {"runlog"},
     # ---- frameworks
     "backends.base": {"config", "params"},
     "backends.noise": set(),
     "backends.torch": FOUNDATION | {"params", "optim", "ranks", "backends.base", "backends.noise"},
-    "backends.mindspore": FOUNDATION | {"console", "params", "optim", "ranks", "backends.base", "backends.noise"},
+    "backends.mindspore": FOUNDATION
+    | {"console", "params", "optim", "ranks", "storage", "backends.base", "backends.noise"},
     "backends": FOUNDATION | {"ranks", "backends.base", "backends.torch", "backends.mindspore"},
     # ---- text, data, tasks
     "text": FOUNDATION | {"processes"},
@@ -45,9 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": FOUNDATION | {"text", "data", "data.batches"},
     "baseline": {"errors", "data"},
     # ---- files of a run
-    "storage": FOUNDATION | {"runlog"},
     "openai_release": FOUNDATION | {"params", "text"},
-    "huggingface": FOUNDATION | {"params", "storage"},
+    "huggingface": FOUNDATION | {"backends", "backends.mindspore", "params", "storage"},
     "card": {"config", "params"},
     "checkpoint": FOUNDATION | {"card", "huggingface", "openai_release", "params", "storage", "text"},
     "run": {"errors", "console", "runlog", "storage", "checkpoint"},
@@ -79,7 +80,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generate": FOUNDATION | {"backends", "backends.base", "classifier", "console", "sampling", "text"},
     "sample": FOUNDATION | {"console", "generate", "runlog", "text"},
     "convert": FOUNDATION
-    | {"checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage", "text"},
+    | {"backends", "checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage"}
+    | {"text"},
     "finetuning": FOUNDATION
     | {"backends", "backends.base", "catalogue", "checkpoint", "console", "data", "data.batches", "evaluation", "hub"}
     | {"loop"}

@@ -425,7 +425,7 @@ def test_labels_that_are_not_those_of_the_head_are_refused(foreign: Path, labels
 
 def test_directory_without_safetensors_says_so(foreign: Path) -> None:
     (foreign / "model.safetensors").rename(foreign / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"model\.safetensors: missing; gpt1 reads safetensors only"):
+    with pytest.raises(UserError, match=r"model\.safetensors: missing; gpt1 reads safetensors and MindSpore's \.ckpt"):
         load_model(foreign)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -94,6 +96,39 @@ def test_operator_by_operator_compiles_nothing(build: Callable[..., Engine], min
     assert len(ms_compile_cache) == before
 
 
+# ---- the device
+
+
+def test_engines_follow_whatever_mindspore_did_before_in_the_process(mindspore: Any) -> None:
+    """It refuses to be told its device once it has computed something, be it the same device."""
+    if mindspore.hal.is_available("Ascend"):
+        pytest.skip("Ascend is here")
+    program = """
+import mindspore
+from gpt1.backends.mindspore import device
+from gpt1.config import DeviceConfig
+mindspore.ops.ones(3).asnumpy()
+print(*(device.choose(DeviceConfig(backend="mindspore", device=name)) for name in ("cpu", "auto", "cpu")))
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout.split()) == (0, ["cpu"] * 3), found.stderr
+
+
+def test_another_device_than_the_process_computes_on_is_refused(
+    mindspore: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpt1.backends.mindspore import device
+
+    def refuse(target: str) -> None:
+        raise RuntimeError("The runtime has been initialized")
+
+    monkeypatch.setattr(mindspore, "set_device", refuse)
+    monkeypatch.setattr(device, "has_ascend", lambda: True)
+    message = "--device ascend: this process has computed on CPU, and MindSpore keeps to one device; use a new process"
+    with pytest.raises(UserError, match=message):
+        device.choose(DeviceConfig(backend="mindspore", device="ascend"))
+
+
 # ---- bad input
 
 
@@ -122,7 +157,7 @@ def test_numpy_2_is_named_before_mindspore_fails(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(backends, "installed", lambda: ["mindspore"])
     monkeypatch.setattr(np, "__version__", "2.1.3")
     for name in ("mindspore", "auto"):
-        with pytest.raises(UserError, match=r"NumPy 2.1.3 found, it needs 1.26; run: pip install 'numpy<2'"):
+        with pytest.raises(UserError, match=r"NumPy 2.1.3 found, MindSpore needs 1.26; run: pip install 'numpy<2'"):
             backends.chosen(DeviceConfig(backend=name))  # type: ignore[arg-type]
 
 

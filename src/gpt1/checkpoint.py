@@ -1,8 +1,9 @@
 """Model directories and resumable run state on disk: safetensors and JSON, written whole or not at all, checksummed.
 
 A model directory has Hugging Face's layout (`config.json`, `model.safetensors`, the tokenizer's files) and `gpt1.json`
-for what Hugging Face has no word for. A checkpoint is a directory `step-N` with `state.safetensors` (weights and
-moments), `progress.json` and `manifest.json`, the sha256 of both.
+for what Hugging Face has no word for. With the weights in `mindspore.ckpt` it has MindNLP's layout. A checkpoint is a
+directory `step-N` with `state.safetensors` (weights and moments), `progress.json` and `manifest.json`, the sha256 of
+both.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gpt1 import huggingface, openai_release
 from gpt1.card import model_card
 from gpt1.config import Cut, DropoutConfig, ModelConfig, Stored
 from gpt1.errors import UserError
-from gpt1.huggingface import WEIGHTS
+from gpt1.huggingface import CKPT, WEIGHTS
 from gpt1.params import Params, initialise, shapes
 from gpt1.storage import (
     CorruptFile,
@@ -63,21 +64,24 @@ class Model:
 
 
 def save_model(
-    directory: Path, model: Model, dropout: DropoutConfig | None = None, dtype: Stored = "float32"
+    directory: Path, model: Model, dropout: DropoutConfig | None = None, dtype: Stored = "float32",
+    weights: str = WEIGHTS,
 ) -> None:  # fmt: skip
     """Write a model directory in place of what stood there, whole or not at all; `dtype` is that of the weights.
 
+    `weights` is the file they go to, `model.safetensors` or `mindspore.ckpt`.
+
     Raises:
-        UserError: a weight is beyond the range of `dtype`.
+        UserError: a weight is beyond the range of `dtype`; MindSpore is not installed, and has to write.
     """
 
     def write(folder: Path) -> None:
         model.tokenizer.save(folder, max_length=model.max_length, n_segments=model.config.n_segments)
-        huggingface.write_weights(folder, model.params, dtype)
+        huggingface.write_weights(folder / weights, model.params, dtype)
         ids = {f"{token}_token_id": getattr(model.tokenizer, token) for token in ("pad", "bos", "eos")}
         config = huggingface.config_json(model.config, dropout or DropoutConfig(), ids, model.label_names, dtype)
         dump_json(folder / huggingface.CONFIG, config)
-        differences = huggingface_differences(model, dtype)
+        differences = huggingface_differences(model, dtype, weights)
         card = model_card(
             model.config, words=model.tokenizer.words, labels=model.label_names, max_length=model.max_length,
             provenance=model.provenance, differences=differences,
@@ -94,14 +98,14 @@ def save_model(
             "huggingface_exact": not differences,
             "huggingface_differences": differences,
             "provenance": model.provenance,
-            "sha256": {WEIGHTS: sha256(folder / WEIGHTS), "tokenizer.json": sha256(folder / "tokenizer.json")},
+            "sha256": {name: sha256(folder / name) for name in (weights, "tokenizer.json")},
         }
         dump_json(folder / DETAILS, details)
 
     replace_directory(directory, write)
 
 
-def huggingface_differences(model: Model, dtype: Stored = "float32") -> list[str]:
+def huggingface_differences(model: Model, dtype: Stored = "float32", weights: str = WEIGHTS) -> list[str]:
     """Return what `transformers` will compute otherwise than gpt1 from this model's directory, in words."""
     differences = []
     if model.tokenizer.words == "openai":
@@ -114,7 +118,9 @@ def huggingface_differences(model: Model, dtype: Stored = "float32") -> list[str
         differences.append("the head has a bias, score.bias, which transformers ignores")
     if head and head.task != "classification" and model.cut == "half":
         differences.append("each part of a long text is cut by itself, while transformers cuts the longest first")
-    if dtype != "float32":
+    if weights == CKPT:
+        differences.append(f"the weights: {CKPT} is MindSpore's, which transformers does not read; gpt1 convert does")
+    elif dtype != "float32":
         differences.append(
             f"the arithmetic: transformers computes in {dtype}, as the weights are stored; "
             'from_pretrained(DIR, dtype="float32") gives gpt1\'s answers'
@@ -123,7 +129,7 @@ def huggingface_differences(model: Model, dtype: Stored = "float32") -> list[str
 
 
 def load_model(directory: Path, *, seed: int = 0) -> Model:
-    """Read a model directory of ours, one of Hugging Face's openai-gpt, or a folder of OpenAI's release.
+    """Read a model directory of ours, an openai-gpt of Hugging Face's or MindNLP's, or a folder of OpenAI's release.
 
     The others' lack special tokens: their rows of the embedding are drawn from `seed`.
 
@@ -132,8 +138,10 @@ def load_model(directory: Path, *, seed: int = 0) -> Model:
     """
     if not (directory / DETAILS).exists():
         return _load_foreign(directory, seed)
-    _check(directory / WEIGHTS, _details(directory))
-    return load_model_with(directory, huggingface.read_weights(directory / WEIGHTS))
+    details = _details(directory)
+    weights = directory / (CKPT if CKPT in details["sha256"] else WEIGHTS)
+    _check(weights, details)
+    return load_model_with(directory, huggingface.read_weights(weights))
 
 
 def load_model_with(directory: Path, found: Mapping[str, NDArray[np.float32]]) -> Model:

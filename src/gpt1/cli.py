@@ -386,11 +386,15 @@ TOKENIZER_COMMANDS: dict[str, Callable[..., None]] = {
 def convert(
     source: Annotated[
         Positional[str],
-        arg(metavar="SOURCE", help="folder of OpenAI's release, Hugging Face directory or hub name, run, model, mini"),
+        arg(
+            metavar="SOURCE", help="folder of OpenAI's release, Hugging Face's or MindNLP's, hub name, run, model, mini"
+        ),
     ],
     out: Annotated[Positional[Path], arg(metavar="OUT", help="new directory")],
     /,
-    to: Annotated[Layout, arg(help="layout: a model directory of gpt1, Hugging Face's, OpenAI's release")] = "gpt1",
+    to: Annotated[
+        Layout, arg(help="layout: a model directory of gpt1, the same for MindSpore, Hugging Face's, OpenAI's release")
+    ] = "gpt1",
     dtype: Annotated[
         Stored, arg(help="dtype of the written weights, rounded to nearest; --to openai has float32 alone")
     ] = "float32",
@@ -399,8 +403,9 @@ def convert(
 ) -> None:
     """Write a model's weights and vocabulary in another layout; what has no place there is named.
 
-    gpt1 is Hugging Face's layout with gpt1.json and the special tokens, and the one that holds a head; huggingface and
-    openai hold the language model as OpenAI published it.
+    gpt1 is Hugging Face's layout with gpt1.json and the special tokens, and holds a head; mindspore is the same with
+    the weights in mindspore.ckpt, under MindNLP's names; huggingface and openai hold the language model as OpenAI
+    published it.
     """
     from gpt1 import api
 

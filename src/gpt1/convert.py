@@ -1,7 +1,7 @@
 """A model's weights and vocabulary from one layout to another, with a word about everything that has no place there.
 
-`gpt1` is our model directory and holds all of a model. `huggingface` and `openai` are the language model as OpenAI
-published it: no special tokens, no segments, no head.
+`gpt1` is our model directory and holds all of a model; `mindspore` is the same with the weights as MindNLP has them.
+`huggingface` and `openai` are the language model as OpenAI published it: no special tokens, no segments, no head.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from gpt1 import console, hub, huggingface, openai_release
+from gpt1 import backends, console, hub, huggingface, openai_release
 from gpt1.checkpoint import Model, save_model
 from gpt1.classifier import open_model
 from gpt1.config import DropoutConfig, Layout, ModelConfig, Stored
@@ -20,14 +20,17 @@ from gpt1.params import Params, count, shapes
 from gpt1.storage import dump_json, replace_directory
 from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
 
+WHOLE: dict[Layout, str] = {"gpt1": huggingface.WEIGHTS, "mindspore": huggingface.CKPT}
+"""The layouts that hold all of a model, and where each has its weights."""
+
 
 def convert(
     source: str, out: Path, to: Layout = "gpt1", *, dtype: Stored = "float32", revision: str | None = None
 ) -> dict[str, Any]:
     """Write the model of `source` into the new directory `out`, whole or not at all.
 
-    `source` is `mini`, a folder of OpenAI's release, a Hugging Face directory or hub name, a run, or a model directory.
-    The weights are written in `dtype`, rounded to nearest.
+    `source` is `mini`, a folder of OpenAI's release, a directory of Hugging Face's or MindNLP's, a hub name, a run, or
+    a model directory. The weights are written in `dtype`, rounded to nearest.
 
     Returns:
         {source, out, to, dtype, parameters, n_layer, n_head, n_embd, n_ctx, vocab_size} of what was written; "drawn",
@@ -35,8 +38,9 @@ def convert(
         the names of everything in the model that `to` has no place for.
 
     Raises:
-        UserError: there is no such model, something in it is damaged, `out` is not empty, or the layout cannot hold the
-            model: a head in Hugging Face's plain layout, a shape or a dtype of which OpenAI's says nothing.
+        UserError: there is no such model, something in it is damaged, `out` is not empty, MindSpore is needed and not
+            installed, or the layout cannot hold the model: a head in Hugging Face's plain layout, a shape or a dtype
+            of which OpenAI's says nothing.
     """
     if to not in get_args(Layout):
         raise UserError(f"--to {to}: expected one of {', '.join(get_args(Layout))}")
@@ -44,18 +48,20 @@ def convert(
         raise UserError(f"--dtype {dtype}: expected one of {', '.join(get_args(Stored))}")
     if to == "openai" and dtype != "float32":
         raise UserError(f"--dtype {dtype}: OpenAI's release is float32; --to gpt1 and --to huggingface hold {dtype}")
+    if to == "mindspore":
+        backends.require("mindspore", "--to mindspore")
     out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out}: exists and is not empty; choose a new directory")
     found = hub.resolve_model(source, revision=revision, asked_by="gpt1 convert")
     model = open_model(found)
     dropout = huggingface.read_dropout(found / "model" if (found / "model").is_dir() else found)
-    if to == "gpt1":
+    if to in WHOLE:
         written, left_out = model.config, list[str]()
-        save_model(out, model, dropout, dtype)
+        save_model(out, model, dropout, dtype, WHOLE[to])
     else:
         written, left_out = _write_bare(out, to, model, dropout, dtype)
-    drawn = model.provenance.get("drawn", {}) if to == "gpt1" else {}
+    drawn = model.provenance.get("drawn", {}) if to in WHOLE else {}
     result = {
         "source": source, "out": str(out), "to": to, "dtype": dtype, "parameters": count(written),
         "n_layer": written.n_layer, "n_head": written.n_head, "n_embd": written.n_embd, "n_ctx": written.n_ctx,
@@ -119,7 +125,7 @@ def _write_huggingface(
     folder: Path, config: ModelConfig, params: Params, tokenizer: Tokenizer, dropout: DropoutConfig, dtype: Stored
 ) -> None:
     """Write the files that `openai-gpt` has on the hub; `transformers` splits words by a rule of its own for it."""
-    huggingface.write_weights(folder, params, dtype)
+    huggingface.write_weights(folder / huggingface.WEIGHTS, params, dtype)
     dump_json(folder / huggingface.CONFIG, huggingface.config_json(config, dropout, special={}, dtype=dtype))
     for name, text in zip(("vocab.json", "merges.txt"), openai_release.vocabulary(tokenizer), strict=True):
         (folder / name).write_text(text, encoding="utf-8", newline="\n")

@@ -1,4 +1,7 @@
-"""Hugging Face's directory of an openai-gpt: `config.json` and `model.safetensors`, every tensor accounted for."""
+"""Hugging Face's directory of an openai-gpt: `config.json` and `model.safetensors`, every tensor accounted for.
+
+MindNLP's is the same, with `model.safetensors` or a `.ckpt` of MindSpore.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt1 import backends
 from gpt1.config import DropoutConfig, Head, ModelConfig, Stored
 from gpt1.errors import UserError
 from gpt1.params import INIT_STD, Params, from_huggingface, shapes, to_huggingface
@@ -18,6 +22,8 @@ from gpt1.storage import read_json, read_tensors, write_tensors
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+CKPT = "mindspore.ckpt"
+"""MindNLP's name for MindSpore's format of weights."""
 
 
 # ---- reading
@@ -28,7 +34,7 @@ def read(directory: Path) -> tuple[ModelConfig, Params, tuple[str, ...]]:
 
     Raises:
         UserError: the configuration is not a GPT-1's or not that of the weights; a tensor is missing, has another
-            shape, or has no place in a GPT-1. CorruptFile: a file is cut off.
+            shape, or has no place in a GPT-1; there are two files of weights. CorruptFile: a file is cut off.
     """
     path = directory / CONFIG
     given = read_json(path)
@@ -36,9 +42,9 @@ def read(directory: Path) -> tuple[ModelConfig, Params, tuple[str, ...]]:
         raise UserError(f"{path}: model_type {given.get('model_type')!r} found, 'openai-gpt' expected")
     if given.get("afn", "gelu") != "gelu":
         raise UserError(f"{path}: afn {given['afn']!r} found; GPT-1 has 'gelu'")
-    weights = directory / WEIGHTS
+    weights = _only_weights(directory)
     found = read_weights(weights)
-    config = _model_config(path, given, found)
+    config = _model_config(path, weights, given, found)
     score = found.get("score.weight")
     label_names: tuple[str, ...] = ()
     if score is not None:
@@ -56,23 +62,32 @@ def read(directory: Path) -> tuple[ModelConfig, Params, tuple[str, ...]]:
     return config, found, label_names
 
 
+def _only_weights(directory: Path) -> Path:
+    """Return the file of weights: `model.safetensors`, or a `.ckpt` of any name."""
+    found = [path for path in (directory / WEIGHTS, *sorted(directory.glob("*.ckpt"))) if path.exists()]
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise UserError(f"{directory}: holds {names}; leave the one file of weights that is meant")
+    return found[0] if found else directory / WEIGHTS
+
+
 def read_weights(path: Path) -> Params:
-    """Return the parameters of a safetensors file under our names.
+    """Return the parameters of a safetensors file or a `.ckpt` under our names.
 
     Raises:
         UserError: the file is missing, holds no GPT-1, a tensor twice, a softmax that is not tied to the embedding, a
             mask that is not causal, or the head of a model that gpt1 does not have.
     """
     if not path.exists():
-        raise UserError(f"{path}: missing; gpt1 reads safetensors only")
+        raise UserError(f"{path}: missing; gpt1 reads safetensors and MindSpore's .ckpt")
     found: Params = {}
     repeating: Params = {}  # tensors that hold nothing of their own
-    for name, value in read_tensors(path).items():
+    for name, value in _tensors(path).items():
         ours = from_huggingface(name)
         if not np.isfinite(value).all():
             raise UserError(f"{path}: tensor {name} holds NaN or infinity; the file is damaged, or training diverged")
         if ours in found:
-            raise UserError(f"{path}: two tensors for parameter {ours}, one with and one without the prefix")
+            raise UserError(f"{path}: two tensors for parameter {ours}, under two of its names")
         if ours is None:
             repeating[name] = value
         elif ours.startswith("multiple_choice_head."):
@@ -95,18 +110,28 @@ def read_weights(path: Path) -> Params:
     return found
 
 
+def _tensors(path: Path) -> Params:
+    if path.suffix != ".ckpt":
+        return read_tensors(path)
+    backends.require("mindspore", str(path))
+    from gpt1.backends.mindspore import ckpt
+
+    found: Params = ckpt.read(path)
+    return found
+
+
 def _is_causal_mask(value: NDArray[np.float32]) -> bool:
     size = value.shape[-1] if value.ndim else 0
     return value.shape == (1, 1, size, size) and np.array_equal(value[0, 0], np.tril(np.ones((size, size))))
 
 
-def _model_config(path: Path, given: Mapping[str, Any], found: Params) -> ModelConfig:
+def _model_config(path: Path, weights: Path, given: Mapping[str, Any], found: Params) -> ModelConfig:
     """Return the shape that `config.json` gives, once it is that of the weights."""
     if "positions_embed.weight" not in found:
-        raise UserError(f"{path.with_name(WEIGHTS)}: parameter positions_embed.weight is missing")
+        raise UserError(f"{weights}: parameter positions_embed.weight is missing")
     for name in ("tokens_embed.weight", "positions_embed.weight"):
         if found[name].ndim != 2:
-            raise UserError(f"{path.with_name(WEIGHTS)}: {name} has shape {found[name].shape}; (rows, width) expected")
+            raise UserError(f"{weights}: {name} has shape {found[name].shape}; (rows, width) expected")
     rows, width = found["tokens_embed.weight"].shape
     layers = {int(match[1]) for name in found if (match := re.match(r"h\.(\d+)\.", name))}
     positions = "n_positions" if "n_positions" in given else "n_ctx"
@@ -118,7 +143,7 @@ def _model_config(path: Path, given: Mapping[str, Any], found: Params) -> ModelC
     }
     for name, value in held.items():
         if _whole_number(path, given, name, default=value) != value:
-            raise UserError(f"{path}: {name} {given[name]} there, {value} in {WEIGHTS}")
+            raise UserError(f"{path}: {name} {given[name]} there, {value} in {weights.name}")
     n_head = _whole_number(path, given, "n_head")
     if width % n_head:
         raise UserError(f"{path}: n_head {n_head}; the width {width} is not a multiple of it")
@@ -156,9 +181,16 @@ def read_dropout(directory: Path) -> DropoutConfig:
 # ---- writing
 
 
-def write_weights(folder: Path, params: Params, dtype: Stored = "float32") -> None:
-    """Write `model.safetensors` with `transformers`' names."""
-    write_tensors(folder / WEIGHTS, {to_huggingface(name): value for name, value in params.items()}, dtype)
+def write_weights(path: Path, params: Params, dtype: Stored = "float32") -> None:
+    """Write a safetensors file, or a `.ckpt`, with `transformers`' names, which are MindNLP's too."""
+    tensors = {to_huggingface(name): value for name, value in params.items()}
+    if path.suffix == ".ckpt":
+        backends.require("mindspore", str(path))
+        from gpt1.backends.mindspore import ckpt
+
+        ckpt.write(path, tensors, dtype)
+    else:
+        write_tensors(path, tensors, dtype)
 
 
 def config_json(

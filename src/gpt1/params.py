@@ -5,6 +5,7 @@ Names are Hugging Face's without the prefix `transformer.`; matrices of a layer 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +20,9 @@ INIT_STD = 0.02
 """Standard deviation of the initial weights (Radford et al. 2018, §4.1)."""
 
 HF_PREFIX = "transformer."
+
+_MINDSPORE_OWN = re.compile(r"((?:tokens|positions)_embed)\.(embedding_table)|(h\.\d+\.ln_[12])\.(gamma|beta)")
+"""The names that `mindspore.nn.Embedding` and `mindspore.nn.LayerNorm` give their parameters."""
 
 HEAD = "score."
 """What the names of the head's parameters begin with."""
@@ -128,9 +132,13 @@ def to_huggingface(name: str) -> str:
 
 
 def from_huggingface(name: str) -> str | None:
-    """Return our name for `transformers`' tensor `name`; `None` for one that holds nothing of its own.
+    """Return our name for `transformers`' or MindNLP's tensor `name`; `None` for one that holds nothing of its own.
 
-    `lm_head.weight` is tied to the token embedding, and `attn.bias` is an old release's causal mask.
+    `lm_head.weight` is tied to the token embedding, and `attn.bias` is an old release's causal mask. MindNLP has the
+    names of `transformers`; its older releases had MindSpore's own in embeddings and layer norms.
     """
     name = name.removeprefix(HF_PREFIX)
+    if old := _MINDSPORE_OWN.fullmatch(name):
+        cell, kind = filter(None, old.groups())
+        return f"{cell}.{'bias' if kind == 'beta' else 'weight'}"
     return None if name == "lm_head.weight" or name.endswith(".attn.bias") else name

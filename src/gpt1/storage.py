@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +47,32 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype:
         header[name] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # so that the values are aligned
+    with full_disk_explained(path, end), path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in sorted(tensors):
+            file.write(rounded(path, name, tensors[name], dtype).tobytes())
+
+
+@contextmanager
+def full_disk_explained(path: Path, size: int) -> Iterator[None]:
+    """Say, where the disk is too full for a file of `size` bytes, how much is needed; nothing is left of it."""
     try:
-        with path.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for name in sorted(tensors):
-                file.write(_rounded(path, name, tensors[name], dtype).tobytes())
+        yield
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         path.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free
-        why = f"{error.strerror} ({end / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB free)"
+        why = f"{error.strerror} ({size / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB free)"
         raise OSError(errno.ENOSPC, why, str(path)) from None
 
 
-def _rounded(path: Path, name: str, value: NDArray[np.float32], dtype: Stored) -> NDArray[Any]:
-    """Return the values as they stand in the file."""
+def rounded(path: Path, name: str, value: NDArray[np.float32], dtype: Stored) -> NDArray[Any]:
+    """Return the values of tensor `name` as they stand in the file `path`: bfloat16 as uint16, all little-endian.
+
+    Raises:
+        UserError: a finite value is beyond the range of `dtype`.
+    """
     match dtype:
         case "float32":
             return value.astype("<f4", copy=False)
@@ -73,7 +84,7 @@ def _rounded(path: Path, name: str, value: NDArray[np.float32], dtype: Stored) -
             nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
             quiet = bits >> 16 | 0x40  # what is left of a NaN is one, and no infinity
             found = np.where(np.isnan(value), quiet, nearest).astype("<u2").reshape(value.shape)
-    beyond = np.isfinite(value) & ~np.isfinite(_widened(found.tobytes(), CODES[dtype]).reshape(value.shape))
+    beyond = np.isfinite(value) & ~np.isfinite(widened(found.tobytes(), dtype).reshape(value.shape))
     if beyond.any():
         raise UserError(f"{path}: tensor {name} holds {value[beyond][0]:g}, which is beyond the range of {dtype}")
     return found
@@ -87,19 +98,21 @@ def read_tensors(path: Path) -> Tensors:
         entries = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise CorruptFile(f"{path}: not a whole safetensors file ({error})") from None
+    dtypes = {code: dtype for dtype, code in CODES.items()}
     for name, entry in entries:
-        if entry["dtype"] not in CODES.values():
+        if entry["dtype"] not in dtypes:
             raise UserError(f"{path}: tensor {name} has dtype {entry['dtype']}; F32, F16 or BF16 expected")
-    return {name: _widened(entry["data"], entry["dtype"]).reshape(entry["shape"]) for name, entry in entries}
+    return {name: widened(entry["data"], dtypes[entry["dtype"]]).reshape(entry["shape"]) for name, entry in entries}
 
 
-def _widened(data: bytes, code: str) -> NDArray[np.float32]:
-    match code:
-        case "F32":
+def widened(data: bytes, dtype: Stored) -> NDArray[np.float32]:
+    """Return the numbers that `rounded` gave the bytes of, flat."""
+    match dtype:
+        case "float32":
             return np.frombuffer(data, "<f4").astype(np.float32)
-        case "F16":
+        case "float16":
             return np.frombuffer(data, "<f2").astype(np.float32)
-        case _:  # BF16, the upper half of a float32
+        case "bfloat16":  # the upper half of a float32
             return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
 
 

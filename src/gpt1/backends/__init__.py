@@ -70,12 +70,21 @@ def chosen(hardware: DeviceConfig) -> str:
         if not found:
             raise UserError("no framework is installed; run: pip install 'gpt1[torch]' or 'gpt1[mindspore]'")
         name = found[0]
-    _require_known(name)
-    if name not in found:
-        raise UserError(f"--backend {name}: {NAMES[name]} is not installed; run: pip install 'gpt1[{name}]'")
-    if name == "mindspore" and int(np.__version__.partition(".")[0]) >= 2:  # it would fail at its first reshape
-        raise UserError(f"--backend mindspore: NumPy {np.__version__} found, it needs 1.26; run: pip install 'numpy<2'")
+    require(name, f"--backend {name}")
     return name
+
+
+def require(name: str, asked_by: str) -> None:
+    """Make sure that the framework of a backend is there; `asked_by` is the flag or file that needs it, for the errors.
+
+    Raises:
+        UserError: there is no such backend, its framework is not installed, or cannot work with what is.
+    """
+    _require_known(name)
+    if name not in installed():
+        raise UserError(f"{asked_by}: {NAMES[name]} is not installed; run: pip install 'gpt1[{name}]'")
+    if name == "mindspore" and int(np.__version__.partition(".")[0]) >= 2:  # it would fail at its first reshape
+        raise UserError(f"{asked_by}: NumPy {np.__version__} found, MindSpore needs 1.26; run: pip install 'numpy<2'")
 
 
 @contextmanager

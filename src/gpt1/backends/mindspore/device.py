@@ -35,11 +35,24 @@ def choose(hardware: DeviceConfig) -> str:
         raise UserError("--device ascend: MindSpore sees no Ascend device; use --device cpu")
     if hardware.dtype not in ("auto", "float32"):
         raise UserError(f"--dtype {hardware.dtype}: MindSpore's products are float32 here; use --dtype float32")
-    mindspore.set_device(TARGETS[name])
+    _run_on(name)
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
     if name == "cpu":  # operators that are handed to other threads wait for a core where there are few
         mindspore.runtime.launch_blocking()
     return name
+
+
+def _run_on(name: str) -> None:
+    """Let MindSpore run on a device; once it has computed something, it is told nothing that it does already."""
+    before = mindspore.get_current_device().device_target
+    try:
+        mindspore.set_device(TARGETS[name])
+    except RuntimeError:  # it takes a device before its first operator alone, though it be the same one
+        if before != TARGETS[name]:
+            raise UserError(
+                f"--device {name}: this process has computed on {before}, and MindSpore keeps to one device; "
+                "use a new process"
+            ) from None
 
 
 def has_ascend() -> bool:
