@@ -10,6 +10,7 @@ from mindspore import ops
 
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
+from gpt1.ranks import place
 
 TARGETS = {"cpu": "CPU", "ascend": "Ascend"}
 """The names of devices here and in MindSpore."""
@@ -35,7 +36,7 @@ def choose(hardware: DeviceConfig) -> str:
         raise UserError("--device ascend: MindSpore sees no Ascend device; use --device cpu")
     if hardware.dtype not in ("auto", "float32"):
         raise UserError(f"--dtype {hardware.dtype}: MindSpore's products are float32 here; use --dtype float32")
-    mindspore.set_device(TARGETS[name])
+    mindspore.set_device(TARGETS[name], place().local_rank)  # said again, it must be the same
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
     if name == "cpu":  # operators that are handed to other threads wait for a core where there are few
         mindspore.runtime.launch_blocking()
