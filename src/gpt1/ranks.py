@@ -1,7 +1,7 @@
 """The processes that train one model together, the ranks of a run, and what they tell each other.
 
-`torchrun` (PyTorch) or `msrun` (MindSpore) starts them and says in the environment which is which. Each computes a share
-of every step, all do the same update, and rank 0 alone writes, so they need one file system.
+`torchrun` (PyTorch) or `msrun` (MindSpore) starts them and says in the environment which is which. Each computes a
+share of every step, all do the same update, and rank 0 alone writes, so they need one file system.
 """
 
 from __future__ import annotations

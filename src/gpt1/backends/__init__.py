@@ -90,9 +90,9 @@ def joined(hardware: DeviceConfig) -> Iterator[Ranks]:
     """
     name, where = chosen(hardware), place()
     if where.size > 1 and where.launcher != LAUNCHERS[name]:
+        own = LAUNCHERS[name]
         raise UserError(
-            f"--backend {name}: {where.launcher} started {where.size} processes; {NAMES[name]}'s meet under "
-            f"{LAUNCHERS[name]}"
+            f"--backend {name}: {where.launcher} started {where.size} processes; {own} starts those of {NAMES[name]}"
         )
     ranks: Ranks
     if name == "mindspore":

@@ -26,6 +26,9 @@ from gpt1.ranks import Alone, Place, place
 BUCKET_ELEMENTS = 1 << 24
 """Elements that are summed over the ranks in one message."""
 
+CONNECTING = 60.0
+"""Seconds that rank 0 waits for the others' connections: they were all there just before."""
+
 
 class Lines:
     """Connections between rank 0 and each other rank, over which their hosts sum a few numbers."""
@@ -33,9 +36,6 @@ class Lines:
     def __init__(self, rank: int, lines: Sequence[socket.socket]):
         self.rank, self.lines = rank, lines
         """Those of rank 0 are in the order of the ranks; the others have one, to rank 0."""
-        for line in lines:
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine that is gone says nothing
 
     def total(self, *values: float) -> list[float]:
         """Return the sum of each value over all ranks, in their order; waits for all of them.
@@ -116,18 +116,21 @@ def _lines(place: Place) -> Lines:
                 towards.connect((os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"])))
                 door.bind((towards.getsockname()[0], 0))
             door.listen(place.size)
+            door.settimeout(CONNECTING)
         host, port = door.getsockname()
         said = Tensor([int(IPv4Address(host)), port], mindspore.int64)
-        address = ops.AllGather()(said).asnumpy()[:2].tolist()  # rank 0's
+        host, port = ops.AllGather()(said).asnumpy()[:2].tolist()  # rank 0's
+        lines = {}
         if place.rank > 0:
-            line = socket.create_connection((str(IPv4Address(address[0])), address[1]))
-            line.sendall(np.array([place.rank], np.float64).tobytes())
-            return Lines(place.rank, [line])
-        came = {}
-        for _ in range(place.size - 1):
+            lines[0] = socket.create_connection((str(IPv4Address(host)), port))
+            lines[0].sendall(np.array([place.rank], np.float64).tobytes())
+        while place.rank == 0 and len(lines) < place.size - 1:
             line, _ = door.accept()
-            came[int(_received(line, np.zeros(1))[0])] = line
-        return Lines(0, [came[rank] for rank in sorted(came)])
+            lines[int(_received(line, np.zeros(1))[0])] = line
+    for line in lines.values():
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine that is gone says nothing
+    return Lines(place.rank, [lines[rank] for rank in sorted(lines)])
 
 
 def _received(line: socket.socket, like: np.ndarray) -> np.ndarray:
