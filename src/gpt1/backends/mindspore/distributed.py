@@ -69,7 +69,9 @@ class MindSporeRanks:
             init()  # in msrun's scheduler, which runs the same command, the process ends in here
             self.lines = _lines(place)
         except (RuntimeError, OSError) as error:
-            raise PeerLost(f"the processes of this run did not meet ({str(error).strip().splitlines()[0]})") from error
+            raise PeerLost(
+                f"the processes of this run did not meet, or one has ended ({str(error).strip().splitlines()[0]})"
+            ) from error
 
     def total(self, *values: float) -> list[float]:
         return self.lines.total(*values)
@@ -139,7 +141,7 @@ def _received(line: socket.socket, like: np.ndarray) -> np.ndarray:
     while len(data) < like.nbytes:
         more = line.recv(like.nbytes - len(data))
         if not more:
-            raise ConnectionResetError
+            raise ConnectionResetError("a connection was closed")
         data += more
     return np.frombuffer(data, np.float64).copy()
 
