@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt1 import backends, cli, ranks, runlog
+from gpt1 import backends, cli, pretrain, ranks, runlog
 from gpt1.checkpoint import load_model
-from gpt1.config import DeviceConfig, LoopConfig
+from gpt1.config import DeviceConfig, LoopConfig, PretrainConfig
 from gpt1.data.windows import TrainingWindows, ValidationWindows
 from gpt1.errors import PeerLost, UserError
 from gpt1.run import RunDirectory
+from gpt1.text.bpe import Tokenizer
 
 PATIENCE = 180
 """Seconds after which a command of a few seconds hangs, however busy the machine is."""
@@ -204,6 +205,19 @@ def test_run_of_two_processes_is_the_run_of_one(backend: str, text: Path, alone:
     (results,) = [json.loads(line) for line in done.said.splitlines() if line.startswith("{")]  # and prints
     assert results["training"]["tokens"] == 12 * 4 * 16
     assert len(run.checkpoints.paths()) == 2
+
+
+def test_rank_0_alone_prepares_the_text(
+    text: Path, alone: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others come when it is there; several that write the same files at once would take them from each other."""
+    monkeypatch.setattr(pretrain, "prepare", lambda *_, **__: pytest.fail("prepared again"))
+    run = RunDirectory(alone.path, read_only=True)
+    run.require_seen()
+    tokenizer = Tokenizer.load(run.tokenizer)
+    assert len(pretrain._prepared(PretrainConfig(), (text,), "train", tokenizer, run)) > 0
+    with pytest.raises(UserError, match="rank 0's run is not seen here; the ranks of a run need one file system"):
+        RunDirectory(tmp_path / "elsewhere", read_only=True).require_seen()
 
 
 def test_run_that_lost_a_process_ends_and_goes_on_in_one(
