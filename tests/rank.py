@@ -1,4 +1,7 @@
-"""What one of several processes computes for tests/test_ranks.py: python rank.py OUT.json, started by torchrun."""
+"""What one of several processes computes for tests/test_ranks.py: python rank.py BACKEND OUT.json.
+
+Run: by torchrun or msrun, or by itself for what one process computes.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,9 @@ import numpy as np
 
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch
-from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig
+from gpt1.config import Backend, DeviceConfig, DropoutConfig, Head, ModelConfig
 from gpt1.params import initialise
 
-EXACT = DeviceConfig(device="cpu", dtype="float32")
 LENGTHS = (11, 3, 7, 16)
 """Tokens of the four examples."""
 
@@ -31,9 +33,11 @@ def step(model: str) -> list[Batch]:
     return batches
 
 
-def main(path: Path) -> None:
+def main(backend: Backend, path: Path) -> None:
     found = {}
-    with backends.joined(EXACT) as ranks:
+    # MindSpore's graphs, of which each case would need several, are for the whole runs.
+    exact = DeviceConfig(backend=backend, device="cpu", dtype="float32", eager=backend == "mindspore")
+    with backends.joined(exact) as ranks:
         for model in ("language model", "classifier"):
             for dropout in (0.0, 0.1):
                 shape = ModelConfig(
@@ -41,7 +45,7 @@ def main(path: Path) -> None:
                     head=Head("classification", 3) if model == "classifier" else None,
                 )  # fmt: skip
                 engine = backends.get(
-                    shape, initialise(shape, 0), hardware=EXACT, ranks=ranks, seed=1,
+                    shape, initialise(shape, 0), hardware=exact, ranks=ranks, seed=1,
                     dropout=DropoutConfig(embd_pdrop=dropout, resid_pdrop=dropout, attn_pdrop=dropout, clf_pdrop=0.0),
                 )  # fmt: skip
                 batches = step(model)
@@ -57,4 +61,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))  # type: ignore[arg-type]

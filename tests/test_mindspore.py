@@ -168,17 +168,6 @@ def test_a_framework_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
         backends.chosen(DeviceConfig(backend=name))
 
 
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "chosen", lambda hardware: "mindspore")
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
-        monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="trains in one process, 2 were started"), backends.joined(DeviceConfig()):
-        pass
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    with backends.joined(DeviceConfig()) as ranks:
-        assert ranks.size == 1
-
-
 def test_eager_is_refused_with_pytorch() -> None:
     pytest.importorskip("torch")
     config, params, _ = longer_case("classification", 2)

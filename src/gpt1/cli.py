@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(message: str) -> None:
     """Print why the command ends here, and which of several processes says so."""
-    rank = os.environ.get("RANK", "0")
+    rank = os.environ.get("MS_NODE_ID" if "MS_ROLE" in os.environ else "RANK", "0")
     print(f"gpt1{f' (rank {rank})' if rank != '0' else ''}: {message}", file=sys.stderr, flush=True)
 
 
@@ -101,8 +101,9 @@ def _dispatch(argv: Sequence[str]) -> None:
     if argv[:1] == ["tokenizer"]:
         commands, prog, description, argv = TOKENIZER_COMMANDS, "gpt1 tokenizer", tokenizer.__doc__ or "", argv[1:]
     name, *rest = argv or ["--help"]
-    if name in commands and name != "pretrain" and (size := place().size) > 1:
-        raise UserError(f"torchrun started {size} processes; {prog} {name} runs in one, without torchrun")
+    if name in commands and name != "pretrain" and (where := place()).size > 1:
+        by = where.launcher
+        raise UserError(f"{by} started {where.size} processes; {prog} {name} runs in one, without {by}")
     if name in commands:
         tyro.cli(commands[name], prog=f"{prog} {name}", args=rest)
     elif name in ("-h", "--help"):

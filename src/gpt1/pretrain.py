@@ -54,6 +54,7 @@ def _pretrain(config: PretrainConfig, ranks: Ranks) -> dict[str, Any]:
         _show(results)
         return results
     with first(ranks):
+        run.require_seen()
         start = _starting_model(config, run)
         context = config.context or start.config.n_ctx
         if context > start.config.n_ctx:
@@ -142,6 +143,8 @@ def _prepared(
     flag = "--corpus" if part == "train" else "--valid"
     if len(paths) == 1 and is_prepared(paths[0]):
         corpus = Corpus.open(paths[0], tokenizer)
+    elif run.read_only:  # rank 0 has prepared it
+        corpus = Corpus.open(run.corpus / part, tokenizer)
     else:
         texts = sources(paths, flag)
         corpus = prepare(texts, tokenizer, run.corpus / part, end_of_document=config.end_of_document)

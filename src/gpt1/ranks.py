@@ -1,7 +1,7 @@
 """The processes that train one model together, the ranks of a run, and what they tell each other.
 
-`torchrun` starts them and says in the environment which is which. Each computes a share of every step, all do the same
-update, and rank 0 alone writes, so they need one file system.
+`torchrun` (PyTorch) or `msrun` (MindSpore) starts them and says in the environment which is which. Each computes a
+share of every step, all do the same update, and rank 0 alone writes, so they need one file system.
 """
 
 from __future__ import annotations
@@ -24,22 +24,40 @@ class Place:
     """How many there are."""
     local_rank: int = 0
     """Its number among those of its machine."""
+    launcher: str = ""
+    """What started it, if it is one of several: "torchrun" or "msrun"."""
+
+
+VARIABLES = {"torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK"), "msrun": ("MS_NODE_ID", "MS_WORKER_NUM", "DEVICE_ID")}
+"""Where each launcher says rank, size and local rank."""
 
 
 def place() -> Place:
-    """Return what `torchrun` says; rank 0 of 1 where it did not start this process.
+    """Return what `torchrun` or `msrun` says; rank 0 of 1 where neither started this process.
+
+    `msrun` also starts a scheduler, with the same command: a rank 0 that leaves in `backends.joined`.
 
     Raises:
-        UserError: its variables contradict each other.
+        UserError: the variables contradict each other, or `msrun` started one process beside the scheduler.
     """
-    names = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK"}
-    found = {field: os.environ.get(name, "") for field, name in names.items()}
-    if not any(found.values()):
+    role = os.environ.get("MS_ROLE", "")
+    launcher = "msrun" if role else "torchrun"
+    names = VARIABLES[launcher]
+    found = [os.environ.get(name, "") for name in names]
+    if role == "MS_SCHED":
+        found[0] = found[2] = "0"
+    if not any(found):
         return Place()
-    if not all(value.isdecimal() for value in found.values()) or not int(found["rank"]) < int(found["size"]):
-        said = " ".join(f"{name}={found[field]}" for field, name in names.items())
-        raise UserError(f"{said} in the environment: not what torchrun sets; unset them, or start with torchrun")
-    return Place(**{field: int(value) for field, value in found.items()})
+    if not all(value.isdecimal() for value in found) or not int(found[0]) < int(found[1]):
+        said = " ".join(f"{name}={value}" for name, value in zip(names, found, strict=True))
+        more = "; on several machines it needs --node_rank" if role else ""
+        raise UserError(
+            f"{said} in the environment: not what {launcher} sets; unset them, or start with {launcher}{more}"
+        )
+    rank, size, local_rank = map(int, found)
+    if role and size == 1:
+        raise UserError("msrun --worker_num 1: starts a scheduler for one process; run without msrun")
+    return Place(rank, size, local_rank, launcher)
 
 
 class Ranks(Protocol):

@@ -59,10 +59,6 @@ class RunDirectory:
         wanted = {"command": command, "config": _plain(config), "facts": dict(facts)}
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--out {self.path}: is a file; choose a new directory")
-        if not self.started and self.read_only:
-            raise UserError(
-                f"--out {self.path}: rank 0's run is not seen here; the ranks of a run need one file system"
-            )
         if not self.started:
             visible = sorted(path.name for path in self.path.glob("[!.]*"))
             if others := [name for name in visible if name not in (self.tokenizer.name, self.corpus.name)]:
@@ -71,6 +67,17 @@ class RunDirectory:
             storage.write_json(self.config_path, wanted | {"versions": versions()})
             return
         self._require(wanted, type(config))
+
+    def require_seen(self) -> None:
+        """Make sure that what rank 0 wrote before the other ranks came is here.
+
+        Raises:
+            UserError: it is not.
+        """
+        if self.read_only and not self.started:
+            raise UserError(
+                f"--out {self.path}: rank 0's run is not seen here; the ranks of a run need one file system"
+            )
 
     def require_same(self, command: str, config: Any) -> None:
         """Make sure, without its data, that the run which lies here has these settings.

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from gpt1.backends.base import Engine
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
-from gpt1.ranks import Alone, Ranks, place
+from gpt1.ranks import Ranks, place
 
 BACKENDS = ("torch", "mindspore")
 NAMES = {"torch": "PyTorch", "mindspore": "MindSpore"}
+LAUNCHERS = {"torch": "torchrun", "mindspore": "msrun"}
 
 
 def installed() -> list[str]:
@@ -47,9 +48,10 @@ def get(
     settings = (optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(), seed)
     engine: Engine
     if chosen(hardware) == "mindspore":
+        from gpt1.backends.mindspore.distributed import MindSporeAlone
         from gpt1.backends.mindspore.engine import MindSporeEngine
 
-        engine = MindSporeEngine(config, params, hardware, *settings)
+        engine = MindSporeEngine(config, params, hardware, *settings, ranks or MindSporeAlone())
     else:
         from gpt1.backends.torch.distributed import TorchAlone
         from gpt1.backends.torch.engine import TorchEngine
@@ -89,18 +91,27 @@ def require(name: str, asked_by: str) -> None:
 
 @contextmanager
 def joined(hardware: DeviceConfig) -> Iterator[Ranks]:
-    """Meet the other processes that `torchrun` started for this run, and part from them at the end.
+    """Meet the other processes that `torchrun` or `msrun` started for this run, and part from them at the end.
 
     Raises:
-        UserError: the framework or the device is not to be had. PeerLost: a process did not come.
+        UserError: the framework or the device is not to be had, or the launcher is not its own. PeerLost: a process did
+            not come.
     """
-    ranks: Ranks = Alone()
-    if chosen(hardware) == "torch":
-        from gpt1.backends.torch import distributed
+    name, where = chosen(hardware), place()
+    if where.size > 1 and where.launcher != LAUNCHERS[name]:
+        own = LAUNCHERS[name]
+        raise UserError(
+            f"--backend {name}: {where.launcher} started {where.size} processes; {own} starts those of {NAMES[name]}"
+        )
+    ranks: Ranks
+    if name == "mindspore":
+        from gpt1.backends.mindspore import distributed as mindspore
 
-        ranks = distributed.join(hardware)
-    elif (size := place().size) > 1:
-        raise UserError(f"--backend mindspore: trains in one process, {size} were started; run without torchrun")
+        ranks = mindspore.join(hardware)
+    else:
+        from gpt1.backends.torch import distributed as torch
+
+        ranks = torch.join(hardware)
     yield ranks
     ranks.close()  # not after an error: that may be the loss of a rank, which would not answer
 

@@ -10,6 +10,7 @@ from mindspore import ops
 
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
+from gpt1.ranks import place
 
 TARGETS = {"cpu": "CPU", "ascend": "Ascend"}
 """The names of devices here and in MindSpore."""
@@ -46,7 +47,7 @@ def _run_on(name: str) -> None:
     """Let MindSpore run on a device; once it has computed something, it is told nothing that it does already."""
     before = mindspore.get_current_device().device_target
     try:
-        mindspore.set_device(TARGETS[name])
+        mindspore.set_device(TARGETS[name], place().local_rank)
     except RuntimeError:  # it takes a device before its first operator alone, though it be the same one
         if before != TARGETS[name]:
             raise UserError(

@@ -15,6 +15,7 @@ from gpt1.backends.mindspore import device as devices
 from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.compiled import ABSENT, Compiled
 from gpt1.backends.mindspore.decode import MindSporeDecoder
+from gpt1.backends.mindspore.distributed import MindSporeAlone, MindSporeRanks
 from gpt1.backends.mindspore.functional import LOGITS_AT_ONCE, target_logprobs
 from gpt1.backends.mindspore.model import GPT1, Inference
 from gpt1.backends.mindspore.training import Gradients, Losses, Update, inputs, numbers
@@ -35,8 +36,10 @@ class MindSporeEngine:
         dropout: DropoutConfig,
         loss: LossConfig,
         seed: int,
+        ranks: MindSporeRanks | MindSporeAlone,
     ):
         self.config, self.optim, self.dropout, self.loss, self.seed = config, optim, dropout, loss, seed
+        self.ranks = ranks
         self.device = devices.choose(hardware)
         self.dtype = "float32"
         self.tokens_at_once = devices.TOKENS_AT_ONCE[self.device]
@@ -68,17 +71,17 @@ class MindSporeEngine:
         return {name: _float(value) for name, value in losses.items()}, {name: _numpy(grad) for name, grad in named}
 
     def _accumulate(self, batches: Sequence[Batch], step: int) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-        """Return the loss of a step with its parts, and its gradient by every parameter."""
+        """Return the loss of a step with its parts, and its gradient by every parameter, all over all ranks."""
         weight = sum(batch.example_weight for batch in batches) if self.config.head else 0.0
         by_sequence = self.loss.lm_mean == "sequence"
         counts = [batch.target_sequences if by_sequence else batch.target_count for batch in batches]
-        lm_count = sum(counts) if self._losses.lm_coef else 0
+        weight, lm_count = self.ranks.total(weight, sum(counts) if self._losses.lm_coef else 0)
         totals: tuple[Tensor, ...] | None = None
         for index, batch in enumerate(batches):
             arrays = inputs(batch, weight, lm_count, self.loss.lm_mean)
             if arrays.labels is ABSENT and arrays.targets is ABSENT:
                 continue
-            noise = HostNoise(self.seed, step, index)
+            noise = HostNoise(self.seed, step, index * self.ranks.size + self.ranks.rank)
             wants_lm = arrays.targets is not ABSENT
             drawn = masks.draw(self.config, self.dropout, batch, noise, every_position=wants_lm)
             losses, grads = self._gradients(tuple(arrays), drawn)
@@ -87,7 +90,7 @@ class MindSporeEngine:
         if totals is None:  # where no example of the step weighs anything, the moments decay all the same
             nothing = (Tensor(0.0, mindspore.float32),) * 3
             totals = (*nothing, *(ops.zeros_like(p) for p in self._params.values()))
-        loss, task, lm, *gradient = totals
+        loss, task, lm, *gradient = self.ranks.sum(totals)
         parts = ({"task_loss": task} if weight else {}) | ({"lm_loss": lm} if lm_count else {})
         return {"loss": loss} | parts, tuple(gradient)
 

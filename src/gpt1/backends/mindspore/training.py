@@ -47,7 +47,7 @@ class Inputs(NamedTuple):
     """(N * T,) what each target counts in the LM loss, 0 where no loss looks; those of a step sum to 1."""
 
 
-def inputs(batch: Batch, weight: float, lm_count: int, lm_mean: LmMean) -> Inputs:
+def inputs(batch: Batch, weight: float, lm_count: float, lm_mean: LmMean) -> Inputs:
     """Return `batch` for the losses of a step whose examples weigh `weight`, with `lm_count` targets or sequences."""
     labels = label_shares = targets = target_shares = ABSENT
     if weight and batch.labels is not None:

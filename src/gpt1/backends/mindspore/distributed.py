@@ -1,0 +1,165 @@
+"""The ranks of a run over MindSpore's collectives: HCCL between Ascend devices, its own ring between CPUs.
+
+On CPUs a message that waits 30 s for a rank is an error, and so is one to a rank that has ended, after the same 30 s.
+But ranks wait long: while rank 0 encodes a corpus, or another one compiles a graph. So they meet over sockets of their
+own, where the end of a rank is seen at once, and only then sum gradients.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+
+import mindspore
+import numpy as np
+from mindspore import Tensor, ops
+from mindspore.communication import init
+
+from gpt1.backends.mindspore.device import choose
+from gpt1.config import DeviceConfig
+from gpt1.errors import PeerLost
+from gpt1.ranks import Alone, Place, place
+
+BUCKET_ELEMENTS = 1 << 24
+"""Elements that are summed over the ranks in one message."""
+
+CONNECTING = 60.0
+"""Seconds that rank 0 waits for the others' connections: they were all there just before."""
+
+
+class Lines:
+    """Connections between rank 0 and each other rank, over which their hosts sum a few numbers."""
+
+    def __init__(self, rank: int, lines: Sequence[socket.socket]):
+        self.rank, self.lines = rank, lines
+        """Those of rank 0 are in the order of the ranks; the others have one, to rank 0."""
+
+    def total(self, *values: float) -> list[float]:
+        """Return the sum of each value over all ranks, in their order; waits for all of them.
+
+        Raises:
+            PeerLost: one of them is gone.
+        """
+        sums = np.array(values or (0.0,), np.float64)  # with nothing to sum they meet all the same
+        with _peers():
+            if self.rank == 0:
+                for line in self.lines:
+                    sums += _received(line, sums)
+            for line in self.lines:
+                line.sendall(sums.tobytes())
+            if self.rank > 0:
+                sums = _received(self.lines[0], sums)
+        found: list[float] = sums.tolist()
+        return found[: len(values)]
+
+    def close(self) -> None:
+        for line in self.lines:
+            line.close()
+
+
+class MindSporeRanks:
+    """The processes that `msrun` started (see `ranks.Ranks`)."""
+
+    def __init__(self, place: Place):
+        self.rank, self.size = place.rank, place.size
+        try:
+            init()  # in msrun's scheduler, which runs the same command, the process ends in here
+            self.lines = _lines(place)
+        except (RuntimeError, OSError) as error:
+            raise PeerLost(
+                f"the processes of this run did not meet, or one has ended ({str(error).strip().splitlines()[0]})"
+            ) from error
+
+    def total(self, *values: float) -> list[float]:
+        return self.lines.total(*values)
+
+    def sum(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the sum of each float32 tensor over all ranks: the same bits on each of them."""
+        self.total()
+        sums: list[Tensor] = []
+        for bucket in _buckets(tensors):
+            with _peers():
+                flat = ops.AllReduce()(ops.cat([tensor.reshape(-1) for tensor in bucket]))
+            start = 0
+            for tensor in bucket:
+                sums.append(flat[start : start + tensor.size].reshape(tensor.shape))
+                start += tensor.size
+        return tuple(sums)
+
+    def close(self) -> None:
+        self.total()  # a rank that leaves early would look lost to the others
+        self.lines.close()
+
+
+class MindSporeAlone(Alone):
+    """The one rank of a run of one process."""
+
+    def sum(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(tensors)
+
+
+def join(hardware: DeviceConfig) -> MindSporeRanks | MindSporeAlone:
+    """Meet the other processes that `msrun` started, if it did."""
+    where = place()
+    if where.size == 1:
+        return MindSporeAlone()
+    choose(hardware)
+    return MindSporeRanks(where)
+
+
+def _lines(place: Place) -> Lines:
+    """Connect the ranks; rank 0 listens where it reaches the scheduler from, and tells it to the others."""
+    with socket.socket() as door:
+        if place.rank == 0:
+            with socket.socket(type=socket.SOCK_DGRAM) as towards:
+                towards.connect((os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"])))
+                door.bind((towards.getsockname()[0], 0))
+            door.listen(place.size)
+            door.settimeout(CONNECTING)
+        host, port = door.getsockname()
+        said = Tensor([int(IPv4Address(host)), port], mindspore.int64)
+        host, port = ops.AllGather()(said).asnumpy()[:2].tolist()  # rank 0's
+        lines = {}
+        if place.rank > 0:
+            lines[0] = socket.create_connection((str(IPv4Address(host)), port))
+            lines[0].sendall(np.array([place.rank], np.float64).tobytes())
+        while place.rank == 0 and len(lines) < place.size - 1:
+            line, _ = door.accept()
+            lines[int(_received(line, np.zeros(1))[0])] = line
+    for line in lines.values():
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine that is gone says nothing
+    return Lines(place.rank, [lines[rank] for rank in sorted(lines)])
+
+
+def _received(line: socket.socket, like: np.ndarray) -> np.ndarray:
+    """Return as many float64 numbers as `like` has."""
+    data = b""
+    while len(data) < like.nbytes:
+        more = line.recv(like.nbytes - len(data))
+        if not more:
+            raise ConnectionResetError("a connection was closed")
+        data += more
+    return np.frombuffer(data, np.float64).copy()
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(each.size for each in bucket) + tensor.size > BUCKET_ELEMENTS:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        raise PeerLost("another process of this run has ended, or cannot be reached") from error
