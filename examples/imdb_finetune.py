@@ -32,7 +32,7 @@ def main() -> None:
     # Load and split: a random tenth of the training reviews, 30 % of it for validation, each label in equal shares.
     data = gpt1.load_data(config)
     for name, examples in data.splits.items():
-        print(f"{name}: {len(examples):,} reviews, {dict(Counter(example.label for example in examples))}")
+        print(f"{name}: {len(examples):,} reviews, {dict(sorted(Counter(e.label for e in examples).items()))}")
 
     # Model and tokenizer: a fresh head for the two labels on a pretrained body.
     start = gpt1.starting_model(config, data)
@@ -46,7 +46,7 @@ def main() -> None:
 
     # Evaluate and predict: the model is loaded again from the run's directory.
     again = gpt1.evaluate(chosen.out, chosen.data, limit=200, metric=worst_recall, hardware=config.hardware)
-    print(f"200 test reviews: accuracy {again['test']['accuracy']:.3f}")
+    print(f"{again['test']['examples']} test reviews again: accuracy {again['test']['accuracy']:.3f}")
     for found in gpt1.predict(chosen.out, ["Warm, funny and over far too soon."], hardware=config.hardware):
         print(f"{found['label']} with probability {found['score']:.3f}")
 
