@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -155,3 +157,13 @@ def test_doctor_describes_the_machine(mindspore: Any) -> None:
     found = backends.describe("mindspore")
     assert found["version"] == mindspore.__version__
     assert found["devices"][0]["gflops"]["float32"] > 0
+
+
+def test_a_script_that_used_mindspore_before_goes_on_with_gpt1(mindspore: Any) -> None:
+    """MindSpore refuses to set the device, even to the same one, once an operator has run."""
+    program = (
+        "from mindspore import ops; ops.ones(2).asnumpy()\n"
+        "from gpt1.backends.mindspore.device import choose; from gpt1.config import DeviceConfig\n"
+        "assert choose(DeviceConfig(backend='mindspore', device='cpu')) == 'cpu'"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

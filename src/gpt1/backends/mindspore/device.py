@@ -35,7 +35,8 @@ def choose(hardware: DeviceConfig) -> str:
         raise UserError("--device ascend: MindSpore sees no Ascend device; use --device cpu")
     if hardware.dtype not in ("auto", "float32"):
         raise UserError(f"--dtype {hardware.dtype}: MindSpore's products are float32 here; use --dtype float32")
-    mindspore.set_device(TARGETS[name])
+    if mindspore.get_context("device_target") != TARGETS[name]:  # refused once an operator has run, even for the same
+        mindspore.set_device(TARGETS[name])
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
     if name == "cpu":  # operators that are handed to other threads wait for a core where there are few
         mindspore.runtime.launch_blocking()
