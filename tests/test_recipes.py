@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gpt1.data.tables import load_dataset
 from gpt1.errors import UserError
 from gpt1.optim import learning_rate
 from gpt1.recipes import RECIPES, recipe
+from gpt1.settings import homes
 
 PAPER: dict[str, Any] = {
     "loss.lm_coef": 0.5,
@@ -116,14 +118,13 @@ def test_a_recipe_has_exactly_the_numbers_of_its_source(name: str, numbers: dict
 
 
 def test_the_defaults_are_the_papers() -> None:
-    assert recipe("paper-finetune") == FinetuneConfig()
+    assert changed(recipe("paper-finetune"), FinetuneConfig()) == {"recipe": "paper-finetune"}
 
 
 def test_openais_code_and_the_paper_differ_in_these_settings_and_no_others() -> None:
     paper = flat(recipe("paper-finetune"))
-    assert changed(recipe("openai-finetune"), recipe("paper-finetune")) == {
-        key: value for key, value in OPENAI.items() if paper[key] != value
-    }
+    differences = {key: value for key, value in OPENAI.items() if paper[key] != value}
+    assert changed(recipe("openai-finetune"), recipe("paper-finetune")) == {"recipe": "openai-finetune"} | differences
 
 
 def test_the_lesson_trains_on_70_and_validates_on_30_percent_of_a_stratified_tenth(tmp_path: Path) -> None:
@@ -156,21 +157,17 @@ def test_a_flag_changes_its_own_number_of_a_recipe_alone(
     chosen = [word.format(name) for word in spelling]
     assert main(["finetune", *chosen, "--data", "some.csv", "--out", "run", "--lr", "0.125"]) == 0
     [config] = parsed
-    assert changed(config, recipe(name)) == {
-        "recipe": name, "data": "some.csv", "out": Path("run"), "optim.lr": 0.125,
-    }  # fmt: skip
+    assert changed(config, recipe(name)) == {"data": "some.csv", "out": Path("run"), "optim.lr": 0.125}
 
 
 def test_a_flag_may_stand_before_the_recipe(parsed: list[FinetuneConfig]) -> None:
     assert main(["finetune", "--epochs", "2", "--no-baseline", "--recipe", "mindspore-imdb"]) == 0
-    assert changed(parsed[0], recipe("mindspore-imdb")) == {
-        "recipe": "mindspore-imdb", "loop.epochs": 2.0, "baseline": False,
-    }  # fmt: skip
+    assert changed(parsed[0], recipe("mindspore-imdb")) == {"loop.epochs": 2.0, "baseline": False}
 
 
 def test_the_last_of_two_recipes_holds(parsed: list[FinetuneConfig]) -> None:
     assert main(["finetune", "--recipe", "quickstart", "--recipe=mindspore-imdb"]) == 0
-    assert changed(parsed[0], recipe("mindspore-imdb")) == {"recipe": "mindspore-imdb"}
+    assert parsed[0] == recipe("mindspore-imdb")
 
 
 def test_without_a_recipe_the_defaults_hold(parsed: list[FinetuneConfig]) -> None:
@@ -196,6 +193,50 @@ def test_an_unknown_flag_beside_a_recipe_is_refused(
     assert main(["finetune", "--recipe", "quickstart", "--learning-rate", "1"]) == 2
     assert "unknown: --learning-rate" in capsys.readouterr().err
     assert parsed == []
+
+
+# ---- the same settings from Python
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_from_python_is_that_of_the_same_flags(parsed: list[FinetuneConfig], name: str) -> None:
+    """So that a script goes on with a run of the command, and the command with one of a script."""
+    flags = "--data some.csv --out run --lr 1 --max-length 64 --limit 200 --backend mindspore --no-baseline --text body"
+    assert main(["finetune", "--recipe", name, *flags.split()]) == 0
+    assert parsed == [
+        recipe(
+            name, data=Path("some.csv"), out="run", lr=1, max_length=64, limit=200, backend="mindspore",
+            baseline=False, text="body",
+        )
+    ]  # fmt: skip
+
+
+def test_every_flag_is_a_setting_and_every_setting_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", "--help"]) == 0
+    flags = set(re.findall(r"--([a-z][a-z0-9-]+)", capsys.readouterr().out))
+    for name in homes(FinetuneConfig()):
+        assert name.replace("_", "-") in flags, name
+    assert len(homes(FinetuneConfig())) == len(flat(FinetuneConfig())), "two parts share the name of a setting"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"learning_rate": 1.0}, "learning_rate: no setting of this name; all are flags of gpt1 finetune --help"),
+        ({"batch": 8}, "batch: no setting of this name; near it: batch_size"),
+        ({"lr": "2e-5"}, "--lr '2e-5': expected a number"),
+        ({"lr": -1.0}, "--lr -1.0: expected a positive number"),
+        ({"epochs": True}, "--epochs True: expected a number"),
+        ({"limit": 2.5}, "--limit 2.5: expected a whole number or None"),
+        ({"backend": "jax"}, "--backend 'jax': expected one of auto, torch, mindspore"),
+        ({"task": "regression"}, "--task 'regression': expected one of classification, entailment, similarity"),
+        ({"out": None}, "--out None: expected a path"),
+        ({"baseline": 1}, "--baseline 1: expected True or False"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_line(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(said)}"):
+        recipe("quickstart", **settings)
 
 
 def test_every_recipe_says_where_it_comes_from() -> None:

@@ -1,21 +1,46 @@
-"""gpt1: the complete GPT-1 (Radford et al. 2018). No framework is imported before it is chosen."""
+"""gpt1: the complete GPT-1 (Radford et al. 2018). No framework is imported before it is chosen.
+
+What stands here are the functions behind the commands, imported when they are first used:
+
+    config = gpt1.recipe("mindspore-imdb", data="imdb", out="runs/imdb", backend="mindspore")
+    gpt1.finetune(config)["test"]["accuracy"]
+    gpt1.predict("runs/imdb", ["Warm, funny and over far too soon."])
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gpt1.errors import UserError
 
 if TYPE_CHECKING:
-    from gpt1.text.bpe import Tokenizer
+    from gpt1.api import evaluate
+    from gpt1.api import open_tokenizer as tokenizer
+    from gpt1.api import predict_texts as predict
+    from gpt1.finetuning import finetune, load_data, starting_model
+    from gpt1.recipes import recipe
 
-__all__ = ["tokenizer"]
+__all__ = ["UserError", "evaluate", "finetune", "load_data", "predict", "recipe", "starting_model", "tokenizer"]
+
+HOMES = {
+    "recipe": ("recipes", "recipe"),
+    "load_data": ("finetuning", "load_data"),
+    "starting_model": ("finetuning", "starting_model"),
+    "tokenizer": ("api", "open_tokenizer"),
+    "finetune": ("finetuning", "finetune"),
+    "evaluate": ("api", "evaluate"),
+    "predict": ("api", "predict_texts"),
+}
+"""Public name -> the module and the name that it has there."""
 
 
-def tokenizer(directory: str | Path) -> Tokenizer:
-    """Load the tokenizer of a run, a model directory, a folder of OpenAI's release, a tokenizer directory, or `mini`.
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'gpt1' has no attribute {name!r}; there are {', '.join(__all__)}")
+    module, inner = HOMES[name]
+    return getattr(importlib.import_module(f"gpt1.{module}"), inner)
 
-    `encode`, `encode_batch`, `decode` and `tokens` are its methods. Raises UserError where there is none.
-    """
-    from gpt1.api import open_tokenizer
 
-    return open_tokenizer(Path(directory))
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -37,7 +37,7 @@ from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
 from gpt1.finetuning import finetune, limited, load_data
 from gpt1.generate import Piece, Writer
-from gpt1.metrics import Metric, load_metric
+from gpt1.metrics import Metric, own_metric
 from gpt1.pretrain import pretrain
 from gpt1.reproduce import reproduce
 from gpt1.rows import named_rows
@@ -58,29 +58,36 @@ __all__ = [
 
 
 def evaluate(
-    path: Path, data: str, *, split: str = "test", columns: Columns | None = None, hardware: DeviceConfig | None = None,
-    limit: int | None = None, metric: str | None = None, revision: str | None = None, baseline: bool = True,
-    beside: Sequence[Path] = (),
+    path: Path | str, data: str, *, split: str = "test", columns: Columns | None = None,
+    hardware: DeviceConfig | None = None, limit: int | None = None, metric: str | Metric | None = None,
+    revision: str | None = None, baseline: bool = True, beside: Sequence[Path | str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Score a run's best model (or a model directory) on one split of a data set, or on all of a file.
 
     A file that the run was trained on is split as it was then, so that `split` names the same rows.
 
     `baseline` also fits the plain baselines on the run's own training rows and scores them on the same examples;
-    `beside` are other runs or models of the same task and labels, which are scored on them too.
+    `beside` are other runs or models of the same task and labels, which are scored on them too. `metric` is your own,
+    a function of (labels, predictions) or its name as `package.module:function`.
+
+    `evaluate("runs/demo", "reviews", limit=50)["test"]["accuracy"]` loads a run's model again and scores it.
 
     Returns:
         {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split}, as
         `metrics.json` has it, and {"beside": {path: …}} of what `beside` names.
+
+    Raises:
+        UserError: there is no model with a head, no such data, or a row of it cannot be used.
     """
+    path = Path(path)
     trained_on = _run_settings(path)
     model = Classifier.open(path, hardware)
-    others = {str(other): _of_the_same_kind(other, path, model, hardware) for other in beside}
+    others = {str(other): _of_the_same_kind(Path(other), path, model, hardware) for other in beside}
     examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
     if limit is not None:
         DataConfig(limit=limit)  # refuses what finetune's flag refuses
         examples = limited(examples, limit, seed=0)
-    extra = {metric.rpartition(":")[2]: load_metric(metric)} if metric else {}
+    extra = own_metric(metric)
     encoded = model.encode(examples, labelled=True)
     if encoded.truncated:
         console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {model.limit}.")
@@ -125,7 +132,7 @@ def evaluate_zero_shot(
     examples = rows.read(split)
     heuristic = find_heuristic(how, data, examples)
     labels = find_labels(how, heuristic, examples, rows.label_names)
-    extra = {metric.rpartition(":")[2]: load_metric(metric)} if metric else {}
+    extra = own_metric(metric)
     if limit is not None:
         DataConfig(limit=limit)  # refuses what finetune's flag refuses
         examples = limited(examples, limit, seed=0)
@@ -157,8 +164,20 @@ def _baselines(
     return baselines(model.task.kind, train, labels, examples, encoded, model.head, extra, trained_on.loop.seed)
 
 
-def predict_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None) -> list[dict[str, Any]]:
-    """Label texts: each by itself, two by two for a model of pairs, a context and its choices for multiple choice."""
+def predict_texts(
+    path: Path | str, texts: Sequence[str], *, hardware: DeviceConfig | None = None
+) -> list[dict[str, Any]]:
+    """Label texts: each by itself, two by two for a model of pairs, a context and its choices for multiple choice.
+
+    `predict("runs/demo", ["Warm, funny and over far too soon."])[0]["label"]` is "positive"; beside it stand the
+    `score`, its probability, and the `scores` of all labels. Computed in float32 unless `hardware` names a dtype.
+
+    Raises:
+        UserError: there is no model with a head, or these texts are no example of its task.
+    """
+    if isinstance(texts, str):
+        raise UserError(f"texts {texts[:30]!r}: a list of texts expected")
+    path = Path(path)
     if not texts:
         raise UserError('nothing to predict: give texts, as in gpt1 predict RUN "a text", or --input FILE')
     model = Classifier.open(path, _exact(hardware))
@@ -340,8 +359,15 @@ def decode(directory: Path, ids: Sequence[int]) -> dict[str, Any]:
     return {"text": open_tokenizer(directory).decode(ids)}
 
 
-def open_tokenizer(directory: Path) -> Tokenizer:
-    """Load the tokenizer of a run, a model directory, a tokenizer directory, or the bundled `mini`."""
+def open_tokenizer(directory: Path | str) -> Tokenizer:
+    """Load the tokenizer of a run, a model directory, a folder of OpenAI's release, a tokenizer directory, or `mini`.
+
+    `encode`, `encode_batch`, `decode` and `tokens` are its methods: `tokenizer("mini").encode("Don't panic")` gives
+    ids.
+
+    Raises:
+        UserError: there is none.
+    """
     directory = bundled_model(directory)
     model = directory / "model"
     return Tokenizer.load(model if model.is_dir() else directory)

@@ -319,7 +319,7 @@ class FinetuneConfig:
     """`mini` (comes with gpt1), `random:SIZE` (gpt1, mini, tiny), a model directory, a folder of OpenAI's release, or
     `openai-gpt` (hub)."""
     recipe: str | None = None
-    """Named complete settings; other flags change single values of it. (In Python: `recipes.recipe(name)`.)"""
+    """Named complete settings; other flags change single values of it. (In Python: `gpt1.recipe(name, …)`.)"""
     tokenizer: str | None = None
     """Directory of the tokenizer for `random:SIZE`, or `mini` (default: learned from the training split)."""
     vocab_size: int | None = None

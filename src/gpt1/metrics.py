@@ -244,6 +244,15 @@ def confusion_matrix(labels: Array, predictions: Array, n_labels: int) -> Array:
     return np.bincount(labels * n_labels + predictions, minlength=n_labels**2).reshape(n_labels, n_labels)
 
 
+def own_metric(metric: str | Metric | None) -> dict[str, Metric]:
+    """Return a person's own metric under its name: a function, or what `--metric package.module:function` names."""
+    if metric is None:
+        return {}
+    if isinstance(metric, str):
+        return {metric.rpartition(":")[2]: load_metric(metric)}
+    return {getattr(metric, "__name__", "custom"): metric}
+
+
 def load_metric(spec: str) -> Metric:
     """The function that `--metric package.module:function` names; modules of the current folder are found too.
 

@@ -7,6 +7,7 @@ single one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from gpt1.config import (
     DataConfig,
@@ -18,6 +19,7 @@ from gpt1.config import (
     PretrainConfig,
 )
 from gpt1.errors import UserError
+from gpt1.settings import changed
 
 
 def paper_finetune() -> FinetuneConfig:
@@ -194,15 +196,18 @@ PRETRAINING: dict[str, Callable[[], PretrainConfig]] = {
 }
 
 
-def recipe(name: str) -> FinetuneConfig:
-    """Return the settings of a recipe.
+def recipe(name: str, /, **settings: Any) -> FinetuneConfig:
+    """Return the settings of a recipe for `finetune`, changed by those that are given under the names of their flags.
+
+    `recipe("mindspore-imdb", data="imdb", out="runs/imdb", lr=1e-5)` is what `gpt1 finetune --recipe mindspore-imdb
+    --data imdb --out runs/imdb --lr 1e-5` runs: the one goes on with a run of the other.
 
     Raises:
-        UserError: there is no recipe of this name.
+        UserError: there is no recipe or no setting of this name, or a value cannot be used.
     """
     if name not in RECIPES:
         raise UserError(f"--recipe {name}: unknown; there are {', '.join(RECIPES)}")
-    return RECIPES[name]()
+    return changed(RECIPES[name](), {"recipe": name} | settings)
 
 
 def pretraining(name: str) -> PretrainConfig:

@@ -1,0 +1,76 @@
+"""Settings by the names of their flags, for those who write Python: `changed(FinetuneConfig(), {"lr": 2e-5})`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from gpt1.errors import UserError
+
+Config = TypeVar("Config")
+
+
+def homes(config: Any) -> dict[str, str]:
+    """Return {setting: the field of `config` that holds it, "" for `config` itself}; a setting is a flag with `_`."""
+    found: dict[str, str] = {}
+    for item in fields(config):
+        part = getattr(config, item.name)
+        found |= {inner.name: item.name for inner in fields(part)} if is_dataclass(part) else {item.name: ""}
+    return found
+
+
+def changed(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Return the dataclass `config` with other values for `settings`, whichever of its parts holds them.
+
+    Raises:
+        UserError: there is no such setting (those of a similar name are said), or its value is of another kind.
+    """
+    places = homes(config)
+    values: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        if name not in places:
+            near = difflib.get_close_matches(name, places, 3, 0.5)
+            raise UserError(f"{name}: no setting of this name; {_near(near)}all are flags of gpt1 finetune --help")
+        home = places[name]
+        hints = get_type_hints(type(getattr(config, home) if home else config))
+        values.setdefault(home, {})[name] = _fitting(name, value, hints[name])
+    own = values.pop("", {})
+    parts = {home: replace(getattr(config, home), **some) for home, some in values.items()}
+    return replace(config, **own, **parts)  # type: ignore[type-var]
+
+
+def _near(names: list[str]) -> str:
+    return f"near it: {', '.join(names)}; " if names else ""
+
+
+def _fitting(name: str, value: Any, hint: Any) -> Any:
+    """Return `value` as a field of type `hint` holds it: a str of a path as a `Path`, and the other way round."""
+    for kind in _kinds(hint):
+        if get_origin(kind) is Literal:
+            if value in get_args(kind):
+                return value
+        elif kind in (Path, str):
+            if isinstance(value, str | Path):
+                return kind(value)
+        elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+            return value
+    raise UserError(f"--{name.replace('_', '-')} {value!r}: expected {_told(hint)}")
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _told(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    if len(kinds := _kinds(hint)) > 1:
+        return " or ".join(map(_told, kinds))
+    words = {float: "a number", int: "a whole number", bool: "True or False", NoneType: "None", Path: "a path"}
+    return words.get(hint, "a text")

@@ -1,0 +1,53 @@
+"""What `import gpt1` gives: the functions behind the commands, under plain names. Run: pytest tests/test_public.py"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import gpt1
+from gpt1 import api, finetuning, recipes
+from gpt1.errors import UserError
+
+PUBLIC = {
+    "recipe": recipes.recipe,
+    "load_data": finetuning.load_data,
+    "starting_model": finetuning.starting_model,
+    "tokenizer": api.open_tokenizer,
+    "finetune": api.finetune,
+    "evaluate": api.evaluate,
+    "predict": api.predict_texts,
+    "UserError": UserError,
+}
+
+
+def test_the_public_functions_are_those_of_the_commands() -> None:
+    assert {name: getattr(gpt1, name) for name in gpt1.__all__} == PUBLIC
+    assert set(gpt1.__all__) <= set(dir(gpt1))
+
+
+def test_each_says_what_it_takes_gives_and_raises_with_an_example() -> None:
+    for name in set(PUBLIC) - {"UserError"}:
+        said = inspect.getdoc(getattr(gpt1, name)) or ""
+        inner = PUBLIC[name].__name__
+        assert "Raises:" in said, name
+        assert any(f"`{word}(" in said for word in (name, inner)), f"{name} has no example"
+
+
+def test_no_public_name_is_that_of_a_module() -> None:
+    """`import gpt1.NAME` would put the module in the function's place."""
+    modules = {path.stem for path in Path(gpt1.__file__).parent.glob("*") if path.suffix in ("", ".py")}
+    assert not modules & set(gpt1.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error_that_says_the_known_ones() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'train'; there are UserError, evaluate, finetune"):
+        importlib.import_module("gpt1").train  # noqa: B018
+
+
+def test_one_text_in_the_place_of_a_list_is_refused() -> None:
+    with pytest.raises(UserError, match="texts 'good': a list of texts expected"):
+        gpt1.predict("runs/none", "good")
