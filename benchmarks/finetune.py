@@ -195,7 +195,7 @@ def train_with_gpt1(folder: Path, seed: int, *, dtype: DType, compiled: bool = F
         seed=seed,
     )
     config = LoopConfig(batch_size=BATCH_SIZE, bucketing=work.bucketing, seed=seed)
-    collator = Collator(model.tokenizer.pad, model.config.n_ctx, config.pad_to)
+    collator = Collator(model.tokenizer.pad, model.config.n_ctx, config.pad_to, engine.buckets)
     warmup, timed = (TrainingBatches(encode_rows(model, rows), config, collator) for rows in (work.warmup, work.timed))
     n_warm, total = warmup.steps_per_epoch, warmup.steps_per_epoch + timed.steps_per_epoch
     results = []

@@ -16,10 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt1.backends.base import IGNORE, Batch
+from gpt1.backends.base import BUCKETS, IGNORE, Batch
 from gpt1.config import LoopConfig, Padding
 from gpt1.data.batches import (
-    LENGTH_MULTIPLE,
     WINDOW,
     Collator,
     Encoded,
@@ -287,6 +286,11 @@ def test_a_width_is_the_longest_or_a_multiple_of_16_or_the_context(longest: int,
             assert width % 16 == 0 or width == N_CTX
 
 
+@pytest.mark.parametrize(("longest", "width"), [(1, 8), (8, 8), (9, 30), (31, 50), (51, N_CTX)])
+def test_a_backend_may_have_buckets_of_its_own(longest: int, width: int) -> None:
+    assert Collator(PAD, N_CTX, buckets=(8, 30, 50)).width(longest) == width
+
+
 def test_the_number_of_shapes_is_bounded_by_the_buckets() -> None:
     """Each shape is a graph to compile on MindSpore and with torch.compile."""
     data = encoded([(2 + i % (N_CTX - 1),) for i in range(640)])
@@ -297,7 +301,7 @@ def test_the_number_of_shapes_is_bounded_by_the_buckets() -> None:
         return {batch.tokens.shape for step in range(3 * 40) for batch in source.micro_batches(step)}
 
     assert shapes("max") == {(8, N_CTX)}
-    assert len(shapes("bucket")) <= math.ceil(N_CTX / LENGTH_MULTIPLE)
+    assert len(shapes("bucket")) <= math.ceil(N_CTX / BUCKETS.step)
     assert len(shapes("longest")) > len(shapes("bucket"))
 
 

@@ -184,7 +184,8 @@ class LoopConfig:
     drop_last: bool = False
     """Leave out what is left of an epoch's shuffled examples when no whole batch is (OpenAI)."""
     pad_to: Padding = "bucket"
-    """Pad a batch to a multiple of 16 (`bucket`), to its longest text (`longest`) or to the full context (`max`)."""
+    """Pad a batch to one of the lengths that the backend works best with (`bucket`: multiples of 16 for PyTorch, twelve
+    for MindSpore on a CPU, one on Ascend), to its longest text (`longest`) or to the maximal length (`max`)."""
     eval_every: int | None = None
     """Also evaluate every so many steps (always at the end of an epoch)."""
     save_every: int | None = None

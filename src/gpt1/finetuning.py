@@ -72,12 +72,12 @@ def finetune(
         results = read_results(run)
         show_scores(results)
         return results
-    collator = Collator(start.tokenizer.pad, start.config.n_ctx, config.loop.pad_to)
-    batches = TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.loss.lm_coef > 0))
     engine = backends.get(  # before the run is opened: a device that is not there leaves nothing behind
         start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
         loss=config.loss, seed=config.loop.seed,
     )  # fmt: skip
+    collator = Collator(start.tokenizer.pad, start.max_length, config.loop.pad_to, engine.buckets)
+    batches = TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.loss.lm_coef > 0))
     run.open("finetune", config, facts)
     if not run.tokenizer.exists():
         replace_directory(run.tokenizer, start.tokenizer.save)

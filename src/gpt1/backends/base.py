@@ -15,6 +15,9 @@ from gpt1.params import Params
 IGNORE = -1
 """The value in `lm_targets` of a position that no loss looks at."""
 
+BUCKETS = range(16, 1 << 16, 16)
+"""Padded lengths where any shape of batch is as good as another: multiples of 16."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -122,6 +125,8 @@ class Engine(Protocol):
     """"float32", "bfloat16" or "float16": what matrix products compute in. Weights are float32."""
     tokens_at_once: int
     """Padded tokens of an inference batch that the device computes fastest."""
+    buckets: Sequence[int]
+    """Padded lengths that `--pad-to bucket` has here, ascending; few where each shape of batch is compiled."""
 
     def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
         """Apply one update. The dropout of micro-batch i is a function of (seed, step, i), so no RNG state is kept."""

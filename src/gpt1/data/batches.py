@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -15,12 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt1.backends.base import IGNORE, Batch
+from gpt1.backends.base import BUCKETS, IGNORE, Batch
 from gpt1.config import LoopConfig, Padding
 from gpt1.errors import UserError
-
-LENGTH_MULTIPLE = 16
-"""`--pad-to bucket` rounds lengths up to this, which bounds the number of shapes by n_ctx / 16."""
 
 WINDOW = 64
 """Batches' worth of shuffled examples inside which lengths are sorted."""
@@ -71,7 +69,10 @@ class Collator:
     pad: int
     """Id of `<pad>`."""
     n_ctx: int
+    """The longest that a batch may be."""
     padding: Padding = "bucket"
+    buckets: Sequence[int] = BUCKETS
+    """Lengths that `--pad-to bucket` rounds up to, ascending (see `Engine.buckets`); above the last it is `n_ctx`."""
     lm_targets: bool = False
     """Whether the batch asks for the next token at every position."""
 
@@ -83,7 +84,8 @@ class Collator:
             case "longest":
                 return longest
             case "bucket":
-                return min(self.n_ctx, -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE)
+                place = bisect_left(self.buckets, longest)
+                return min(self.n_ctx, self.buckets[place]) if place < len(self.buckets) else self.n_ctx
 
     def __call__(self, encoded: Encoded, examples: Indices) -> Batch:
         """Return the batch of these examples, in this order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import mindspore
@@ -54,6 +55,11 @@ def _run_on(name: str) -> None:
                 f"--device {name}: this process has computed on {before}, and MindSpore keeps to one device; "
                 "use a new process"
             ) from None
+
+
+def buckets(name: str, n_ctx: int) -> Sequence[int]:
+    """Return the padded lengths of batches: each is a graph of its own, and Ascend wants a single one."""
+    return (n_ctx,) if name == "ascend" else (16, 32, 48, 64, 96, *range(128, n_ctx + 64, 64))
 
 
 def has_ascend() -> bool:

@@ -43,6 +43,7 @@ class MindSporeEngine:
         self.device = devices.choose(hardware)
         self.dtype = "float32"
         self.tokens_at_once = devices.TOKENS_AT_ONCE[self.device]
+        self.buckets = devices.buckets(self.device, config.n_ctx)
         self.model = GPT1(config, dropout)
         found = {p.name: p for p in self.model.get_parameters()}
         self._params: dict[str, Parameter] = {name: found[name] for name in shapes(config)}

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gpt1.backends.base import IGNORE, Batch, StepResult
+from gpt1.backends.base import BUCKETS, IGNORE, Batch, StepResult
 from gpt1.backends.torch import device as devices
 from gpt1.backends.torch.decode import TorchDecoder, Weights
 from gpt1.backends.torch.distributed import TorchAlone, TorchRanks
@@ -42,6 +42,7 @@ class TorchEngine:
         self._device, self._dtype = devices.choose(hardware, training=False)
         self.device, self.dtype = devices.name_of(self._device), str(self._dtype).removeprefix("torch.")
         self.tokens_at_once = devices.TOKENS_AT_ONCE[self._device.type]
+        self.buckets = BUCKETS
         with torch.device("meta"):
             self.model = GPT1(config, dropout)
         tensors = {name: torch.tensor(params[name], device=self._device) for name in shapes(config)}
