@@ -31,9 +31,7 @@ class Scorer:
     def __init__(self, model: Model, hardware: DeviceConfig | None = None):
         self.model = model
         self.engine = backends.get(model.config, model.params, hardware=hardware)
-        self.collator = Collator(
-            model.tokenizer.pad, model.config.n_ctx, buckets=self.engine.buckets, lm_targets=True
-        )
+        self.collator = Collator(model.tokenizer.pad, model.config.n_ctx, buckets=self.engine.buckets, lm_targets=True)
 
     @classmethod
     def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:

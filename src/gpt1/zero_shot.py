@@ -144,9 +144,7 @@ class ZeroShot:
     def __init__(self, model: Model, config: ZeroShotConfig, hardware: DeviceConfig | None = None):
         self.tokenizer, self.n_ctx, self.config = model.tokenizer, model.config.n_ctx, config
         self.engine = backends.get(model.config, model.params, hardware=hardware)
-        self.collator = Collator(
-            model.tokenizer.pad, model.config.n_ctx, buckets=self.engine.buckets, lm_targets=True
-        )
+        self.collator = Collator(model.tokenizer.pad, model.config.n_ctx, buckets=self.engine.buckets, lm_targets=True)
 
     def judge(
         self, heuristic: Heuristic, examples: Sequence[Example], labels: Labels,

@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
+from gpt1.backends.mindspore.functional import product
 from gpt1.backends.mindspore.model import GPT1
 
 
@@ -82,7 +83,7 @@ class MindSporeDecoder:
 
     def _logits(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (M, V) after states (M, D)."""
-        logits = ops.MatMul(transpose_b=True)(Tensor(np.ascontiguousarray(states)), self.tokens)
+        logits = product(Tensor(np.ascontiguousarray(states)), self.tokens, self.model.dtype, transpose_b=True)
         return np.array(logits.asnumpy())
 
 

@@ -16,12 +16,15 @@ from gpt1.ranks import place
 TARGETS = {"cpu": "CPU", "ascend": "Ascend"}
 """The names of devices here and in MindSpore."""
 
+DTYPES = {"cpu": ("float32", "float16"), "ascend": ("float16", "bfloat16", "float32")}
+"""The dtypes of products on each device, the one of `--dtype auto` first."""
+
 TOKENS_AT_ONCE = {"cpu": 1_024, "ascend": 16_384}
 """Padded tokens of an inference batch."""
 
 
-def choose(hardware: DeviceConfig) -> str:
-    """Return the device that `hardware` asks for, "cpu" or "ascend", and let MindSpore run there.
+def choose(hardware: DeviceConfig) -> tuple[str, Any]:
+    """Return the device that `hardware` asks for, "cpu" or "ascend", with the dtype of products; MindSpore runs there.
 
     Raises:
         UserError: the device is not there, or cannot do what is asked.
@@ -35,13 +38,14 @@ def choose(hardware: DeviceConfig) -> str:
         name = "ascend" if has_ascend() else "cpu"
     if name == "ascend" and not has_ascend():
         raise UserError("--device ascend: MindSpore sees no Ascend device; use --device cpu")
-    if hardware.dtype not in ("auto", "float32"):
-        raise UserError(f"--dtype {hardware.dtype}: MindSpore's products are float32 here; use --dtype float32")
+    dtype = DTYPES[name][0] if hardware.dtype == "auto" else hardware.dtype
+    if dtype not in DTYPES[name]:
+        raise UserError(f"--dtype {dtype}: MindSpore has no kernels for it on {name}; use --dtype {DTYPES[name][0]}")
     _run_on(name)
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
     if name == "cpu":  # operators that are handed to other threads wait for a core where there are few
         mindspore.runtime.launch_blocking()
-    return name
+    return name, getattr(mindspore, dtype)
 
 
 def _run_on(name: str) -> None:
@@ -68,16 +72,17 @@ def has_ascend() -> bool:
 
 def describe() -> dict[str, Any]:
     """Return what `gpt1 doctor` shows: version, devices, and the dtypes that work there, with measured matmul speed."""
-    name = choose(DeviceConfig())
+    name, _ = choose(DeviceConfig())
+    gflops = {dtype: round(matmul_speed(getattr(mindspore, dtype))) for dtype in DTYPES[name]}
     return {
         "version": mindspore.__version__,
-        "devices": [{"name": name, "auto_dtype": "float32", "gflops": {"float32": round(matmul_speed())}}],
+        "devices": [{"name": name, "auto_dtype": DTYPES[name][0], "gflops": gflops}],
     }
 
 
-def matmul_speed(seconds: float = 0.3) -> float:
+def matmul_speed(dtype: Any, seconds: float = 0.3) -> float:
     """Return GFLOP/s of a (2048, 768) x (768, 3072) product, the model's largest, best of several."""
-    a, b = ops.randn(2048, 768), ops.randn(768, 3072)
+    a, b = (ops.cast(ops.randn(*shape), dtype) for shape in ((2048, 768), (768, 3072)))
     best, spent = float("inf"), 0.0
     while spent < seconds:
         start = time.perf_counter()

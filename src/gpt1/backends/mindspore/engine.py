@@ -16,16 +16,16 @@ from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.compiled import ABSENT, Compiled
 from gpt1.backends.mindspore.decode import MindSporeDecoder
 from gpt1.backends.mindspore.distributed import MindSporeAlone, MindSporeRanks
-from gpt1.backends.mindspore.functional import LOGITS_AT_ONCE, target_logprobs
+from gpt1.backends.mindspore.functional import LOGITS_AT_ONCE, squares, target_logprobs
 from gpt1.backends.mindspore.model import GPT1, Inference
-from gpt1.backends.mindspore.training import Gradients, Losses, Update, inputs, numbers
+from gpt1.backends.mindspore.training import LOSS_SCALES, Gradients, Losses, Update, inputs, numbers
 from gpt1.backends.noise import HostNoise
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.params import Params, shapes
 
 
 class MindSporeEngine:
-    """A GPT-1 in MindSpore. Everything is float32."""
+    """A GPT-1 in MindSpore."""
 
     def __init__(
         self,
@@ -40,11 +40,11 @@ class MindSporeEngine:
     ):
         self.config, self.optim, self.dropout, self.loss, self.seed = config, optim, dropout, loss, seed
         self.ranks = ranks
-        self.device = devices.choose(hardware)
-        self.dtype = "float32"
+        self.device, dtype = devices.choose(hardware)
+        self.dtype = str(dtype).lower()
         self.tokens_at_once = devices.TOKENS_AT_ONCE[self.device]
         self.buckets = devices.buckets(self.device, config.n_ctx)
-        self.model = GPT1(config, dropout)
+        self.model = GPT1(config, dropout, dtype)
         found = {p.name: p for p in self.model.get_parameters()}
         self._params: dict[str, Parameter] = {name: found[name] for name in shapes(config)}
         self.load_parameters(params)
@@ -73,6 +73,18 @@ class MindSporeEngine:
 
     def _accumulate(self, batches: Sequence[Batch], step: int) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         """Return the loss of a step with its parts, and its gradient by every parameter, all over all ranks."""
+        if self.dtype != "float16":
+            return self._accumulate_scaled(batches, step, ABSENT)
+        for scale in LOSS_SCALES:
+            losses, grads = self._accumulate_scaled(batches, step, Tensor([scale], mindspore.float32))
+            if np.isfinite(_float(squares(grads))):  # the same on all ranks
+                break
+        return losses, grads
+
+    def _accumulate_scaled(
+        self, batches: Sequence[Batch], step: int, scale: Tensor
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Return the same, computed with the loss times `scale` (1,), or as it is where that is `ABSENT`."""
         weight = sum(batch.example_weight for batch in batches) if self.config.head else 0.0
         by_sequence = self.loss.lm_mean == "sequence"
         counts = [batch.target_sequences if by_sequence else batch.target_count for batch in batches]
@@ -85,7 +97,7 @@ class MindSporeEngine:
             noise = HostNoise(self.seed, step, index * self.ranks.size + self.ranks.rank)
             wants_lm = arrays.targets is not ABSENT
             drawn = masks.draw(self.config, self.dropout, batch, noise, every_position=wants_lm)
-            losses, grads = self._gradients(tuple(arrays), drawn)
+            losses, grads = self._gradients(tuple(arrays), drawn, scale)
             new = (*losses, *grads)
             totals = new if totals is None else tuple(a + b for a, b in zip(totals, new, strict=True))
         if totals is None:  # where no example of the step weighs anything, the moments decay all the same
@@ -112,7 +124,7 @@ class MindSporeEngine:
         for start in range(0, len(places), rows):
             part = slice(start, start + rows)
             at_targets = ops.gather(states.reshape(-1, self.config.n_embd), Tensor(places[part]), 0)
-            found.append(_numpy(target_logprobs(at_targets, embedding, Tensor(targets[part]))))
+            found.append(_numpy(target_logprobs(at_targets, embedding, Tensor(targets[part]), self.model.dtype)))
         logprobs = np.zeros(batch.lm_targets.shape, np.float32)
         if found:
             logprobs[wanted] = np.concatenate(found)

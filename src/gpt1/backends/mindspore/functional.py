@@ -11,8 +11,22 @@ from mindspore.ops.auto_generate import LogSoftmaxGrad
 
 from gpt1.backends.noise import keep_scale
 
+DType = mindspore.dtype.Type
+
 LOGITS_AT_ONCE = 1 << 25
 """Elements of the (positions, V) logits that exist at one time."""
+
+
+def product(a: Tensor, b: Tensor, dtype: DType, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
+    """Return the product of two matrices in float32, computed in `dtype`."""
+    found = ops.MatMul(transpose_a=transpose_a, transpose_b=transpose_b)(ops.cast(a, dtype), ops.cast(b, dtype))
+    return ops.cast(found, mindspore.float32)
+
+
+def products(a: Tensor, b: Tensor, dtype: DType, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
+    """Return those of all matrices in the last two dimensions of both. (MindSpore cannot derive where both are one.)"""
+    found = ops.BatchMatMul(transpose_a=transpose_a, transpose_b=transpose_b)(ops.cast(a, dtype), ops.cast(b, dtype))
+    return ops.cast(found, mindspore.float32)
 
 
 class Gelu(nn.Cell):
@@ -35,17 +49,21 @@ class Gelu(nn.Cell):
 
 
 class Affine(nn.Cell):
-    """x W + b."""
+    """x W + b, the product and those of its gradient in `dtype`."""
+
+    def __init__(self, dtype: DType):
+        super().__init__()
+        self.dtype = dtype
 
     def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Map x (M, I) to (M, O); `weight` is (I, O), `bias` (O,)."""
-        return ops.BiasAdd()(ops.MatMul()(x, weight), bias)
+        return ops.BiasAdd()(product(x, weight, self.dtype), bias)
 
     def bprop(
         self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, dout: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        of_weight = ops.MatMul(transpose_a=True)(x, dout)
-        return ops.MatMul(transpose_b=True)(dout, weight), of_weight, _column_sums(dout)
+        of_x = product(dout, weight, self.dtype, transpose_b=True)
+        return of_x, product(x, dout, self.dtype, transpose_a=True), _column_sums(dout)
 
 
 class Normalise(nn.Cell):
@@ -102,38 +120,38 @@ def drop(x: Tensor, keep: Tensor | None, p: float) -> Tensor:
 
 
 class Attend(nn.Cell):
-    """softmax(q kᵀ / √K + future) v with attention dropout.
+    """softmax(q kᵀ / √K + future) v with attention dropout, the products in `dtype`.
 
     The gradient by the scores, w (g - Σ w g) for the weights w and their gradient g, is `LogSoftmaxGrad` of log w: what
     MindSpore derives sums in a kernel that is five times slower.
     """
 
-    def __init__(self, pdrop: float = 0.0):
+    def __init__(self, pdrop: float, dtype: DType):
         super().__init__()
-        self.scale = keep_scale(pdrop)
+        self.scale, self.dtype = keep_scale(pdrop), dtype
 
     def construct(self, q: Tensor, k: Tensor, v: Tensor, future: Tensor, keep: Tensor | None) -> tuple[Tensor, ...]:
         """Return (N, H, Q, K) and two matrices for the way back: q is (N, H, Q, K), k and v are (N, H, T, K).
 
         `future` (N, H, Q, T) is -inf where a query (Q) may not see a key (T), else 0; `keep` has its shape.
         """
-        scores = ops.BatchMatMul(transpose_b=True)(q * q.shape[-1] ** -0.5, k) + future
+        scores = products(q * q.shape[-1] ** -0.5, k, self.dtype, transpose_b=True) + future
         weights = ops.softmax(scores, -1)
         if keep is None or keep.ndim == 0:
-            return ops.BatchMatMul()(weights, v), weights, weights
+            return products(weights, v, self.dtype), weights, weights
         kept = weights * ops.cast(keep, mindspore.float32)  # the scale is applied to the smaller factor
-        return ops.BatchMatMul()(kept, v * self.scale), weights, kept
+        return products(kept, v * self.scale, self.dtype), weights, kept
 
     def bprop(
         self, q: Tensor, k: Tensor, v: Tensor, future: Tensor, keep: Tensor, out: tuple, dout: tuple
     ) -> tuple[Tensor, ...]:
         _, weights, kept = out
         scale = 1.0 if keep.ndim == 0 else self.scale
-        of_kept = ops.BatchMatMul(transpose_b=True)(dout[0], v * scale)
+        of_kept = products(dout[0], v * scale, self.dtype, transpose_b=True)
         of_scores = LogSoftmaxGrad(-1)(ops.log(weights), kept * of_kept)
-        of_q = ops.BatchMatMul()(of_scores, k) * q.shape[-1] ** -0.5
-        of_k = ops.BatchMatMul(transpose_a=True)(of_scores, q * q.shape[-1] ** -0.5)
-        of_v = ops.BatchMatMul(transpose_a=True)(kept, dout[0] * scale)
+        of_q = products(of_scores, k, self.dtype) * q.shape[-1] ** -0.5
+        of_k = products(of_scores, q * q.shape[-1] ** -0.5, self.dtype, transpose_a=True)
+        of_v = products(kept, dout[0] * scale, self.dtype, transpose_a=True)
         return of_q, of_k, of_v, ops.zeros_like(future), ops.zeros_like(keep)
 
 
@@ -148,20 +166,24 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return -_at(ops.log_softmax(logits, -1), labels)
 
 
-def target_logprobs(states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-    """Return the (M,) log-probabilities of `targets` (M,) under softmax(states embeddingᵀ).
+def target_logprobs(states: Tensor, embedding: Tensor, targets: Tensor, dtype: DType = mindspore.float32) -> Tensor:
+    """Return the (M,) log-probabilities of `targets` (M,) under softmax(states embeddingᵀ), the product in `dtype`.
 
     `states` is (M, D), `embedding` (V, D) (Radford et al. 2018, eq. 2).
     """
-    return _at(_logprobs(states, embedding), targets)
+    return _at(_logprobs(states, embedding, dtype), targets)
 
 
 class LmLoss(nn.Cell):
     """The weighted sum of the LM losses of M positions, whose (M, V) logits never exist all at once.
 
     They are computed a slice of positions at a time, and on the way forward the gradient too, which is linear in them:
-    the way back would have to compute each slice again.
+    the way back would have to compute each slice again. Products are computed in `dtype`.
     """
+
+    def __init__(self, dtype: DType = mindspore.float32):
+        super().__init__()
+        self.dtype = dtype
 
     def construct(
         self, states: Tensor, embedding: Tensor, targets: Tensor, shares: Tensor
@@ -175,11 +197,11 @@ class LmLoss(nn.Cell):
         for start in range(0, states.shape[0], rows):
             some, wanted = states[start : start + rows], targets[start : start + rows]
             share = shares[start : start + rows].reshape(-1, 1)
-            logprobs = _logprobs(some, embedding)
+            logprobs = _logprobs(some, embedding, self.dtype)
             loss = loss - (_at(logprobs, wanted) * share[:, 0]).sum()
             predicted = ops.exp(logprobs)
-            of_states += ((ops.MatMul()(predicted, embedding) - ops.gather(embedding, wanted, 0)) * share,)
-            of_embedding = of_embedding + ops.MatMul(transpose_a=True)(predicted, some * share)
+            of_states += ((product(predicted, embedding, self.dtype) - ops.gather(embedding, wanted, 0)) * share,)
+            of_embedding = of_embedding + product(predicted, some * share, self.dtype, transpose_a=True)
         observed = ops.UnsortedSegmentSum()(states * shares.reshape(-1, 1), targets, embedding.shape[0])
         return loss, ops.cat(of_states), of_embedding - observed
 
@@ -190,8 +212,8 @@ class LmLoss(nn.Cell):
         return of_states * dout[0], of_embedding * dout[0], ops.zeros_like(targets), ops.zeros_like(shares)
 
 
-def _logprobs(states: Tensor, embedding: Tensor) -> Tensor:
-    return ops.LogSoftmax(-1)(ops.MatMul(transpose_b=True)(states, embedding))  # (M, V)
+def _logprobs(states: Tensor, embedding: Tensor, dtype: DType) -> Tensor:
+    return ops.LogSoftmax(-1)(product(states, embedding, dtype, transpose_b=True))  # (M, V)
 
 
 def _at(rows: Tensor, columns: Tensor) -> Tensor:

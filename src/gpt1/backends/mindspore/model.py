@@ -2,20 +2,23 @@
 state.
 
 Dimensions: N sequences, T time, D width, H heads, K head size (D / H), B examples, C columns of the task's head.
-Parameters have the names and layouts of `gpt1.params`. Everything is float32.
+Parameters have the names and layouts of `gpt1.params`.
 
 Dropout comes in as masks (see `masks.py`), because inside a compiled graph nothing re-seeds MindSpore's own: the same
 random numbers would come back at every step, or others after a restart. `None` stands for a mask when not training.
+
+Products are computed in the dtype that the device wants; all else, weights and the residual stream too, is float32.
 """
 
 from __future__ import annotations
 
+import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from gpt1.backends.mindspore import masks
-from gpt1.backends.mindspore.functional import Affine, Attend, Gelu, Normalise, cross_entropy, drop, rows_at
+from gpt1.backends.mindspore.functional import Affine, Attend, DType, Gelu, Normalise, cross_entropy, drop, rows_at
 from gpt1.config import DropoutConfig, Head, ModelConfig
 
 
@@ -27,11 +30,11 @@ def blank(shape: tuple[int, ...]) -> Parameter:
 class Linear(nn.Cell):
     """x W + b with W stored (in, out), as OpenAI's code and Hugging Face's `Conv1D` have it."""
 
-    def __init__(self, n_in: int, n_out: int):
+    def __init__(self, n_in: int, n_out: int, dtype: DType):
         super().__init__()
         self.weight, self.bias = blank((n_in, n_out)), blank((n_out,))
         self.n_in, self.n_out = n_in, n_out
-        self.affine = Affine()
+        self.affine = Affine(dtype)
 
     def construct(self, x: Tensor) -> Tensor:
         return self.affine(x.reshape(-1, self.n_in), self.weight, self.bias).reshape(*x.shape[:-1], self.n_out)
@@ -60,12 +63,12 @@ class Embedding(nn.Cell):
 class Attention(nn.Cell):
     """Masked multi-head self-attention: future scores are -inf before the softmax, so their weight is exactly 0."""
 
-    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig, dtype: DType):
         super().__init__()
         self.width, self.size = config.n_embd, config.n_embd // config.n_head
-        self.attend = Attend(dropout.attn_pdrop)
-        self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
-        self.c_proj = Linear(config.n_embd, config.n_embd)
+        self.attend = Attend(dropout.attn_pdrop, dtype)
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd, dtype)
+        self.c_proj = Linear(config.n_embd, config.n_embd, dtype)
 
     def construct(self, x: Tensor, future: Tensor, keep: Tensor | None) -> Tensor:
         """Map (N, T, D) to the same shape; `future` and `keep` are (N, H, T, T)."""
@@ -94,10 +97,10 @@ class Attention(nn.Cell):
 class MLP(nn.Cell):
     """Two layers with the tanh approximation of GELU between them."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, dtype: DType):
         super().__init__()
-        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd, dtype)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd, dtype)
         self.gelu = Gelu()
 
     def construct(self, x: Tensor) -> Tensor:
@@ -107,11 +110,11 @@ class MLP(nn.Cell):
 class Block(nn.Cell):
     """x = LN(x + attention(x)), then x = LN(x + MLP(x)): the norms stand after the residual sums."""
 
-    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig, dtype: DType):
         super().__init__()
-        self.attn = Attention(config, dropout)
+        self.attn = Attention(config, dropout, dtype)
         self.ln_1 = Norm(config.n_embd, config.layer_norm_epsilon)
-        self.mlp = MLP(config)
+        self.mlp = MLP(config, dtype)
         self.ln_2 = Norm(config.n_embd, config.layer_norm_epsilon)
         self.pdrop = dropout.resid_pdrop
 
@@ -130,14 +133,14 @@ class Block(nn.Cell):
 
 
 class GPT1(nn.Cell):
-    """The decoder and the head of one task."""
+    """The decoder and the head of one task, with products in `dtype`."""
 
-    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig, dtype: DType = mindspore.float32):
         super().__init__()
-        self.config, self.dropout = config, dropout
+        self.config, self.dropout, self.dtype = config, dropout, dtype
         self.tokens_embed = Embedding(config.vocab_size + config.n_segments, config.n_embd)
         self.positions_embed = Embedding(config.n_ctx, config.n_embd)
-        self.h = nn.CellList([Block(config, dropout) for _ in range(config.n_layer)])
+        self.h = nn.CellList([Block(config, dropout, dtype) for _ in range(config.n_layer)])
         if config.head:
             self.score = nn.Dense(config.n_embd, config.head.n_labels, has_bias=config.head.bias)
         self.future = Tensor(np.triu(np.full((config.n_ctx, config.n_ctx), -np.inf, np.float32), 1))

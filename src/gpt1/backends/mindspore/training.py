@@ -27,6 +27,10 @@ from gpt1.config import LmMean, LossConfig, OptimConfig
 from gpt1.optim import clip_factor, corrections
 from gpt1.params import decays
 
+LOSS_SCALES = (2.0**14, 2.0**10, 2.0**6, 2.0**2)
+"""Where products are float16, gradients are computed of the loss times the first of these, so that small ones do not
+become 0; a step in which that is too much is computed again with the next. So no state outlives a step."""
+
 
 class Inputs(NamedTuple):
     """A micro-batch on the device. What is `ABSENT` takes no part in the loss."""
@@ -73,10 +77,10 @@ class Losses(nn.Cell):
         super().__init__()
         self.model, self.over_positions = model, loss.lm_over_positions
         self.lm_coef = loss.lm_coef if model.config.head else 1.0
-        self.lm_loss = LmLoss()
+        self.lm_loss = LmLoss(model.dtype)
 
-    def construct(self, arrays: tuple, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss and its parts, the task's and the LM's; `arrays` are `Inputs`."""
+    def construct(self, arrays: tuple, masks: Masks, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return `scale` times the loss, the loss, and its parts, the task's and the LM's; `arrays` are `Inputs`."""
         tokens, segments, read_at, labels, label_shares, targets, target_shares = arrays
         of_matrices, of_body, of_state = masks
         embeddings = self.model.embeddings(of_matrices)
@@ -95,18 +99,25 @@ class Losses(nn.Cell):
                 every = ops.cat((every, embeddings[1]))
             rows = states.reshape(-1, states.shape[-1])  # (N * T, D)
             lm = self.lm_loss(rows, every, targets, target_shares)[0]
-        return task + self.lm_coef * lm, task, lm
+        loss = task + self.lm_coef * lm
+        return loss * scale if scale.ndim else loss, loss, task, lm
 
 
 class Gradients(nn.Cell):
-    """The losses of a micro-batch and the gradient of the first by every parameter."""
+    """The losses of a micro-batch and the gradient of its loss by every parameter."""
 
     def __init__(self, losses: Losses, params: Sequence[Parameter]):
         super().__init__()
         self.of = mindspore.value_and_grad(losses, None, weights=ParameterTuple(params), has_aux=True)
 
-    def construct(self, arrays: tuple, masks: Masks) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
-        return self.of(arrays, masks)
+    def construct(
+        self, arrays: tuple, masks: Masks, scale: Tensor
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
+        """Return the loss with its parts, and the gradient; on the way there it is `scale` (1,) times as large."""
+        losses, grads = self.of(arrays, masks, scale)
+        if scale.ndim:
+            grads = tuple([grad / scale for grad in grads])
+        return losses[1:], grads
 
 
 class Update(nn.Cell):
