@@ -1,11 +1,14 @@
-# `make demo` and `make test` each do all the set-up by themselves, in .venv.
+# `make demo` and `make test` each do all the set-up by themselves, in .venv; `make test-mindspore` in .venv-mindspore.
 PYTHON ?= python3
+EXTRAS ?= dev
 VENV   := .venv
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+READY  := $(VENV)/.ready-$(EXTRAS)
+ALONE  := .venv-mindspore
+ALONE_EXTRAS := test,mindspore
 DEMO   := runs/demo
 
-.PHONY: demo test check check-full format clean
+.PHONY: demo test test-mindspore check check-full format clean
 
 demo: $(READY)
 	rm -rf $(DEMO) $(DEMO)-random
@@ -22,6 +25,9 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow"
 
+test-mindspore: $(ALONE)/.ready
+	$(ALONE)/bin/python -m pytest -m "not slow"
+
 check-full: $(READY)
 	$(BIN)/python -m pytest
 
@@ -29,11 +35,19 @@ format: $(READY)
 	$(BIN)/ruff check --fix src tests benchmarks examples
 	$(BIN)/ruff format src tests benchmarks examples
 
-$(READY): pyproject.toml constraints.txt
+define install  # 1: the environment, 2: the extras
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(2)]'
+endef
+
+$(READY): pyproject.toml constraints.txt
+	$(call install,$(VENV),$(EXTRAS))
 	touch $(READY)
 
+$(ALONE)/.ready: pyproject.toml constraints.txt
+	$(call install,$(ALONE),$(ALONE_EXTRAS))
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) $(ALONE) runs build dist
