@@ -1,0 +1,118 @@
+"""How many graphs MindSpore compiles for each recipe, and how long that takes.
+
+    python benchmarks/compiling.py --data DIR      reviews with the columns text and label; the bundled model `mini`
+    python benchmarks/compiling.py                 the bundled sample reviews, which most recipes are not made for
+
+The batches of a recipe's whole run are laid out, and one of each shape is trained on twice: what the first time took
+longer is the compiling. Validation and test are scored in shapes of their own; a shape that comes once stays operator
+by operator there. Pretraining has windows of one length, and so one shape.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gpt1
+from finetune import introduce
+from gpt1 import backends
+from gpt1.backends.base import Batch
+from gpt1.config import FinetuneConfig
+from gpt1.console import say, table
+from gpt1.data.batches import Collator, TrainingBatches, inference_batches
+from gpt1.finetuning import encode_splits
+from gpt1.recipes import RECIPES
+
+
+def measure(config: FinetuneConfig) -> dict[str, Any]:
+    """Return the number of graphs of a run, and the seconds of those of training and of inference."""
+    data = gpt1.load_data(config)
+    start = gpt1.starting_model(config, data)
+    encoded = encode_splits(config, data, start)
+    engine = backends.get(
+        start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
+        loss=config.loss, seed=config.loop.seed,
+    )  # fmt: skip
+    collator = Collator(start.tokenizer.pad, start.max_length, config.loop.pad_to, engine.buckets)
+    training = TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.loss.lm_coef > 0))
+    steps = config.loop.epochs * training.steps_per_epoch
+    in_training = _by_shape(batch for step in range(steps) for batch in training.micro_batches(step))
+    scored = [
+        batch
+        for split in ("valid", "test")
+        for _, batch in inference_batches(encoded[split], collator, engine.tokens_at_once)
+    ]
+    in_scoring = {shape: batches for shape, batches in _by_shape(scored).items() if len(batches) > 1}
+    return {
+        "steps": steps,
+        "lengths": sorted({length for _, length in in_training}),
+        "training": _compiling(in_training.values(), lambda batch: engine.train_step([batch], lr=0.0, step=0).read()),
+        "inference": _compiling(in_scoring.values(), engine.logits, patience=1),
+    }
+
+
+def _by_shape(batches: Iterable[Batch]) -> dict[tuple[int, int], list[Batch]]:
+    found: dict[tuple[int, int], list[Batch]] = {}
+    for batch in batches:
+        found.setdefault(batch.tokens.shape, []).append(batch)
+    return found
+
+
+def _compiling(shapes: Iterable[list[Batch]], run: Callable[[Batch], Any], patience: int = 0) -> list[float]:
+    """Return how much longer than the next one the call took that compiled each shape."""
+    found = []
+    for batch, *_ in shapes:
+        for _ in range(patience):
+            run(batch)
+        taken = []
+        for _ in range(2):
+            began = time.perf_counter()
+            run(batch)
+            taken.append(time.perf_counter() - began)
+        found.append(taken[0] - taken[1])
+    return found
+
+
+def main() -> int:
+    """Run the script; return its exit code: 2 where the data or MindSpore is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="reviews", help="folder or file of labelled texts")
+    parser.add_argument("--model", default="mini", help="as of gpt1 finetune")
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    args = parser.parse_args()
+    introduce("the seconds say little")
+    results = {}
+    try:
+        for name in args.recipes:
+            settings = {"data": args.data, "model": args.model, "backend": "mindspore"}
+            results[name] = measure(gpt1.recipe(name, **settings))
+    except gpt1.UserError as error:
+        say(str(error))
+        return 2
+    rows = [
+        [
+            name,
+            f"{found['steps']:,}",
+            str(len(found["training"])),
+            f"{sum(found['training']):.0f}",
+            str(len(found["inference"])),
+            f"{sum(found['inference']):.0f}",
+        ]
+        for name, found in results.items()
+    ]
+    say()
+    table(("recipe", "steps", "graphs of training", "s", "graphs of inference", "s"), rows)
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
