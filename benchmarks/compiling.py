@@ -4,8 +4,8 @@
     python benchmarks/compiling.py                 the bundled sample reviews, which most recipes are not made for
 
 The batches of a recipe's whole run are laid out, and one of each shape is trained on twice: what the first time took
-longer is the compiling. Validation and test are scored in shapes of their own; a shape that comes once stays operator
-by operator there. Pretraining has windows of one length, and so one shape.
+longer is the compiling. Validation and test are scored in shapes of their own; those of few batches stay operator by
+operator there. Pretraining has windows of one length, and so one shape.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import gpt1
 from finetune import introduce
 from gpt1 import backends
 from gpt1.backends.base import Batch
+from gpt1.backends.mindspore.engine import COMPILED_FOR
 from gpt1.config import FinetuneConfig
 from gpt1.console import say, table
 from gpt1.data.batches import Collator, TrainingBatches, inference_batches
@@ -48,12 +49,12 @@ def measure(config: FinetuneConfig) -> dict[str, Any]:
         for split in ("valid", "test")
         for _, batch in inference_batches(encoded[split], collator, engine.tokens_at_once)
     ]
-    in_scoring = {shape: batches for shape, batches in _by_shape(scored).items() if len(batches) > 1}
+    in_scoring = _by_shape(batch for batch in scored if batch.alike >= COMPILED_FOR)
     return {
         "steps": steps,
         "lengths": sorted({length for _, length in in_training}),
         "training": _compiling(in_training.values(), lambda batch: engine.train_step([batch], lr=0.0, step=0).read()),
-        "inference": _compiling(in_scoring.values(), engine.logits, patience=1),
+        "inference": _compiling(in_scoring.values(), engine.logits),
     }
 
 
@@ -64,12 +65,10 @@ def _by_shape(batches: Iterable[Batch]) -> dict[tuple[int, int], list[Batch]]:
     return found
 
 
-def _compiling(shapes: Iterable[list[Batch]], run: Callable[[Batch], Any], patience: int = 0) -> list[float]:
+def _compiling(shapes: Iterable[list[Batch]], run: Callable[[Batch], Any]) -> list[float]:
     """Return how much longer than the next one the call took that compiled each shape."""
     found = []
     for batch, *_ in shapes:
-        for _ in range(patience):
-            run(batch)
         taken = []
         for _ in range(2):
             began = time.perf_counter()

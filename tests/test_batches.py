@@ -213,6 +213,8 @@ def test_inference_has_every_example_once_and_the_longest_first(data: Encoded, c
     for examples, batch in found:
         assert examples_of([batch]) == examples.tolist()
         assert batch.tokens.size <= budget or len(examples) == 1
+    shapes = [batch.tokens.shape for _, batch in found]
+    assert [batch.alike for _, batch in found] == [shapes.count(shape) for shape in shapes]
 
 
 def test_no_examples_make_no_batch() -> None:

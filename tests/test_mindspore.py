@@ -92,6 +92,24 @@ def test_each_shape_of_batch_is_compiled_once_and_the_update_once(
     assert capsys.readouterr().err.count("compiled") == 1
 
 
+def test_inference_is_compiled_where_many_batches_of_a_shape_are_scored(
+    build: Callable[..., Engine], mindspore: Any
+) -> None:
+    """That depends on the data alone: what was scored before does not change a bit of what comes."""
+    from mindspore.graph.api import ms_compile_cache
+
+    config, params, batch = longer_case("classification", 12)
+    many = replace(batch, alike=1_000)
+    engine, before = build(config, params), len(ms_compile_cache)
+    first = engine.logits(batch)
+    assert len(ms_compile_cache) == before
+    found = engine.logits(many)
+    np.testing.assert_array_equal(engine.logits(many), found)
+    assert len(ms_compile_cache) == before + 1
+    np.testing.assert_array_equal(engine.logits(batch), first)
+    np.testing.assert_allclose(found, first, rtol=FLOAT32, atol=FLOAT32)
+
+
 def test_operator_by_operator_compiles_nothing(build: Callable[..., Engine], mindspore: Any) -> None:
     from mindspore.graph.api import ms_compile_cache
 

@@ -42,6 +42,8 @@ class Batch:
     """(N, T) segment numbers, where the model has segment embeddings."""
     sequences_per_example: int = 1
     """k."""
+    alike: int = 1
+    """How many batches of this shape are scored together: whether it pays to compile inference for it."""
 
     @property
     def example_weight(self) -> float:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -192,5 +193,8 @@ def inference_batches(encoded: Encoded, collator: Collator, tokens_at_once: int)
     """Yield (examples, batch) until every example has come once: the longest first, so that memory peaks at once."""
     order = np.argsort(-encoded.lengths, kind="stable")
     widths = [collator.width(int(n)) * encoded.per_example for n in encoded.lengths[order]]
-    for examples in split_by_tokens(order, widths, tokens_at_once):
-        yield examples, collator(encoded, examples)
+    parts = list(split_by_tokens(order, widths, tokens_at_once))
+    shapes = [(len(part), collator.width(int(encoded.lengths[part].max()))) for part in parts]
+    alike = Counter(shapes)
+    for part, shape in zip(parts, shapes, strict=True):
+        yield part, replace(collator(encoded, part), alike=alike[shape])

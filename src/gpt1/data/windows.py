@@ -100,7 +100,8 @@ class ValidationWindows:
             for place, row in enumerate(rows):
                 tokens[place, : len(row) - 1], targets[place, : len(row) - 1] = row[:-1], row[1:]
             last = np.array([len(row) - 2 for row in rows], np.int32)
-            yield Batch(tokens, last, lm_targets=targets)
+            full = tokens.shape == (at_once, self.context)
+            yield Batch(tokens, last, lm_targets=targets, alike=len(numbers) // at_once if full else 1)
 
     def _window(self, number: int) -> NDArray[np.int32]:
         start = self.start + number * self.context

@@ -23,6 +23,10 @@ from gpt1.backends.noise import HostNoise
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.params import Params, shapes
 
+COMPILED_FOR = 16
+"""Batches of a shape that are scored together for which a graph of inference is compiled: it takes as long as 15 to 40
+of them save. What decides is the data, not what was scored before, so that the same data give the same bits."""
+
 
 class MindSporeEngine:
     """A GPT-1 in MindSpore."""
@@ -53,11 +57,12 @@ class MindSporeEngine:
         self._gradients: Gradients | Compiled = Gradients(self._losses, every)
         self._moments = Update(every, optim)
         self._update: Update | Compiled = self._moments
-        self._inference: Inference | Compiled = Inference(self.model)
+        self._inference = Inference(self.model)
+        self._inference_of_many: Inference | Compiled = self._inference
         if not hardware.eager:
             self._gradients = Compiled(self._gradients, "the training step")
             self._update = Compiled(self._update)
-            self._inference = Compiled(self._inference, patience=1)
+            self._inference_of_many = Compiled(Inference(self.model))
 
     # ---- training
 
@@ -136,7 +141,8 @@ class MindSporeEngine:
     def _states(self, batch: Batch, position: Tensor) -> Tensor:
         """Return the last layer's states: at every position (N, T, D), or at one of each sequence (N, D)."""
         segments = ABSENT if batch.segments is None else Tensor(batch.segments.astype(np.int32))
-        return self._inference(Tensor(batch.tokens.astype(np.int32)), segments, position)
+        run = self._inference_of_many if batch.alike >= COMPILED_FOR else self._inference
+        return run(Tensor(batch.tokens.astype(np.int32)), segments, position)
 
     # ---- state
 
