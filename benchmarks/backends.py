@@ -5,9 +5,9 @@
     python benchmarks/backends.py --quick          a smoke test with a tiny model; the times mean nothing
 
 Equal on both sides: weights, batches, dropout 0.1 with the same masks, the update. Both engines of a work stand in one
-process and take turns step by step, so that what disturbs one disturbs the other; medians are shown, and the ratio of each
-round's two times. MindSpore's graphs are compiled before the clock starts; how long that took stands in a column of its
-own. The losses of all steps are compared.
+process and take turns step by step, so that what disturbs one disturbs the other; shown are medians, and of the ratios
+those of the rounds. MindSpore's graphs are compiled before the clock starts; how long that took stands in a column of
+its own. The losses of all steps are compared.
 
 Both frameworks' threads are told not to spin while they wait (OMP_WAIT_POLICY=PASSIVE, unless it is set).
 """
