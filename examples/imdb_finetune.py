@@ -46,7 +46,9 @@ def main() -> None:
     print(f"test accuracy {results['test']['accuracy']:.3f}, worst recall {results['test']['worst_recall']:.3f}")
 
     # Evaluate and predict: the model is loaded again from the run's directory.
-    again = gpt1.evaluate(chosen.out, chosen.data, limit=200, metric=worst_recall, hardware=config.hardware)
+    again = gpt1.evaluate(
+        chosen.out, chosen.data, limit=chosen.limit or 1_000, metric=worst_recall, hardware=config.hardware
+    )
     print(f"{again['test']['examples']} test reviews again: accuracy {again['test']['accuracy']:.3f}")
     for found in gpt1.predict(chosen.out, [REVIEW], hardware=config.hardware):
         print(f"{found['label']} with probability {found['score']:.3f}")

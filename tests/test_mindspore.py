@@ -259,3 +259,31 @@ def test_doctor_describes_the_machine(mindspore: Any) -> None:
     found = backends.describe("mindspore")
     assert found["version"] == mindspore.__version__
     assert found["devices"][0]["gflops"]["float32"] > 0
+
+
+def test_doctor_says_what_is_wrong_with_numpy_2(
+    mindspore: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gpt1.api import doctor
+
+    monkeypatch.setattr(backends, "installed", lambda: ["mindspore"])
+    monkeypatch.setattr(np, "__version__", "2.1.3")
+    assert doctor()["backends"] == {}
+    assert "mindspore: NumPy 2.1.3 found, MindSpore needs 1.26; run: pip install 'numpy<2'" in capsys.readouterr().err
+
+
+def test_a_dtype_that_is_not_to_be_had_is_refused_before_the_data_are_read(mindspore: Any, tmp_path: Any) -> None:
+    """Encoding a corpus may take hours."""
+    from gpt1.config import FinetuneConfig, PretrainConfig
+    from gpt1.finetuning import finetune
+    from gpt1.pretrain import pretrain
+
+    hardware = DeviceConfig(backend="mindspore", device="cpu", dtype="bfloat16")
+    out, nowhere = tmp_path / "run", tmp_path / "nowhere"
+    for command, config in (
+        (finetune, FinetuneConfig(data=str(nowhere), out=out, hardware=hardware)),
+        (pretrain, PretrainConfig(corpus=(nowhere,), size="tiny", out=out, hardware=hardware)),
+    ):
+        with pytest.raises(UserError, match="--dtype bfloat16: MindSpore has no kernels for it on cpu"):
+            command(config)  # type: ignore[operator]
+    assert not out.exists()

@@ -380,7 +380,14 @@ def doctor() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": versions(),
     }
-    found["backends"] = {name: backends.describe(name) for name in backends.installed()}
+    found["backends"] = {}
+    unusable = []
+    for name in backends.installed():
+        try:
+            backends.require(name, name)
+            found["backends"][name] = backends.describe(name)
+        except UserError as error:
+            unusable.append(str(error))
     console.say(f"Python {found['python']} on {found['platform']}")
     console.table(["package", "version"], [row for row in versions().items() if row[0] != "python"])
     for name, facts in found["backends"].items():
@@ -391,6 +398,8 @@ def doctor() -> dict[str, Any]:
         ]
         dtypes = facts["devices"][0]["gflops"]
         console.table(["device", "--dtype auto", *(f"{dtype} GFLOP/s" for dtype in dtypes)], rows)
-    if not found["backends"]:
+    for reason in unusable:
+        console.say(f"\n{reason}")
+    if not found["backends"] and not unusable:
         console.say("No framework is installed. Run: pip install 'gpt1[torch]' or 'gpt1[mindspore]'")
     return found

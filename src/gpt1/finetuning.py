@@ -55,10 +55,12 @@ def finetune(
     """
     _require(config)
     extra = own_metric(config.metric if metric is None else metric)
+    run = RunDirectory(config.out)
+    if not run.finished:
+        backends.check(config.hardware)
     data = load_data(config, files)
     for note in data.notes:
         console.say(note)
-    run = RunDirectory(config.out)
     start = starting_model(config, data, run)
     encoded = encode_splits(config, data, start)
     valid = encoded["valid"]

@@ -53,6 +53,7 @@ def _pretrain(config: PretrainConfig, ranks: Ranks) -> dict[str, Any]:
         results = read_json(run.metrics_path)
         _show(results)
         return results
+    backends.check(config.hardware)
     with first(ranks):
         run.require_seen()
         start = _starting_model(config, run)

@@ -89,6 +89,22 @@ def require(name: str, asked_by: str) -> None:
         raise UserError(f"{asked_by}: NumPy {np.__version__} found, MindSpore needs 1.26; run: pip install 'numpy<2'")
 
 
+def check(hardware: DeviceConfig) -> None:
+    """Make sure that training can have what `hardware` asks for, before a long preparation.
+
+    Raises:
+        UserError: the framework, the device or the dtype is not to be had.
+    """
+    if chosen(hardware) == "mindspore":
+        from gpt1.backends.mindspore import device as mindspore
+
+        mindspore.choose(hardware)
+    else:
+        from gpt1.backends.torch import device as torch
+
+        torch.choose(hardware, training=True)
+
+
 @contextmanager
 def joined(hardware: DeviceConfig) -> Iterator[Ranks]:
     """Meet the other processes that `torchrun` or `msrun` started for this run, and part from them at the end.

@@ -30,6 +30,8 @@ class Compiled:
         found = self.cell(*(mindspore.mutable(each) for each in inputs))
         if self.announced:
             seconds = time.perf_counter() - start
-            console.say(f"MindSpore compiled {self.announced} in {seconds:.0f} s, once for a shape of batch")
+            console.say(
+                f"MindSpore compiled {self.announced} in {seconds:.0f} s; it does so for each new shape of batch"
+            )
             self.announced = ""
         return found
