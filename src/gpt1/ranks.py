@@ -7,12 +7,17 @@ share of every step, all do the same update, and rank 0 alone writes, so they ne
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gpt1.errors import UserError
+
+BUCKET_ELEMENTS = 1 << 24
+"""Elements that are summed over the ranks in one message."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -98,3 +103,17 @@ def first(ranks: Ranks) -> Iterator[None]:
     yield
     if ranks.rank == 0:
         ranks.total()
+
+
+def buckets(tensors: Sequence[Item], sizes: Sequence[int]) -> Iterator[list[Item]]:
+    """Yield the tensors, whose elements are counted in `sizes`, in the groups that make one message each."""
+    bucket: list[Item] = []
+    held = 0
+    for tensor, size in zip(tensors, sizes, strict=True):
+        if bucket and held + size > BUCKET_ELEMENTS:
+            yield bucket
+            bucket, held = [], 0
+        bucket.append(tensor)
+        held += size
+    if bucket:
+        yield bucket

@@ -21,10 +21,7 @@ from mindspore.communication import init
 from gpt1.backends.mindspore.device import choose
 from gpt1.config import DeviceConfig
 from gpt1.errors import PeerLost
-from gpt1.ranks import Alone, Place, place
-
-BUCKET_ELEMENTS = 1 << 24
-"""Elements that are summed over the ranks in one message."""
+from gpt1.ranks import Alone, Place, buckets, place
 
 CONNECTING = 60.0
 """Seconds that rank 0 waits for the others' connections: they were all there just before."""
@@ -80,7 +77,7 @@ class MindSporeRanks:
         """Return the sum of each float32 tensor over all ranks: the same bits on each of them."""
         self.total()
         sums: list[Tensor] = []
-        for bucket in _buckets(tensors):
+        for bucket in buckets(tensors, [tensor.size for tensor in tensors]):
             with _peers():
                 flat = ops.AllReduce()(ops.cat([tensor.reshape(-1) for tensor in bucket]))
             start = 0
@@ -144,17 +141,6 @@ def _received(line: socket.socket, like: np.ndarray) -> np.ndarray:
             raise ConnectionResetError("a connection was closed")
         data += more
     return np.frombuffer(data, np.float64).copy()
-
-
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    bucket: list[Tensor] = []
-    for tensor in tensors:
-        if bucket and sum(each.size for each in bucket) + tensor.size > BUCKET_ELEMENTS:
-            yield bucket
-            bucket = []
-        bucket.append(tensor)
-    if bucket:
-        yield bucket
 
 
 @contextmanager

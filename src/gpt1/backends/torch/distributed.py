@@ -14,13 +14,10 @@ from torch import Tensor
 from gpt1.backends.torch.device import choose
 from gpt1.config import DeviceConfig
 from gpt1.errors import PeerLost, UserError
-from gpt1.ranks import Alone, Place, place
+from gpt1.ranks import Alone, Place, buckets, place
 
 PATIENCE = timedelta(days=7)
 """How long a rank waits for the others. They wait while rank 0 encodes a corpus; one that died is noticed at once."""
-
-BUCKET_ELEMENTS = 1 << 24
-"""Elements that are summed over the ranks in one message."""
 
 
 class TorchRanks:
@@ -45,7 +42,7 @@ class TorchRanks:
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks: the same bits on each of them."""
-        for bucket in _buckets(tensors):
+        for bucket in buckets(tensors, [tensor.numel() for tensor in tensors]):
             flat = torch.cat([tensor.flatten() for tensor in bucket])
             with _peers():
                 dist.all_reduce(flat)
@@ -68,17 +65,6 @@ def join(hardware: DeviceConfig) -> TorchRanks | TorchAlone:
     """Meet the other processes that `torchrun` started, if it did."""
     where = place()
     return TorchRanks(where, choose(hardware, training=True)[0]) if where.size > 1 else TorchAlone()
-
-
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    bucket: list[Tensor] = []
-    for tensor in tensors:
-        if bucket and sum(each.numel() for each in bucket) + tensor.numel() > BUCKET_ELEMENTS:
-            yield bucket
-            bucket = []
-        bucket.append(tensor)
-    if bucket:
-        yield bucket
 
 
 @contextmanager
