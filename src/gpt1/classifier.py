@@ -37,7 +37,7 @@ class Classifier:
         self.model, self.head, self.task = model, head, TASKS[head.task]
         self.labels = Labels(model.label_names, head.regression)
         self.engine = backends.get(model.config, model.params, hardware=hardware)
-        self.collator = Collator(model.tokenizer.pad, model.config.n_ctx, buckets=self.engine.buckets)
+        self.collator = Collator(model.tokenizer.pad, model.max_length, buckets=self.engine.buckets)
 
     @classmethod
     def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
