@@ -23,7 +23,6 @@ import gpt1
 from finetune import introduce
 from gpt1 import backends
 from gpt1.backends.base import Batch
-from gpt1.backends.mindspore.engine import COMPILED_FOR
 from gpt1.config import FinetuneConfig
 from gpt1.console import say, table
 from gpt1.data.batches import Collator, TrainingBatches, inference_batches
@@ -40,35 +39,33 @@ def measure(config: FinetuneConfig) -> dict[str, Any]:
         start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
         loss=config.loss, seed=config.loop.seed,
     )  # fmt: skip
+    from gpt1.backends.mindspore.engine import COMPILED_FOR  # MindSpore is there: it is the engine's
+
     collator = Collator(start.tokenizer.pad, start.max_length, config.loop.pad_to, engine.buckets)
     training = TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.loss.lm_coef > 0))
     steps = config.loop.epochs * training.steps_per_epoch
-    in_training = _by_shape(batch for step in range(steps) for batch in training.micro_batches(step))
+    in_training = _one_of_each_shape(batch for step in range(steps) for batch in training.micro_batches(step))
     scored = [
         batch
         for split in ("valid", "test")
         for _, batch in inference_batches(encoded[split], collator, engine.tokens_at_once)
     ]
-    in_scoring = _by_shape(batch for batch in scored if batch.alike >= COMPILED_FOR)
+    in_scoring = _one_of_each_shape(batch for batch in scored if batch.alike >= COMPILED_FOR)
     return {
         "steps": steps,
-        "lengths": sorted({length for _, length in in_training}),
-        "training": _compiling(in_training.values(), lambda batch: engine.train_step([batch], lr=0.0, step=0).read()),
-        "inference": _compiling(in_scoring.values(), engine.logits),
+        "training": _compiling(in_training, lambda batch: engine.train_step([batch], lr=0.0, step=0).read()),
+        "inference": _compiling(in_scoring, engine.logits),
     }
 
 
-def _by_shape(batches: Iterable[Batch]) -> dict[tuple[int, int], list[Batch]]:
-    found: dict[tuple[int, int], list[Batch]] = {}
-    for batch in batches:
-        found.setdefault(batch.tokens.shape, []).append(batch)
-    return found
+def _one_of_each_shape(batches: Iterable[Batch]) -> list[Batch]:
+    return list({batch.tokens.shape: batch for batch in batches}.values())
 
 
-def _compiling(shapes: Iterable[list[Batch]], run: Callable[[Batch], Any]) -> list[float]:
-    """Return how much longer than the next one the call took that compiled each shape."""
+def _compiling(batches: Iterable[Batch], run: Callable[[Batch], Any]) -> list[float]:
+    """Return how much longer than the next one the call took that compiled the shape of each batch."""
     found = []
-    for batch, *_ in shapes:
+    for batch in batches:
         taken = []
         for _ in range(2):
             began = time.perf_counter()

@@ -194,7 +194,7 @@ def inference_batches(encoded: Encoded, collator: Collator, tokens_at_once: int)
     order = np.argsort(-encoded.lengths, kind="stable")
     widths = [collator.width(int(n)) * encoded.per_example for n in encoded.lengths[order]]
     parts = list(split_by_tokens(order, widths, tokens_at_once))
-    shapes = [(len(part), collator.width(int(encoded.lengths[part].max()))) for part in parts]
+    shapes = [(len(part), collator.width(int(encoded.lengths[part[0]]))) for part in parts]  # the longest is the first
     alike = Counter(shapes)
     for part, shape in zip(parts, shapes, strict=True):
         yield part, replace(collator(encoded, part), alike=alike[shape])
