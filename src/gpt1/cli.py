@@ -33,7 +33,7 @@ from gpt1.config import (
     ZeroShotConfig,
 )
 from gpt1.errors import Interrupted, PeerLost, UserError
-from gpt1.ranks import place
+from gpt1.ranks import VARIABLES, launcher, place
 from gpt1.recipes import pretraining, recipe
 from gpt1.runlog import to_json
 
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(message: str) -> None:
     """Print why the command ends here, and which of several processes says so."""
-    rank = os.environ.get("MS_NODE_ID" if "MS_ROLE" in os.environ else "RANK", "0")
+    rank = os.environ.get(VARIABLES[launcher()][0], "0")
     print(f"gpt1{f' (rank {rank})' if rank != '0' else ''}: {message}", file=sys.stderr, flush=True)
 
 

@@ -37,6 +37,11 @@ VARIABLES = {"torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK"), "msrun": ("MS_NOD
 """Where each launcher says rank, size and local rank."""
 
 
+def launcher() -> str:
+    """Return what may have started this process as one of several; its `VARIABLES` say so."""
+    return "msrun" if os.environ.get("MS_ROLE") else "torchrun"
+
+
 def place() -> Place:
     """Return what `torchrun` or `msrun` says; rank 0 of 1 where neither started this process.
 
@@ -45,9 +50,8 @@ def place() -> Place:
     Raises:
         UserError: the variables contradict each other, or `msrun` started one process beside the scheduler.
     """
-    role = os.environ.get("MS_ROLE", "")
-    launcher = "msrun" if role else "torchrun"
-    names = VARIABLES[launcher]
+    role, by = os.environ.get("MS_ROLE", ""), launcher()
+    names = VARIABLES[by]
     found = [os.environ.get(name, "") for name in names]
     if role == "MS_SCHED":
         found[0] = found[2] = "0"
@@ -56,13 +60,11 @@ def place() -> Place:
     if not all(value.isdecimal() for value in found) or not int(found[0]) < int(found[1]):
         said = " ".join(f"{name}={value}" for name, value in zip(names, found, strict=True))
         more = "; on several machines it needs --node_rank" if role else ""
-        raise UserError(
-            f"{said} in the environment: not what {launcher} sets; unset them, or start with {launcher}{more}"
-        )
+        raise UserError(f"{said} in the environment: not what {by} sets; unset them, or start with {by}{more}")
     rank, size, local_rank = map(int, found)
     if role and size == 1:
         raise UserError("msrun --worker_num 1: starts a scheduler for one process; run without msrun")
-    return Place(rank, size, local_rank, launcher)
+    return Place(rank, size, local_rank, by)
 
 
 class Ranks(Protocol):
