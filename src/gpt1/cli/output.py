@@ -1,0 +1,71 @@
+"""What commands print on stdout: JSON for programs, lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gpt1.runlog import to_json
+
+BAR_WIDTH = 40
+"""Characters of the longest bar of `gpt1 next`."""
+
+
+def print_one(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(to_json(result))
+
+
+def print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
+    """Print one document for one result, a list for several."""
+    if as_json:
+        print(to_json(results[0] if len(results) == 1 else results))
+    else:
+        for result in results:
+            print(line(result))
+
+
+def print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
+    for result in results:
+        print(to_json(result) if as_json else line(result))
+
+
+def prediction(found: dict[str, Any]) -> str:
+    if found["label"] is None:
+        return f"{found['score']:.4f}"
+    return f"{found['label']}  {found['score']:.4f}"
+
+
+def scored(found: dict[str, Any]) -> str:
+    lines = [
+        f"{'' if value is None else f'{value:9.3f}':>9}  {token.replace('</w>', '')}"
+        for token, value in zip(found["tokens"], found["logprobs"], strict=True)
+    ]
+    if found["perplexity"] is not None:
+        lines.append(
+            f"perplexity {found['perplexity']:.2f}, {found['bits_per_byte'] or float('nan'):.3f} bits per byte, "
+            f"{found['unknown_share']:.1%} of the bytes unknown"
+        )
+    return "\n".join(lines)
+
+
+def write(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def shown(prompt: str) -> str:
+    """Return the prompt as the text goes on from it: with the blank of its own, where one comes next."""
+    return prompt.rstrip(" ")
+
+
+def bars(found: dict[str, Any]) -> str:
+    """Return a line for each token: name, probability and bar."""
+    from gpt1.text.bpe import token_name
+
+    tokens = found["tokens"]
+    names = [token_name(row["token"]) for row in tokens]
+    width, most = max(map(len, names)), tokens[0]["probability"]
+    return "\n".join(
+        f"{name:<{width}}  {row['probability']:7.2%}  {'█' * round(BAR_WIDTH * row['probability'] / most)}".rstrip()
+        for name, row in zip(names, tokens, strict=True)
+    )

@@ -1,0 +1,100 @@
+"""Commands around a model: its vocabulary, its files, this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes as Flat
+from tyro.conf import Positional, arg
+
+from gpt1.cli.flags import AsJson, Texts
+from gpt1.cli.output import print_one, print_some
+from gpt1.config import (
+    END_OF_DOCUMENT,
+    Columns,
+    Layout,
+    Stored,
+)
+
+
+def tokenizer() -> None:
+    """Learn a vocabulary, and turn text into tokens and back: gpt1 tokenizer train | encode | decode."""
+
+
+def tokenizer_train(
+    input: Annotated[
+        tuple[Path, ...],
+        arg(help="text files (.txt .gz .xz .zst), folders of them, or tables (.csv .tsv .jsonl .parquet)"),
+    ],
+    out: Annotated[Path, arg(help="directory of the new tokenizer")],
+    vocab_size: Annotated[int, arg(help="tokens to learn, special tokens included")] = 40_482,
+    end_of_document: Annotated[str, arg(help="a line of text files that ends a document")] = END_OF_DOCUMENT,
+    columns: Flat[Columns] = Columns(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Learn a GPT-1 vocabulary (BPE) from texts."""
+    from gpt1 import api
+
+    print_one(api.train_tokenizer(input, vocab_size, out, columns=columns, end_of_document=end_of_document), as_json)
+
+
+Vocabulary = Annotated[Positional[Path], arg(metavar="DIR", help="tokenizer, model or run directory, or mini")]
+
+
+def tokenizer_encode(directory: Vocabulary, texts: Texts = (), /, as_json: AsJson = False) -> None:
+    """Show the tokens of texts."""
+    from gpt1 import api
+
+    print_some(api.encode(directory, texts), as_json, lambda found: " ".join(map(str, found["tokens"])))
+
+
+def tokenizer_decode(directory: Vocabulary, ids: Positional[tuple[int, ...]], /, as_json: AsJson = False) -> None:
+    """Turn token ids back into text. Capitals, some blanks and what became <unk> are not in the ids."""
+    from gpt1 import api
+
+    print_some([api.decode(directory, ids)], as_json, lambda found: str(found["text"]))
+
+
+TOKENIZER_COMMANDS: dict[str, Callable[..., None]] = {
+    "train": tokenizer_train,
+    "encode": tokenizer_encode,
+    "decode": tokenizer_decode,
+}
+
+
+def convert(
+    source: Annotated[
+        Positional[str],
+        arg(
+            metavar="SOURCE", help="folder of OpenAI's release, Hugging Face's or MindNLP's, hub name, run, model, mini"
+        ),
+    ],
+    out: Annotated[Positional[Path], arg(metavar="OUT", help="new directory")],
+    /,
+    to: Annotated[
+        Layout, arg(help="layout: a model directory of gpt1, the same for MindSpore, Hugging Face's, OpenAI's release")
+    ] = "gpt1",
+    dtype: Annotated[
+        Stored, arg(help="dtype of the written weights, rounded to nearest; --to openai has float32 alone")
+    ] = "float32",
+    revision: Annotated[str | None, arg(help="revision (commit, tag, branch) of a hub model")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model's weights and vocabulary in another layout; what has no place there is named.
+
+    gpt1 is Hugging Face's layout with gpt1.json and the special tokens, and holds a head; mindspore is the same with
+    the weights in mindspore.ckpt, under MindNLP's names; huggingface and openai hold the language model as OpenAI
+    published it.
+    """
+    from gpt1 import api
+
+    print_one(api.convert(source, out, to, dtype=dtype, revision=revision), as_json)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Show what is installed, which devices and dtypes work, and how fast they multiply."""
+    from gpt1 import api
+
+    print_one(api.doctor(), as_json)

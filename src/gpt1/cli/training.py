@@ -1,0 +1,100 @@
+"""Commands that train, and that prepare text for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes as Flat
+from tyro.conf import arg
+
+from gpt1.cli.flags import AsJson
+from gpt1.cli.output import print_one
+from gpt1.config import (
+    END_OF_DOCUMENT,
+    FinetuneConfig,
+    PretrainConfig,
+    ReproduceConfig,
+)
+from gpt1.errors import UserError
+from gpt1.ranks import place
+from gpt1.recipes import pretraining, recipe
+
+
+def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
+    """Return `finetune` and `pretrain`, whose defaults are those of the recipe that the command line names."""
+    defaults, pretrain_defaults = _finetune_defaults(argv), _pretrain_defaults(argv)
+
+    def finetune(config: Flat[FinetuneConfig] = defaults, as_json: AsJson = False) -> None:
+        """Fine-tune a model on labelled texts, or go on with the run in --out."""
+        from gpt1 import api
+
+        print_one(api.finetune(config), as_json)
+
+    def pretrain(config: Flat[PretrainConfig] = pretrain_defaults, as_json: AsJson = False) -> None:
+        """Train a language model on plain text, or go on with the run in --out."""
+        from gpt1 import api
+
+        results = api.pretrain(config)
+        print_one(results, as_json and place().rank == 0)
+
+    return {"finetune": finetune, "pretrain": pretrain}
+
+
+def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
+    """Return the settings that the other flags of `gpt1 finetune` change: those of `--recipe NAME`, where it stands."""
+    name = _recipe_name(argv, "finetune")
+    return recipe(name) if name else FinetuneConfig()
+
+
+def _pretrain_defaults(argv: Sequence[str]) -> PretrainConfig:
+    name = _recipe_name(argv, "pretrain")
+    return pretraining(name) if name else PretrainConfig()
+
+
+def _recipe_name(argv: Sequence[str], command: str) -> str:
+    found = ""
+    words = iter(argv if argv[:1] == [command] else ())
+    for word in words:
+        flag, _, name = word.partition("=")
+        if flag == "--recipe":
+            found = name or next(words, "") or found
+    return found
+
+
+def prepare(
+    corpus: Annotated[tuple[Path, ...], arg(help="text files (.txt, also .gz .xz .zst), or folders of them")],
+    tokenizer: Annotated[Path, arg(help="tokenizer, model or run directory, or mini")],
+    out: Annotated[Path, arg(help="directory of the prepared corpus")],
+    end_of_document: Annotated[
+        str, arg(help="a line that ends a document; the end of a file always does")
+    ] = END_OF_DOCUMENT,
+    processes: Annotated[int | None, arg(help="files that are encoded at once (default: as many as cores)")] = None,
+    ray: Annotated[
+        str | None,
+        arg(
+            metavar="ADDRESS",
+            help="encode on a Ray cluster whose nodes all see the same files: local (one for this command), auto, or "
+            "HOST:PORT",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Encode text files for gpt1 pretrain; the same command goes on where it was stopped."""
+    from gpt1 import api
+
+    found = api.prepare_corpus(corpus, tokenizer, out, end_of_document=end_of_document, processes=processes, ray=ray)
+    print_one(found, as_json)
+
+
+def reproduce(config: Flat[ReproduceConfig], as_json: AsJson = False) -> None:
+    """Repeat the paper's fine-tuning results, several seeds each, on the data that is there; print its table beside."""
+    from gpt1 import api
+
+    table = api.reproduce(config)
+    print_one(table, as_json)
+    if failed := [row["task"] for row in table["rows"] if row["error"]]:
+        raise UserError(
+            f"{len(failed)} of {len(table['rows'])} rows failed: {', '.join(failed)}; the reasons stand above"
+        )

@@ -1,0 +1,154 @@
+"""Commands that use a model: evaluate, predict, score, generate, next."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import OmitArgPrefixes as Flat
+from tyro.conf import UseAppendAction, arg
+
+from gpt1.cli.flags import AsJson, LanguageModel, Prompt, Run, Source, Texts
+from gpt1.cli.output import bars, prediction, print_lines, print_one, print_some, scored, shown, write
+from gpt1.config import (
+    Columns,
+    DeviceConfig,
+    GenerateConfig,
+    ZeroShotConfig,
+)
+from gpt1.errors import UserError
+
+
+def evaluate(
+    run: Run,
+    /,
+    data: Annotated[str, arg(help="folder, file, or catalogue name such as imdb")],
+    split: Annotated[
+        Literal["train", "valid", "test"], arg(help="split of the folder, or of the run's own file")
+    ] = "test",
+    limit: Annotated[int | None, arg(help="score at most so many examples (a stratified draw)")] = None,
+    metric: Annotated[str | None, arg(help="your own metric as package.module:function")] = None,
+    revision: Annotated[str | None, arg(help="revision of a hub data set")] = None,
+    baseline: Annotated[
+        bool, arg(help="also fit the plain baselines on the run's training rows (--zero-shot: majority)")
+    ] = True,
+    beside: Annotated[tuple[Path, ...], arg(help="other runs, scored on the same rows in the same table")] = (),
+    columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
+    zero_shot: Flat[ZeroShotConfig] = ZeroShotConfig(),  # noqa: B008
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Score a run's best model on a split of a data set, or on all of a file; with --zero-shot any language model.
+
+    --zero-shot computes in float32 unless --dtype says otherwise.
+    """
+    from gpt1 import api
+
+    if zero_shot.zero_shot and beside:
+        raise UserError(f"--beside {beside[0]}: goes with fine-tuned models, not with --zero-shot")
+    score_split = (
+        partial(api.evaluate_zero_shot, how=zero_shot) if zero_shot.zero_shot else partial(api.evaluate, beside=beside)
+    )
+    results = score_split(
+        run,
+        data,
+        split=split,
+        columns=columns,
+        hardware=hardware,
+        limit=limit,
+        metric=metric,
+        revision=revision,
+        baseline=baseline,
+    )
+    print_one(results, as_json)
+
+
+def predict(
+    run: Run,
+    texts: Texts = (),
+    /,
+    input: Source = None,
+    output: Annotated[Path | None, arg(help="write the predictions of --input to this .jsonl or .csv file")] = None,
+    columns: Flat[Columns] = Columns(),  # noqa: B008
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Label texts: one by one, two by two for a model of pairs, a context and its choices for multiple choice.
+
+    Texts on the command line are computed in float32 unless --dtype says otherwise.
+    """
+    from gpt1 import api
+
+    if input is not None:
+        if texts:
+            raise UserError("--input: give either a file or texts, not both")
+        print_lines(api.predict_file(run, input, output, columns=columns, hardware=hardware), as_json, prediction)
+    elif output is not None:
+        raise UserError("--output: goes with --input FILE")
+    else:
+        found = api.predict_texts(run, texts, hardware=hardware)
+        print_some(found, as_json, prediction)
+
+
+def score(
+    model: LanguageModel,
+    texts: Texts = (),
+    /,
+    input: Source = None,
+    columns: Flat[Columns] = Columns(),  # noqa: B008
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Show each token's log-probability, the perplexity and the bits per byte of texts (float32 unless --dtype)."""
+    from gpt1 import api
+
+    if input is not None:
+        if texts:
+            raise UserError("--input: give either a file or texts, not both")
+        print_lines(api.score_file(model, input, columns=columns, hardware=hardware), as_json, scored)
+    else:
+        print_some(api.score_texts(model, texts, hardware=hardware), as_json, scored)
+
+
+def generate(
+    model: LanguageModel,
+    prompt: Prompt = "",
+    /,
+    config: Flat[UseAppendAction[GenerateConfig]] = GenerateConfig(),  # noqa: B008 - frozen
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Let a model write on from a prompt; any model is a language model, a fine-tuned one too.
+
+    <eos> ends a text; <pad>, <bos>, <sep> and <unk> are never written. Computed in float32 unless --dtype says
+    otherwise: bfloat16 is faster, and a sample may then depend on --n.
+    """
+    from gpt1 import api
+
+    if as_json:
+        print_some(api.generate(model, prompt, config, hardware=hardware), as_json, str)
+    elif config.n > 1:
+        for found in api.generate(model, prompt, config, hardware=hardware):
+            print(f"{shown(prompt)}{found['text']}\n")
+    else:
+        before = iter([shown(prompt)])  # once, when nothing can be refused any more
+        api.generate(
+            model, prompt, config, hardware=hardware,
+            show=lambda piece: write(next(before, "") + piece.text + "\n" * bool(piece.finish_reason)),
+        )  # fmt: skip
+
+
+def next_tokens(
+    model: LanguageModel,
+    prompt: Prompt = "",
+    /,
+    top: Annotated[int, arg(help="show so many of the likeliest tokens")] = 10,
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Show how likely each token is to come next after a prompt (float32 unless --dtype says otherwise)."""
+    from gpt1 import api
+
+    found = api.next_tokens(model, prompt, top, hardware=hardware)
+    print_some([found], as_json, bars)

@@ -1,0 +1,46 @@
+"""Every number a run depends on, each with its default and its meaning, in frozen dataclasses.
+
+The docstring under a field is its help text on the command line. A default stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from gpt1.config.data import Columns, Cut, DataConfig, Draw
+from gpt1.config.device import Backend, Device, DeviceConfig, DType
+from gpt1.config.model import SIZES, Head, ModelConfig, TaskName
+from gpt1.config.runs import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
+from gpt1.config.training import DropoutConfig, LmMean, LoopConfig, LossConfig, OptimConfig, Padding, Schedule
+from gpt1.config.use import MOST_SAMPLES, GenerateConfig, Heuristic, Layout, Stored, ZeroShotConfig
+
+__all__ = [
+    "END_OF_DOCUMENT",
+    "MOST_SAMPLES",
+    "SIZES",
+    "Backend",
+    "Columns",
+    "Cut",
+    "DType",
+    "DataConfig",
+    "Device",
+    "DeviceConfig",
+    "Draw",
+    "DropoutConfig",
+    "FinetuneConfig",
+    "GenerateConfig",
+    "Head",
+    "Heuristic",
+    "Init",
+    "Layout",
+    "LmMean",
+    "LoopConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "Padding",
+    "PretrainConfig",
+    "ReproduceConfig",
+    "Schedule",
+    "Stored",
+    "TaskName",
+    "ZeroShotConfig",
+]

@@ -1,0 +1,65 @@
+"""Which columns and which part of the data a run reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gpt1.config.checks import require, require_one_of
+
+Cut = Literal["longest", "half"]
+Draw = Literal["stratified", "openai"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of the data holds what; `None` finds it by its usual names. Names match in any case."""
+
+    text: str | None = None
+    """Column of the text (classification)."""
+    text_a: str | None = None
+    """Column of the first text of a pair."""
+    text_b: str | None = None
+    """Column of the second text of a pair."""
+    context: str | None = None
+    """Column of a multiple-choice question's context."""
+    question: str | None = None
+    """Column of a multiple-choice question."""
+    choices: str | None = None
+    """Column of the list of choices, or several columns of one choice each: `ending0,ending1`."""
+    label: str | None = None
+    """Column of the label."""
+    weight: str | None = None
+    """Column of the example's weight in the loss (never found by name; default: every example weighs 1)."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What part of the data is used, and how it is split where it does not come split."""
+
+    train_fraction: float = 1.0
+    """Use only a random stratified part of the training split."""
+    valid_fraction: float | None = None
+    """Share of the training examples drawn (stratified) for validation where the data brings none (default 0.1)."""
+    test_fraction: float | None = None
+    """Share drawn for the test where the data is a single file (default 0.1)."""
+    limit: int | None = None
+    """Use at most so many examples of each split (a seeded, stratified draw): for a quick look."""
+    max_length: int | None = None
+    """Most tokens a sequence, special tokens included (default: the model's context)."""
+    cut: Cut = "longest"
+    """What a sequence of two parts that is too long loses: tokens of its longest text first (`longest`), or what each
+    part has beyond half the length minus 2 (`half`, OpenAI)."""
+    draw: Draw = "stratified"
+    """How validation examples are drawn where the data brings none: by label with `--seed`, or as OpenAI drew them for
+    ROCStories (`openai`: scikit-learn's train_test_split, its own seed, by default 374 of 1,871)."""
+
+    def __post_init__(self) -> None:
+        require_one_of(Cut, "cut", self.cut)
+        require_one_of(Draw, "draw", self.draw)
+        require(0 < self.train_fraction <= 1, "train_fraction", self.train_fraction, "a number in (0, 1]")
+        for name in ("valid_fraction", "test_fraction"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < 1, name, value, "a number in (0, 1)")
+        require(self.limit is None or self.limit >= 2, "limit", self.limit, "2 or more")
+        require(self.max_length is None or self.max_length >= 8, "max_length", self.max_length, "8 or more")

@@ -1,0 +1,26 @@
+"""Where a model runs, and in which numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+Backend = Literal["auto", "torch", "mindspore"]
+Device = Literal["auto", "cpu", "cuda", "ascend"]
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """Where the model runs."""
+
+    backend: Backend = "auto"
+    """Framework (`auto`: the installed one, PyTorch where both are)."""
+    device: Device = "auto"
+    """`auto` takes CUDA (PyTorch) or Ascend (MindSpore) where it is there, else the CPU."""
+    dtype: DType = "auto"
+    """`auto`: bfloat16 over float32 weights where the device computes it fast, else float32."""
+    compile: bool = False
+    """Compile the model (PyTorch's torch.compile)."""
+    eager: bool = False
+    """Train operator by operator instead of in compiled graphs, to find a fault (MindSpore)."""
