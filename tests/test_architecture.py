@@ -67,6 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "classifier": FOUNDATION
     | {
         "backends",
+        "backends.base",
         "catalogue",
         "checkpoint",
         "console",
@@ -77,8 +78,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "run",
         "tasks",
     },
-    "score": FOUNDATION | {"backends", "checkpoint", "classifier", "data.batches", "inference", "text"},
-    "generate": FOUNDATION | {"backends", "backends.base", "classifier", "console", "sampling", "text"},
+    "score": FOUNDATION
+    | {"backends", "backends.base", "checkpoint", "classifier", "data.batches", "inference", "text"},
+    "generate": FOUNDATION | {"backends", "backends.base", "checkpoint", "classifier", "console", "sampling", "text"},
     "sample": FOUNDATION | {"console", "generate", "runlog", "text"},
     "convert": FOUNDATION
     | {"backends", "checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage"}

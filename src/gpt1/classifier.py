@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1 import backends, console
+from gpt1.backends.base import Engine
 from gpt1.catalogue import BUNDLED_MODELS, bundled_model
 from gpt1.checkpoint import Model, load_model
-from gpt1.config import DeviceConfig
+from gpt1.config import DeviceConfig, Head
 from gpt1.data.batches import Collator, Encoded
 from gpt1.data.tables import Example
 from gpt1.errors import UserError
@@ -28,15 +29,11 @@ class Classifier:
     `predict` takes the task's examples: one text, a pair, or a context with choices.
     """
 
-    def __init__(self, model: Model, hardware: DeviceConfig | None = None):
-        head = model.config.head
-        if head is None:
-            raise UserError(
-                "this model is a language model without a task; fine-tune it first: gpt1 finetune --model DIR …"
-            )
+    def __init__(self, model: Model, engine: Engine):
+        head = head_of(model)
         self.model, self.head, self.task = model, head, TASKS[head.task]
         self.labels = Labels(model.label_names, head.regression)
-        self.engine = backends.get(model.config, model.params, hardware=hardware)
+        self.engine = engine
         self.collator = Collator(model.tokenizer.pad, model.max_length, buckets=self.engine.buckets)
 
     @classmethod
@@ -46,7 +43,9 @@ class Classifier:
         Raises:
             UserError: there is no model, it has no head, or its files are damaged.
         """
-        return cls(open_model(path), hardware)
+        model = open_model(path)
+        head_of(model)  # before a framework is loaded
+        return cls(model, backends.get(model.config, model.params, hardware=hardware))
 
     def encode(self, examples: Sequence[Example], *, labelled: bool = False) -> Encoded:
         """Return the examples as token ids, with their labels' ids where they are wanted."""
@@ -109,6 +108,19 @@ class Classifier:
         label: str | int = names[best] if self.labels.names else best
         scores = {name: float(value) for name, value in zip(names, row, strict=True)}
         return {"label": label, "score": float(row[best]), "scores": scores}
+
+
+def head_of(model: Model) -> Head:
+    """Return the head of a fine-tuned model.
+
+    Raises:
+        UserError: it is a language model without one.
+    """
+    if model.config.head is None:
+        raise UserError(
+            "this model is a language model without a task; fine-tune it first: gpt1 finetune --model DIR …"
+        )
+    return model.config.head
 
 
 def open_model(path: Path) -> Model:

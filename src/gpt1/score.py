@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1 import backends
+from gpt1.backends.base import Engine
 from gpt1.checkpoint import Model
 from gpt1.classifier import open_model
 from gpt1.config import DeviceConfig
@@ -28,15 +29,15 @@ class Encoding(NamedTuple):
 class Scorer:
     """A model as a language model, on one device."""
 
-    def __init__(self, model: Model, hardware: DeviceConfig | None = None):
-        self.model = model
-        self.engine = backends.get(model.config, model.params, hardware=hardware)
+    def __init__(self, model: Model, engine: Engine):
+        self.model, self.engine = model, engine
         self.collator = Collator(model.tokenizer.pad, model.config.n_ctx, buckets=self.engine.buckets, lm_targets=True)
 
     @classmethod
     def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
         """Load a run directory's best model, or a model directory."""
-        return cls(open_model(path), hardware)
+        model = open_model(path)
+        return cls(model, backends.get(model.config, model.params, hardware=hardware))
 
     def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, unknown_share} for each text.
