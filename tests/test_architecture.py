@@ -99,6 +99,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reproduce": FOUNDATION
     | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "storage"},
     "rows": FOUNDATION | {"console", "data", "finetuning", "hub"},
+    "serve": FOUNDATION
+    | {"backends", "backends.base", "checkpoint", "classifier", "console", "data", "data.batches", "generate", "params"}
+    | {"score", "tasks"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "catalogue", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
@@ -113,14 +116,23 @@ MAY_IMPORT: dict[str, set[str]] = {
         "metrics",
         "inference",
     }
-    | {"pretrain", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "tasks", "text", "zero_shot"},
+    | {"pretrain", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "serve", "tasks", "text"}
+    | {"zero_shot"},
     "cli": FOUNDATION | {"api", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},
     "": {"api", "errors", "finetuning", "recipes"},  # gpt1 itself: the functions that it names
 }
 """Module or package of gpt1 -> those that it may import, all of them above it. A new module adds its row."""
 
-OWNERS = {"torch": "backends.torch", "mindspore": "backends.mindspore", "ray": "data.ray", "tyro": "cli"}
+OWNERS = {
+    "torch": "backends.torch",
+    "mindspore": "backends.mindspore",
+    "ray": "data.ray",
+    "tyro": "cli",
+    "fastapi": "serve",
+    "pydantic": "serve",
+    "uvicorn": "serve",
+}
 """The one place of gpt1 that may import the library."""
 
 HEAVY = (
@@ -134,6 +146,8 @@ HEAVY = (
     "transformers",
     "huggingface_hub",
     "zstandard",
+    "fastapi",
+    "uvicorn",
 )
 """Imported inside the function that needs them, by whichever module."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import platform
 import time
@@ -23,6 +24,7 @@ from gpt1.config import (
     DeviceConfig,
     FinetuneConfig,
     GenerateConfig,
+    ServeConfig,
     ZeroShotConfig,
 )  # fmt: skip
 from gpt1.convert import convert
@@ -53,7 +55,7 @@ EXAMPLES_AT_ONCE = 2_048
 __all__ = [
     "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "finetune", "generate",
     "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "reproduce", "score_file",
-    "score_texts", "train_tokenizer",
+    "score_texts", "serve", "train_tokenizer",
 ]  # fmt: skip
 
 
@@ -285,6 +287,16 @@ def generate(
 def next_tokens(path: Path, prompt: str, top: int = 10, *, hardware: DeviceConfig | None = None) -> dict[str, Any]:
     """Return {tokens: [{token, id, probability}]}, the likeliest tokens after `prompt`, the likeliest first."""
     return {"tokens": Writer.open(path, _exact(hardware)).next(prompt, top)}
+
+
+def serve(path: Path, config: ServeConfig, *, hardware: DeviceConfig | None = None) -> None:
+    """Answer HTTP requests for a model until the process is told to end. Computed in float32 unless --dtype says."""
+    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if not importlib.util.find_spec(name)]
+    if missing:
+        raise UserError(f"{missing[0]} is not installed; run: pip install 'gpt1[serve]'")
+    from gpt1.serve import server
+
+    server.serve(path, config, _exact(hardware))
 
 
 def train_tokenizer(

@@ -71,10 +71,7 @@ class Classifier:
         encoded = self.encode(examples)
         if encoded.truncated:
             console.say(f"{encoded.truncated:,} of {len(encoded):,} examples were cut to {self.limit}.")
-        logits = self.logits(encoded)
-        if self.head.regression:
-            return [{"label": None, "score": float(value), "scores": {}} for value in logits[:, 0]]
-        return [self._named(row) for row in probabilities(logits)]
+        return [self.told(row) for row in self.logits(encoded)]
 
     def example(self, texts: Sequence[str]) -> Example:
         """Return the one example that these texts make for the model's task.
@@ -102,7 +99,11 @@ class Classifier:
         size = {"single": 1, "pair": 2, "choices": max(1, len(texts))}[self.task.kind]
         return [self.example(texts[start : start + size]) for start in range(0, len(texts), size)]
 
-    def _named(self, row: NDArray[np.float64]) -> dict[str, Any]:
+    def told(self, logits: NDArray[np.float32]) -> dict[str, Any]:
+        """Return what `predict` says of one example from its logits (C,)."""
+        if self.head.regression:
+            return {"label": None, "score": float(logits[0]), "scores": {}}
+        row = probabilities(logits)
         names: Sequence[str] = self.labels.names or [str(index) for index in range(len(row))]
         best = int(row.argmax())
         label: str | int = names[best] if self.labels.names else best

@@ -17,7 +17,7 @@ from tyro import _errors as parse_errors
 
 from gpt1.cli.tools import TOKENIZER_COMMANDS, convert, doctor, tokenizer
 from gpt1.cli.training import prepare, reproduce, training_commands
-from gpt1.cli.using import evaluate, generate, next_tokens, predict, score
+from gpt1.cli.using import evaluate, generate, next_tokens, predict, score, serve
 from gpt1.errors import Interrupted, PeerLost, UserError
 from gpt1.ranks import VARIABLES, launcher, place
 
@@ -94,6 +94,7 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         "score": score,
         "generate": generate,
         "next": next_tokens,
+        "serve": serve,
         "reproduce": reproduce,
         "tokenizer": tokenizer,
         "convert": convert,

@@ -1,4 +1,4 @@
-"""Commands that use a model: evaluate, predict, score, generate, next."""
+"""Commands that use a model: evaluate, predict, score, generate, next, serve."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gpt1.config import (
     Columns,
     DeviceConfig,
     GenerateConfig,
+    ServeConfig,
     ZeroShotConfig,
 )
 from gpt1.errors import UserError
@@ -152,3 +153,19 @@ def next_tokens(
 
     found = api.next_tokens(model, prompt, top, hardware=hardware)
     print_some([found], as_json, bars)
+
+
+def serve(
+    model: LanguageModel,
+    /,
+    config: Flat[ServeConfig] = ServeConfig(),  # noqa: B008 - frozen
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+) -> None:
+    """Answer HTTP requests: a playground at /, the API under /v1 (OpenAI's completions too), its description at /docs.
+
+    Computed in float32 unless --dtype says otherwise: bfloat16 is faster, and a probability may then differ in the
+    third digit with what stands beside it in a batch.
+    """
+    from gpt1 import api
+
+    api.serve(model, config, hardware=hardware)

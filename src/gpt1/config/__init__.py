@@ -9,6 +9,7 @@ from gpt1.config.data import Columns, Cut, DataConfig, Draw
 from gpt1.config.device import Backend, Device, DeviceConfig, DType
 from gpt1.config.model import SIZES, Head, ModelConfig, TaskName
 from gpt1.config.runs import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
+from gpt1.config.serving import ServeConfig
 from gpt1.config.training import DropoutConfig, LmMean, LoopConfig, LossConfig, OptimConfig, Padding, Schedule
 from gpt1.config.use import MOST_SAMPLES, GenerateConfig, Heuristic, Layout, Stored, ZeroShotConfig
 
@@ -40,6 +41,7 @@ __all__ = [
     "PretrainConfig",
     "ReproduceConfig",
     "Schedule",
+    "ServeConfig",
     "Stored",
     "TaskName",
     "ZeroShotConfig",

@@ -1,0 +1,136 @@
+"""The routes: what comes in, which method of the service answers, what the OpenAPI document says of it."""
+
+# No postponed annotations here: the types of the bodies are made for the model that is served.
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from gpt1.serve import errors, schemas
+from gpt1.serve.completions import Completion
+from gpt1.serve.errors import Refused
+from gpt1.serve.service import Service
+
+STATIC = files("gpt1.serve") / "static"
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+"""The page loads nothing from elsewhere, and a browser is told to hold it to that."""
+
+
+def create_app(service: Service) -> FastAPI:
+    """Return the application that answers for one model; `server` puts the gate before it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.worker.start()
+        yield
+        service.worker.stop()
+
+    app = FastAPI(
+        title="gpt1", version=version("gpt1"), lifespan=lifespan, docs_url=None, redoc_url=None,
+        description=f"The model {service.name}. Errors have OpenAI's form.", responses=errors.RESPONSES,
+        swagger_ui_oauth2_redirect_url=None,
+    )  # fmt: skip
+    errors.install(app)
+    _add_labelling(app, service)
+    _add_language_model(app, service)
+    _add_operations(app, service)
+    _add_pages(app)
+    return app
+
+
+def _add_labelling(app: FastAPI, service: Service) -> None:
+    kind = service.kind or "single"
+    classify_request = schemas.classify_request(kind, service.config)
+
+    @app.post("/v1/classify", summary="Label texts, pairs or questions with choices")
+    async def classify(request: classify_request) -> Response:  # type: ignore[valid-type]
+        _require_model(service, request)
+        found = await service.classify([schemas.example(item) for item in request.input])  # type: ignore[attr-defined]
+        return JSONResponse({"object": "list", "model": service.name, **found})
+
+
+def _add_language_model(app: FastAPI, service: Service) -> None:
+    score_request = schemas.score_request(service.config)
+    completion_request = schemas.completion_request(service.config, service.model.config.vocab_size)
+
+    @app.post("/v1/score", summary="The log-probability of each token, perplexity, bits per byte")
+    async def score(request: score_request) -> Response:  # type: ignore[valid-type]
+        _require_model(service, request)
+        return JSONResponse({"object": "list", "model": service.name, **await service.score(request.input)})  # type: ignore[attr-defined]
+
+    @app.post("/v1/next", summary="The likeliest next tokens")
+    async def next_tokens(request: schemas.NextRequest) -> Response:
+        _require_model(service, request)
+        return JSONResponse(
+            {"object": "next", "model": service.name, **await service.next(request.prompt, request.top)}
+        )
+
+    @app.post("/v1/completions", summary="Write on from a prompt (OpenAI's completions)")
+    async def completions(request: completion_request) -> Response:  # type: ignore[valid-type]
+        _require_model(service, request)
+        completion = Completion(service, request)
+        if request.stream:  # type: ignore[attr-defined]
+            return StreamingResponse(
+                completion.events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+            )
+        return JSONResponse(await completion.whole())
+
+    @app.get("/v1/models", summary="The model that is served")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [service.described()]}
+
+    @app.get("/v1/models/{name}", summary="The model that is served, by its name")
+    async def model(name: str) -> dict[str, Any]:
+        _require_name(service, name)
+        return service.described()
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.get("/health", summary="Whether the server works")
+    async def health() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/ready", summary="Whether the server takes requests")
+    async def ready(request: Request) -> Response:
+        if not service.worker.alive or request.app.state.draining():
+            return errors.response(503, "the server is shutting down", code="draining")
+        return JSONResponse({"status": "ready"})
+
+    @app.get("/metrics", summary="Figures for Prometheus")
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_pages(app: FastAPI) -> None:
+    from fastapi_swagger import patch_fastapi
+
+    patch_fastapi(app, redirect_from_root_to_docs=False)  # Swagger UI from its package, not from a CDN
+    app.mount("/static", StaticFiles(directory=str(STATIC)), name="static")
+
+    @app.get("/", include_in_schema=False)
+    async def playground() -> Response:
+        return FileResponse(str(STATIC / "index.html"), headers=PAGE_HEADERS)
+
+
+def _require_model(service: Service, request: Any) -> None:
+    if request.model is not None:
+        _require_name(service, request.model)
+
+
+def _require_name(service: Service, name: str) -> None:
+    if name != service.name:
+        raise Refused(
+            404, f"model {name!r} is not served here; {service.name!r} is", param="model", code="model_not_found"
+        )

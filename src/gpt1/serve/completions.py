@@ -1,0 +1,106 @@
+"""OpenAI's completions: the answer as one document, or as server-sent events while it is written."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from gpt1.config import GenerateConfig
+from gpt1.serve.errors import Refused, body
+from gpt1.serve.service import Continuations, Service
+
+
+class Completion:
+    """One request to /v1/completions."""
+
+    def __init__(self, service: Service, request: Any):
+        self.name, self.request = service.name, request
+        self.id, self.created = f"cmpl-{uuid.uuid4().hex}", int(time.time())
+        given = as_prompts(request.prompt)
+        self.prompts = service.prompts(given)
+        self.echoed = [each if isinstance(each, str) else service.model.tokenizer.decode(each) for each in given]
+        self.config = sampling(request)
+        if len(self.prompts) * self.config.n > service.config.max_inputs:
+            message = f"n: {len(self.prompts)} prompts with n {self.config.n} each are more than the "
+            raise Refused(422, f"{message}{service.config.max_inputs} texts of a request", param="n")
+        self.writing: Continuations = service.write(self.prompts, self.config)
+
+    async def whole(self) -> dict[str, Any]:
+        """Return the answer when all of it is written."""
+        texts, reasons = self._starts(), [""] * len(self.writing.drafts)
+        async with aclosing(self.writing.pieces()) as pieces:
+            async for piece in pieces:
+                texts[piece.number] += piece.text
+                reasons[piece.number] = piece.finish_reason or ""
+        choices = [self._choice(i, text, reason) for i, (text, reason) in enumerate(zip(texts, reasons, strict=True))]
+        return self._document(choices) | {"usage": self._usage()}
+
+    async def events(self) -> AsyncGenerator[str, None]:
+        """Yield the answer as server-sent events."""
+        options = self.request.stream_options
+        counted = {"usage": None} if options and options.include_usage else {}
+        try:
+            for number, text in enumerate(self._starts()):
+                if text:
+                    yield event(self._document([self._choice(number, text, None)]) | counted)
+            async with aclosing(self.writing.pieces()) as pieces:
+                async for piece in pieces:
+                    choice = self._choice(piece.number, piece.text, piece.finish_reason)
+                    yield event(self._document([choice]) | counted)
+            if counted:
+                yield event(self._document([]) | {"usage": self._usage()})
+        except Exception:  # the status has been sent: the error comes as an event
+            yield event(body(500, "something went wrong in the server; its log says what", code="internal_error"))
+        yield "data: [DONE]\n\n"
+
+    def _starts(self) -> list[str]:
+        n = self.config.n
+        return [text if self.request.echo else "" for text in self.echoed for _ in range(n)]
+
+    def _document(self, choices: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self.id, "object": "text_completion", "created": self.created, "model": self.name,
+            "choices": choices,
+        }  # fmt: skip
+
+    def _choice(self, number: int, text: str, finish_reason: str | None) -> dict[str, Any]:
+        return {"index": number, "text": text, "logprobs": None, "finish_reason": finish_reason}
+
+    def _usage(self) -> dict[str, int]:
+        read, written = sum(map(len, self.prompts)), self.writing.tokens
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+def as_prompts(prompt: Any) -> list[str | list[int]]:
+    """Return the prompts of OpenAI's four forms: a text, texts, token ids, lists of token ids."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if prompt and isinstance(prompt[0], int):
+        return [list(prompt)]
+    return list(prompt) or [""]
+
+
+def sampling(request: Any) -> GenerateConfig:
+    """Return the rules of sampling that a request asks for; without a seed the draws differ each time."""
+    default = GenerateConfig()
+    stop = request.stop if isinstance(request.stop, list) else [request.stop] if request.stop else []
+    seed = random.getrandbits(32) if request.seed is None else request.seed % 2**32
+    return GenerateConfig(
+        max_tokens=16 if request.max_tokens is None else request.max_tokens,
+        temperature=1.0 if request.temperature is None else request.temperature,
+        top_k=request.top_k,
+        top_p=1.0 if request.top_p is None else request.top_p,
+        repetition_penalty=request.repetition_penalty or default.repetition_penalty,
+        seed=seed,
+        stop=tuple(stop),
+        n=request.n or default.n,
+    )
+
+
+def event(document: dict[str, Any]) -> str:
+    return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"

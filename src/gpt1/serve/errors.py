@@ -1,0 +1,135 @@
+"""Every error as OpenAI's API has them: {"error": {message, type, param, code}}."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from gpt1.errors import UserError
+from gpt1.serve.worker import QueueFull
+
+log = logging.getLogger(__name__)
+
+
+class Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    error: Error
+
+
+TYPES = {401: "authentication_error", 429: "rate_limit_error", 503: "unavailable_error", 504: "timeout_error"}
+"""Status -> type; other 4xx are `invalid_request_error`, 5xx `server_error`."""
+
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": what, "model": ErrorBody}
+    for status, what in {
+        400: "No JSON, or the model cannot do this",
+        401: "No valid key",
+        404: "No such model",
+        408: "The body came too slowly",
+        413: "The body is too large",
+        422: "A field is wrong; `param` names it",
+        429: "Too much waits already",
+        503: "The server is shutting down",
+        504: "No answer in time",
+    }.items()
+}
+"""What the OpenAPI document says of errors."""
+
+UNIONS = {"str", "Pair", "Question", "list", "int", "body"}
+"""Steps of a validation error's path that name a type and not a field."""
+
+
+class Refused(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None):
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+
+
+def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """Return the JSON of an error."""
+    kind = TYPES.get(status) or ("invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code or CODES.get(status)}}
+
+
+def response(status: int, message: str, param: str | None = None, code: str | None = None) -> JSONResponse:
+    headers = {"Retry-After": "1"} if status in (429, 503) else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body(status, message, param, code), status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the app's routes have this form; what went wrong inside stays in the server's own log."""
+
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Refused)
+        return response(error.status, error.message, error.param, error.code)
+
+    async def not_valid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        found = error.errors()
+        if any(each["type"] == "json_invalid" for each in found):
+            return response(400, "the body is not valid JSON", code="invalid_json")
+        param, message = told(found)
+        return response(422, message, param, "invalid_value")
+
+    async def user_error(request: Request, error: Exception) -> JSONResponse:
+        return response(422, str(error), code="invalid_value")
+
+    async def full(request: Request, error: Exception) -> JSONResponse:
+        return response(429, "too many inputs are waiting; try again in a moment", code="queue_full")
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        messages = {404: f"no such route: {request.url.path}", 405: f"{request.method} is not for this route"}
+        return response(error.status_code, messages.get(error.status_code, str(error.detail)))
+
+    async def ours(request: Request, error: Exception) -> JSONResponse:
+        return response(500, "something went wrong in the server; its log says what", code="internal_error")
+
+    for kind, handler in {
+        Refused: refused,
+        RequestValidationError: not_valid,
+        UserError: user_error,
+        QueueFull: full,
+        HTTPException: http,
+        Exception: ours,
+    }.items():
+        app.add_exception_handler(kind, handler)
+
+
+def told(errors: Sequence[Any]) -> tuple[str | None, str]:
+    """Return (field, message) of the validation error that says most: the one deepest in the body."""
+    deepest = max(errors, key=lambda error: len(error["loc"]))
+    field = ""
+    for step in deepest["loc"]:
+        if isinstance(step, int):
+            field += f"[{step}]"
+        elif step not in UNIONS and not step.startswith(("list[", "constrained-", "function-", "tagged-")):
+            field += f".{step}" if field else step
+    if deepest["type"] == "missing" and not field:
+        return None, "a JSON object is expected as the body"
+    messages = {
+        "missing": "is missing",
+        "extra_forbidden": "is no field of this request",
+        "string_unicode": "is not valid Unicode (a lone surrogate)",
+    }
+    message = messages.get(deepest["type"]) or deepest["msg"].removeprefix("Value error, ")
+    return field or None, f"{field}: {message}" if field else message

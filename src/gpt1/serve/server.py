@@ -1,0 +1,136 @@
+"""The process: address, key, signals. SIGTERM and Ctrl-C let what has begun come to its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from gpt1 import console
+from gpt1.config import DeviceConfig, ServeConfig
+from gpt1.errors import UserError
+from gpt1.serve.app import create_app
+from gpt1.serve.gate import Gate
+from gpt1.serve.service import Service
+
+KEY_VARIABLE = "GPT1_API_KEY"
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than the proxies in front, which else meet a closed one."""
+SWITCH_INTERVAL = 0.0005
+"""Seconds (Python's own: 0.005) after which the thread that computes gets Python back from the event loop."""
+
+
+def serve(path: Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> None:
+    """Answer requests for a model until the process is told to end.
+
+    Raises:
+        UserError: the address cannot be had, the key cannot be read, or there is no such model.
+    """
+    key = api_key(config)
+    with bound(config) as listener:
+        service = Service.open(path, config, hardware)
+        gate = gated(service, key)
+        host, port = listener.getsockname()[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        console.say(f"{service.name}: {service.engine.device}, {service.engine.dtype}")
+        console.say(f"Playground {address}   API {address}/v1   documentation {address}/docs   (Ctrl-C ends)")
+        if key is None and not is_loopback(host):
+            console.say(
+                f"{host} can be reached from other machines and no key is set: {KEY_VARIABLE}=… gpt1 serve …",
+                urgent=True,
+            )
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        try:
+            with console.muted(True):  # notices about single prompts
+                Server(gate).run(sockets=[listener])
+        finally:
+            sys.setswitchinterval(before)
+    console.say("Stopped; every request that had begun was answered.")
+
+
+def gated(service: Service, key: str | None = None) -> Gate:
+    """Return the whole ASGI application."""
+    app = create_app(service)
+    gate = Gate(app, service.config, key, service.metrics)
+    app.state.draining = lambda: gate.draining
+    return gate
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which at the first signal answers what has begun and refuses the rest, and at the second ends."""
+
+    def __init__(self, gate: Gate):
+        self.gate, self.deadline = gate, float("inf")
+        config = uvicorn.Config(
+            gate, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE, server_header=False,
+            timeout_graceful_shutdown=1, lifespan="on",
+        )  # fmt: skip
+        super().__init__(config)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.gate.draining:
+            self.should_exit = self.force_exit = True
+        self.gate.draining = True
+        self.deadline = time.monotonic() + self.gate.config.drain
+
+    async def on_tick(self, counter: int) -> bool:
+        if self.gate.draining and (not self.gate.in_flight or time.monotonic() > self.deadline):
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+@contextmanager
+def bound(config: ServeConfig) -> Iterator[socket.socket]:
+    """Listen at the address, before a model is loaded in vain.
+
+    Raises:
+        UserError: another program listens there, or it is no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        if os.name != "nt":  # there it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((config.host, config.port))
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UserError(
+                f"--host {config.host} --port {config.port}: {reason}; choose another one (--port 0 takes a free one)"
+            ) from None
+        yield listener
+
+
+def api_key(config: ServeConfig) -> str | None:
+    """Return the key that requests must bring.
+
+    Raises:
+        UserError: the file cannot be read, or holds no key.
+    """
+    if config.api_key_file is None:
+        return os.environ.get(KEY_VARIABLE) or None
+    lines = config.api_key_file.read_text(encoding="utf-8").splitlines()
+    if not lines or not lines[0].strip():
+        raise UserError(f"--api-key-file {config.api_key_file}: the first line is empty, a key expected")
+    return lines[0].strip()
+
+
+def is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host in ("::1", "localhost")

@@ -1,0 +1,180 @@
+"""What a served model answers: plain values in, plain results out; computed by the worker's thread alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from gpt1 import backends
+from gpt1.backends.base import Engine
+from gpt1.checkpoint import Model
+from gpt1.classifier import Classifier, open_model
+from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
+from gpt1.data.batches import Encoded
+from gpt1.data.tables import Example
+from gpt1.generate import SHORTEST_CONTEXT, Piece, Writer
+from gpt1.params import count
+from gpt1.score import Scorer
+from gpt1.serve.errors import Refused
+from gpt1.serve.metrics import Metrics
+from gpt1.serve.worker import Worker
+from gpt1.tasks.base import Kind
+
+ENCODED_INLINE = 4_000
+"""Characters that are encoded in the event loop; more go to a thread, so that others are not kept waiting."""
+
+
+class Service:
+    """One model with everything that it can do, on one engine."""
+
+    def __init__(self, name: str, model: Model, engine: Engine, config: ServeConfig, backend: str):
+        self.name, self.model, self.engine, self.config, self.backend = name, model, engine, config, backend
+        self.created = int(time.time())
+        self.metrics = Metrics()
+        self.classifier = Classifier(model, engine) if model.config.head else None
+        self.scorer = Scorer(model, engine)
+        self.writer = Writer.of(model, engine) if model.config.n_ctx >= SHORTEST_CONTEXT else None
+        self.worker = Worker(
+            engine, (self.classifier or self.scorer).collator, self.writer, queue=config.queue,
+            batch_tokens=config.batch_tokens, texts_at_once=config.texts_at_once, on_batch=self.metrics.batch,
+        )  # fmt: skip
+        self.metrics.watch(lambda: self.worker.waiting)
+        self._encoder = ThreadPoolExecutor(1, "gpt1-encoder")
+
+    @classmethod
+    def open(cls, path: Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> Self:
+        """Load a run directory's best model, a model directory, or `mini`."""
+        model = open_model(path)
+        hardware = hardware or DeviceConfig()
+        engine = backends.get(model.config, model.params, hardware=hardware)
+        return cls(config.name or path.resolve().name, model, engine, config, backends.chosen(hardware))
+
+    @property
+    def kind(self) -> Kind | None:
+        """What the model labels: single | pair | choices; None for a bare language model."""
+        return self.classifier.task.kind if self.classifier else None
+
+    def described(self) -> dict[str, Any]:
+        """Return the entry of /v1/models: OpenAI's fields, and under `gpt1` what the model is."""
+        shape, head = self.model.config, self.model.config.head
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": "gpt1",
+            "gpt1": {
+                "task": head.task if head else None,
+                "kind": self.kind,
+                "labels": list(self.model.label_names),
+                "regression": bool(head and head.regression),
+                "n_layer": shape.n_layer,
+                "n_head": shape.n_head,
+                "n_embd": shape.n_embd,
+                "n_ctx": shape.n_ctx,
+                "vocab_size": shape.vocab_size,
+                "parameters": count(shape),
+                "max_length": self.model.max_length,
+                "backend": self.backend,
+                "device": self.engine.device,
+                "dtype": self.engine.dtype,
+            },
+        }
+
+    # ---- classify
+
+    async def classify(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """Return {"data": [{index, label, score, scores, truncated}], "usage"} of examples of the model's task."""
+        classifier = self._classifier()
+        encoded = await self._encoded(examples)
+        scores = await self.worker.scores(encoded)
+        data = [
+            {"index": index, **classifier.told(row), "truncated": bool(each.truncated)}
+            for index, (row, each) in enumerate(zip(scores, encoded, strict=True))
+        ]
+        return {"data": data, "usage": self._usage(sum(len(ids) for each in encoded for ids in each.sequences))}
+
+    async def _encoded(self, examples: Sequence[Example]) -> list[Encoded]:
+        """Return the examples as tokens, each by itself."""
+        classifier = self._classifier()
+
+        def encode() -> list[Encoded]:
+            return [classifier.encode([example]) for example in examples]
+
+        size = sum(len(text) for example in examples for text in (*example.parts, *example.choices))
+        if size <= ENCODED_INLINE:
+            return encode()
+        return await asyncio.get_running_loop().run_in_executor(self._encoder, encode)
+
+    def _classifier(self) -> Classifier:
+        if self.classifier is None:
+            raise Refused(
+                400, f"{self.name} is a language model without a task: it cannot label; serve a fine-tuned model",
+                param="model", code="wrong_model",
+            )  # fmt: skip
+        return self.classifier
+
+    # ---- the language model
+
+    async def score(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return {"data": [{index, text, ids, tokens, logprobs, perplexity, …}], "usage"} (`score.Scorer.score`)."""
+        found = await self.worker.call(partial(self.scorer.score, texts))
+        data = [{"index": index, **each} for index, each in enumerate(found)]
+        return {"data": data, "usage": self._usage(sum(len(each["ids"]) for each in found))}
+
+    async def next(self, prompt: str, top: int) -> dict[str, Any]:
+        """Return {"tokens": [{token, id, probability}]}, the likeliest first."""
+        return {"tokens": await self.worker.call(partial(self._writer().next, prompt, top))}
+
+    def prompts(self, prompts: Sequence[str | Sequence[int]]) -> list[list[int]]:
+        """Return the tokens of prompts.
+
+        Raises:
+            Refused: one is longer than the model's context.
+        """
+        found = [self.model.tokenizer.encode(each) if isinstance(each, str) else list(each) for each in prompts]
+        n_ctx = self.model.config.n_ctx
+        for ids in found:
+            if len(ids) > n_ctx:
+                message = f"prompt: {len(ids):,} tokens, the model sees {n_ctx}; shorten it"
+                raise Refused(422, message, param="prompt", code="context_length_exceeded")
+        self.metrics.read.inc(sum(map(len, found)))
+        return found
+
+    def write(self, prompts: Sequence[Sequence[int]], config: GenerateConfig) -> Continuations:
+        """Return the texts that follow prompts of token ids, n of each, while they are written."""
+        return Continuations(self, prompts, config)
+
+    def _writer(self) -> Writer:
+        if self.writer is None:
+            raise Refused(400, f"{self.name}: a context of {self.model.config.n_ctx} tokens is too short to write")
+        return self.writer
+
+    def _usage(self, tokens: int) -> dict[str, int]:
+        self.metrics.read.inc(tokens)
+        return {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+class Continuations:
+    """Texts that are being written; piece i belongs to sample i % n of prompt i // n."""
+
+    def __init__(self, service: Service, prompts: Sequence[Sequence[int]], config: GenerateConfig):
+        self.service = service
+        self.drafts = service._writer().drafts(prompts, config)
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """Yield what is written, as it comes; closing the iterator stops the writing."""
+        try:
+            async for piece in self.service.worker.pieces(self.drafts):
+                yield piece
+        finally:
+            self.service.metrics.written.inc(self.tokens)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens have been written so far."""
+        return sum(len(draft.written) for draft in self.drafts)
