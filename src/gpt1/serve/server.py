@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -40,18 +40,22 @@ def serve(path: Path, config: ServeConfig, hardware: DeviceConfig | None = None)
         gate = gated(service, key)
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        console.say(f"{service.name}: {service.engine.device}, {service.engine.dtype}")
-        console.say(f"Playground {address}   API {address}/v1   documentation {address}/docs   (Ctrl-C ends)")
-        if key is None and not is_loopback(host):
+
+        def announce() -> None:
+            console.say(f"{service.name}: {service.engine.device}, {service.engine.dtype}", urgent=True)
             console.say(
-                f"{host} can be reached from other machines and no key is set: {KEY_VARIABLE}=… gpt1 serve …",
-                urgent=True,
+                f"Playground {address}   API {address}/v1   documentation {address}/docs   (Ctrl-C ends)", urgent=True
             )
+            if key is None and not is_loopback(host):
+                console.say(
+                    f"Other machines can reach {host}, and no key is set: {KEY_VARIABLE}=… gpt1 serve …", urgent=True
+                )
+
         before = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
         try:
             with console.muted(True):  # notices about single prompts
-                Server(gate).run(sockets=[listener])
+                Server(gate, announce).run(sockets=[listener])
         finally:
             sys.setswitchinterval(before)
     console.say("Stopped; every request that had begun was answered.")
@@ -68,13 +72,18 @@ def gated(service: Service, key: str | None = None) -> Gate:
 class Server(uvicorn.Server):
     """uvicorn, which at the first signal answers what has begun and refuses the rest, and at the second ends."""
 
-    def __init__(self, gate: Gate):
-        self.gate, self.deadline = gate, float("inf")
+    def __init__(self, gate: Gate, announce: Callable[[], None] = lambda: None):
+        """`announce` is called when connections are accepted."""
+        self.gate, self.announce, self.deadline = gate, announce, float("inf")
         config = uvicorn.Config(
             gate, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE, server_header=False,
             timeout_graceful_shutdown=1, lifespan="on",
         )  # fmt: skip
         super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.announce()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
