@@ -42,7 +42,8 @@ def create_app(service: Service) -> FastAPI:
         description=f"The model {service.name}. Errors have OpenAI's form.", responses=errors.RESPONSES,
         swagger_ui_oauth2_redirect_url=None,
     )  # fmt: skip
-    errors.install(app)
+    app.state.service = service
+    errors.install(app, schemas.EXPECTED[service.kind or "single"])
     _add_labelling(app, service)
     _add_language_model(app, service)
     _add_operations(app, service)

@@ -50,6 +50,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """What the OpenAPI document says of errors."""
 
+TAKE_ITEMS = ("/v1/classify", "/v1/explain")
+"""Routes whose input is an example of the model's task."""
+
 UNIONS = {"str", "Pair", "Question", "list", "int", "body"}
 """Steps of a validation error's path that name a type and not a field."""
 
@@ -75,8 +78,11 @@ def response(status: int, message: str, param: str | None = None, code: str | No
     return JSONResponse(body(status, message, param, code), status, headers)
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of the app's routes have this form; what went wrong inside stays in the server's own log."""
+def install(app: FastAPI, input_expected: str) -> None:
+    """Let every error of the app's routes have this form; what went wrong inside stays in the server's own log.
+
+    `input_expected` says what one input of the model is.
+    """
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Refused)
@@ -88,6 +94,8 @@ def install(app: FastAPI) -> None:
         if any(each["type"] == "json_invalid" for each in found):
             return response(400, "the body is not valid JSON", code="invalid_json")
         param, message = told(found)
+        if param and param.startswith("input") and request.url.path in TAKE_ITEMS:
+            message += f" (this model takes {input_expected})"
         return response(422, message, param, "invalid_value")
 
     async def user_error(request: Request, error: Exception) -> JSONResponse:
@@ -116,8 +124,12 @@ def install(app: FastAPI) -> None:
 
 
 def told(errors: Sequence[Any]) -> tuple[str | None, str]:
-    """Return (field, message) of the validation error that says most: the one deepest in the body."""
-    deepest = max(errors, key=lambda error: len(error["loc"]))
+    """Return (field, message) of the validation error that says most.
+
+    That is one of a value rather than of a type, since each branch of a union that was not meant complains of the type;
+    and then the one deepest in the body.
+    """
+    deepest = max(errors, key=lambda error: (not error["type"].endswith("_type"), len(error["loc"])))
     field = ""
     for step in deepest["loc"]:
         if isinstance(step, int):
