@@ -20,7 +20,7 @@ def next_batch(widths: Sequence[int], budget: int) -> list[int]:
     for place in sorted(range(1, len(widths)), key=lambda place: abs(widths[place] - first)):
         wide, narrow = max(widest, widths[place]), min(narrowest, widths[place])
         if wide * (len(chosen) + 1) > budget or wide > MOST_PADDING * narrow:
-            break
+            continue
         chosen.append(place)
         widest, narrowest = wide, narrow
     return sorted(chosen)
