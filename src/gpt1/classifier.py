@@ -71,7 +71,10 @@ class Classifier:
         encoded = self.encode(examples)
         if encoded.truncated:
             console.say(f"{encoded.truncated:,} of {len(encoded):,} examples were cut to {self.limit}.")
-        logits = self.logits(encoded)
+        return self.told(self.logits(encoded))
+
+    def told(self, logits: NDArray[np.float32]) -> list[dict[str, Any]]:
+        """Return what `predict` does of (B, C) scores."""
         if self.head.regression:
             return [{"label": None, "score": float(value), "scores": {}} for value in logits[:, 0]]
         return [self._named(row) for row in probabilities(logits)]
