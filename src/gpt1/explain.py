@@ -8,7 +8,7 @@ Weights are slopes at one point, and no proof: occlusion takes a word out and lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,16 @@ class Text:
     stretches: Sequence[tuple[int, int, int]]
     """(sequence, first position, how many of the text's tokens stand there)."""
 
+    @property
+    def size(self) -> int:
+        """How many tokens it is."""
+        return sum(word.size for word in self.words)
+
+    @property
+    def cut(self) -> bool:
+        """Whether tokens are missing in a sequence."""
+        return any(kept < self.size for _, _, kept in self.stretches)
+
     def told(self, weights: Sequence[float], occluded: Sequence[float] | None) -> dict[str, Any]:
         """Return the text with its words, as the result has it."""
         changes = [None] * len(self.words) if occluded is None else occluded
@@ -60,7 +70,7 @@ class Text:
 
     def weights(self, attributions: Sequence[NDArray[np.float32]]) -> list[float]:
         """Return the weight of each word: the sum over its tokens in all sequences, 0 for what was cut off."""
-        each = np.zeros(sum(word.size for word in self.words))
+        each = np.zeros(self.size)
         for sequence, start, kept in self.stretches:
             each[:kept] += attributions[sequence][start : start + kept]
         ends = np.cumsum([word.size for word in self.words], dtype=np.int64)
@@ -92,7 +102,7 @@ class Explainer:
 
         With `occlusion`, how much the probability of the label (of a regression, the value) falls where the word's
         tokens are taken out, and with them its place: `<unk>` instead of it would be a token that the model hardly ever
-        saw. A word counts as often as it stands in the sequences: a context in each of its k, similarity in both orders.
+        saw. A word counts as often as it stands in the sequences: a context for each choice, similarity in both orders.
 
         Raises:
             UserError: there is no such label.
@@ -124,7 +134,7 @@ class Explainer:
                         text.told(text.weights(attributions[index * k : (index + 1) * k]), changes)
                         for text, changes in zip(texts, of_words, strict=True)
                     ],
-                    "truncated": any(text.words and not text.places(len(text.words) - 1) for text in texts),
+                    "truncated": any(text.cut for text in texts),
                 }
             )
         return results
@@ -267,9 +277,7 @@ def attention(
     }
 
 
-def attention_weights(
-    engine: Engine, ids: Sequence[int], segments: Sequence[int] | None = None
-) -> NDArray[np.float64]:
+def attention_weights(engine: Engine, ids: Sequence[int], segments: Sequence[int] | None = None) -> NDArray[np.float64]:
     """Return (n_layer, H, T, T) softmax weights over the first T tokens of `ids`, `MOST_TOKENS` at most."""
     tokens = np.array([ids[:MOST_TOKENS]], np.int32)
     rows = None
@@ -279,12 +287,12 @@ def attention_weights(
     return engine.attention(batch)[:, 0].astype(np.float64)
 
 
-def ids_of_text(tokenizer: Tokenizer, text: str) -> list[int]:
+def sequence_of_text(tokenizer: Tokenizer, text: str) -> list[int]:
     """Return what a language model reads of a text: `<bos>` and its tokens."""
     return [tokenizer.bos, *tokenizer.encode(text)]
 
 
-def ids_of_example(classifier: Classifier, example: Example, choice: int = 0) -> tuple[list[int], list[int] | None]:
+def sequence_of(classifier: Classifier, example: Example, choice: int = 0) -> tuple[list[int], list[int] | None]:
     """Return the ids and the segments of one of an example's sequences: `choice` counts the choices (or both orders).
 
     Raises:
@@ -295,7 +303,3 @@ def ids_of_example(classifier: Classifier, example: Example, choice: int = 0) ->
         raise UserError(f"choice {choice}: this example has the choices 0 to {len(encoded.sequences) - 1}")
     segments = None if encoded.segments is None else encoded.segments[choice].tolist()
     return encoded.sequences[choice].tolist(), segments
-
-
-Explanation = Mapping[str, Any]
-"""What `Explainer.explain` returns."""

@@ -120,9 +120,9 @@ class Tokenizer:
             spans: Sequence[Span | None] = find_words(names, text)
         else:
             encoding = self.backend.encode(text, add_special_tokens=False)
-            spans = [cast("Span", encoding.word_to_chars(word)) for word in range(1 + max(encoding.word_ids or [-1]))]
-            names = [""] * len(spans)
-        sizes = Counter(encoding.word_ids)
+            count = 1 + max(cast("list[int]", encoding.word_ids), default=-1)
+            spans, names = [encoding.word_to_chars(word) for word in range(count)], [""] * count
+        sizes = Counter(cast("list[int]", encoding.word_ids))
         each = ((name, span, sizes[word]) for word, (name, span) in enumerate(zip(names, spans, strict=True)))
         return encoding.ids, words_in(text, each)
 

@@ -32,6 +32,7 @@ def words_in(text: str, spans: Iterable[tuple[str, Span | None, int]]) -> list[W
     Those of one place are one: `…` is three full stops to a tokenizer. A combining mark belongs to what it stands on.
     """
     words: list[Word] = []
+    last = 0  # where the word before ends
     for name, span, size in spans:
         if span is None:
             words.append(Word(name, None, None, size))
@@ -39,12 +40,11 @@ def words_in(text: str, spans: Iterable[tuple[str, Span | None, int]]) -> list[W
         start, end = span
         while end < len(text) and combining(text[end]):
             end += 1
-        if words and words[-1].end is not None and words[-1].end > start:
-            _, start, before, more = words.pop()
-            assert start is not None
-            assert before is not None
-            end, size = max(end, before), size + more
+        if words and start < last:
+            before = words.pop()
+            start, end, size = before.start or 0, max(end, last), size + before.size
         words.append(Word(text[start:end], start, end, size))
+        last = end
     return words
 
 
