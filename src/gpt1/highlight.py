@@ -214,7 +214,7 @@ def _attention(tokens: Sequence[str], weights: NDArray[Any]) -> str:
     names = "".join(f'<span tabindex="0">{escape(shown(token.removesuffix("</w>")))}</span> ' for token in tokens)
     return (
         '<details class="attention" open><summary>Attention</summary>\n'
-        "<p>Each picture is a head: row t is what token t looks at, from the first token at the left; the stronger the more."
+        "<p>Each picture is a head: row t is what token t looks at, from the first token at the left; stronger is more."
         " The label is read at the last token. Choose a head, and point at a token to see where it looks.</p>\n"
         f'<p class="chosen" aria-live="polite"></p>\n<p class="tokens">{names}</p>\n'
         f'<div class="wide"><table class="heads"><tr><td></td>{header}</tr>{"".join(rows)}</table></div></details>'
