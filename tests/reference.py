@@ -51,6 +51,31 @@ def token_logprobs(params: Params, config: ModelConfig, batch: Batch) -> Array:
     return logprobs
 
 
+def attributions(params: Params, config: ModelConfig, batch: Batch, weights: Array) -> Array:
+    """Return (N, T), e · d(sum of `weights` (B, C) times the task's scores)/de for the token embedding e of each place.
+
+    Token, position and segment are added, so the gradient by the sum is that by each of them.
+    """
+    found = _float64(params)
+    states, to_embeddings = decoder(found, config, batch.tokens, batch.segments)
+    _, to_states = task_head(found, config, states, batch)
+    nowhere = {name: np.zeros(shape) for name, shape in shapes(config).items()}
+    gradient = to_embeddings(to_states(weights, nowhere), nowhere)
+    every: Array = (found["tokens_embed.weight"][batch.tokens] * gradient).sum(-1)
+    return every
+
+
+def attention_weights(params: Params, config: ModelConfig, batch: Batch) -> Array:
+    """Return the softmax weights (n_layer, N, H, T, T) of every layer and head."""
+    found = _float64(params)
+    x, layers = embedded(found, looked_up(config, batch.tokens, batch.segments)), []
+    for layer in range(config.n_layer):
+        q, k, _ = heads_of(linear(x, found, f"h.{layer}.attn.c_attn")[0], config.n_head)
+        layers.append(softmax_weights(q, k))
+        x = block(x, found, f"h.{layer}.", config)[0]
+    return np.stack(layers)
+
+
 def mean_logprob(params: Params, config: ModelConfig, tokens: Sequence[int], start: int) -> float:
     """Return the mean natural-log probability of tokens[start:] after all that stands before each of them."""
     states = hidden(params, config, np.array([tokens]))[0]
@@ -134,14 +159,24 @@ def gelu(x: Array) -> tuple[Array, Backward]:
     return 0.5 * x * (1.0 + tanh), backward
 
 
+def heads_of(qkv: Array, n_head: int) -> Array:
+    """Return q, k and v as (3, N, H, T, K) of (N, T, 3 D): all of q, then k, then v."""
+    n, time, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    return qkv.reshape(n, time, 3, n_head, width // n_head).transpose(2, 0, 3, 1, 4)
+
+
+def softmax_weights(q: Array, k: Array) -> Array:
+    """Return softmax(q k^T / sqrt(K), future masked), (N, H, T, T)."""
+    future = np.triu(np.ones((q.shape[2], q.shape[2]), bool), 1)
+    return np.exp(log_softmax(np.where(future, -np.inf, q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[3]))))
+
+
 def attention(qkv: Array, n_head: int) -> tuple[Array, Backward]:
     """y = softmax(q k^T / sqrt(K), future masked) v for each head; qkv is (N, T, 3 D): all of q, then k, then v."""
     n, time, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     size = width // n_head
-    q, k, v = qkv.reshape(n, time, 3, n_head, size).transpose(2, 0, 3, 1, 4)  # each (N, H, T, K)
-    future = np.triu(np.ones((time, time), bool), 1)
-    scores = np.where(future, -np.inf, q @ k.swapaxes(-1, -2) / np.sqrt(size))  # (N, H, T, T)
-    weights = np.exp(log_softmax(scores))
+    q, k, v = heads_of(qkv, n_head)  # each (N, H, T, K)
+    weights = softmax_weights(q, k)
     heads = weights @ v
 
     def backward(dy: Array, grads: Grads) -> Array:
@@ -175,13 +210,23 @@ def block(x: Array, params: Params, name: str, config: ModelConfig) -> tuple[Arr
     return out, backward
 
 
-def decoder(params: Params, config: ModelConfig, tokens: Integers, segments: Integers | None) -> tuple[Array, Backward]:
-    """Return the states (N, T, D) (Radford et al. 2018, eq. 2). Segment s is row V + s of the token embedding."""
-    time = tokens.shape[1]
-    rows = [tokens] if segments is None else [tokens, config.vocab_size + segments]
-    x: Array = params["positions_embed.weight"][:time]
+def looked_up(config: ModelConfig, tokens: Integers, segments: Integers | None) -> list[Integers]:
+    """Return the rows (N, T) of the token embedding that are added: of the tokens, and V + s of each segment s."""
+    return [tokens] if segments is None else [tokens, config.vocab_size + segments]
+
+
+def embedded(params: Params, rows: Sequence[Integers]) -> Array:
+    """Return what enters the first block (N, T, D): the `rows` that are looked up and the positions."""
+    x: Array = params["positions_embed.weight"][: rows[0].shape[1]]
     for index in rows:
         x = x + params["tokens_embed.weight"][index]  # (N, T, D)
+    return x
+
+
+def decoder(params: Params, config: ModelConfig, tokens: Integers, segments: Integers | None) -> tuple[Array, Backward]:
+    """Return the states (N, T, D) (Radford et al. 2018, eq. 2)."""
+    rows = looked_up(config, tokens, segments)
+    x = embedded(params, rows)
     backwards = []
     for layer in range(config.n_layer):
         x, backward_of_block = block(x, params, f"h.{layer}.", config)
@@ -190,7 +235,7 @@ def decoder(params: Params, config: ModelConfig, tokens: Integers, segments: Int
     def backward(dx: Array, grads: Grads) -> Array:
         for backward_of_block in reversed(backwards):
             dx = backward_of_block(dx, grads)
-        grads["positions_embed.weight"][:time] += dx.sum(0)
+        grads["positions_embed.weight"][: tokens.shape[1]] += dx.sum(0)
         for index in rows:
             np.add.at(grads["tokens_embed.weight"], index, dx)  # a token may occur many times
         return dx

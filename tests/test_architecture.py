@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalogue": FOUNDATION,
     "hub": FOUNDATION | {"catalogue"},
     "report": {"errors", "metrics", "runlog"},
+    "highlight": set(),
     "storage": FOUNDATION | {"runlog"},
     # ---- frameworks
     "backends.base": {"config", "params"},
@@ -78,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "run",
         "tasks",
     },
+    "explain": FOUNDATION | {"backends.base", "classifier", "data", "data.batches", "metrics", "tasks", "text"},
     "score": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "classifier", "data.batches", "inference", "text"},
     "generate": FOUNDATION | {"backends", "backends.base", "checkpoint", "classifier", "console", "sampling", "text"},
@@ -110,15 +112,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "data.ray",
         "data.workers",
         "evaluation",
+        "explain",
         "finetuning",
         "generate",
+        "highlight",
         "hub",
         "metrics",
         "inference",
     }
     | {"pretrain", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "serve", "tasks", "text"}
     | {"zero_shot"},
-    "cli": FOUNDATION | {"api", "ranks", "recipes", "runlog", "text"},
+    "cli": FOUNDATION | {"api", "highlight", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},
     "": {"api", "errors", "finetuning", "recipes"},  # gpt1 itself: the functions that it names
 }
@@ -234,7 +238,7 @@ def test_help_brings_no_framework_and_not_even_numpy(words: str) -> None:
 
 def test_the_package_runs_as_a_module() -> None:
     found = subprocess.run([sys.executable, "-m", "gpt1", "--help"], capture_output=True, text=True, check=True)
-    commands = ("finetune", "evaluate", "predict", "score", "tokenizer", "convert", "doctor")
+    commands = ("finetune", "evaluate", "predict", "explain", "score", "tokenizer", "convert", "doctor")
     assert all(command in found.stdout for command in commands)
     refused = subprocess.run([sys.executable, "-m", "gpt1", "finetun"], capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")

@@ -117,6 +117,28 @@ def assert_same(found: tuple[dict[str, float], Params], expected: tuple[dict[str
 # ---- gradients
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_attributions_are_the_slope_along_each_token_embedding(name: str) -> None:
+    """Each place has a token of its own, so that its row can be stretched alone: central differences."""
+    config, params, batch = task_case(name)
+    tokens = np.arange(batch.tokens.size, dtype=np.int32).reshape(batch.tokens.shape)
+    config, batch = replace(config, vocab_size=tokens.size), replace(batch, tokens=tokens)
+    params = random_params(config)
+    logits = reference.task_logits(params, config, batch)
+    weights = np.random.default_rng(2).normal(size=logits.shape)
+    found = reference.attributions(params, config, batch, weights)
+    numeric = np.zeros(tokens.shape)
+    for place, token in np.ndenumerate(tokens):
+        sums = []
+        for step in (DIFFERENCE_STEP, -DIFFERENCE_STEP):
+            rows = params["tokens_embed.weight"].copy()
+            rows[token] *= 1.0 + step
+            moved = {**params, "tokens_embed.weight": rows}
+            sums.append((weights * reference.task_logits(moved, config, batch)).sum())
+        numeric[place] = (sums[0] - sums[1]) / (2 * DIFFERENCE_STEP)
+    np.testing.assert_allclose(found, numeric, rtol=0, atol=DIFFERENCE)
+
+
 @pytest.mark.parametrize(
     ("name", "lm"),
     [(name, "mean over tokens") for name in ["language model", *HEADS]]

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gpt1 import backends, console
+from gpt1 import backends, console, highlight
 from gpt1.catalogue import bundled_model
 from gpt1.checkpoint import DETAILS
 from gpt1.classifier import Classifier, open_model
@@ -24,6 +24,7 @@ from gpt1.config import (
     DeviceConfig,
     FinetuneConfig,
     GenerateConfig,
+    ModelConfig,
     ServeConfig,
     ZeroShotConfig,
 )  # fmt: skip
@@ -37,6 +38,8 @@ from gpt1.data.tables import Example, stream_examples
 from gpt1.data.workers import LocalWorkers
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
+from gpt1.explain import MOST_TOKENS, Explainer, attention_weights, sequence_of
+from gpt1.explain import attention as attention_of
 from gpt1.finetuning import finetune, limited, load_data
 from gpt1.generate import Piece, Writer
 from gpt1.metrics import Metric, own_metric
@@ -53,7 +56,7 @@ EXAMPLES_AT_ONCE = 2_048
 """Rows of `--input` that are read, predicted and written at a time."""
 
 __all__ = [
-    "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "finetune", "generate",
+    "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune", "generate",
     "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "reproduce", "score_file",
     "score_texts", "serve", "train_tokenizer",
 ]  # fmt: skip
@@ -184,6 +187,60 @@ def predict_texts(
         raise UserError('nothing to predict: give texts, as in gpt1 predict RUN "a text", or --input FILE')
     model = Classifier.open(path, _exact(hardware))
     return model.predict(model.examples(texts))
+
+
+def explain_texts(
+    path: Path | str, texts: Sequence[str], *, label: str | None = None, occlusion: bool = False,
+    attention: str | None = None, html: Path | None = None, hardware: DeviceConfig | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return which words moved the label of each example that the texts make (`explain.Explainer.explain`).
+
+    `attention`, as "LAYER" or "LAYER.HEAD", adds {"attention": …} (`explain.attention`) of the sequence of the label
+    that is explained; `html` writes a page. Computed in float32 unless `hardware` names a dtype.
+
+    Raises:
+        UserError: there is no model with a head, no such label, layer or head, these texts are no example of its task,
+            or the page cannot be written.
+    """
+    if not texts:
+        raise UserError('nothing to explain: give a text, as in gpt1 explain RUN "a text"')
+    if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
+        raise UserError(f"--html {html}: a file in a directory that is there expected")
+    path = Path(path)
+    model = Classifier.open(path, _exact(hardware))
+    layer, head = _layer_and_head(attention, model.model.config)
+    examples = model.examples(texts)
+    results = Explainer(model).explain_all(examples, [label] * len(examples), occlusion=occlusion)
+    choices = [found["explained"] if model.task.kind == "choices" else 0 for found in results]
+    sequences = [sequence_of(model, *each) for each in zip(examples, choices, strict=True)]
+    if html is not None:
+        tokens = [model.model.tokenizer.tokens(ids[:MOST_TOKENS]) for ids, _ in sequences]
+        weights = [attention_weights(model.engine, *sequence) for sequence in sequences]
+        looks = list(zip(tokens, weights, strict=True))
+        html.write_text(
+            highlight.page(f"{path.name}: the words that moved the label", results, looks), encoding="utf-8"
+        )
+        console.say(f"Page: {html}")
+    if layer is not None:
+        for found, (ids, segments) in zip(results, sequences, strict=True):
+            found["attention"] = attention_of(model.engine, model.model.tokenizer, ids, layer, segments)
+            if head is not None:
+                found["attention"] |= {"head": head, "heads": [found["attention"]["heads"][head]]}
+    return results
+
+
+def _layer_and_head(given: str | None, config: ModelConfig) -> tuple[int | None, int | None]:
+    """Return what --attention names: (None, None), a layer, or a layer and a head."""
+    if given is None:
+        return None, None
+    layer, _, head = given.partition(".")
+    numbers = [int(number) if number.isdecimal() else -1 for number in (layer, head or "0")]
+    if not (0 <= numbers[0] < config.n_layer and 0 <= numbers[1] < config.n_head):
+        raise UserError(
+            f"--attention {given}: expected LAYER or LAYER.HEAD, of the layers 0 to {config.n_layer - 1} and the heads "
+            f"0 to {config.n_head - 1}"
+        )
+    return numbers[0], numbers[1] if head else None
 
 
 def _exact(hardware: DeviceConfig | None) -> DeviceConfig:

@@ -142,6 +142,21 @@ class Engine(Protocol):
     def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
         """Return (N, T) natural-log probabilities of `lm_targets`, 0 where ignored. No dropout."""
 
+    def attributions(self, batch: Batch, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (N, T) gradient x input of sum_bc weights_bc logit_bc at each token: what the token itself adds to it.
+
+        It is e_t · d(sum)/d(e_t) for the token embedding e_t of position t alone (Denil et al. 2014; Shrikumar et al.
+        2016): the position embedding beside it would be there whatever word stood there. To the first order that is the
+        change of the sum where e_t becomes 0. `weights` is (B, C). No dropout; exactly 0 at pads. Products are float32
+        with PyTorch, and in `dtype` with MindSpore, whose cells have one.
+        """
+
+    def attention(self, batch: Batch) -> NDArray[np.float32]:
+        """Return the softmax weights of every layer and head, (n_layer, N, H, T, T): row t is what position t looks at.
+
+        Exactly 0 for what comes after t. No dropout, products as for `attributions`. The model needs no head.
+        """
+
     def decoder(self, n_sequences: int, length: int) -> Decoder:
         """Return a decoder for sequences of up to `length` tokens (n_ctx at most); good until the weights change."""
 

@@ -17,11 +17,11 @@ from tyro import _errors as parse_errors
 
 from gpt1.cli.tools import TOKENIZER_COMMANDS, convert, doctor, tokenizer
 from gpt1.cli.training import prepare, reproduce, training_commands
-from gpt1.cli.using import evaluate, generate, next_tokens, predict, score, serve
+from gpt1.cli.using import evaluate, explain, generate, next_tokens, predict, score, serve
 from gpt1.errors import Interrupted, PeerLost, UserError
 from gpt1.ranks import VARIABLES, launcher, place
 
-DESCRIPTION = "GPT-1: fine-tune it on labelled texts, evaluate, predict, score, write."
+DESCRIPTION = "GPT-1: fine-tune it on labelled texts, evaluate, predict, explain, score, write."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,6 +91,7 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         "prepare": prepare,
         "evaluate": evaluate,
         "predict": predict,
+        "explain": explain,
         "score": score,
         "generate": generate,
         "next": next_tokens,

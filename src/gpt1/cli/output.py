@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -34,6 +36,18 @@ def prediction(found: dict[str, Any]) -> str:
     if found["label"] is None:
         return f"{found['score']:.4f}"
     return f"{found['label']}  {found['score']:.4f}"
+
+
+def explanation(found: dict[str, Any]) -> str:
+    """Return the words that moved a label, coloured on a terminal, and where attention looks, if that was asked for."""
+    from gpt1.highlight import attention_lines, in_terminal
+
+    lines = [in_terminal(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))]
+    if looks := found.get("attention"):
+        heads = f"head {looks['head']}" if "head" in looks else "the mean of its heads"
+        cut = f" (the first {len(looks['tokens'])} tokens)" if looks["truncated"] else ""
+        lines += [f"layer {looks['layer']}, {heads}{cut}: each token and what it looks at", *attention_lines(looks)]
+    return "\n".join(lines)
 
 
 def scored(found: dict[str, Any]) -> str:

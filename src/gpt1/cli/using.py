@@ -1,4 +1,4 @@
-"""Commands that use a model: evaluate, predict, score, generate, next, serve."""
+"""Commands that use a model: evaluate, predict, explain, score, generate, next, serve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import UseAppendAction, arg
 
 from gpt1.cli.flags import AsJson, LanguageModel, Prompt, Run, Source, Texts
-from gpt1.cli.output import bars, prediction, print_lines, print_one, print_some, scored, shown, write
+from gpt1.cli.output import bars, explanation, prediction, print_lines, print_one, print_some, scored, shown, write
 from gpt1.config import (
     Columns,
     DeviceConfig,
@@ -90,6 +90,34 @@ def predict(
     else:
         found = api.predict_texts(run, texts, hardware=hardware)
         print_some(found, as_json, prediction)
+
+
+def explain(
+    run: Run,
+    texts: Texts = (),
+    /,
+    label: Annotated[str | None, arg(help="explain this label (default: the predicted one)")] = None,
+    occlusion: Annotated[
+        bool, arg(help="also take each word out and see what the probability does: a forward pass a word")
+    ] = False,
+    attention: Annotated[
+        str | None, arg(metavar="LAYER[.HEAD]", help="also show where attention looks, in all heads or in one (from 0)")
+    ] = None,
+    html: Annotated[Path | None, arg(help="write a page with the words highlighted and every head's attention")] = None,
+    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    as_json: AsJson = False,
+) -> None:
+    """Show which words moved a label, by gradient x input: positive weights speak for it.
+
+    Texts are taken as by gpt1 predict. Computed in float32 unless --dtype says otherwise; colours on a terminal unless
+    NO_COLOR is set.
+    """
+    from gpt1 import api
+
+    found = api.explain_texts(
+        run, texts, label=label, occlusion=occlusion, attention=attention, html=html, hardware=hardware
+    )
+    print_some(found, as_json, explanation)
 
 
 def score(

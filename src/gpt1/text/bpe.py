@@ -7,6 +7,7 @@ line break `\\n</w>`; the special tokens follow.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self, cast
@@ -19,6 +20,7 @@ from tokenizers.processors import TemplateProcessing
 from gpt1.config import ModelConfig
 from gpt1.errors import UserError
 from gpt1.text import openai
+from gpt1.text.spans import Span, Word, find_words, words_in
 from gpt1.text.vocabulary import END_OF_WORD, UNK_TOKEN, Merges, Vocab, check, mapping, read_json, read_text, read_vocab
 from gpt1.text.words import split, splitter, valid_unicode
 from gpt1.text.workers import encode_all
@@ -104,6 +106,25 @@ class Tokenizer:
         encoding = self._encode_words(words)
         spans = zip(cast("list[int]", encoding.word_ids), encoding.offsets, strict=True)
         return encoding.ids, [len(words[word][start:end].encode()) for word, (start, end) in spans]
+
+    def encode_with_words(self, text: str) -> tuple[list[int], list[Word]]:
+        """Return the ids of `text` and the words that they make, in order, each with its place in `text`.
+
+        The places are those of `valid_unicode(text)`. The splitter `openai` says nothing of places; they are looked for
+        (`spans.find_words`), and a word that is not found has none.
+        """
+        text = valid_unicode(text)
+        if self._exact:
+            names = split(text, self.words)
+            encoding = self._encode_words(names)
+            spans: Sequence[Span | None] = find_words(names, text)
+        else:
+            encoding = self.backend.encode(text, add_special_tokens=False)
+            count = 1 + max(cast("list[int]", encoding.word_ids), default=-1)
+            spans, names = [encoding.word_to_chars(word) for word in range(count)], [""] * count
+        sizes = Counter(cast("list[int]", encoding.word_ids))
+        each = ((name, span, sizes[word]) for word, (name, span) in enumerate(zip(names, spans, strict=True)))
+        return encoding.ids, words_in(text, each)
 
     def _ids_of_words(self, words: Sequence[str]) -> list[tuple[int, ...]]:
         encoding = self._encode_words(words)

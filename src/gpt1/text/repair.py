@@ -51,17 +51,18 @@ def _repaired(text: str, lines: list[str]) -> list[str]:
         end = "\n" if place < len(lines) - 1 else ""
         if "<" in line:
             unescape = False
-        plain = _typewritten(line)
+        plain = typewritten(line)
         if _is_plain(plain) or _is_sound(line, ftfy):
             repaired.append(plain + end)
         elif (read := _windows_1252(line, ftfy)) is not None and _is_sound(read, ftfy):
-            repaired.append(_typewritten(read) + end)
+            repaired.append(typewritten(read) + end)
         else:  # mojibake is told by what follows it, and may end with the line break
             repaired.append(ftfy.fix_text(line + end, unescape_html=unescape))
     return "".join(repaired).split("\n")
 
 
-def _typewritten(line: str) -> str:
+def typewritten(line: str) -> str:
+    """Return `line` with its typography in ASCII."""
     if not line.isascii():
         for mark, plain in _TYPEWRITTEN.items():
             line = line.replace(mark, plain)

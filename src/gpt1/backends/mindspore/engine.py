@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mindspore
@@ -134,6 +134,32 @@ class MindSporeEngine:
         if found:
             logprobs[wanted] = np.concatenate(found)
         return logprobs
+
+    def attributions(self, batch: Batch, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows, embedded = self._rows(batch)
+        position, of_each = Tensor(batch.read_at.astype(np.int32)), Tensor(weights)
+
+        def weighted(rows: Tensor) -> Tensor:
+            states = self.model.decoded(embedded(rows), position, masks.nothing_dropped(self.config))
+            return (self.model.task_logits(states, batch.sequences_per_example, None) * of_each).sum()
+
+        return _numpy((rows * mindspore.grad(weighted)(rows)).sum(-1))
+
+    def attention(self, batch: Batch) -> NDArray[np.float32]:
+        rows, embedded = self._rows(batch)
+        x = embedded(rows)
+        future, layers = self.model.future_of(x), []
+        for block, of_block in zip(self.model.h, masks.nothing_dropped(self.config), strict=True):
+            layers.append(_numpy(block.attn.weights(x, future, of_block[0])))
+            x = block(x, future, of_block)
+        return np.stack(layers)
+
+    def _rows(self, batch: Batch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return the embeddings (N, T, D) of the tokens, and what adds those of their places to them."""
+        embeddings = self.model.tokens_embed.weight, self.model.positions_embed.weight
+        segments = None if batch.segments is None else Tensor(batch.segments.astype(np.int32))
+        rows = ops.gather(embeddings[0], Tensor(batch.tokens.astype(np.int32)), 0)
+        return rows, lambda rows: self.model.embedded(rows, segments, embeddings)
 
     def decoder(self, n_sequences: int, length: int) -> MindSporeDecoder:
         return MindSporeDecoder(self.model, n_sequences, length)

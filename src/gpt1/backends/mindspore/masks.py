@@ -31,6 +31,11 @@ def none(config: ModelConfig) -> Masks:
     return (None, None), (None, ((None, None, None),) * config.n_layer), None
 
 
+def nothing_dropped(config: ModelConfig) -> tuple[OfBlock, ...]:
+    """Return the masks of every block where a gradient is wanted without dropout: it needs tensors."""
+    return ((EVERYTHING, EVERYTHING, EVERYTHING),) * config.n_layer
+
+
 def draw(config: ModelConfig, dropout: DropoutConfig, batch: Batch, noise: HostNoise, *, every_position: bool) -> Masks:
     """Return the masks of a forward pass over `batch`, whose last layer computes `every_position` or one of each."""
     n, time = batch.tokens.shape

@@ -76,6 +76,11 @@ class Attention(nn.Cell):
         out = self.attend(self.heads(q), self.heads(k), self.heads(v), future, keep)[0]
         return self.c_proj(self.merged(out))
 
+    def weights(self, x: Tensor, future: Tensor, keep: Tensor) -> Tensor:
+        """Return the softmax weights (N, H, T, T) with which `construct` sums the values, before dropout."""
+        q, k, v = ops.split(self.c_attn(x), self.width, -1)
+        return self.attend(self.heads(q), self.heads(k), self.heads(v), future, keep)[1]
+
     def at(self, x: Tensor, here: Tensor, future: Tensor, keep: Tensor | None) -> Tensor:
         """Return what `construct` gives at one position: `here` are its rows of x (N, D), `future` is (N, H, 1, T)."""
         w_q, w_kv = ops.split(self.c_attn.weight, (self.width, 2 * self.width), -1)
@@ -153,14 +158,20 @@ class GPT1(nn.Cell):
         `tokens` and `segments` are (N, T) integers; `embeddings` are what to look up in (see `embeddings`); `masks`
         are those of the sum of the embeddings and of each block.
         """
-        every, positions = embeddings
         of_sum, of_blocks = masks
-        time = tokens.shape[1]
-        x = ops.gather(every, tokens, 0) + positions[:time]  # (N, T, D)
-        if segments is not None:
-            x = x + ops.gather(every, self.config.vocab_size + segments, 0)
-        x = drop(x, of_sum, self.dropout.embd_pdrop)
-        future = ops.tile(self.future[:time, :time], (x.shape[0], self.config.n_head, 1, 1))
+        x = self.embedded(ops.gather(embeddings[0], tokens, 0), segments, embeddings)
+        return self.decoded(drop(x, of_sum, self.dropout.embd_pdrop), position, of_blocks)
+
+    def embedded(self, tokens: Tensor, segments: Tensor | None, embeddings: tuple) -> Tensor:
+        """Return what enters the first block (N, T, D): the rows of the tokens (N, T, D) with those of their places."""
+        every, positions = embeddings
+        x = tokens + positions[: tokens.shape[1]]
+        return x if segments is None else x + ops.gather(every, self.config.vocab_size + segments, 0)
+
+    def decoded(self, x: Tensor, position: Tensor | None, of_blocks: tuple) -> Tensor:
+        """Return the last layer's states, as `construct`, of what enters the first block (N, T, D)."""
+        time = x.shape[1]
+        future = self.future_of(x)
         last = self.config.n_layer - 1
         for layer in range(last):
             x = self.h[layer](x, future, of_blocks[layer])
@@ -169,6 +180,11 @@ class GPT1(nn.Cell):
         seen = ops.gather(self.future[:, :time], position, 0).reshape(-1, 1, 1, time)  # (N, 1, 1, T)
         seen = ops.tile(seen, (1, self.config.n_head, 1, 1))
         return self.h[last].at(x, position, seen, of_blocks[last])
+
+    def future_of(self, x: Tensor) -> Tensor:
+        """Return (N, H, T, T) for x (N, T, D): -inf where a position would see what comes after it, else 0."""
+        time = x.shape[1]
+        return ops.tile(self.future[:time, :time], (x.shape[0], self.config.n_head, 1, 1))
 
     def embeddings(self, masks: tuple) -> tuple:
         """Return the matrices that the look-ups and the tied softmax read, with dropout where `masks` has theirs."""

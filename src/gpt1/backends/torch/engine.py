@@ -198,6 +198,26 @@ class TorchEngine:
         logprobs[batch.lm_targets != IGNORE] = _numpy(target_logprobs(at_targets, embedding, targets, self._dtype))
         return logprobs
 
+    def attributions(self, batch: Batch, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._freeze(False)
+        tokens, segments, read_at = self._inputs(batch)
+        rows = self.model.tokens_embed.weight.detach()[tokens].requires_grad_()  # (N, T, D)
+        states = self.model.decoded(self.model.embedded(rows, segments, self.model.embeddings()), position=read_at)
+        logits = self.model.task_logits(states[:, 0], batch.sequences_per_example)
+        (gradient,) = torch.autograd.grad((logits * self._tensor(weights)).sum(), rows)
+        return _numpy((rows.detach() * gradient).sum(-1))
+
+    @torch.inference_mode()
+    def attention(self, batch: Batch) -> NDArray[np.float32]:
+        self._freeze(False)
+        tokens, segments, _ = self._inputs(batch)
+        x = self.model.embedded(self.model.tokens_embed.weight[tokens], segments, self.model.embeddings())
+        layers = []
+        for block in self.model.h:
+            layers.append(_numpy(block.attn.weights(x)))
+            x = block(x, None)
+        return np.stack(layers)
+
     def decoder(self, n_sequences: int, length: int) -> TorchDecoder:
         if self._decoding is None:
             self._decoding = Weights.of(self.model, self._dtype)
@@ -219,13 +239,17 @@ class TorchEngine:
         self, batch: Batch, *, every_position: bool, noise: Noise | None, embeddings: Embeddings | None = None
     ) -> tuple[Tensor | None, Tensor]:
         """Return the states (N, T, D), where every position is wanted, and those at `<eos>` (N, D); both float32."""
-        tokens, read_at = self._tensor(batch.tokens), self._tensor(batch.read_at).long()
-        segments = None if batch.segments is None else self._tensor(batch.segments)
+        tokens, segments, read_at = self._inputs(batch)
         with self._autocast():
             states = self.model(tokens, segments, noise, None if every_position else read_at, embeddings)
         if not every_position:
             return None, states[:, 0]
         return states, states[torch.arange(len(states), device=self._device), read_at]
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return tokens (N, T), segments (N, T) and the places of `<eos>` (N,) on the device."""
+        segments = None if batch.segments is None else self._tensor(batch.segments)
+        return self._tensor(batch.tokens), segments, self._tensor(batch.read_at).long()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)

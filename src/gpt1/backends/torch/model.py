@@ -53,6 +53,12 @@ class Attention(nn.Module):
         out = causal_attention(q, k, v, self.pdrop, noise)
         return self.c_proj(out.transpose(1, 2).flatten(2))  # (N, T, D)
 
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the softmax weights (N, H, T, T) with which `forward`, without dropout, sums the values."""
+        q, k, _ = self._heads(self.c_attn(x))
+        future = torch.ones(x.size(1), x.size(1), dtype=torch.bool, device=x.device).triu_(1)
+        return torch.softmax((q @ k.transpose(-1, -2) / k.size(-1) ** 0.5).masked_fill(future, float("-inf")), -1)
+
     def at(self, x: Tensor, position: Tensor, noise: Noise | None) -> Tensor:
         """Return what `forward` gives at one position (N,) of each sequence: (N, 1, D)."""
         width = x.size(-1)
@@ -140,12 +146,19 @@ class GPT1(nn.Module):
         `tokens` and `segments` are (N, T) integers; `noise` is the dropout, `None` when not training; `embeddings` are
         what to look up in, the parameters where it is `None`.
         """
-        every, positions = embeddings or self.embeddings()
-        x = embed(every, tokens) + positions[: tokens.size(1)]
-        if segments is not None:
-            x = x + embed(every, self.config.vocab_size + segments)
+        embeddings = embeddings or self.embeddings()
+        x = self.embedded(embed(embeddings.tokens, tokens), segments, embeddings)
         if noise and not self.dropout.embd_matrix:
             x = noise.drop(x, self.dropout.embd_pdrop)
+        return self.decoded(x, noise, position)
+
+    def embedded(self, tokens: Tensor, segments: Tensor | None, embeddings: Embeddings) -> Tensor:
+        """Return what enters the first block (N, T, D): the rows of the tokens (N, T, D) with those of their places."""
+        x = tokens + embeddings.positions[: tokens.size(1)]
+        return x if segments is None else x + embed(embeddings.tokens, self.config.vocab_size + segments)
+
+    def decoded(self, x: Tensor, noise: Noise | None = None, position: Tensor | None = None) -> Tensor:
+        """Return the last layer's states, as `forward`, of what enters the first block (N, T, D)."""
         *blocks, last = self.h
         for block in blocks:
             x = block(x, noise)

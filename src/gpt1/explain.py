@@ -1,0 +1,305 @@
+"""Which words moved the label, and where attention looks: gradient x input, occlusion, softmax weights.
+
+A word's weight is the sum over its tokens of e · d(margin)/de, e their embeddings (`Engine.attributions`; Denil et al.
+2014, Shrikumar et al. 2016): to the first order, what the word adds to the margin. The margin is the score (logit) of
+the label that is explained minus the mean of the others: for two labels their log odds, for a regression the value.
+Weights are slopes at one point, and no proof: occlusion takes a word out and looks what the probability does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.backends.base import Batch, Engine
+from gpt1.classifier import Classifier
+from gpt1.data.batches import Encoded, inference_batches
+from gpt1.data.tables import Example
+from gpt1.errors import UserError
+from gpt1.metrics import probabilities
+from gpt1.tasks.base import Kind, kept_of_parts
+from gpt1.text.bpe import Tokenizer
+from gpt1.text.spans import Word
+from gpt1.text.words import valid_unicode
+
+TOKENS_AT_ONCE = 8_192
+"""Padded tokens of a batch at most: a gradient keeps what every layer computed."""
+MOST_TOKENS = 192
+"""Tokens of which attention is shown: it grows with their square."""
+NEGLIGIBLE = 0.02
+"""Of the largest weight of an example: smaller ones are not stored with a mistake."""
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Text:
+    """One of an example's texts: its words, and where its tokens stand in the example's sequences."""
+
+    name: str
+    text: str
+    words: Sequence[Word]
+    stretches: Sequence[tuple[int, int, int]]
+    """(sequence, first position, how many of the text's tokens stand there)."""
+
+    @property
+    def size(self) -> int:
+        """How many tokens it is."""
+        return sum(word.size for word in self.words)
+
+    @property
+    def cut(self) -> bool:
+        """Whether tokens are missing in a sequence."""
+        return any(kept < self.size for _, _, kept in self.stretches)
+
+    def told(self, weights: Sequence[float], occluded: Sequence[float] | None) -> dict[str, Any]:
+        """Return the text with its words, as the result has it."""
+        changes = [None] * len(self.words) if occluded is None else occluded
+        return {
+            "name": self.name,
+            "text": self.text,
+            "words": [
+                {"text": word.text, "start": word.start, "end": word.end, "weight": weight, "occlusion": change}
+                for word, weight, change in zip(self.words, weights, changes, strict=True)
+            ],
+        }
+
+    def weights(self, attributions: Sequence[NDArray[np.float32]]) -> list[float]:
+        """Return the weight of each word: the sum over its tokens in all sequences, 0 for what was cut off."""
+        each = np.zeros(self.size)
+        for sequence, start, kept in self.stretches:
+            each[:kept] += attributions[sequence][start : start + kept]
+        ends = np.cumsum([word.size for word in self.words], dtype=np.int64)
+        return [float(part.sum()) for part in np.split(each, ends[:-1])] if self.words else []
+
+    def places(self, index: int) -> list[tuple[int, slice]]:
+        """Return (sequence, positions) of a word's tokens that were not cut off."""
+        before = sum(word.size for word in self.words[:index])
+        found = []
+        for sequence, start, kept in self.stretches:
+            if before < kept:
+                found.append((sequence, slice(start + before, start + min(kept, before + self.words[index].size))))
+        return found
+
+
+class Explainer:
+    """Explains what a classifier answers."""
+
+    def __init__(self, classifier: Classifier):
+        self.classifier, self.engine, self.head = classifier, classifier.engine, classifier.head
+
+    def explain(self, example: Example, label: str | int | None = None, occlusion: bool = False) -> dict[str, Any]:
+        """Return which words speak for `label`, the predicted one where it is None, and which against.
+
+        {"label", "score", "scores"} as `Classifier.predict`, "explained" (the label explained; None of a regression),
+        "truncated", and "texts": {"name", "text", "words": [{"text", "start", "end", "weight", "occlusion"}]} of each
+        text in the order of the example. `start` and `end` count code points of the text; a word of splitter `openai`
+        that was not found there (a line break, repaired text) has None. Words that were cut off weigh 0.
+
+        With `occlusion`, how much the probability of the label (of a regression, the value) falls where the word's
+        tokens are taken out, and with them its place: `<unk>` instead of it would be a token that the model hardly ever
+        saw. A word counts as often as it stands in the sequences: a context for each choice, similarity in both orders.
+
+        Raises:
+            UserError: there is no such label.
+        """
+        return self.explain_all([example], [label], occlusion=occlusion)[0]
+
+    def explain_all(
+        self, examples: Sequence[Example], labels: Sequence[str | int | None] | None = None, *, occlusion: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return `explain` of each example; the examples are computed in batches."""
+        encoded = self.classifier.encode(examples)
+        logits = self.classifier.logits(encoded)
+        names = labels or [None] * len(examples)
+        columns = [self._column(name, row) for name, row in zip(names, logits, strict=True)]
+        attributions = self._attributions(encoded, logits, columns)
+        results = []
+        for index, (example, told) in enumerate(zip(examples, map(self.classifier.told, logits), strict=True)):
+            k = encoded.per_example
+            one = _part(encoded, slice(index * k, (index + 1) * k))
+            texts = self._texts(example)
+            of_words: Sequence[Any] = [None] * len(texts)
+            if occlusion:
+                of_words = self._occluded(one, texts, columns[index])
+            results.append(
+                {
+                    **told,
+                    "explained": self._label(columns[index]),
+                    "texts": [
+                        text.told(text.weights(attributions[index * k : (index + 1) * k]), changes)
+                        for text, changes in zip(texts, of_words, strict=True)
+                    ],
+                    "truncated": any(text.cut for text in texts),
+                }
+            )
+        return results
+
+    def _column(self, label: str | int | None, row: Scores) -> int:
+        """Return the column of the scores that `label` names; the largest where it is None."""
+        if label is None:
+            return int(row.argmax())
+        if self.head.regression:
+            raise UserError(f"--label {label}: this model gives a value and has no labels; leave the flag out")
+        names = self.classifier.labels.names or tuple(map(str, range(len(row))))
+        if str(label) not in names:
+            raise UserError(f"--label {label}: unknown; expected one of {', '.join(names[:20])}")
+        return names.index(str(label))
+
+    def _label(self, column: int) -> str | int | None:
+        if self.head.regression:
+            return None
+        return self.classifier.labels.names[column] if self.classifier.labels.names else column
+
+    def _attributions(self, encoded: Encoded, logits: Scores, columns: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Return what each token of each sequence adds to the margin of its example."""
+        margins = np.full(logits.shape, -1.0 / max(1, logits.shape[1] - 1), np.float32)
+        margins[np.arange(len(columns)), columns] = 1.0
+        out: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(encoded.sequences)
+        at_once = min(self.engine.tokens_at_once, TOKENS_AT_ONCE)
+        for some, batch in inference_batches(encoded, self.classifier.collator, at_once):
+            found = self.engine.attributions(batch, margins[some])
+            k = encoded.per_example
+            for row, sequence in enumerate((some[:, None] * k + np.arange(k)).ravel()):
+                out[sequence] = found[row]
+        return out
+
+    def _texts(self, example: Example) -> list[Text]:
+        names = text_names(self.classifier.task.kind, example)
+        model = self.classifier.model
+        texts = dict(zip(names.parts + names.choices, (*example.parts, *example.choices), strict=True))
+        words = {name: model.tokenizer.encode_with_words(text)[1] for name, text in texts.items()}
+        stretches: dict[str, list[tuple[int, int, int]]] = {name: [] for name in texts}
+        for number, parts in enumerate(self.classifier.task.sequences(names)):
+            lengths = [[sum(word.size for word in words[name]) for name in part] for part in parts]
+            kept = iter(kept_of_parts(lengths, model.max_length, model.cut))
+            start = 1  # after <bos>
+            for part in parts:
+                for name in part:
+                    stretches[name].append((number, start, next(kept)))
+                    start += stretches[name][-1][2]
+                start += 1  # <sep> or <eos>
+        return [Text(name, valid_unicode(text), words[name], stretches[name]) for name, text in texts.items()]
+
+    def _occluded(self, whole: Encoded, texts: Sequence[Text], column: int) -> list[list[float]]:
+        """Return by how much the probability (or value) falls without each word, text by text."""
+        places = [text.places(index) for text in texts for index in range(len(text.words))]
+        variants = [whole, *(_without(whole, gone) for gone in places if gone)]
+        every = Encoded(
+            [sequence for one in variants for sequence in one.sequences],
+            whole.per_example,
+            None if whole.segments is None else [row for one in variants for row in one.segments or ()],
+        )
+        logits = self.classifier.logits(every, label="occluding")
+        found = logits[:, 0].astype(np.float64) if self.head.regression else probabilities(logits)[:, column]
+        falls = iter(found[0] - found[1:])
+        every_word = iter([float(next(falls)) if gone else 0.0 for gone in places])
+        return [[next(every_word) for _ in text.words] for text in texts]
+
+
+def text_names(kind: Kind, example: Example) -> Example:
+    """Return an example whose texts are the names of those of `example`: its task arranges them alike."""
+    match kind:
+        case "single":
+            return Example(("text",))
+        case "pair":
+            return Example(("text_a", "text_b"))
+        case "choices":
+            choices = tuple(f"choice {index}" for index in range(len(example.choices)))
+            return Example(("context", "question")[: len(example.parts)], choices)
+
+
+def _part(encoded: Encoded, rows: slice) -> Encoded:
+    """Return one example by itself, without its label."""
+    segments = None if encoded.segments is None else encoded.segments[rows]
+    return Encoded(encoded.sequences[rows], encoded.per_example, segments)
+
+
+def _without(one: Encoded, gone: Sequence[tuple[int, slice]]) -> Encoded:
+    """Return an example whose sequences lack the tokens at some places."""
+    sequences = [*one.sequences]
+    segments = None if one.segments is None else [*one.segments]
+    for number, positions in gone:
+        sequences[number] = np.delete(sequences[number], positions)
+        if segments is not None:
+            segments[number] = np.delete(segments[number], positions)
+    return Encoded(sequences, one.per_example, segments)
+
+
+# ---- mistakes
+
+
+def explain_mistakes(explainer: Explainer, mistakes: Sequence[dict[str, Any]]) -> None:
+    """Add "words" to the entries of `evaluation.examine`'s "mistakes": what spoke for the wrong answer, and against it.
+
+    {name of a text: [{"text", "start", "end", "weight"}]}, without the words that hardly weigh anything.
+    """
+    examples = [Example(tuple(entry["texts"]), tuple(entry.get("choices", ()))) for entry in mistakes]
+    labels = [None if explainer.head.regression else entry["predicted"] for entry in mistakes]
+    for entry, found in zip(mistakes, explainer.explain_all(examples, labels) if mistakes else (), strict=True):
+        largest = max((abs(word["weight"]) for text in found["texts"] for word in text["words"]), default=0.0)
+        entry["words"] = {
+            text["name"]: [
+                {key: word[key] for key in ("text", "start", "end")} | {"weight": float(f"{word['weight']:.4g}")}
+                for word in text["words"]
+                if abs(word["weight"]) > NEGLIGIBLE * largest
+            ]
+            for text in found["texts"]
+        }
+
+
+# ---- attention
+
+
+def attention(
+    engine: Engine, tokenizer: Tokenizer, ids: Sequence[int], layer: int, segments: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Return where each of the first `MOST_TOKENS` of `ids` looks: {"layer", "tokens", "heads", "truncated"}.
+
+    Each head is rows: row t has the t + 1 weights, which sum to 1, of the tokens up to t. `segments` are those of the
+    ids, of a model that has them (0 where none are given).
+
+    Raises:
+        UserError: the model has no such layer.
+    """
+    if not 0 <= layer < engine.config.n_layer:
+        raise UserError(f"layer {layer}: this model has the layers 0 to {engine.config.n_layer - 1}")
+    weights = attention_weights(engine, ids, segments)[layer]
+    return {
+        "layer": layer,
+        "tokens": tokenizer.tokens(ids[: weights.shape[-1]]),
+        "heads": [[row[: t + 1] for t, row in enumerate(head)] for head in weights.round(6).tolist()],
+        "truncated": len(ids) > weights.shape[-1],
+    }
+
+
+def attention_weights(engine: Engine, ids: Sequence[int], segments: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """Return (n_layer, H, T, T) softmax weights over the first T tokens of `ids`, `MOST_TOKENS` at most."""
+    tokens = np.array([ids[:MOST_TOKENS]], np.int32)
+    rows = None
+    if engine.config.n_segments:
+        rows = np.zeros_like(tokens) if segments is None else np.array([segments[:MOST_TOKENS]], np.int32)
+    batch = Batch(tokens, read_at=np.array([tokens.shape[1] - 1], np.int32), segments=rows)
+    return engine.attention(batch)[:, 0].astype(np.float64)
+
+
+def sequence_of_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return what a language model reads of a text: `<bos>` and its tokens."""
+    return [tokenizer.bos, *tokenizer.encode(text)]
+
+
+def sequence_of(classifier: Classifier, example: Example, choice: int = 0) -> tuple[list[int], list[int] | None]:
+    """Return the ids and the segments of one of an example's sequences: `choice` counts the choices (or both orders).
+
+    Raises:
+        UserError: there are fewer.
+    """
+    encoded = classifier.encode([example])
+    if not 0 <= choice < len(encoded.sequences):
+        raise UserError(f"choice {choice}: this example has the choices 0 to {len(encoded.sequences) - 1}")
+    segments = None if encoded.segments is None else encoded.segments[choice].tolist()
+    return encoded.sequences[choice].tolist(), segments
