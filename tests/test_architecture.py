@@ -102,8 +102,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "storage"},
     "rows": FOUNDATION | {"console", "data", "finetuning", "hub"},
     "serve": FOUNDATION
-    | {"backends", "backends.base", "checkpoint", "classifier", "console", "data", "data.batches", "generate", "params"}
-    | {"score", "tasks"},
+    | {"backends", "backends.base", "checkpoint", "classifier", "console", "data", "data.batches", "explain"}
+    | {"generate", "params", "score", "tasks"},
+        "backends.base",
+        "checkpoint",
+        "classifier",
+        "console",
+        "data",
+        "data.batches",
+        "explain",
+        "generate",
+    }
+    | {"params", "score", "tasks"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "catalogue", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}

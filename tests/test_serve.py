@@ -101,6 +101,42 @@ def test_pages_and_figures_are_there(text_client: TestClient) -> None:
     assert "gpt1_batch_sequences_count" in figures and "gpt1_inputs_waiting 0.0" in figures
 
 
+@pytest.mark.parametrize("kind", ["single", "pair", "similarity", "choices"])
+def test_an_explanation_has_the_words_of_every_text(kind: str) -> None:
+    item = served.ITEMS[kind]
+    with served.client(kind) as client:
+        found = client.post("/v1/explain", json={"input": item, "occlusion": True}).json()
+        [label] = [each["label"] for each in client.post("/v1/classify", json={"input": item}).json()["data"]]
+    assert found["label"] == found["explained"] == label
+    for text in found["texts"]:
+        for word in text["words"]:
+            assert text["text"][word["start"] : word["end"]] == word["text"]
+            assert word["weight"] != 0 and word["occlusion"] is not None
+
+
+def test_another_label_can_be_explained(text_client: TestClient) -> None:
+    weights = {}
+    for label in ("x", "y", "z"):
+        found = text_client.post("/v1/explain", json={"input": "a good day", "label": label}).json()
+        assert found["explained"] == label
+        weights[label] = [word["weight"] for word in found["texts"][0]["words"]]
+    assert len(set(map(tuple, weights.values()))) == 3
+    refused = text_client.post("/v1/explain", json={"input": "a", "label": "w"})
+    assert refusal(refused)["message"] == "label: 'w' is none of this model's: x, y, z"
+
+
+@pytest.mark.parametrize("kind", ["single", "pair", "choices", "none"])
+def test_attention_looks_back_alone(kind: str) -> None:
+    with served.client(kind) as client:
+        for given in ("a good day", served.ITEMS.get(kind, "a")):
+            found = client.post("/v1/attention", json={"input": given, "layer": 1}).json()
+            assert found["tokens"][0] == "<bos>" and len(found["heads"]) == 2
+            for head in found["heads"]:
+                assert [len(row) for row in head] == list(range(1, len(found["tokens"]) + 1))
+                assert [sum(row) for row in head] == pytest.approx([1.0] * len(head), abs=1e-4)
+        assert refusal(client.post("/v1/attention", json={"input": "a", "layer": 2}))["param"] == "layer"
+
+
 # ---- completions
 
 
@@ -248,6 +284,7 @@ def test_a_language_model_says_that_it_cannot_label() -> None:
         found = client.post("/v1/classify", json={"input": "a"})
         assert found.status_code == 400
         assert "language model without a task" in refusal(found)["message"]
+        assert client.post("/v1/explain", json={"input": "a"}).status_code == 400
         assert client.post("/v1/completions", json={"prompt": "a", "max_tokens": 2}).status_code == 200
 
 

@@ -61,6 +61,25 @@ def _add_labelling(app: FastAPI, service: Service) -> None:
         found = await service.classify([schemas.example(item) for item in request.input])  # type: ignore[attr-defined]
         return JSONResponse({"object": "list", "model": service.name, **found})
 
+    explain_request = schemas.explain_request(kind)
+
+    @app.post("/v1/explain", summary="Which words moved the label")
+    async def explain(request: explain_request) -> Response:  # type: ignore[valid-type]
+        _require_model(service, request)
+        example = schemas.example(request.input)  # type: ignore[attr-defined]
+        found = await service.explain(example, request.label, request.occlusion)  # type: ignore[attr-defined]
+        return JSONResponse({"object": "explanation", "model": service.name, **found})
+
+    attention_request = schemas.attention_request(service.kind, service.model.config.n_layer)
+
+    @app.post("/v1/attention", summary="Where each token looks, by the heads of a layer")
+    async def attention(request: attention_request) -> Response:  # type: ignore[valid-type]
+        _require_model(service, request)
+        given = request.input  # type: ignore[attr-defined]
+        plain = isinstance(given, str) and service.kind != "single"
+        found = await service.attention(given if plain else schemas.example(given), request.layer, request.choice)  # type: ignore[attr-defined]
+        return JSONResponse({"object": "attention", "model": service.name, **found})
+
 
 def _add_language_model(app: FastAPI, service: Service) -> None:
     score_request = schemas.score_request(service.config)

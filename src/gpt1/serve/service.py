@@ -17,6 +17,7 @@ from gpt1.classifier import Classifier, open_model
 from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
 from gpt1.data.batches import Encoded
 from gpt1.data.tables import Example
+from gpt1.explain import MOST_TOKENS, Explainer, attention, sequence_of, sequence_of_text
 from gpt1.generate import SHORTEST_CONTEXT, Piece, Writer
 from gpt1.params import count
 from gpt1.score import Scorer
@@ -37,6 +38,7 @@ class Service:
         self.created = int(time.time())
         self.metrics = Metrics()
         self.classifier = Classifier(model, engine) if model.config.head else None
+        self.explainer = Explainer(self.classifier) if self.classifier else None
         self.scorer = Scorer(model, engine)
         self.writer = Writer.of(model, engine) if model.config.n_ctx >= SHORTEST_CONTEXT else None
         self.worker = Worker(
@@ -117,6 +119,38 @@ class Service:
                 param="model", code="wrong_model",
             )  # fmt: skip
         return self.classifier
+
+    async def explain(self, example: Example, label: str | None, occlusion: bool) -> dict[str, Any]:
+        """Return which words moved the label (`explain.Explainer.explain`)."""
+        self._classifier()
+        assert self.explainer
+        if label is not None and label not in (known := self._labels(example)):
+            message = f"label: {label!r} is none of this model's: {', '.join(known[:20]) or 'it gives a value'}"
+            raise Refused(422, message, param="label", code="invalid_value")
+        found: dict[str, Any] = await self.worker.call(partial(self.explainer.explain, example, label, occlusion))
+        return found
+
+    def _labels(self, example: Example) -> Sequence[str]:
+        """Return the labels that an example can have: names, or numbers of its choices; none of a regression."""
+        return self.model.label_names or [str(index) for index in range(len(example.choices))]
+
+    async def attention(self, given: Example | str, layer: int, choice: int) -> dict[str, Any]:
+        """Return where each token looks in one layer (`explain.attention`); a string is read as plain text."""
+        segments: Sequence[int] | None = None
+        if isinstance(given, str):
+            ids = sequence_of_text(self.model.tokenizer, given)
+        else:
+            if choice >= max(1, len(given.choices)):
+                message = f"choice: {choice} found, the question has {len(given.choices)} choices, counted from 0"
+                raise Refused(422, message, param="choice", code="invalid_value")
+            ids, segments = sequence_of(self._classifier(), given, choice)
+        if len(ids) > MOST_TOKENS:
+            message = f"input: {len(ids):,} tokens; attention is shown for {MOST_TOKENS} at most: shorten the text"
+            raise Refused(422, message, param="input", code="too_long")
+        found: dict[str, Any] = await self.worker.call(
+            partial(attention, self.engine, self.model.tokenizer, ids, layer, segments)
+        )
+        return found
 
     # ---- the language model
 
