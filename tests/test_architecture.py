@@ -104,16 +104,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "classifier", "console", "data", "data.batches", "explain"}
     | {"generate", "params", "score", "tasks"},
-        "backends.base",
-        "checkpoint",
-        "classifier",
-        "console",
-        "data",
-        "data.batches",
-        "explain",
-        "generate",
-    }
-    | {"params", "score", "tasks"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "catalogue", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}

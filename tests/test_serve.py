@@ -232,6 +232,8 @@ def test_openais_client_works_unchanged(text_client: TestClient) -> None:
         ("classify", {"input": "a", "labels": 3}, 422, "labels"),
         ("classify", {"input": "a", "model": "other"}, 404, "model"),
         ("score", {"input": ["a", 1]}, 422, "input[1]"),
+        ("score", {"input": [(served.TEXT + " ") * 40] * 20}, 422, "input"),
+        ("next", {"prompt": served.TEXT * 3}, 422, "prompt"),
         ("next", {"prompt": "a", "top": 0}, 422, "top"),
         ("next", {"prompt": "a", "top": "5"}, 422, "top"),
         ("next", {"prompt": "a", "top": 1_000_000}, 422, "top"),

@@ -206,7 +206,7 @@ async def test_a_label_does_not_wait_for_the_end_of_a_long_text() -> None:
 async def test_texts_that_join_later_are_those_written_alone() -> None:
     async def text(service: Any, prompt: str, seed: int, after: int) -> str:
         await asyncio.sleep(after / 1000)
-        ids = service.prompts([prompt])
+        ids = await service.prompts([prompt])
         writing = service.write(ids, GenerateConfig(max_tokens=20, seed=seed))
         return "".join([piece.text async for piece in writing.pieces()])
 

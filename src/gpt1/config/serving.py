@@ -27,6 +27,8 @@ class ServeConfig:
     """Most bytes of a request's body."""
     max_tokens: int = 2_048
     """Most tokens that a completion may ask for."""
+    max_work: int = 16_384
+    """Most tokens of a request that cannot be cut: the texts to be scored, or a text without each of its words."""
     queue: int = 512
     """Inputs that may wait; further requests get 429."""
     batch_tokens: int | None = None
@@ -43,7 +45,7 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.port < 65_536, "port", self.port, "0 to 65,535")
-        for name in ("max_inputs", "max_bytes", "max_tokens", "queue", "batch_tokens", "texts_at_once"):
+        for name in ("max_inputs", "max_bytes", "max_tokens", "max_work", "queue", "batch_tokens", "texts_at_once"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "1 or more")
         for name in ("timeout", "body_timeout", "drain"):

@@ -100,7 +100,7 @@ def _add_language_model(app: FastAPI, service: Service) -> None:
     @app.post("/v1/completions", summary="Write on from a prompt (OpenAI's completions)")
     async def completions(request: completion_request) -> Response:  # type: ignore[valid-type]
         _require_model(service, request)
-        completion = Completion(service, request)
+        completion = await Completion.of(service, request)
         if request.stream:  # type: ignore[attr-defined]
             return StreamingResponse(
                 completion.events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Self
 
 from gpt1.config import GenerateConfig
 from gpt1.serve.errors import Refused, body
@@ -18,17 +18,24 @@ from gpt1.serve.service import Continuations, Service
 class Completion:
     """One request to /v1/completions."""
 
-    def __init__(self, service: Service, request: Any):
-        self.name, self.request = service.name, request
+    def __init__(self, name: str, request: Any, writing: Continuations, echoed: Sequence[str]):
+        self.name, self.request, self.writing, self.echoed = name, request, writing, echoed
         self.id, self.created = f"cmpl-{uuid.uuid4().hex}", int(time.time())
-        given = as_prompts(request.prompt)
-        self.prompts = service.prompts(given)
-        self.echoed = [each if isinstance(each, str) else service.model.tokenizer.decode(each) for each in given]
-        self.config = sampling(request)
-        if len(self.prompts) * self.config.n > service.config.max_inputs:
-            message = f"n: {len(self.prompts)} prompts with n {self.config.n} each are more than the "
+
+    @classmethod
+    async def of(cls, service: Service, request: Any) -> Self:
+        """Return what a request asks for, not yet begun.
+
+        Raises:
+            Refused: too many texts, or a prompt that is longer than the context.
+        """
+        prompts, config = as_prompts(request.prompt), sampling(request)
+        if len(prompts) * config.n > service.config.max_inputs:
+            message = f"n: {len(prompts)} prompts with n {config.n} each are more than the "
             raise Refused(422, f"{message}{service.config.max_inputs} texts of a request", param="n")
-        self.writing: Continuations = service.write(self.prompts, self.config)
+        echoed = [each if isinstance(each, str) else service.model.tokenizer.decode(each) for each in prompts]
+        writing = service.write(await service.prompts(prompts), config)
+        return cls(service.name, request, writing, [text for text in echoed for _ in range(config.n)])
 
     async def whole(self) -> dict[str, Any]:
         """Return the answer when all of it is written."""
@@ -59,8 +66,7 @@ class Completion:
         yield "data: [DONE]\n\n"
 
     def _starts(self) -> list[str]:
-        n = self.config.n
-        return [text if self.request.echo else "" for text in self.echoed for _ in range(n)]
+        return [text if self.request.echo else "" for text in self.echoed]
 
     def _document(self, choices: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -72,7 +78,7 @@ class Completion:
         return {"index": number, "text": text, "logprobs": None, "finish_reason": finish_reason}
 
     def _usage(self) -> dict[str, int]:
-        read, written = sum(map(len, self.prompts)), self.writing.tokens
+        read, written = self.writing.prompt_tokens, self.writing.tokens
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 

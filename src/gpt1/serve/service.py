@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from gpt1 import backends
 from gpt1.backends.base import Engine
@@ -28,6 +28,12 @@ from gpt1.tasks.base import Kind
 
 ENCODED_INLINE = 4_000
 """Characters that are encoded in the event loop; more go to a thread, so that others are not kept waiting."""
+
+
+SCORED_AT_ONCE = 4
+"""Texts that /v1/score computes in one turn."""
+
+T = TypeVar("T")
 
 
 class Service:
@@ -107,10 +113,18 @@ class Service:
         def encode() -> list[Encoded]:
             return [classifier.encode([example]) for example in examples]
 
-        size = sum(len(text) for example in examples for text in (*example.parts, *example.choices))
-        if size <= ENCODED_INLINE:
+        return await self._in_thread(encode, [text for each in examples for text in (*each.parts, *each.choices)])
+
+    async def _in_thread(self, encode: Callable[[], T], texts: Sequence[str]) -> T:
+        """Return what `encode` makes of texts, in a thread where they are long."""
+        if sum(map(len, texts)) <= ENCODED_INLINE:
             return encode()
         return await asyncio.get_running_loop().run_in_executor(self._encoder, encode)
+
+    def _require_little(self, param: str, tokens: int) -> None:
+        if tokens > self.config.max_work:
+            message = f"{param}: {tokens:,} tokens to compute, {self.config.max_work:,} at most in a request; send less"
+            raise Refused(422, message, param=param, code="too_long")
 
     def _classifier(self) -> Classifier:
         if self.classifier is None:
@@ -156,21 +170,31 @@ class Service:
 
     async def score(self, texts: Sequence[str]) -> dict[str, Any]:
         """Return {"data": [{index, text, ids, tokens, logprobs, perplexity, …}], "usage"} (`score.Scorer.score`)."""
-        found = await self.worker.call(partial(self.scorer.score, texts))
+        sizes = [len(ids) for ids in await self._in_thread(partial(self.model.tokenizer.encode_batch, texts), texts)]
+        self._require_little("input", sum(sizes))
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(texts), SCORED_AT_ONCE):  # others have their turns in between
+            found += await self.worker.call(partial(self.scorer.score, texts[start : start + SCORED_AT_ONCE]))
         data = [{"index": index, **each} for index, each in enumerate(found)]
         return {"data": data, "usage": self._usage(sum(len(each["ids"]) for each in found))}
 
     async def next(self, prompt: str, top: int) -> dict[str, Any]:
         """Return {"tokens": [{token, id, probability}]}, the likeliest first."""
+        await self.prompts([prompt])  # refuses one that is too long
         return {"tokens": await self.worker.call(partial(self._writer().next, prompt, top))}
 
-    def prompts(self, prompts: Sequence[str | Sequence[int]]) -> list[list[int]]:
-        """Return the tokens of prompts.
+    async def prompts(self, prompts: Sequence[str | Sequence[int]]) -> list[list[int]]:
+        """Return the tokens of prompts, which are texts or token ids.
 
         Raises:
             Refused: one is longer than the model's context.
         """
-        found = [self.model.tokenizer.encode(each) if isinstance(each, str) else list(each) for each in prompts]
+        tokenizer = self.model.tokenizer
+
+        def encode() -> list[list[int]]:
+            return [tokenizer.encode(each) if isinstance(each, str) else list(each) for each in prompts]
+
+        found = await self._in_thread(encode, [each for each in prompts if isinstance(each, str)])
         n_ctx = self.model.config.n_ctx
         for ids in found:
             if len(ids) > n_ctx:
@@ -199,6 +223,7 @@ class Continuations:
     def __init__(self, service: Service, prompts: Sequence[Sequence[int]], config: GenerateConfig):
         self.service = service
         self.drafts = service._writer().drafts(prompts, config)
+        self.prompt_tokens = sum(map(len, prompts))
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """Yield what is written, as it comes; closing the iterator stops the writing."""
