@@ -8,7 +8,7 @@ The server is `gpt1 serve` in a process of its own, on loopback; the clients are
 shares the machine's cores with it. Every answer is compared with what `Classifier.predict` says of the text offline:
 the same label, and a probability within 1e-5 (float32; a batch of another shape sums in another order).
 
-    load       64 clients with texts of all lengths: throughput, p50 and p99, memory of the server, wrong or lost answers
+    load       64 clients with texts of all lengths: throughput, p50 and p99, memory, wrong or lost answers
     overhead   the same texts, offline and through the server, each as fast as it can
     batching   short texts and long ones, with batches and one at a time (--batch-tokens 1), in alternating rounds
     overload   a queue of 32 and 128 clients: how many are refused, and whether it answers afterwards
