@@ -95,6 +95,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"text"},
     "zero_shot": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "inference", "tasks"},
+    "prediction_files": {"errors", "data", "runlog", "storage", "text"},
+    "batch_prediction": FOUNDATION | {"classifier", "console", "data", "prediction_files", "runlog", "storage"},
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
     | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "storage"},
@@ -104,8 +106,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"score", "tasks"},
     # ---- what people call
     "api": FOUNDATION
-    | {"backends", "catalogue", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
+    | {"backends", "batch_prediction", "catalogue", "checkpoint", "classifier", "console", "convert", "data"}
     | {
+        "data.batches",
+        "data.corpus",
         "data.documents",
         "data.ray",
         "data.workers",

@@ -180,7 +180,7 @@ class GPT1(nn.Module):
 
 def rows_at(x: Tensor, position: Tensor) -> Tensor:
     """Return (N, 1, D), the row of x (N, T, D) at `position` (N,)."""
-    return x[torch.arange(len(x), device=x.device), position][:, None]
+    return x[torch.arange(x.size(0), device=x.device), position][:, None]
 
 
 def task_loss(logits: Tensor, labels: Tensor, head: Head) -> Tensor:
