@@ -26,8 +26,8 @@ from gpt1.prediction_files import SUFFIXES, PredictionFile, with_own_columns
 from gpt1.runlog import to_json
 from gpt1.storage import CorruptFile, read_json, write_json
 
-TOKENS_A_ROW = 4
-"""A chunk has a row for so many of the tokens that a device computes at once: 256 rows on a CPU, 4,096 on a GPU."""
+TOKENS_A_ROW = 2
+"""A chunk has a row for so many of the tokens that a device computes at once: 512 rows on a CPU, 8,192 on a GPU."""
 
 Chunk = Sequence[tuple[Row, Example]]
 

@@ -20,6 +20,8 @@ from gpt1.storage import sync
 from gpt1.text.words import valid_unicode
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+PARQUET_ROWS = 1 << 14
+"""Rows of a group, which are in memory together."""
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 Record = dict[str, Any]
@@ -106,7 +108,7 @@ def _assemble(pieces: Path, whole: Path, output: Path) -> None:
     import polars
 
     try:
-        polars.scan_ndjson(pieces, infer_schema_length=None).sink_parquet(whole)
+        polars.scan_ndjson(pieces, infer_schema_length=None).sink_parquet(whole, row_group_size=PARQUET_ROWS)
     except polars.exceptions.PolarsError as error:
         found = str(error).splitlines()[0]
         raise UserError(f"--output {output}: {found}; what has no one type per column goes to .jsonl") from None
