@@ -82,9 +82,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"backends", "backends.base", "checkpoint", "classifier", "data.batches", "inference", "text"},
     "generate": FOUNDATION | {"backends", "backends.base", "checkpoint", "classifier", "console", "sampling", "text"},
     "sample": FOUNDATION | {"console", "generate", "runlog", "text"},
+    "onnx_runtime": {"backends.base"},
     "convert": FOUNDATION
-    | {"backends", "checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage"}
-    | {"text"},
+    | {"backends", "backends.torch", "checkpoint", "classifier", "console", "hub", "huggingface", "onnx_runtime"}
+    | {"openai_release", "params", "storage", "text"},
     "finetuning": FOUNDATION
     | {"backends", "backends.base", "catalogue", "checkpoint", "console", "data", "data.batches", "evaluation", "hub"}
     | {"loop"}
@@ -132,6 +133,7 @@ OWNERS = {
     "torch": "backends.torch",
     "mindspore": "backends.mindspore",
     "ray": "data.ray",
+    "onnxruntime": "onnx_runtime",
     "tyro": "cli",
     "fastapi": "serve",
     "pydantic": "serve",
@@ -150,6 +152,8 @@ HEAVY = (
     "transformers",
     "huggingface_hub",
     "zstandard",
+    "onnx",
+    "onnxruntime",
     "fastapi",
     "uvicorn",
 )
