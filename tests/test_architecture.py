@@ -97,7 +97,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zero_shot": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "inference", "tasks"},
     "prediction_files": {"errors", "data", "runlog", "storage", "text"},
-    "batch_prediction": FOUNDATION | {"classifier", "console", "data", "prediction_files", "runlog", "storage"},
+    "batch_prediction": FOUNDATION
+    | {"backends.base", "classifier", "console", "data", "inference", "prediction_files", "runlog", "storage"},
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
     | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "storage"},

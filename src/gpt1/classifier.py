@@ -59,11 +59,9 @@ class Classifier:
         """What too long examples are cut to, for people."""
         return limit(self.task, self.model.max_length, self.model.cut)
 
-    def logits(
-        self, encoded: Encoded, *, label: str | None = None, bar: console.Bar | None = None
-    ) -> NDArray[np.float32]:
-        """Return (B, C) scores; `label` names a progress bar, `bar` is one."""
-        return task_logits(self.engine, encoded, self.collator, label=label, bar=bar)
+    def logits(self, encoded: Encoded, *, label: str | None = None) -> NDArray[np.float32]:
+        """Return (B, C) scores; `label` names a progress bar."""
+        return task_logits(self.engine, encoded, self.collator, label=label)
 
     def predict(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
         """Return {"label", "score", "scores": {label: probability}} for each example, in order.
