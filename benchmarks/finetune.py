@@ -310,19 +310,19 @@ def peak_resident() -> float | None:
 # ---- the work
 
 
-def prepare(args: argparse.Namespace, folder: Path) -> tuple[Encoded, ModelConfig]:
+def prepare(args: argparse.Namespace, folder: Path, size: str = "gpt1") -> tuple[Encoded, ModelConfig]:
     """Write what every contestant gets; return the texts to be timed, encoded by gpt1, and the model's shape."""
     rng = np.random.default_rng(0)
     n_warm, n_timed = (0, CHECK_STEPS * BATCH_SIZE) if args.check else (args.warmup * BATCH_SIZE, args.texts)
-    size = SIZES["tiny" if args.quick else "gpt1"]
-    rows, label_names, tokenizer = (_real if args.data else _synthetic)(args, n_warm, n_timed, size.vocab_size, rng)
+    plain = SIZES["tiny" if args.quick else size]
+    rows, label_names, tokenizer = (_real if args.data else _synthetic)(args, n_warm, n_timed, plain.vocab_size, rng)
     if args.check:
         rows = [(" ".join(text.split()[: 1 + len(text.split()) // CHECK_SHORTER]), label) for text, label in rows]
         work = Work([], rows, args.device, dropout=0.0, bucketing=False)
     else:
         work = Work(rows[:n_warm], rows[n_warm:], args.device)
     head = Head("classification", len(label_names))
-    shape = replace(size, vocab_size=max(size.vocab_size, tokenizer.vocab_size), head=head)
+    shape = replace(plain, vocab_size=max(plain.vocab_size, tokenizer.vocab_size), head=head)
     model = Model(shape, initialise(shape, seed=0), tokenizer, label_names, shape.n_ctx)
     save_model(folder / "model", model, DropoutConfig(work.dropout, work.dropout, work.dropout))
     work.save(folder)

@@ -84,9 +84,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"backends", "backends.base", "checkpoint", "classifier", "data.batches", "inference", "text"},
     "generate": FOUNDATION | {"backends", "backends.base", "checkpoint", "classifier", "console", "sampling", "text"},
     "sample": FOUNDATION | {"console", "generate", "runlog", "text"},
+    "onnx_runtime": {"backends.base"},
     "convert": FOUNDATION
-    | {"backends", "checkpoint", "classifier", "console", "hub", "huggingface", "openai_release", "params", "storage"}
-    | {"text"},
+    | {"backends", "backends.torch", "checkpoint", "classifier", "console", "hub", "huggingface", "onnx_runtime"}
+    | {"openai_release", "params", "storage", "text"},
     "finetuning": FOUNDATION
     | {"backends", "backends.base", "catalogue", "checkpoint", "console", "data", "data.batches", "evaluation", "hub"}
     | {"loop"}
@@ -97,6 +98,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"text"},
     "zero_shot": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "inference", "tasks"},
+    "prediction_files": {"errors", "data", "runlog", "storage", "text"},
+    "batch_prediction": FOUNDATION
+    | {"backends.base", "classifier", "console", "data", "inference", "prediction_files", "runlog", "storage"},
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
     | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "storage"},
@@ -106,8 +110,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"generate", "params", "score", "tasks"},
     # ---- what people call
     "api": FOUNDATION
-    | {"backends", "catalogue", "checkpoint", "classifier", "console", "convert", "data", "data.batches", "data.corpus"}
+    | {"backends", "batch_prediction", "catalogue", "checkpoint", "classifier", "console", "convert", "data"}
     | {
+        "data.batches",
+        "data.corpus",
         "data.documents",
         "data.ray",
         "data.workers",
@@ -132,6 +138,7 @@ OWNERS = {
     "torch": "backends.torch",
     "mindspore": "backends.mindspore",
     "ray": "data.ray",
+    "onnxruntime": "onnx_runtime",
     "tyro": "cli",
     "fastapi": "serve",
     "pydantic": "serve",
@@ -150,6 +157,8 @@ HEAVY = (
     "transformers",
     "huggingface_hub",
     "zstandard",
+    "onnx",
+    "onnxruntime",
     "fastapi",
     "uvicorn",
 )

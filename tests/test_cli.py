@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt1 import api, runlog
+from gpt1 import api, batch_prediction, runlog
 from gpt1.checkpoint import Model, load_model, save_model
 from gpt1.cli import main
 from gpt1.config import FinetuneConfig, LoopConfig, ModelConfig
@@ -702,7 +702,10 @@ def test_a_regression_gives_a_value_and_choices_give_an_index() -> None:
         (["run", "--input", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
         (["run", "--input", "new.csv", "--text", "body"], "--text body: no such column in new.csv"),
         (["run", "--input", "new.csv", "--text-a", "text"], "--text-a does not fit this task"),
-        (["run", "--input", "new.csv", "--output", "out.xlsx"], "--output out.xlsx: .jsonl or .csv expected"),
+        (
+            ["run", "--input", "new.csv", "--output", "out.xlsx"],
+            "--output out.xlsx: .jsonl, .csv, .tsv, .parquet expected",
+        ),
         (["run", "--input", "new.csv", "--output", "new.csv/out.csv"], "new.csv: "),
     ],
 )
@@ -713,7 +716,7 @@ def test_what_cannot_be_predicted_is_one_line_and_writes_nothing(words: list[str
 
 
 def test_the_rows_of_a_file_are_predicted_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "EXAMPLES_AT_ONCE", 5)
+    monkeypatch.setattr(batch_prediction, "TOKENS_A_ROW", 200)  # 5 rows
     texts = [text for text, _ in labelled(23)[::-1]]
     expected = done("predict", "run", *texts, "--json").json
     found = done("predict", "run", "--input", "new.csv", "--dtype", "float32", "--json").rows
@@ -740,15 +743,11 @@ def test_predictions_go_to_a_file_of_either_kind(tmp_path: Path) -> None:
 def test_an_output_file_appears_when_it_is_complete_and_never_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bad row late in the input leaves the file of an earlier run alone."""
-    monkeypatch.setattr(api, "EXAMPLES_AT_ONCE", 2)
+    monkeypatch.setattr(batch_prediction, "TOKENS_A_ROW", 512)  # 2 rows
     output = tmp_path / "out.jsonl"
     words = ["predict", "run", "--input", "blank.csv", "--output", output]
     assert_refused(gpt1(*words), "blank.csv row 7", notices=True)
-    assert not output.exists()
-    output.write_text("earlier\n")
-    assert_refused(gpt1(*words), "blank.csv row 7", notices=True)
-    assert output.read_text() == "earlier\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- score

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gpt1 import backends, console, highlight
+from gpt1.batch_prediction import Predictor, require_new, write_predictions
 from gpt1.catalogue import bundled_model
 from gpt1.checkpoint import DETAILS
 from gpt1.classifier import Classifier, open_model
@@ -53,7 +52,7 @@ from gpt1.text.train import train
 from gpt1.zero_shot import ZeroShot, find_heuristic, find_labels
 
 EXAMPLES_AT_ONCE = 2_048
-"""Rows of `--input` that are read, predicted and written at a time."""
+"""Rows of `--input` that are read and scored at a time."""
 
 __all__ = [
     "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune", "generate",
@@ -250,55 +249,23 @@ def _exact(hardware: DeviceConfig | None) -> DeviceConfig:
 
 
 def predict_file(
-    path: Path,
-    source: Path,
-    output: Path | None,
-    *,
-    columns: Columns | None = None,
-    hardware: DeviceConfig | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Label the rows of a .csv .tsv .jsonl .parquet file in their order, a few thousand at a time.
+    path: Path, source: Path, output: Path | None, *, columns: Columns | None = None,
+    hardware: DeviceConfig | None = None, with_input: bool = False,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Label the rows of a .csv .tsv .jsonl .parquet file in their order, in constant memory.
 
-    Yields a prediction a row, or writes them to `output` (.jsonl or .csv) and yields none.
+    Yields a prediction a row, or writes them to `output` (.jsonl .csv .tsv .parquet) and yields none; then the same
+    call goes on after a stop of any kind (`batch_prediction`). `with_input` puts a row's own columns beside it.
     """
-    model = Classifier.open(path, hardware)
-    rows = stream_examples(source, columns or Columns(), model.task.kind)
-    console.say(f"{source.name}: {model.engine.device}, {model.engine.dtype} (--dtype float32 for the last digits)")
-    predictions = _in_chunks(model, rows, source.name)
+    if output is not None:
+        require_new(output, source)
+    predictor = Predictor(Classifier.open(path, hardware), source, columns or Columns(), with_input=with_input)
+    engine = predictor.model.engine
+    console.say(f"{source.name}: {engine.device}, {engine.dtype} (--dtype float32 for the last digits)")
     if output is None:
-        yield from predictions
+        yield from predictor.stream()
     else:
-        count = _write(predictions, output)
-        console.say(f"{count:,} predictions in {output}")
-
-
-def _in_chunks(model: Classifier, rows: Iterable[Example], name: str) -> Iterator[dict[str, Any]]:
-    bar = console.Bar(0, name, "text")
-    rows = iter(rows)
-    while chunk := list(islice(rows, EXAMPLES_AT_ONCE)):
-        yield from model.predict(chunk)
-        bar.advance(len(chunk))
-    bar.close()
-
-
-def _write(predictions: Iterable[dict[str, Any]], output: Path) -> int:
-    suffix = output.suffix.lower()
-    if suffix not in (".jsonl", ".csv"):
-        raise UserError(f"--output {output}: .jsonl or .csv expected")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    partial = output.with_name(f".{output.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        for count, row in enumerate(predictions, 1):
-            if suffix == ".jsonl":
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                continue
-            if count == 1:
-                table.writerow(["label", "score", *(f"probability of {name}" for name in row["scores"])])
-            table.writerow([row["label"], row["score"], *row["scores"].values()])
-    partial.replace(output)
-    return count
+        console.say(f"{write_predictions(predictor, output):,} predictions in {output}")
 
 
 def score_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None) -> list[dict[str, Any]]:

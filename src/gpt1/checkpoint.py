@@ -21,7 +21,7 @@ from gpt1 import huggingface, openai_release
 from gpt1.card import model_card
 from gpt1.config import Cut, DropoutConfig, ModelConfig, Stored
 from gpt1.errors import UserError
-from gpt1.huggingface import CKPT, WEIGHTS
+from gpt1.huggingface import CKPT, ONNX, WEIGHTS
 from gpt1.params import Params, initialise, shapes
 from gpt1.storage import (
     CorruptFile,
@@ -65,11 +65,11 @@ class Model:
 
 def save_model(
     directory: Path, model: Model, dropout: DropoutConfig | None = None, dtype: Stored = "float32",
-    weights: str = WEIGHTS,
+    weights: str = WEIGHTS, write_weights: Callable[[Path], None] | None = None,
 ) -> None:  # fmt: skip
     """Write a model directory in place of what stood there, whole or not at all; `dtype` is that of the weights.
 
-    `weights` is the file they go to, `model.safetensors` or `mindspore.ckpt`.
+    `weights` is the file they go to, `model.safetensors` or `mindspore.ckpt`; or one that `write_weights` fills.
 
     Raises:
         UserError: a weight is beyond the range of `dtype`; MindSpore is not installed, and has to write.
@@ -77,14 +77,17 @@ def save_model(
 
     def write(folder: Path) -> None:
         model.tokenizer.save(folder, max_length=model.max_length, n_segments=model.config.n_segments)
-        huggingface.write_weights(folder / weights, model.params, dtype)
+        if write_weights:
+            write_weights(folder / weights)
+        else:
+            huggingface.write_weights(folder / weights, model.params, dtype)
         ids = {f"{token}_token_id": getattr(model.tokenizer, token) for token in ("pad", "bos", "eos")}
         config = huggingface.config_json(model.config, dropout or DropoutConfig(), ids, model.label_names, dtype)
         dump_json(folder / huggingface.CONFIG, config)
         differences = huggingface_differences(model, dtype, weights)
         card = model_card(
             model.config, words=model.tokenizer.words, labels=model.label_names, max_length=model.max_length,
-            provenance=model.provenance, differences=differences,
+            provenance=model.provenance, differences=differences, onnx=weights == ONNX,
         )  # fmt: skip
         (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
         details = {
@@ -118,7 +121,9 @@ def huggingface_differences(model: Model, dtype: Stored = "float32", weights: st
         differences.append("the head has a bias, score.bias, which transformers ignores")
     if head and head.task != "classification" and model.cut == "half":
         differences.append("each part of a long text is cut by itself, while transformers cuts the longest first")
-    if weights == CKPT:
+    if weights == ONNX:
+        differences.append(f"the weights: {ONNX} is for ONNX Runtime; transformers does not read it")
+    elif weights == CKPT:
         differences.append(f"the weights: {CKPT} is MindSpore's, which transformers does not read; gpt1 convert does")
     elif dtype != "float32":
         differences.append(
@@ -139,6 +144,10 @@ def load_model(directory: Path, *, seed: int = 0) -> Model:
     if not (directory / DETAILS).exists():
         return _load_foreign(directory, seed)
     details = _details(directory)
+    if ONNX in details["sha256"]:
+        raise UserError(
+            f"{directory}: holds {ONNX}, a graph for ONNX Runtime; gpt1 reads the model that it was made of"
+        )
     weights = directory / (CKPT if CKPT in details["sha256"] else WEIGHTS)
     _check(weights, details)
     return load_model_with(directory, huggingface.read_weights(weights))

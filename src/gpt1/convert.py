@@ -2,26 +2,32 @@
 
 `gpt1` is our model directory and holds all of a model; `mindspore` is the same with the weights as MindNLP has them.
 `huggingface` and `openai` are the language model as OpenAI published it: no special tokens, no segments, no head.
+`onnx` is our directory with a graph in the place of the weights, for programs without gpt1.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from gpt1 import backends, console, hub, huggingface, openai_release
+from gpt1 import backends, console, hub, huggingface, onnx_runtime, openai_release
 from gpt1.checkpoint import Model, save_model
 from gpt1.classifier import open_model
-from gpt1.config import DropoutConfig, Layout, ModelConfig, Stored
+from gpt1.config import DeviceConfig, DropoutConfig, Layout, ModelConfig, Stored
 from gpt1.errors import UserError
 from gpt1.params import Params, count, shapes
 from gpt1.storage import dump_json, replace_directory
 from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
 
-WHOLE: dict[Layout, str] = {"gpt1": huggingface.WEIGHTS, "mindspore": huggingface.CKPT}
+WHOLE: dict[Layout, str] = {"gpt1": huggingface.WEIGHTS, "mindspore": huggingface.CKPT, "onnx": huggingface.ONNX}
 """The layouts that hold all of a model, and where each has its weights."""
+
+ONNX_TOLERANCE = 1e-4
+"""Largest difference of a graph's score from ours: float32 sums in another order give 1e-7 to 1e-6."""
 
 
 def convert(
@@ -38,9 +44,9 @@ def convert(
         the names of everything in the model that `to` has no place for.
 
     Raises:
-        UserError: there is no such model, something in it is damaged, `out` is not empty, MindSpore is needed and not
-            installed, or the layout cannot hold the model: a head in Hugging Face's plain layout, a shape or a dtype
-            of which OpenAI's says nothing.
+        UserError: there is no such model, something in it is damaged, `out` is not empty, MindSpore or ONNX is needed
+            and not installed, or the layout cannot hold the model: a head in Hugging Face's plain layout, a shape or a
+            dtype of which OpenAI's says nothing.
     """
     if to not in get_args(Layout):
         raise UserError(f"--to {to}: expected one of {', '.join(get_args(Layout))}")
@@ -50,6 +56,8 @@ def convert(
         raise UserError(f"--dtype {dtype}: OpenAI's release is float32; --to gpt1 and --to huggingface hold {dtype}")
     if to == "mindspore":
         backends.require("mindspore", "--to mindspore")
+    if to == "onnx":
+        _require_onnx(dtype)
     out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out}: exists and is not empty; choose a new directory")
@@ -58,7 +66,7 @@ def convert(
     dropout = huggingface.read_dropout(found / "model" if (found / "model").is_dir() else found)
     if to in WHOLE:
         written, left_out = model.config, list[str]()
-        save_model(out, model, dropout, dtype, WHOLE[to])
+        save_model(out, model, dropout, dtype, WHOLE[to], partial(_write_onnx, model) if to == "onnx" else None)
     else:
         written, left_out = _write_bare(out, to, model, dropout, dtype)
     drawn = model.provenance.get("drawn", {}) if to in WHOLE else {}
@@ -69,6 +77,37 @@ def convert(
     }  # fmt: skip
     _show(result)
     return result
+
+
+def _require_onnx(dtype: Stored) -> None:
+    if dtype != "float32":
+        raise UserError(f"--dtype {dtype}: --to onnx has float32 alone")
+    backends.require("torch", "--to onnx")
+    if missing := [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]:
+        raise UserError(f"--to onnx: {' and '.join(missing)} not installed; run: pip install 'gpt1[onnx]'")
+
+
+def _write_onnx(model: Model, path: Path) -> None:
+    """Write the graph, and hold it against our engine in float32 where ONNX Runtime is installed.
+
+    Raises:
+        RuntimeError: its answers differ.
+    """
+    from gpt1.backends.torch import onnx
+
+    onnx.export(model.config, model.params, path)
+    if not onnx_runtime.installed():
+        console.say("Not compared with gpt1: ONNX Runtime is not installed (pip install onnxruntime).")
+        return
+    engine = backends.get(
+        model.config, model.params, hardware=DeviceConfig(backend="torch", device="cpu", dtype="float32")
+    )
+    difference = onnx_runtime.largest_difference(engine, path)
+    if not difference <= ONNX_TOLERANCE:  # nor NaN
+        raise RuntimeError(
+            f"the graph's answers in ONNX Runtime differ from gpt1's by {difference:.1e}, {ONNX_TOLERANCE:g} allowed"
+        )
+    console.say(f"ONNX Runtime's answers and gpt1's in float32 differ by {difference:.1e} at most.")
 
 
 def _write_bare(

@@ -24,6 +24,8 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CKPT = "mindspore.ckpt"
 """MindNLP's name for MindSpore's format of weights."""
+ONNX = "model.onnx"
+"""The usual name of a graph for ONNX Runtime, which holds the weights too."""
 
 
 # ---- reading

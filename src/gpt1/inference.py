@@ -17,20 +17,23 @@ from gpt1.metrics import compute, predictions, probabilities
 
 
 def task_logits(
-    engine: Engine, encoded: Encoded, collator: Collator, *, label: str | None = None
+    engine: Engine, encoded: Encoded, collator: Collator, *, label: str | None = None, bar: console.Bar | None = None
 ) -> NDArray[np.float32]:
-    """Return (B, C) scores of every example, in the given order. `label` names a progress bar."""
+    """Return (B, C) scores of every example, in the given order.
+
+    `label` names a progress bar; `bar` is one that stands for more than these examples.
+    """
     head = engine.config.head
     assert head is not None
     columns = encoded.per_example if head.task == "multiple-choice" else head.n_labels
     out = np.empty((len(encoded), columns), np.float32)
-    bar = console.Bar(len(encoded), label or "", "text") if label else None
+    own = console.Bar(len(encoded), label or "", "text") if label else None
     for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
         out[examples] = engine.logits(batch)
-        if bar:
-            bar.advance(len(examples))
-    if bar:
-        bar.close()
+        if shown := bar or own:
+            shown.advance(len(examples))
+    if own:
+        own.close()
     return out
 
 

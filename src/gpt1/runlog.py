@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,12 @@ def read(path: Path) -> list[Event]:
     return events
 
 
-def to_json(value: Any, indent: int | None = None) -> str:
-    """Return JSON text; a number that JSON has no word for (nan, infinity) becomes null."""
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+def to_json(value: Any, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """Return JSON text; a number that JSON has no word for (nan, infinity) becomes null.
+
+    `default` makes something of an object that JSON has no word for, or raises.
+    """
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False, default=default)
 
 
 def _plain(value: Any) -> Any:

@@ -74,10 +74,12 @@ def convert(
     out: Annotated[Positional[Path], arg(metavar="OUT", help="new directory")],
     /,
     to: Annotated[
-        Layout, arg(help="layout: a model directory of gpt1, the same for MindSpore, Hugging Face's, OpenAI's release")
+        Layout,
+        arg(help="layout: a model directory of gpt1, the same for MindSpore, Hugging Face's, OpenAI's release, ONNX"),
     ] = "gpt1",
     dtype: Annotated[
-        Stored, arg(help="dtype of the written weights, rounded to nearest; --to openai has float32 alone")
+        Stored,
+        arg(help="dtype of the written weights, rounded to nearest; --to openai and --to onnx have float32 alone"),
     ] = "float32",
     revision: Annotated[str | None, arg(help="revision (commit, tag, branch) of a hub model")] = None,
     as_json: AsJson = False,
@@ -86,7 +88,8 @@ def convert(
 
     gpt1 is Hugging Face's layout with gpt1.json and the special tokens, and holds a head; mindspore is the same with
     the weights in mindspore.ckpt, under MindNLP's names; huggingface and openai hold the language model as OpenAI
-    published it.
+    published it. onnx is the first with the model as a graph, model.onnx, which ONNX Runtime and others run; its
+    README.md has a program.
     """
     from gpt1 import api
 

@@ -70,7 +70,16 @@ def predict(
     texts: Texts = (),
     /,
     input: Source = None,
-    output: Annotated[Path | None, arg(help="write the predictions of --input to this .jsonl or .csv file")] = None,
+    output: Annotated[
+        Path | None,
+        arg(
+            help="write the predictions of --input to this new .jsonl .csv .tsv or .parquet file; the same command "
+            "goes on where it was stopped"
+        ),
+    ] = None,
+    with_input: Annotated[
+        bool, arg(help="put the columns of --input before the predictions in --output, or in the lines of --json")
+    ] = False,
     columns: Flat[Columns] = Columns(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
     as_json: AsJson = False,
@@ -84,12 +93,14 @@ def predict(
     if input is not None:
         if texts:
             raise UserError("--input: give either a file or texts, not both")
-        print_lines(api.predict_file(run, input, output, columns=columns, hardware=hardware), as_json, prediction)
-    elif output is not None:
-        raise UserError("--output: goes with --input FILE")
+        if with_input and output is None and not as_json:
+            raise UserError("--with-input: goes with --output FILE, or with --json")
+        found = api.predict_file(run, input, output, columns=columns, hardware=hardware, with_input=with_input)
+        print_lines(found, as_json, prediction)
+    elif output is not None or with_input:
+        raise UserError(f"{'--output' if output else '--with-input'}: goes with --input FILE")
     else:
-        found = api.predict_texts(run, texts, hardware=hardware)
-        print_some(found, as_json, prediction)
+        print_some(api.predict_texts(run, texts, hardware=hardware), as_json, prediction)
 
 
 def explain(

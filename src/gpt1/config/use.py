@@ -9,7 +9,7 @@ from typing import Literal
 from gpt1.config.checks import require
 from gpt1.errors import UserError
 
-Layout = Literal["gpt1", "mindspore", "huggingface", "openai"]
+Layout = Literal["gpt1", "mindspore", "huggingface", "openai", "onnx"]
 Stored = Literal["float32", "bfloat16", "float16"]
 Heuristic = Literal["acceptability", "sentiment", "choice"]
 

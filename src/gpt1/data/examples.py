@@ -59,7 +59,7 @@ def read_examples(
 def stream_examples(
     path: Path, columns: Columns = BY_USUAL_NAMES, kind: str | None = None, labelled: bool = False
 ) -> Iterator[Example]:
-    """The examples of a file one by one, in constant memory unless it is parquet; labels of csv and tsv stay str.
+    """The examples of a file one by one, in constant memory; labels of csv and tsv stay str.
 
     Args:
         kind: single | pair | choices; None = by the columns.
@@ -72,6 +72,12 @@ def stream_examples(
     """
     examples = Reader(columns, kind).stream(path, labelled=labelled)
     return chain([next(examples)], examples)
+
+
+def stream_rows(path: Path, columns: Columns, kind: str | None) -> Iterator[tuple[Row, Example]]:
+    """The rows of a file, labelled or not, each with the example that it makes; else as `stream_examples`."""
+    rows = Reader(columns, kind).rows(path, labelled=False)
+    return chain([next(rows)], rows)
 
 
 class Reader:
@@ -87,6 +93,9 @@ class Reader:
         return [example for path in paths for example in self.stream(path, labelled=labelled)]
 
     def stream(self, path: Path, *, labelled: bool) -> Iterator[Example]:
+        return (example for _, example in self.rows(path, labelled=labelled))
+
+    def rows(self, path: Path, *, labelled: bool) -> Iterator[tuple[Row, Example]]:
         for row in read_rows(path):
             if self.layout is None:
                 self.layout = find_layout(path.name, list(row.cells), self.columns, self.kind, labelled=labelled)
@@ -99,7 +108,7 @@ class Reader:
             elif len(example.choices) != self.n_choices:
                 found = f"{len(example.choices)} choices, expected {self.n_choices} as in the rows before"
                 raise UserError(f"{row.where}: {found}")
-            yield example
+            yield row, example
 
 
 def no_label(example: Example, column: str | None, cell: object = None) -> UserError:

@@ -28,6 +28,7 @@ _FILE_NAME = re.compile(
 _CSV_FIELD_LIMIT = 2**31 - 1  # the largest that csv takes where a C long has 32 bits (Windows)
 _LISTED_CHARACTERS = 100  # of the header in a message
 _ZSTD_CHUNK = 1 << 16  # compressed bytes
+_PARQUET_ROWS = 1 << 14  # in memory at a time
 
 
 class FileType(NamedTuple):
@@ -58,7 +59,7 @@ def file_type(path: Path) -> FileType | None:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of one file in its order, at least one; in constant memory unless the file is parquet.
+    """The rows of one file in its order, at least one; in constant memory.
 
     Raises:
         UserError: the file is missing, empty, damaged, of an unknown format, or a row is malformed.
@@ -290,9 +291,11 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
         import polars
     except ImportError:
         raise UserError(f"{path}: .parquet files need polars: pip install polars") from None
+    start = 0
     try:
-        table = polars.read_parquet(path)
+        while len(table := polars.scan_parquet(path).slice(start, _PARQUET_ROWS).collect()):
+            for cells in table.iter_rows(named=True):
+                yield None, cells
+            start += len(table)
     except polars.exceptions.PolarsError as error:
         raise UserError(f"{path} is damaged or not a parquet file: {str(error).splitlines()[0]}") from error
-    for cells in table.iter_rows(named=True):
-        yield None, cells

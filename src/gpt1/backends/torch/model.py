@@ -193,7 +193,8 @@ class GPT1(nn.Module):
 
 def rows_at(x: Tensor, position: Tensor) -> Tensor:
     """Return (N, 1, D), the row of x (N, T, D) at `position` (N,)."""
-    return x[torch.arange(len(x), device=x.device), position][:, None]
+    # size(0), where len would be a constant to torch.export
+    return x[torch.arange(x.size(0), device=x.device), position][:, None]
 
 
 def task_loss(logits: Tensor, labels: Tensor, head: Head) -> Tensor:
