@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gpt1 import console
-from gpt1.backends.base import BUCKETS
 from gpt1.classifier import Classifier
 from gpt1.config import Columns
 from gpt1.data.examples import Example, stream_rows
@@ -40,10 +39,6 @@ class Predictor:
     def __init__(self, model: Classifier, source: Path, columns: Columns, *, with_input: bool = False):
         self.model, self.source, self.columns, self.with_input = model, source, columns, with_input
         self.rows_at_once = model.engine.tokens_at_once // TOKENS_A_ROW
-        self.collator = model.collator
-        if model.engine.buckets == BUCKETS and model.engine.device.startswith("cpu"):
-            # PyTorch on a CPU likes any length: without padding to a multiple of 16 short texts take 3/4 of the time.
-            self.collator = replace(model.collator, padding="longest")
         self.truncated = 0
 
     def rows(self) -> Iterator[tuple[Row, Example]]:
@@ -54,7 +49,7 @@ class Predictor:
         """Return what `Classifier.predict` says of each row."""
         encoded = self.model.encode([example for _, example in chunk])
         self.truncated += encoded.truncated
-        logits = task_logits(self.model.engine, encoded, self.collator, bar=bar)
+        logits = task_logits(self.model.engine, encoded, self.model.collator, bar=bar)
         return [self.model.told(row) for row in logits]
 
     def stream(self) -> Iterator[dict[str, Any]]:

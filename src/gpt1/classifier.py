@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1 import backends, console
-from gpt1.backends.base import Engine
+from gpt1.backends.base import BUCKETS, Engine
 from gpt1.catalogue import BUNDLED_MODELS, bundled_model
 from gpt1.checkpoint import Model, load_model
-from gpt1.config import DeviceConfig, Head
+from gpt1.config import DeviceConfig, Head, Padding
 from gpt1.data.batches import Collator, Encoded
 from gpt1.data.tables import Example
 from gpt1.errors import UserError
@@ -34,7 +34,10 @@ class Classifier:
         self.model, self.head, self.task = model, head, TASKS[head.task]
         self.labels = Labels(model.label_names, head.regression)
         self.engine = engine
-        self.collator = Collator(model.tokenizer.pad, model.max_length, buckets=self.engine.buckets)
+        # PyTorch on a CPU likes any length: short texts that are padded to a multiple of 16 take 4/3 of the time.
+        any_length = engine.buckets == BUCKETS and engine.device.startswith("cpu")
+        padding: Padding = "longest" if any_length else "bucket"
+        self.collator = Collator(model.tokenizer.pad, model.max_length, padding, engine.buckets)
 
     @classmethod
     def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
