@@ -278,10 +278,8 @@ def main() -> int:
         say(str(error))
         return 2
     say()
-    say(
-        f"Clock: {args.clock}. Speed: median of the rounds; spread: slowest over fastest. GB: peak memory of the process. apart: largest"
-    )
-    say(f"difference of a probability from gpt1's in float32. Warm-up: {BATCH_SIZE} rows.")
+    say(f"Clock: {args.clock}. Speed: median of the rounds; spread: slowest over fastest. GB: peak memory.")
+    say(f"apart: largest difference of a probability from gpt1's in float32. Warm-up: {BATCH_SIZE} rows.")
     if args.json:
         args.json.write_text(json.dumps({"machine": about, **figures}, indent=2), encoding="utf-8")
     return 0
