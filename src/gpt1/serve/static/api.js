@@ -1,0 +1,88 @@
+// The server: JSON in, JSON or a stream of events out; whatever goes wrong is one ApiError.
+
+import { session } from "./store.js";
+
+const ROOT = new URL("../", import.meta.url); // the page may stand under a proxy's prefix
+
+export class ApiError extends Error {
+  /** status 0: no answer at all. `param` names the field, as "input.text_a". */
+  constructor(status, { message = "", param = null, code = null } = {}, wait = null) {
+    super(message);
+    Object.assign(this, { status, param, code, wait });
+  }
+}
+
+async function send(path, body, signal) {
+  const headers = {};
+  const key = session.get("key");
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (body) headers["Content-Type"] = "application/json";
+  const options = {
+    method: body ? "POST" : "GET",
+    headers,
+    body: body && JSON.stringify(body),
+    signal,
+    cache: "no-store",
+  };
+  const response = await answered(fetch(new URL(path, ROOT), options));
+  if (response.ok) return response;
+  const said = await response.json().catch(() => ({}));
+  const error = new ApiError(response.status, said.error ?? {}, response.headers.get("Retry-After"));
+  if (response.status === 401) dispatchEvent(new CustomEvent("gpt1:unauthorised", { detail: { tried: Boolean(key) } }));
+  throw error;
+}
+
+/** A lost connection as an ApiError; an abort stays an AbortError. */
+async function answered(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new ApiError(0, { message: error.message });
+  }
+}
+
+export async function call(path, body, signal) {
+  const response = await send(path, body, signal);
+  return answered(response.json());
+}
+
+/** Yield the JSON of each server-sent event until [DONE]. */
+export async function* stream(path, body, signal) {
+  const response = await send(path, { ...body, stream: true }, signal);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await answered(reader.read());
+    if (done) throw new ApiError(0, { message: "the stream ended early" });
+    const lines = (rest + value).split(/\r?\n/);
+    rest = lines.pop();
+    for (const line of lines) {
+      if (!line.startsWith("data:")) continue;
+      const data = line.slice(5).trim();
+      if (data === "[DONE]") return;
+      const event = JSON.parse(data);
+      if (event.error) throw new ApiError(500, event.error);
+      yield event;
+    }
+  }
+}
+
+/** The last of several requests: a new one aborts the one before it. */
+export class Latest {
+  #controller = null;
+
+  begin() {
+    this.#controller?.abort();
+    this.#controller = new AbortController();
+    return this.#controller.signal;
+  }
+
+  stop() {
+    this.#controller?.abort();
+  }
+
+  /** Whether no newer request has begun. */
+  current(signal) {
+    return this.#controller?.signal === signal;
+  }
+}

@@ -1,0 +1,240 @@
+// Fields with labels and with their errors beneath them, and the editor of a model's item (text, pair, choices).
+
+import { h, fresh } from "./dom.js";
+import { tell } from "./language.js";
+
+const BY_CODE = { context_length_exceeded: "error.context", too_long: "error.context" };
+const BY_STATUS = {
+  0: "error.dead",
+  401: "error.key",
+  408: "error.slow",
+  413: "error.long",
+  429: "error.busy",
+  503: "error.draining",
+  504: "error.slow",
+  400: "error.refused",
+  404: "error.refused",
+  405: "error.refused",
+  422: "error.refused",
+};
+
+/** A control with its label; an error appears beneath it and is read out. */
+export class Field {
+  constructor(control, label, extra = null) {
+    control.id ||= fresh("field");
+    this.control = control;
+    this.error = h("p", { class: "error", id: fresh("error"), role: "alert" });
+    this.element = h(
+      "div",
+      { class: "field" },
+      h("div", { class: "label" }, h("label", { htmlFor: control.id, t: label }), extra),
+      control,
+      this.error,
+    );
+  }
+
+  get value() {
+    return this.control.value;
+  }
+
+  set value(text) {
+    this.control.value = text;
+  }
+
+  fail(row, values = {}, said = "") {
+    this.control.setAttribute("aria-invalid", "true");
+    this.control.setAttribute("aria-describedby", this.error.id);
+    write(this.error, { row, values, said });
+  }
+
+  clear() {
+    this.control.removeAttribute("aria-invalid");
+    this.control.removeAttribute("aria-describedby");
+    this.error.replaceChildren();
+  }
+}
+
+const write = (place, { row, values, said }) =>
+  place.replaceChildren(h("span", { t: [row, values] }), said ? h("span", { class: "said" }, said) : "");
+
+/** An ApiError as a row of strings.json, its values, and what the server said. */
+function told(error) {
+  if (error.status === undefined) throw error; // a fault of this page belongs into the console
+  const row = BY_CODE[error.code] ?? BY_STATUS[error.status] ?? "error.failed";
+  return {
+    row: error.status === 429 && !error.wait ? "error.busy.soon" : row,
+    values: { wait: error.wait },
+    said: error.status ? error.message : "",
+  };
+}
+
+/** Show an ApiError in an element with role alert. */
+export function showErrorIn(place, error) {
+  if (error.name !== "AbortError") write(place, told(error));
+}
+
+/** Show an ApiError at the field that it names, or at the first; `fields` is {param: Field}. */
+export function showError(error, fields) {
+  if (error.name === "AbortError") return;
+  const { row, values, said } = told(error);
+  const param = (error.param ?? "").replace(/\[(\d+)\]/g, ".$1");
+  const named = Object.keys(fields)
+    .sort((a, b) => b.length - a.length)
+    .find((name) => param === name || param.startsWith(`${name}.`));
+  const field = fields[named] ?? Object.values(fields)[0];
+  field.fail(row, values, said);
+}
+
+/** Mark each empty field and go to the first; true where there is none. */
+export function complete(fields) {
+  const empty = fields.filter((field) => !field.value.trim());
+  for (const field of empty) field.fail("error.empty");
+  empty[0]?.control.focus();
+  return !empty.length;
+}
+
+export function area(label, rows, name) {
+  const control = h("textarea", { rows, name, spellcheck: false, autocomplete: "off" });
+  control.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      control.form?.requestSubmit();
+    }
+  });
+  return new Field(control, label);
+}
+
+/** A slider that shows its value, or the word that `words` has for it; its rows are `name` and `name.hint`. */
+export function slider({ name, min, max, step, value, words = {} }) {
+  const output = h("output", {});
+  const control = h("input", { type: "range", name, min, max, step, value });
+  const field = new Field(control, name, output);
+  output.htmlFor = control.id;
+  const show = () => {
+    const row = words[control.value];
+    if (row) tell(output, row);
+    else {
+      delete output.dataset.t;
+      output.textContent = control.value;
+    }
+  };
+  control.addEventListener("input", show);
+  field.restore = (kept) => {
+    if (kept !== undefined) control.value = kept;
+    show();
+  };
+  field.element.append(h("p", { class: "hint", t: `${name}.hint` }));
+  show();
+  return field;
+}
+
+/** A panel's form: fields, and a row with the button that runs it (also by Ctrl + Enter). */
+export function form({ go, run, beside = [] }, fields, ...below) {
+  const submit = (event) => {
+    event.preventDefault();
+    run();
+  };
+  const button = h("button", { class: "go", t: go });
+  const row = h("div", { class: "row" }, button, beside, h("span", { class: "keys hint", t: "keys" }));
+  return h("form", { novalidate: true, onsubmit: submit }, fields, row, ...below);
+}
+
+/** Examples that fill the panel in with one click. */
+export function examples(items, take) {
+  const button = (item) =>
+    h("li", {}, h("button", { type: "button", class: "example", onclick: () => take(item.value) }, item.name));
+  return h("div", { class: "examples" }, h("span", { t: "try" }), h("ul", {}, items.map(button)));
+}
+
+/** The model's item as fields: one text, a pair, or context, question and choices. */
+export class ItemEditor {
+  constructor(kind, changed) {
+    this.kind = kind;
+    this.element = h("div", { class: `item ${kind}` });
+    this.choices = [];
+    this.element.addEventListener("input", () => changed());
+    this.changed = changed;
+    if (kind === "single") this.texts = { input: area("field.text", 3, "text") };
+    if (kind === "pair")
+      this.texts = {
+        "input.text_a": area("field.text_a", 3, "text_a"),
+        "input.text_b": area("field.text_b", 3, "text_b"),
+      };
+    if (kind === "choices")
+      this.texts = {
+        "input.context": area("field.context", 3, "context"),
+        "input.question": area("field.question", 1, "question"),
+      };
+    this.element.append(...Object.values(this.texts).map((field) => field.element));
+    if (kind === "choices") {
+      this.list = h("div", { class: "options", role: "group", label: "field.choices" });
+      this.more = h("button", { type: "button", class: "quiet", t: "choice.add", onclick: () => this.#add("", true) });
+      this.element.append(this.list, this.more);
+      this.write({});
+    }
+  }
+
+  /** {param: Field}, for errors. */
+  get fields() {
+    const choices = this.choices.map((field, index) => [`input.choices.${index}`, field]);
+    return { ...this.texts, ...Object.fromEntries(choices) };
+  }
+
+  get required() {
+    return Object.values(this.fields).filter((field) => field.control.name !== "question");
+  }
+
+  read() {
+    const values = Object.values(this.texts).map((field) => field.value);
+    if (this.kind === "single") return values[0];
+    if (this.kind === "pair") return { text_a: values[0], text_b: values[1] };
+    const question = values[1].trim() ? { question: values[1] } : {};
+    return { context: values[0], ...question, choices: this.choices.map((field) => field.value) };
+  }
+
+  write(item) {
+    if (this.kind === "single") this.texts.input.value = typeof item === "string" ? item : "";
+    else for (const [param, field] of Object.entries(this.texts)) field.value = item?.[param.slice(6)] ?? "";
+    if (this.kind !== "choices") return;
+    this.choices = [];
+    this.list.replaceChildren();
+    for (const choice of item?.choices?.length >= 2 ? item.choices : ["", ""]) this.#add(choice);
+  }
+
+  clear() {
+    for (const field of Object.values(this.fields)) field.clear();
+  }
+
+  #add(text, focus = false) {
+    const remove = h("button", { type: "button", class: "quiet remove", onclick: () => this.#remove(field) }, "×");
+    const control = h("input", { type: "text", name: "choice", autocomplete: "off", spellcheck: false, value: text });
+    const field = new Field(control, "field.choice", remove);
+    this.choices.push(field);
+    this.list.append(field.element);
+    this.#number();
+    if (focus) {
+      control.focus();
+      this.changed();
+    }
+  }
+
+  #remove(field) {
+    const place = this.choices.indexOf(field);
+    this.choices.splice(place, 1);
+    field.element.remove();
+    this.#number();
+    this.choices[Math.min(place, this.choices.length - 1)].control.focus();
+    this.changed();
+  }
+
+  #number() {
+    this.choices.forEach((field, index) => {
+      tell(field.element.querySelector("label"), "field.choice", { n: index + 1 });
+      const remove = field.element.querySelector(".remove");
+      remove.hidden = this.choices.length <= 2;
+      const again = h("button", { label: ["choice.remove", { n: index + 1 }] });
+      for (const name of ["aria-label", "data-t-aria-label", "data-t-values"])
+        remove.setAttribute(name, again.getAttribute(name));
+    });
+  }
+}
