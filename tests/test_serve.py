@@ -93,6 +93,7 @@ def test_pages_and_figures_are_there(text_client: TestClient) -> None:
     assert text_client.get("/health").json() == {"status": "ok"}
     assert text_client.get("/ready").status_code == 200
     assert "script-src" not in text_client.get("/").headers["content-security-policy"]  # so default-src 'self' holds
+    assert text_client.get("/static/app.js").headers["cache-control"] == "no-cache"
     documentation = text_client.get("/docs").text
     assert "cdn" not in documentation and "swagger" in documentation
     text_client.post("/v1/classify", json={"input": "a"})

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.types import Scope
 
 from gpt1.serve import errors, schemas
 from gpt1.serve.completions import Completion
@@ -26,6 +27,15 @@ PAGE_HEADERS = {
     "Cache-Control": "no-cache",
 }
 """The page loads nothing from elsewhere, and a browser is told to hold it to that."""
+
+
+class Files(StaticFiles):
+    """The page's files, of which a browser asks whether they are still the same: they change with the package."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        found = await super().get_response(path, scope)
+        found.headers["Cache-Control"] = PAGE_HEADERS["Cache-Control"]
+        return found
 
 
 def create_app(service: Service) -> FastAPI:
@@ -137,7 +147,7 @@ def _add_pages(app: FastAPI) -> None:
     from fastapi_swagger import patch_fastapi
 
     patch_fastapi(app, redirect_from_root_to_docs=False)  # Swagger UI from its package, not from a CDN
-    app.mount("/static", StaticFiles(directory=str(STATIC)), name="static")
+    app.mount("/static", Files(directory=str(STATIC)), name="static")
 
     @app.get("/", include_in_schema=False)
     async def playground() -> Response:
