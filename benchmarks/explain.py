@@ -1,6 +1,6 @@
 """Do the words that weigh most matter most? Each is taken out of real reviews, and the probability looked at again.
 
-    python benchmarks/explain.py --data DIR                 DIR/train and DIR/test: reviews (text, label); trains mini first
+    python benchmarks/explain.py --data DIR                 train and test files of reviews (text, label); trains mini
     python benchmarks/explain.py --data DIR --run RUN       a run of `gpt1 finetune` instead
 
 The heaviest word of a review (by gradient x input, whatever its sign) is compared with the one of median weight: how

@@ -23,7 +23,7 @@ def explained(**changes: Any) -> dict[str, Any]:
 
     words = [
         word("Warm", 0.4),
-        word("dull", -0.8),
+        word("<b>dull", -0.8),
         word("\n", 0.0),
         word("said", 0.02),
         word("😀", 0.2),
@@ -45,17 +45,17 @@ def looks(count: int = 3) -> tuple[list[str], np.ndarray]:
 def test_the_text_is_whole_and_every_word_that_stands_in_it_is_told() -> None:
     [text] = explained()["texts"]
     assert "".join(part for part, _ in stretches(text)) == TEXT
-    assert [word["text"] for _, word in stretches(text) if word] == ["Warm", "dull", "\n", "said", "😀", "he"]
+    assert [word["text"] for _, word in stretches(text) if word] == ["Warm", "<b>dull", "\n", "said", "😀", "he"]
 
 
 def test_heaviest_words_come_first_whatever_their_sign() -> None:
-    assert [word["text"] for word in top_words(explained(), 3)] == ["dull", "Warm", "&"]
+    assert [word["text"] for word in top_words(explained(), 3)] == ["<b>dull", "Warm", "&"]
 
 
 def test_a_terminal_without_colours_has_the_words_in_a_table() -> None:
     verdict, *rows = in_terminal(explained(), colour=False).splitlines()
     assert verdict == "good  0.7500: words for good, and against it (-)"
-    assert rows[0].split() == ["dull", "-0.8000", "█" * 30]
+    assert rows[0].split() == ["<b>dull", "-0.8000", "█" * 30]
     assert rows[1].split() == ["Warm", "+0.4000", "█" * 15]
     assert "\x1b" not in "".join(rows)
 
@@ -63,7 +63,7 @@ def test_a_terminal_without_colours_has_the_words_in_a_table() -> None:
 def test_colours_stand_around_the_words_and_change_no_letter() -> None:
     coloured = in_terminal(explained(), colour=True)
     assert re.search(r"\x1b\[30;48;5;\d+mWarm\x1b\[0m", coloured)
-    assert re.search(r"\x1b\[30;4;48;5;\d+mdull\x1b\[0m", coloured), "underlined: against"
+    assert re.search(r"\x1b\[30;4;48;5;\d+m<b>dull\x1b\[0m", coloured), "underlined: against"
     assert "said" not in re.findall(r"m([^\x1b]*)\x1b\[0m", coloured), "too light to be coloured"
     assert TEXT in re.sub(r"\x1b\[[\d;]*m", "", coloured)
 
@@ -84,10 +84,12 @@ def test_a_value_has_no_label() -> None:
 def test_a_page_holds_the_text_and_asks_for_nothing_else() -> None:
     found = page("runs/<demo>", [explained()], [looks()])
     assert "<title>runs/&lt;demo&gt;</title>" in found
+    assert "<b>" not in found
+    assert "Warm & " not in re.sub("<[^>]*>", "", found)
     [text] = re.findall(r'<p class="text">(.*?)</p>', found, re.DOTALL)
     assert unescape(re.sub(r"</?mark[^>]*>", "", text)) == TEXT
-    assert re.findall(r'<mark class="(\w+)" style="--s:([\d.]+)" title="([^"]*)">(\w+)', text)[:2] == [
-        ("for", "0.50", "+0.4000", "Warm"), ("against", "1.00", "-0.8000", "dull"),
+    assert re.findall(r'<mark class="(\w+)" style="--s:([\d.]+)" title="([^"]*)">([^<]+)', text)[:2] == [
+        ("for", "0.50", "+0.4000", "Warm"), ("against", "1.00", "-0.8000", "&lt;b&gt;dull"),
     ]  # fmt: skip
     assert not re.search(r'(?:src|href)="(?!data:)|https?:|@import|url\(', found)
     assert "$" not in re.sub(r"\$\{", "", found), "every placeholder was filled"
