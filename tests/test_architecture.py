@@ -90,7 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"openai_release", "params", "storage", "text"},
     "finetuning": FOUNDATION
     | {"backends", "backends.base", "catalogue", "checkpoint", "console", "data", "data.batches", "evaluation", "hub"}
-    | {"loop"}
+    | {"explain", "loop"}
     | {"classifier", "metrics", "params", "inference", "report", "run", "runlog", "storage", "tasks", "text"},
     "pretrain": FOUNDATION
     | {"backends", "backends.base", "catalogue", "checkpoint", "classifier", "console", "data.corpus", "data.documents"}

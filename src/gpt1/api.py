@@ -37,7 +37,7 @@ from gpt1.data.tables import Example, stream_examples
 from gpt1.data.workers import LocalWorkers
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
-from gpt1.explain import MOST_TOKENS, Explainer, attention_weights, sequence_of
+from gpt1.explain import MOST_TOKENS, Explainer, attention_weights, explain_mistakes, sequence_of
 from gpt1.explain import attention as attention_of
 from gpt1.finetuning import finetune, limited, load_data
 from gpt1.generate import Piece, Writer
@@ -98,6 +98,8 @@ def evaluate(
     console.say(f"{len(encoded):,} examples; {model.engine.device}, {model.engine.dtype}")
     logits = model.logits(encoded, label=f"scoring {split}")
     scored = examine(logits, encoded, examples, model.head, model.labels, extra)
+    explain_mistakes(Explainer(model), scored["mistakes"])
+    _log_mistakes(RunDirectory(path), data, split, scored["mistakes"])
     plain = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
     results: dict[str, Any] = {split: scored, "baseline": plain, "baseline_split": split}
     if others:
@@ -108,6 +110,16 @@ def evaluate(
             results["beside"][name] = examine(logits, encoded, examples, other.head, other.labels, extra)
     show_scores(results, str(path) if others else "GPT-1")
     return results
+
+
+def _log_mistakes(run: RunDirectory, data: str, split: str, mistakes: Sequence[dict[str, Any]]) -> None:
+    """Add the mistakes, with the words that drove them, to the log of a run: reports draw them from there."""
+    if not run.log.path.exists():
+        return
+    try:
+        run.log.write("mistakes", {"data": data, "split": split, "mistakes": mistakes})
+    except OSError as error:  # someone else's run may be evaluated too
+        console.say(f"{run.log.path}: {error.strerror}; the mistakes are not added to the run's log")
 
 
 def _of_the_same_kind(other: Path, path: Path, model: Classifier, hardware: DeviceConfig | None) -> Classifier:

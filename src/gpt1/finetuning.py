@@ -12,12 +12,13 @@ from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
 from gpt1.catalogue import bundled_model
 from gpt1.checkpoint import Model, Progress, huggingface_differences, save_model
-from gpt1.classifier import open_model
+from gpt1.classifier import Classifier, open_model
 from gpt1.config import SIZES, Columns, FinetuneConfig, ModelConfig, TaskName
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
 from gpt1.data.tables import Dataset, Example, load_dataset, repeated_texts, shared_texts, stratified_split
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, show_scores
+from gpt1.explain import Explainer, explain_mistakes
 from gpt1.inference import scores, task_logits
 from gpt1.loop import train
 from gpt1.metrics import Metric, compute, own_metric, task_metrics
@@ -108,8 +109,12 @@ def finetune(
         log=run.log,
     )
     console.say(f"Best model: step {progress.best_step:,} ({criterion} {progress.best:.4f} on validation).")
-    engine.load_parameters(run.load_model().params)
+    best = run.load_model()
+    engine.load_parameters(best.params)
     results = _final_scores(config, data, encoded, engine, collator, extra, run)
+    split = results["baseline_split"]
+    explain_mistakes(Explainer(Classifier(best, engine)), results[split]["mistakes"])
+    run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
     report.draw_curves(runlog.read(run.log.path), run.curves)
     write_json(run.metrics_path, results)  # last: with it the run is finished
     show_scores(results)

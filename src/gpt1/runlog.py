@@ -2,7 +2,8 @@
 
 Every event has "event" and "time" (seconds since 1970). `train`: step, epoch, loss, lr, grad_norm, tokens_per_second …;
 `evaluate`: split, step, loss, the metrics, and `metric`, the name of the main one; `score`: the final figures of a
-split. A resumed run may repeat a step: the later line holds.
+split; `mistakes`: the most confident ones of a split, with the words that spoke for them. A resumed run may repeat a
+step: the later line holds.
 """
 
 from __future__ import annotations

@@ -1,0 +1,115 @@
+"""An explanation reads the same in a terminal and on a page, with and without colours."""
+
+from __future__ import annotations
+
+import base64
+import re
+import struct
+import zlib
+from html import unescape
+from typing import Any
+
+import numpy as np
+
+from gpt1.highlight import attention_lines, in_terminal, page, stretches, top_words
+
+TEXT = "Warm & <b>dull</b>,\nsaid 😀 he"
+
+
+def explained(**changes: Any) -> dict[str, Any]:
+    def word(text: str, weight: float, occlusion: float | None = None) -> dict[str, Any]:
+        start = TEXT.index(text)
+        return {"text": text, "start": start, "end": start + len(text), "weight": weight, "occlusion": occlusion}
+
+    words = [
+        word("Warm", 0.4),
+        word("<b>dull", -0.8),
+        word("\n", 0.0),
+        word("said", 0.02),
+        word("😀", 0.2),
+        word("he", -0.1),
+    ]
+    nowhere = {"text": "&", "start": None, "end": None, "weight": 0.3, "occlusion": None}
+    found = {
+        "label": "good", "score": 0.75, "scores": {"bad": 0.25, "good": 0.75}, "explained": "good", "truncated": False,
+        "texts": [{"name": "text", "text": TEXT, "words": [words[0], nowhere, *words[1:]]}],
+    }  # fmt: skip
+    return found | changes
+
+
+def looks(count: int = 3) -> tuple[list[str], np.ndarray]:
+    weights = np.tril(np.random.default_rng(0).uniform(size=(2, 2, count, count)))
+    return ["<bos>", "warm</w>", "<eos>"][:count], weights / weights.sum(-1, keepdims=True)
+
+
+def test_the_text_is_whole_and_every_word_that_stands_in_it_is_told() -> None:
+    [text] = explained()["texts"]
+    assert "".join(part for part, _ in stretches(text)) == TEXT
+    assert [word["text"] for _, word in stretches(text) if word] == ["Warm", "<b>dull", "\n", "said", "😀", "he"]
+
+
+def test_heaviest_words_come_first_whatever_their_sign() -> None:
+    assert [word["text"] for word in top_words(explained(), 3)] == ["<b>dull", "Warm", "&"]
+
+
+def test_a_terminal_without_colours_has_the_words_in_a_table() -> None:
+    verdict, *rows = in_terminal(explained(), colour=False).splitlines()
+    assert verdict == "good  0.7500: words for good, and against it (-)"
+    assert rows[0].split() == ["<b>dull", "-0.8000", "█" * 30]
+    assert rows[1].split() == ["Warm", "+0.4000", "█" * 15]
+    assert "\x1b" not in "".join(rows)
+
+
+def test_colours_stand_around_the_words_and_change_no_letter() -> None:
+    coloured = in_terminal(explained(), colour=True)
+    assert re.search(r"\x1b\[30;48;5;\d+mWarm\x1b\[0m", coloured)
+    assert re.search(r"\x1b\[30;4;48;5;\d+m<b>dull\x1b\[0m", coloured), "underlined: against"
+    assert "said" not in re.findall(r"m([^\x1b]*)\x1b\[0m", coloured), "too light to be coloured"
+    assert TEXT in re.sub(r"\x1b\[[\d;]*m", "", coloured)
+
+
+def test_another_label_and_a_cut_text_are_said() -> None:
+    verdict = in_terminal(explained(explained="bad", truncated=True), colour=False).splitlines()[0]
+    assert "words for bad" in verdict
+    assert "whose probability is 0.2500" in verdict
+    assert verdict.endswith("the end of the text was cut off")
+
+
+def test_a_value_has_no_label() -> None:
+    value = explained(label=None, explained=None, scores={}, score=3.25)
+    assert in_terminal(value, colour=False).startswith("3.2500: words that raise the value")
+    assert "raises the value" in page("t", [value], [looks()])
+
+
+def test_a_page_holds_the_text_and_asks_for_nothing_else() -> None:
+    found = page("runs/<demo>", [explained()], [looks()])
+    assert "<title>runs/&lt;demo&gt;</title>" in found
+    assert "<b>" not in found
+    assert "Warm & " not in re.sub("<[^>]*>", "", found)
+    [text] = re.findall(r'<p class="text">(.*?)</p>', found, re.DOTALL)
+    assert unescape(re.sub(r"</?mark[^>]*>", "", text)) == TEXT
+    assert re.findall(r'<mark class="(\w+)" style="--s:([\d.]+)" title="([^"]*)">([^<]+)', text)[:2] == [
+        ("for", "0.50", "+0.4000", "Warm"), ("against", "1.00", "-0.8000", "&lt;b&gt;dull"),
+    ]  # fmt: skip
+    assert not re.search(r'(?:src|href)="(?!data:)|https?:|@import|url\(', found)
+    assert "$" not in re.sub(r"\$\{", "", found), "every placeholder was filled"
+
+
+def test_pictures_of_attention_hold_the_roots_of_its_weights() -> None:
+    tokens, weights = looks()
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page("t", [explained()], [(tokens, weights)]))
+    assert len(pictures) == 4
+    for picture, expected in zip(pictures, weights.reshape(4, 3, 3), strict=True):
+        png = base64.b64decode(picture)
+        assert png[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">II", png[16:24]) == (3, 3)
+        size = struct.unpack(">I", png[33:37])[0]
+        rows = np.frombuffer(zlib.decompress(png[41 : 41 + size]), np.uint8).reshape(3, 7)
+        np.testing.assert_allclose((rows[:, 2::2] / 255.0) ** 2, expected, atol=1 / 255)
+
+
+def test_attention_in_a_terminal_says_what_each_token_looks_at() -> None:
+    lines = list(
+        attention_lines({"tokens": ["<bos>", "warm</w>"], "heads": [[[1.0], [0.8, 0.2]], [[1.0], [0.6, 0.4]]]})
+    )
+    assert [line.split() for line in lines] == [["<bos>", "<bos>", "100%"], ["warm", "<bos>", "70%", "warm", "30%"]]
