@@ -33,6 +33,7 @@ from gpt1.data.examples import Example
 from gpt1.data.files import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.params import initialise
+from gpt1.prediction_files import PredictionFile
 from gpt1.text.train import train
 from hardware import hardware
 from outcome import PATIENCE
@@ -166,7 +167,7 @@ def test_whatever_a_kill_leaves_of_a_chunk_is_cut_off(model: Classifier, source:
     before, size = journal.read_bytes(), partial.stat().st_size
     assert 0 < size < len(expected)
     for end in [*range(size, len(expected) + 1, 5), len(expected)]:
-        partial.write_bytes(expected[:end])
+        partial.write_bytes(expected[:end] + b"?" * len(expected))
         journal.write_bytes(before)
         write_predictions(asked, output)
         assert output.read_bytes() == expected, end
@@ -220,6 +221,23 @@ def test_rows_may_be_added_or_mended_behind_what_is_answered(model: Classifier, 
     expected = whole(asked, ".csv")
     partial.write_bytes(before[0] + expected[len(before[0]) : -1])
     assert write_predictions(asked, output) == 15
+    assert output.read_bytes() == expected
+
+
+def test_rows_added_after_the_last_of_a_stopped_command_fill_its_chunk(
+    model: Classifier, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a chunk would hold other rows than without the stop, and in bfloat16 other digits."""
+    asked, output = predictor(model, source), source.with_name("out.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictionFile, "finish", lambda *given: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(Interrupted):
+            write_predictions(asked, output)
+    with source.open("a", encoding="utf-8") as file:
+        file.write("14,added,0\n")
+    assert json.loads(beside(output)[1].read_text())["rows"] == 12
+    expected = whole(asked, ".csv")
+    write_predictions(asked, output)
     assert output.read_bytes() == expected
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -114,6 +115,11 @@ class Journal:
     def partial(self) -> Path:
         return self.output.with_name(f".{self.output.name}.partial")
 
+    @property
+    def anew(self) -> str:
+        """What to do where the partial file cannot be gone on with, for errors."""
+        return f"to begin anew: rm {shlex.quote(str(self.partial))}; to keep it: another --output"
+
     def resume(self) -> None:
         """Take up what the disk has.
 
@@ -122,17 +128,16 @@ class Journal:
         """
         if not (self.path.exists() and self.partial.exists()):
             return
-        anew = f"to begin anew: rm {self.partial}; to keep it: another --output"
         try:
             found = read_json(self.path)
         except CorruptFile as error:
-            raise UserError(f"{error}; {anew}") from None
+            raise UserError(f"{error}; {self.anew}") from None
         for name, value in self.identity.items():
             if (before := found["identity"].get(name)) != value:
                 differs = "another model" if name == "model" else f"{name} {_shown(before)}, now {_shown(value)}"
-                raise UserError(f"--output {self.output}: it was begun with {differs}; {anew}")
+                raise UserError(f"--output {self.output}: it was begun with {differs}; {self.anew}")
         if self.partial.stat().st_size < found["size"]:
-            raise UserError(f"{self.partial}: shorter than the {found['size']:,} bytes that were written; {anew}")
+            raise UserError(f"{self.partial}: shorter than the {found['size']:,} bytes that were written; {self.anew}")
         if found["device"] != self.device:
             console.say(f"Begun on {found['device']}, now {self.device}: the last digits of the rest may differ.")
         self.rows, self.size, self.sha256 = found["rows"], found["size"], found["sha256"]
@@ -211,7 +216,7 @@ def _check(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
     if known.hexdigest() != journal.sha256:
         raise UserError(
             f"--output {journal.output}: it was begun with other rows: the first {journal.rows:,} of "
-            f"{predictor.source} have changed; to begin anew: rm {journal.partial}; to keep it: another --output"
+            f"{predictor.source} have changed; {journal.anew}"
         )
     return known, total
 
