@@ -108,6 +108,7 @@ def evaluate(
             encoded = other.encode(examples, labelled=True)
             logits = other.logits(encoded, label=f"scoring {name}")
             results["beside"][name] = examine(logits, encoded, examples, other.head, other.labels, extra)
+            explain_mistakes(Explainer(other), results["beside"][name]["mistakes"])
     show_scores(results, str(path) if others else "GPT-1")
     return results
 
