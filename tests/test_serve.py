@@ -16,6 +16,7 @@ import served
 from gpt1 import backends
 from gpt1.classifier import Classifier
 from gpt1.config import DeviceConfig, GenerateConfig
+from gpt1.explain import Explainer
 from gpt1.generate import Writer
 from gpt1.serve import schemas
 from gpt1.serve.errors import Refused
@@ -124,6 +125,24 @@ def test_another_label_can_be_explained(text_client: TestClient) -> None:
     assert len(set(map(tuple, weights.values()))) == 3
     refused = text_client.post("/v1/explain", json={"input": "a", "label": "w"})
     assert refusal(refused)["message"] == "label: 'w' is none of this model's: x, y, z"
+
+
+def test_occlusion_that_is_too_much_work_is_refused_and_the_rest_is_not() -> None:
+    asked = {"input": served.TEXT}
+    with served.client("single", max_work=300) as client:
+        refused = client.post("/v1/explain", json=asked | {"occlusion": True})
+        assert (refused.status_code, refusal(refused)["param"]) == (422, "occlusion")
+        assert client.post("/v1/explain", json=asked).status_code == 200
+
+
+def test_occlusion_is_that_of_the_command(text_client: TestClient) -> None:
+    found = text_client.post("/v1/explain", json={"input": served.TEXT + " a b c d e f g", "occlusion": True}).json()
+    model = served.model("single")
+    engine = backends.get(model.config, model.params, hardware=DeviceConfig(dtype="float32"))
+    example = schemas.example(served.TEXT + " a b c d e f g")
+    expected = Explainer(Classifier(model, engine)).explain(example, occlusion=True)
+    changes = [[word["occlusion"] for word in each["texts"][0]["words"]] for each in (found, expected)]
+    assert changes[0] == pytest.approx(changes[1], abs=TOLERANCE) and 0.0 in changes[0]
 
 
 @pytest.mark.parametrize("kind", ["single", "pair", "choices", "none"])

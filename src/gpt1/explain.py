@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gpt1.backends.base import Batch, Engine
 from gpt1.classifier import Classifier
-from gpt1.data.batches import Encoded, inference_batches
+from gpt1.data.batches import Encoded, inference_batches, joined
 from gpt1.data.tables import Example
 from gpt1.errors import UserError
 from gpt1.metrics import probabilities
@@ -56,15 +56,14 @@ class Text:
         """Whether tokens are missing in a sequence."""
         return any(kept < self.size for _, _, kept in self.stretches)
 
-    def told(self, weights: Sequence[float], occluded: Sequence[float] | None) -> dict[str, Any]:
-        """Return the text with its words, as the result has it."""
-        changes = [None] * len(self.words) if occluded is None else occluded
+    def told(self, weights: Sequence[float]) -> dict[str, Any]:
+        """Return the text with its words, as the result has it without occlusion."""
         return {
             "name": self.name,
             "text": self.text,
             "words": [
-                {"text": word.text, "start": word.start, "end": word.end, "weight": weight, "occlusion": change}
-                for word, weight, change in zip(self.words, weights, changes, strict=True)
+                {"text": word.text, "start": word.start, "end": word.end, "weight": weight, "occlusion": None}
+                for word, weight in zip(self.words, weights, strict=True)
             ],
         }
 
@@ -120,23 +119,18 @@ class Explainer:
         attributions = self._attributions(encoded, logits, columns)
         results = []
         for index, (example, told) in enumerate(zip(examples, map(self.classifier.told, logits), strict=True)):
-            k = encoded.per_example
-            one = _part(encoded, slice(index * k, (index + 1) * k))
+            of_tokens = attributions[index * encoded.per_example : (index + 1) * encoded.per_example]
             texts = self._texts(example)
-            of_words: Sequence[Any] = [None] * len(texts)
+            found = {
+                **told,
+                "explained": self._label(columns[index]),
+                "texts": [text.told(text.weights(of_tokens)) for text in texts],
+                "truncated": any(text.cut for text in texts),
+            }
             if occlusion:
-                of_words = self._occluded(one, texts, columns[index])
-            results.append(
-                {
-                    **told,
-                    "explained": self._label(columns[index]),
-                    "texts": [
-                        text.told(text.weights(attributions[index * k : (index + 1) * k]), changes)
-                        for text, changes in zip(texts, of_words, strict=True)
-                    ],
-                    "truncated": any(text.cut for text in texts),
-                }
-            )
+                variants = joined(self.without_words(example))
+                self.add_occlusion(found, example, [*self.classifier.logits(variants, label="occluding")])
+            results.append(found)
         return results
 
     def _column(self, label: str | int | None, row: Scores) -> int:
@@ -185,20 +179,27 @@ class Explainer:
                 start += 1  # <sep> or <eos>
         return [Text(name, valid_unicode(text), words[name], stretches[name]) for name, text in texts.items()]
 
-    def _occluded(self, whole: Encoded, texts: Sequence[Text], column: int) -> list[list[float]]:
-        """Return by how much the probability (or value) falls without each word, text by text."""
-        places = [text.places(index) for text in texts for index in range(len(text.words))]
-        variants = [whole, *(_without(whole, gone) for gone in places if gone)]
-        every = Encoded(
-            [sequence for one in variants for sequence in one.sequences],
-            whole.per_example,
-            None if whole.segments is None else [row for one in variants for row in one.segments or ()],
-        )
-        logits = self.classifier.logits(every, label="occluding")
-        found = logits[:, 0].astype(np.float64) if self.head.regression else probabilities(logits)[:, column]
-        falls = iter(found[0] - found[1:])
-        every_word = iter([float(next(falls)) if gone else 0.0 for gone in places])
-        return [[next(every_word) for _ in text.words] for text in texts]
+    def without_words(self, example: Example) -> list[Encoded]:
+        """Return the example, and then the example without each word that was not cut off, in the order of its texts.
+
+        The scores of these are what `add_occlusion` takes; who has to share the engine computes them by and by.
+        """
+        whole = self.classifier.encode([example])
+        places = [text.places(index) for text in self._texts(example) for index in range(len(text.words))]
+        return [whole, *(_without(whole, gone) for gone in places if gone)]
+
+    def add_occlusion(self, found: dict[str, Any], example: Example, scores: Sequence[Scores]) -> None:
+        """Write into the words of `explain`'s result what the probability (or value) loses without each of them.
+
+        `scores` are the (C,) scores of each of `without_words`.
+        """
+        logits = np.stack(scores)
+        column = 0 if self.head.regression else self._column(found["explained"], logits[0])
+        values = logits[:, 0].astype(np.float64) if self.head.regression else probabilities(logits)[:, column]
+        falls = iter(values[0] - values[1:])
+        for told, text in zip(found["texts"], self._texts(example), strict=True):
+            for index, word in enumerate(told["words"]):
+                word["occlusion"] = float(next(falls)) if text.places(index) else 0.0
 
 
 def text_names(kind: Kind, example: Example) -> Example:
@@ -211,12 +212,6 @@ def text_names(kind: Kind, example: Example) -> Example:
         case "choices":
             choices = tuple(f"choice {index}" for index in range(len(example.choices)))
             return Example(("context", "question")[: len(example.parts)], choices)
-
-
-def _part(encoded: Encoded, rows: slice) -> Encoded:
-    """Return one example by itself, without its label."""
-    segments = None if encoded.segments is None else encoded.segments[rows]
-    return Encoded(encoded.sequences[rows], encoded.per_example, segments)
 
 
 def _without(one: Encoded, gone: Sequence[tuple[int, slice]]) -> Encoded:

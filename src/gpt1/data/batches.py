@@ -63,6 +63,16 @@ class Encoded:
         return digest.hexdigest()
 
 
+def joined(examples: Sequence[Encoded]) -> Encoded:
+    """Return examples that were encoded one by one, all of k sequences, as one."""
+    segments = [each.segments for each in examples if each.segments is not None]
+    return Encoded(
+        sequences=[sequence for each in examples for sequence in each.sequences],
+        per_example=examples[0].per_example,
+        segments=[numbers for each in segments for numbers in each] if segments else None,
+    )
+
+
 @dataclass(frozen=True)
 class Collator:
     """Puts examples into a batch."""

@@ -23,7 +23,7 @@ from gpt1.params import count
 from gpt1.score import Scorer
 from gpt1.serve.errors import Refused
 from gpt1.serve.metrics import Metrics
-from gpt1.serve.worker import Worker
+from gpt1.serve.worker import Scores, Worker
 from gpt1.tasks.base import Kind
 
 ENCODED_INLINE = 4_000
@@ -32,6 +32,9 @@ ENCODED_INLINE = 4_000
 
 SCORED_AT_ONCE = 4
 """Texts that /v1/score computes in one turn."""
+
+OCCLUDED_AT_ONCE = 32
+"""Texts without one of their words that wait in the queue together."""
 
 T = TypeVar("T")
 
@@ -141,7 +144,14 @@ class Service:
         if label is not None and label not in (known := self._labels(example)):
             message = f"label: {label!r} is none of this model's: {', '.join(known[:20]) or 'it gives a value'}"
             raise Refused(422, message, param="label", code="invalid_value")
-        found: dict[str, Any] = await self.worker.call(partial(self.explainer.explain, example, label, occlusion))
+        found: dict[str, Any] = await self.worker.call(partial(self.explainer.explain, example, label))
+        if occlusion:
+            variants = self.explainer.without_words(example)
+            self._require_little("occlusion", sum(len(ids) for each in variants for ids in each.sequences))
+            scores: list[Scores] = []
+            for start in range(0, len(variants), OCCLUDED_AT_ONCE):  # others have their turns in between
+                scores += await self.worker.scores(variants[start : start + OCCLUDED_AT_ONCE])
+            self.explainer.add_occlusion(found, example, scores)
         return found
 
     def _labels(self, example: Example) -> Sequence[str]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.backends.base import Engine
-from gpt1.data.batches import Collator, Encoded
+from gpt1.data.batches import Collator, Encoded, joined
 from gpt1.generate import Draft, Piece, Writer
 from gpt1.serve.batcher import next_batch
 from gpt1.serve.writing import Scribe, Writing
@@ -271,13 +271,3 @@ class Worker:
         assert self._loop
         with suppress(RuntimeError):  # the loop has ended: nobody waits any more
             self._loop.call_soon_threadsafe(callback)
-
-
-def joined(examples: Sequence[Encoded]) -> Encoded:
-    """Return examples that were encoded one by one, all of k sequences, as one."""
-    segments = [each.segments for each in examples if each.segments is not None]
-    return Encoded(
-        sequences=[sequence for each in examples for sequence in each.sequences],
-        per_example=examples[0].per_example,
-        segments=[numbers for each in segments for numbers in each] if segments else None,
-    )
