@@ -282,7 +282,8 @@ def main() -> None:
         texts = prepared(mixed(raw, tokenizer, args.texts, stream), offline)
         works = {
             "load": lambda: load(model, texts, args.clients, args.seconds),
-            "overhead": lambda: overhead(model, offline, texts, args.clients, args.rounds),
+            # each text three times: the last answers of a round, when few clients still ask, weigh less
+            "overhead": lambda: overhead(model, offline, 3 * texts, args.clients, args.rounds),
             "batching": lambda: batching(model, {
                 f"up to {SHORT} tokens": prepared(
                     [cut(stream.choice(raw), SHORT - 2, tokenizer) for _ in range(2 * args.texts)], offline
