@@ -6,7 +6,9 @@ The server runs in the test's process; `tests/test_serve_process.py` runs it as 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,6 +229,24 @@ def test_openais_client_works_unchanged(text_client: TestClient) -> None:
         client.completions.create(model="tiny", prompt="a", temperature=-1)
     with pytest.raises(openai.NotFoundError, match="'gpt-4' is not served here; 'tiny' is"):
         client.completions.create(model="gpt-4", prompt="a")
+
+
+def test_the_session_of_the_documentation_runs(
+    text_client: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    openai = pytest.importorskip("openai", reason="the openai client is not installed")
+    text = (Path(__file__).parent.parent / "docs" / "serve.md").read_text(encoding="utf-8")
+    [session] = re.findall(r"```python\n(.*?)```", text, re.S)
+
+    def connected(base_url: str, api_key: str) -> Any:
+        return ordinary(
+            base_url=base_url.replace("127.0.0.1:8000", "testserver"), api_key=api_key, http_client=text_client
+        )
+
+    ordinary = openai.OpenAI
+    monkeypatch.setattr(openai, "OpenAI", connected)
+    exec(session, {})
+    assert capsys.readouterr().out.strip()
 
 
 # ---- refusals
