@@ -17,7 +17,7 @@ from tyro import _errors as parse_errors
 
 from gpt1.cli.tools import TOKENIZER_COMMANDS, convert, doctor, tokenizer
 from gpt1.cli.training import prepare, reproduce, training_commands
-from gpt1.cli.using import evaluate, explain, generate, next_tokens, predict, score, serve
+from gpt1.cli.using import evaluate, explain, generate, next_tokens, predict, report, score, serve
 from gpt1.errors import Interrupted, PeerLost, UserError
 from gpt1.ranks import VARIABLES, launcher, place
 
@@ -90,6 +90,7 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         **training_commands(argv),
         "prepare": prepare,
         "evaluate": evaluate,
+        "report": report,
         "predict": predict,
         "explain": explain,
         "score": score,
