@@ -110,14 +110,14 @@ def _curves(records: Sequence[Record], names: Sequence[str]) -> str:
     metrics = {str(event.get("metric", "loss")) for record in records for event in record.valid}
     keys = ["loss", *(["bits_per_byte"] if any(record.command == "pretrain" for record in records) else [])]
     keys += [name for name in METRIC_LABELS if name in metrics]
-    parts = [plots.side_by_side(records, names, key, "Loss" if key == "loss" else "Validation") for key in keys]
+    parts = [plots.side_by_side(records, names, key, f"Validation {scores.named(key)}") for key in keys]
     return html.section("training", "Training", html.figures(parts)) if metrics else ""
 
 
 def _settings(records: Sequence[Record], names: Sequence[str]) -> str:
     flat = [dict(_leaves({"command": record.command, **record.config})) for record in records]
-    keys = list(dict.fromkeys(key for each in flat for key in each))
-    rows = [[key, *(each.get(key, "–") for each in flat)] for key in keys if len({each.get(key) for each in flat}) > 1]
+    shared = [key for key in flat[0] if all(key in each for each in flat)]
+    rows = [[key, *(each[key] for each in flat)] for key in shared if len({each[key] for each in flat}) > 1]
     same = html.paragraph("All settings are the same.")
     return html.section("settings", "What they differ in", html.table(["setting", *names], rows) or same)
 
@@ -127,4 +127,5 @@ def _leaves(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _leaves(value)
         else:
-            yield name.replace("_", "-"), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield name.replace("_", "-"), "none" if value is None else said

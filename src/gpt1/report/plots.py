@@ -219,4 +219,4 @@ def side_by_side(records: Sequence[Record], names: Sequence[str], key: str, titl
         if axes.lines:
             axes.legend(loc="best", labelcolor=MUTED)
 
-    return figure(f"valid-{key}", f"{title} of each run on its validation split.", draw)
+    return figure(f"valid-{key}", f"{title} of each run.", draw)

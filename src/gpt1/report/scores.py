@@ -28,12 +28,14 @@ def with_interval(value: float | None, interval: Sequence[float | None]) -> str:
 
 
 def number(value: float | None, form: str = ".3f") -> str:
-    return "–" if value is None else format(value, form)
+    """Return a figure for readers: with a minus sign that is as wide as a plus, a dash for what is no number."""
+    return "–" if value is None else format(value, form).replace("-", "−")
 
 
 def signed(difference: Difference) -> str:
-    value, low, high = difference
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    """Return "−0.100 [−0.220, +0.030]"."""
+    value, low, high = (number(each, "+.3f") for each in difference)
+    return f"{value} [{low}, {high}]"
 
 
 def verdict(metric: str, difference: Difference) -> str:
@@ -62,11 +64,11 @@ def of_baselines(record: Record) -> dict[str, dict[str, Difference]]:
 
 def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> str:
     """Return the result in a sentence or two."""
-    scored, split = record.scored, record.split
+    scored, split = record.scored, "validation" if record.split == "valid" else record.split
     if record.command == "pretrain":
         training = record.results["training"]
         return (
-            f"After {training['tokens']:,} tokens the language model expects the {split} text with a perplexity of "
+            f"After {training['tokens']:,} tokens the language model reads the {split} text with a perplexity of "
             f"{scored['perplexity']:.2f} per token, {scored['bits_per_byte']:.3f} bits per byte."
         )
     metric = record.metrics[0]
@@ -78,7 +80,7 @@ def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> 
     for name, each in paired.items():
         value = record.results["baseline"][name][metric]
         if metric in each:
-            said += f" {name}: {number(value)}, so the model is {_in_words(metric, each[metric])}"
+            said += f" {name} reaches {number(value)} on them: {_in_words(metric, each[metric])}"
             break
     return said
 
@@ -91,9 +93,9 @@ def named(metric: str) -> str:
 def _in_words(metric: str, difference: Difference) -> str:
     match verdict(metric, difference):
         case "within noise":
-            return f"level with it: the difference of {difference[0]:+.3f} is within noise on so many examples."
+            return f"the difference of {number(difference[0], '+.3f')} is within noise; more examples would be needed."
         case word:
-            return f"{word} than it, by {abs(difference[0]):.3f}: more than noise."
+            return f"the model is {word} by {number(abs(difference[0]))}, which is more than noise."
 
 
 def tiles(record: Record) -> str:

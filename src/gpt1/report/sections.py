@@ -18,6 +18,11 @@ MOST_LABELS = 50
 MOST_SAMPLES = 10
 """Samples that are shown, spread over the run."""
 
+WEIGHTS = (
+    "A word's colour is its gradient × input: to the first order, what it adds to the score of that answer over the "
+    "others. It is a slope at one point, not a proof."
+)
+
 
 def unfinished(record: Record) -> str:
     """Return the notice that a run has not ended, and where it stands."""
@@ -46,8 +51,7 @@ def answers(record: Record) -> str:
     return html.section(
         "answers",
         "Where it is right, and where not",
-        _confusion(scored),
-        _labels(scored),
+        f'<div class="beside">{_confusion(scored)}{_labels(scored)}</div>' if "per_label" in scored else "",
         html.figures(_drawn(scored)),
     )
 
@@ -77,8 +81,8 @@ def _confusion(scored: Mapping[str, Any]) -> str:
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}<td class="sum">{sum(counts):,}</td></tr>')
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     return (
-        '<h3>Confusion matrix</h3>\n<div class="wide"><table class="confusion"><caption>Rows: the true label. Columns: '
-        "what the model said. Right answers are framed; the darker a cell, the larger its share of the row.</caption>"
+        '<div class="wide"><table class="confusion"><caption>Rows: the true label. Columns: '
+        "what the model said. Right answers are framed; a stronger colour is a larger share of the row.</caption>"
         f'<thead><tr><td>true ↓ said →</td>{head}<th scope="col">examples</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
@@ -111,8 +115,9 @@ def mistakes(record: Record) -> str:
         '<mark class="against" style="--s:.7">'
         f"{'lowered it' if regression else 'spoke against it'}</mark></p>"
     )  # fmt: skip
+    hint = html.paragraph(WEIGHTS, "hint") if legend else ""
     title = "Largest errors" if regression else "Most confident mistakes"
-    return html.section("mistakes", title, legend, "\n".join(map(_mistake, found)))
+    return html.section("mistakes", title, legend, hint, "\n".join(map(_mistake, found)))
 
 
 def _mistake(entry: Mapping[str, Any]) -> str:
@@ -180,12 +185,12 @@ def data(record: Record) -> str:
         tokens = start.get("tokens", {})
         counts = html.table(
             ["", "tokens"], [[split, f"{count:,}"] for split, count in tokens.items()],
-            caption=f"{start.get('documents', 0):,} documents, {start.get('bytes', 0) / 1e6:,.1f} MB of text",
+            caption=f"{start.get('documents', 0):,} documents, {start.get('bytes', 0) / 1e6:,.2f} MB of training text",
         )  # fmt: skip
         return html.section("data", "The data", counts)
     cut, labels = start.get("truncated", {}), start.get("labels", {})
     counts = html.table(
-        ["split", "examples", "cut"],
+        ["split", "examples", "cut to fit"],
         [[split, f"{count:,}", f"{cut.get(split, 0):,}"] for split, count in start.get("examples", {}).items()],
     )
     names = list(dict.fromkeys(name for each in labels.values() for name in each))
@@ -194,9 +199,8 @@ def data(record: Record) -> str:
     )
     if len(names) > MOST_LABELS:
         by_label = html.details(f"{len(names):,} labels", by_label)
-    beware = html.items(warnings) or html.paragraph(
-        "Nothing to warn of: no text stands in two splits, none was cut, the labels are balanced."
-    )
+    balanced = ", the labels are balanced" if labels.get("train") else ""
+    beware = html.items(warnings) or html.paragraph(f"Nothing to warn of: no text is repeated, none was cut{balanced}.")
     return html.section("data", "The data", beware, counts, by_label)
 
 
