@@ -1,8 +1,8 @@
 """Take the pictures of reports: python docs/images/report.py RUN OTHER LANGUAGE-MODEL, of three runs.
 
 RUN is a run of `make demo` (runs/demo), OTHER another one on the same rows, LANGUAGE-MODEL one of `gpt1 pretrain`.
-Writes their reports, opens them in a headless Chromium and puts report-*.png beside this file. Needs playwright and Chromium,
-the system's or Playwright's own.
+Writes their reports, opens them in a headless Chromium and puts report-*.png beside this file. Needs playwright and
+Chromium, the system's or Playwright's own.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> 
     for name, each in paired.items():
         value = record.results["baseline"][name][metric]
         if metric in each:
-            said += f" {name} reaches {number(value)} on them: {_in_words(metric, each[metric])}"
+            said += f" {name} reaches {number(value)} on the same rows: {_in_words(metric, each[metric])}"
             break
     return said
 
@@ -93,7 +93,7 @@ def named(metric: str) -> str:
 def _in_words(metric: str, difference: Difference) -> str:
     match verdict(metric, difference):
         case "within noise":
-            return f"the difference of {number(difference[0], '+.3f')} is within noise; more examples would be needed."
+            return f"the difference of {number(difference[0], '+.3f')} is within noise: more examples would be needed to tell."
         case word:
             return f"the model is {word} by {number(abs(difference[0]))}, which is more than noise."
 
