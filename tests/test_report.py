@@ -287,6 +287,7 @@ def test_every_kind_of_run_has_a_report(results: dict[str, Any], expected: str, 
     page = Page(write([finetuned(tmp_path / "run", results)]))
     assert expected in page.text
     assert absent not in page.text
+    assert page.source.count('<th scope="row">label ') in (0, 50)
 
 
 def test_a_lone_surrogate_does_not_stop_the_report(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def named(metric: str) -> str:
 def _in_words(metric: str, difference: Difference) -> str:
     match verdict(metric, difference):
         case "within noise":
-            return f"the difference of {number(difference[0], '+.3f')} is within noise: more examples would be needed to tell."
+            return f"the difference of {number(difference[0], '+.3f')} is within noise; to tell takes more examples."
         case word:
             return f"the model is {word} by {number(abs(difference[0]))}, which is more than noise."
 
