@@ -75,6 +75,8 @@ class Servers:
         directory = self.folder / f"tiny-{name}"
         if not directory.exists():
             save_tiny(directory, name)
+            if name == "single":
+                (directory / "report.html").write_text("<title>a report</title>", encoding="utf-8")
         environment = {key: value for key, value in os.environ.items() if key != "GPT1_API_KEY"}
         environment |= {"GPT1_API_KEY": KEY} if name == "choices" else {}
         command = [sys.executable, "-m", "gpt1", "serve", str(directory), "--port", "0", "--device", "cpu"]

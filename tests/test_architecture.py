@@ -32,9 +32,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sampling": FOUNDATION,
     "catalogue": FOUNDATION,
     "hub": FOUNDATION | {"catalogue"},
-    "report": {"errors", "metrics", "runlog"},
     "highlight": set(),
     "storage": FOUNDATION | {"runlog"},
+    "diagnostics": {"metrics"},
+    "report": FOUNDATION | {"diagnostics", "highlight", "metrics", "recipes", "runlog", "storage"},
     # ---- frameworks
     "backends.base": {"config", "params"},
     "backends.noise": set(),
@@ -64,7 +65,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": {"config", "console", "metrics", "backends.base", "data.batches"},
     "loop": FOUNDATION
     | {"console", "metrics", "optim", "ranks", "runlog", "checkpoint", "backends.base", "data.batches"},
-    "evaluation": FOUNDATION | {"baseline", "console", "data", "data.batches", "metrics", "inference", "tasks"},
+    "evaluation": FOUNDATION
+    | {"baseline", "console", "data", "data.batches", "diagnostics", "metrics", "inference", "tasks"},
     "classifier": FOUNDATION
     | {
         "backends",

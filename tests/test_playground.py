@@ -142,6 +142,14 @@ def test_header_names_the_model_and_links_to_the_api(visit: Open) -> None:
     assert page.get_by_role("link", name="API").get_attribute("href") == "docs"
 
 
+def test_header_links_to_the_report_of_a_run_that_has_one(visit: Open) -> None:
+    assert visit("none").locator("#report").is_hidden()
+    page = visit("single")
+    page.get_by_role("link", name="Report").click()
+    page.wait_for_url("**/report")
+    assert page.title() == "a report"
+
+
 def test_classify_shows_each_labels_probability_and_each_words_weight(visit: Open) -> None:
     page = visit("single", "classify")
     text = "Warm, funny 🙂 and over far too soon."

@@ -16,12 +16,15 @@ from starlette.testclient import TestClient
 
 import served
 from gpt1 import backends
+from gpt1.checkpoint import save_model
 from gpt1.classifier import Classifier
-from gpt1.config import DeviceConfig, GenerateConfig
+from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
 from gpt1.explain import Explainer
 from gpt1.generate import Writer
 from gpt1.serve import schemas
 from gpt1.serve.errors import Refused
+from gpt1.serve.server import gated
+from gpt1.serve.service import Service
 
 TOLERANCE = 1e-5
 """Of a probability in float32: batches of other shapes sum in another order."""
@@ -103,6 +106,23 @@ def test_pages_and_figures_are_there(text_client: TestClient) -> None:
     figures = text_client.get("/metrics").text
     assert 'gpt1_requests_total{route="/v1/classify",status="200"}' in figures
     assert "gpt1_batch_sequences_count" in figures and "gpt1_inputs_waiting 0.0" in figures
+
+
+def test_the_report_of_a_run_is_offered_where_there_is_one(text_client: TestClient, tmp_path: Path) -> None:
+    [model] = text_client.get("/v1/models").json()["data"]
+    assert model["gpt1"]["report"] is False
+    assert refusal(text_client.get("/report"))["code"] == "no_report"
+    save_model(tmp_path / "model", served.model("single"))
+    (tmp_path / "report.html").write_text("<p>a report</p>")
+    with TestClient(gated(Service.open(tmp_path, ServeConfig()), "secret"), raise_server_exceptions=False) as client:
+        assert client.get("/report").status_code == 401  # it quotes the data
+        client.headers["Authorization"] = "Bearer secret"
+        assert client.get("/v1/models").json()["data"][0]["gpt1"]["report"] is True
+        found = client.get("/report")
+        assert found.text == "<p>a report</p>" and found.headers["content-type"].startswith("text/html")
+        assert found.headers["content-security-policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+        (tmp_path / "report.html").unlink()
+        assert client.get("/report").status_code == 404
 
 
 @pytest.mark.parametrize("kind", ["single", "pair", "similarity", "choices"])

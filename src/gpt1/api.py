@@ -43,6 +43,7 @@ from gpt1.finetuning import finetune, limited, load_data
 from gpt1.generate import Piece, Writer
 from gpt1.metrics import Metric, own_metric
 from gpt1.pretrain import pretrain
+from gpt1.report import write as write_report
 from gpt1.reproduce import reproduce
 from gpt1.rows import named_rows
 from gpt1.run import RunDirectory, versions
@@ -56,7 +57,7 @@ EXAMPLES_AT_ONCE = 2_048
 
 __all__ = [
     "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune", "generate",
-    "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "reproduce", "score_file",
+    "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "report", "reproduce", "score_file",
     "score_texts", "serve", "train_tokenizer",
 ]  # fmt: skip
 
@@ -420,6 +421,20 @@ def open_tokenizer(directory: Path | str) -> Tokenizer:
     directory = bundled_model(directory)
     model = directory / "model"
     return Tokenizer.load(model if model.is_dir() else directory)
+
+
+def report(runs: Sequence[Path | str], out: Path | str | None = None) -> dict[str, Any]:
+    """Write the report of a run, or the comparison of several, as one HTML file; return {"report": its path}.
+
+    `report(["runs/demo"])` writes `runs/demo/report.html`; of several runs it is `comparison.html` in the working
+    directory, unless `out` says otherwise.
+
+    Raises:
+        UserError: one of them is no run, or `out` cannot be written.
+    """
+    written = write_report([Path(run) for run in runs], None if out is None else Path(out))
+    console.say(f"Report: {written}")
+    return {"report": str(written)}
 
 
 def doctor() -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt1 import console
+from gpt1 import console, diagnostics
 from gpt1.baseline import fit_baselines
 from gpt1.config import Head
 from gpt1.data.batches import Encoded
@@ -40,7 +41,9 @@ def examine(
     """Return one split's entry of `metrics.json` from (B, C) logits.
 
     {metric: value, "loss", "examples", "interval": {metric: [low, high]} (95 % bootstrap), "confusion_matrix" (rows are
-    the truth), "mistakes": the most confident ones first}.
+    the truth), "mistakes": the most confident ones first}, and what a report draws (`diagnostics`): "per_label",
+    "calibration", "roc" and "precision_recall" of label id 1 of two, "by_length", "answers": the truth and the
+    predictions, packed, with the digest of the rows that they belong to.
     """
     names = task_metrics(head.task, head.n_labels, head.regression)
     found = predictions(logits, head.regression)
@@ -56,7 +59,37 @@ def examine(
     if labels.names and len(labels.names) <= LARGEST_CONFUSION:
         result["labels"] = list(labels.names)
         result["confusion_matrix"] = confusion_matrix(truth, found, len(labels.names)).tolist()
-    return result
+    return result | _diagnosed(logits, found, truth, encoded.lengths, examples, labels)
+
+
+def _diagnosed(
+    logits: NDArray[np.float32], found: NDArray[Any], truth: NDArray[Any], lengths: NDArray[np.int64],
+    examples: Sequence[Example], labels: Labels,
+) -> dict[str, Any]:  # fmt: skip
+    result: dict[str, Any] = {}
+    if labels.regression:
+        errors = np.abs(found - truth)
+        result["by_length"] = diagnostics.by_length(lengths, errors, "mae")
+    else:
+        likely, right = probabilities(logits), found == truth
+        if labels.names:
+            confusion = confusion_matrix(truth, found, len(labels.names))
+            result["per_label"] = diagnostics.per_label(confusion, labels.names)
+        result["calibration"] = diagnostics.calibration(likely.max(1), right)
+        if len(labels.names) == 2:
+            result |= diagnostics.ranking(likely[:, 1], truth == 1)
+        result["by_length"] = diagnostics.by_length(lengths, right, "accuracy")
+    answers = {"truth": diagnostics.pack(truth), "predicted": diagnostics.pack(found)}
+    return result | {"answers": {"rows_sha256": _digest(examples), **answers}}
+
+
+def _digest(examples: Sequence[Example]) -> str:
+    """Return a digest of the texts and labels in their order, whatever vocabulary reads them."""
+    digest = hashlib.sha256()
+    for example in examples:
+        told = repr((example.parts, example.choices, example.label))
+        digest.update(told.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def _intervals(
@@ -93,14 +126,15 @@ def baselines(
     kind: str, train: Sequence[Example], train_labels: NDArray[Any], test: Sequence[Example], encoded: Encoded,
     head: Head, extra: Mapping[str, Metric], seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fit the plain baselines on `train` and return {name: {metric: value, "interval": …, "seconds"}} on `test`."""
+    """Fit the plain baselines on `train` and return {name: {metric: value, "interval": …, "seconds", "predicted"}}."""
     names = task_metrics(head.task, head.n_labels, head.regression)
     truth = encoded.labels
     assert truth is not None
     results = {}
     for fitted in fit_baselines(kind, train, train_labels, test, regression=head.regression, seed=seed):
         results[fitted.name] = _scored(names, extra, truth, fitted.predictions, seed) | {
-            "seconds": round(fitted.seconds, 2)
+            "seconds": round(fitted.seconds, 2),
+            "predicted": diagnostics.pack(fitted.predictions),
         }
     return results
 

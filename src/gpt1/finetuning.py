@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
 from gpt1.catalogue import bundled_model
@@ -72,6 +74,8 @@ def finetune(
     if run.finished:
         run.open("finetune", config, facts)
         console.say(f"{config.out} is finished; its results:")
+        if not run.report.exists():
+            report.write([run.path])
         results = read_results(run)
         show_scores(results)
         return results
@@ -116,11 +120,12 @@ def finetune(
     explain_mistakes(Explainer(Classifier(best, engine)), results[split]["mistakes"])
     run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
     report.draw_curves(runlog.read(run.log.path), run.curves)
-    write_json(run.metrics_path, results)  # last: with it the run is finished
+    write_json(run.metrics_path, results)  # with it the run is finished
+    report.write([run.path])
     show_scores(results)
     if differences := huggingface_differences(start):
         console.say(f"transformers will not give all of this model's answers: {'; '.join(differences)}.")
-    console.say(f"Model: {run.model}   scores: {run.metrics_path}   curves: {run.curves}")
+    console.say(f"Model: {run.model}   scores: {run.metrics_path}   report: {run.report}")
     return results
 
 
@@ -324,8 +329,17 @@ def _introduce(
     if not run.log.path.exists():
         run.log.write("start", {"examples": {name: len(part) for name, part in encoded.items()},
                                 "truncated": {name: part.truncated for name, part in encoded.items()},
+                                "labels": {name: _label_counts(part, data.labels) for name, part in encoded.items()},
                                 "parameters": count(shape), "device": engine.device, "dtype": engine.dtype,
                                 "notes": list(data.notes)})  # fmt: skip
+
+
+def _label_counts(part: Encoded, labels: Labels) -> dict[str, int]:
+    """Return how many examples have each label; nothing where labels have no names."""
+    if not labels.names or part.labels is None:
+        return {}
+    counts = np.bincount(part.labels, minlength=len(labels.names))
+    return {name: int(count) for name, count in zip(labels.names, counts, strict=True)}
 
 
 def _final_scores(

@@ -50,6 +50,8 @@ def _pretrain(config: PretrainConfig, ranks: Ranks) -> dict[str, Any]:
     if run.finished:
         run.require_same("pretrain", config)
         console.say(f"{config.out} is finished; its results:")
+        if not (run.read_only or run.report.exists()):
+            report.write([run.path])
         results = read_json(run.metrics_path)
         _show(results)
         return results
@@ -109,9 +111,10 @@ def _pretrain(config: PretrainConfig, ranks: Ranks) -> dict[str, Any]:
     run.log.write("score", {"split": "valid", "step": progress.best_step, **results["valid"]})
     if not run.read_only:
         report.draw_curves(runlog.read(run.log.path), run.curves)
-        write_json(run.metrics_path, results)  # last: with it the run is finished
+        write_json(run.metrics_path, results)  # with it the run is finished
+        report.write([run.path])
     _show(results)
-    console.say(f"Model: {run.model}   scores: {run.metrics_path}   curves: {run.curves}")
+    console.say(f"Model: {run.model}   scores: {run.metrics_path}   report: {run.report}")
     return results
 
 

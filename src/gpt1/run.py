@@ -1,15 +1,17 @@
 """The run directory: what lies where, and whether a directory holds the run that is asked for.
 
-config.json (settings, versions, data), log.jsonl, checkpoints/step-N/, tokenizer/ (as the run started), corpus/ (the
-text as tokens, of pretraining), model/ (the best), metrics.json, curves.svg.
+config.json (settings, versions, machine, data), log.jsonl, checkpoints/step-N/, tokenizer/ (as the run started),
+corpus/ (the text as tokens, of pretraining), model/ (the best), metrics.json, curves.svg, report.html.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ class RunDirectory:
         self.corpus = path / "corpus"
         self.model = path / "model"
         self.curves = path / "curves.svg"
+        self.report = path / "report.html"
         self.log = RunLog(path / "log.jsonl", read_only=read_only)
         self.checkpoints = Checkpoints(path / "checkpoints", read_only=read_only)
 
@@ -64,7 +67,7 @@ class RunDirectory:
             if others := [name for name in visible if name not in (self.tokenizer.name, self.corpus.name)]:
                 raise UserError(f"--out {self.path}: holds {others[0]} and is no run; choose a new directory")
             self.path.mkdir(parents=True, exist_ok=True)
-            storage.write_json(self.config_path, wanted | {"versions": versions()})
+            storage.write_json(self.config_path, wanted | {"versions": versions(), "machine": machine()})
             return
         self._require(wanted, type(config))
 
@@ -134,6 +137,24 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def machine() -> dict[str, Any]:
+    """Return what a run's figures depend on besides: operating system, processor, cores; nothing that names a host."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor() or platform.processor(),
+        "cores": f"{os.cpu_count()} cores",
+    }
+
+
+def _processor() -> str:
+    """Return the processor's name where Linux tells it, else ""."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return ""
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from gpt1.config import Stored
 from gpt1.errors import UserError
 from gpt1.runlog import to_json
+
+NUMBERS = re.compile(r"\[\n[-+.\de\s,]+\]")
+"""A list of numbers in indented JSON; no string has a line break there. It is written on one line."""
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -145,7 +149,10 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def dump_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file in a directory that `replace_directory` fills."""
-    path.write_text(to_json(value, indent=2) + "\n", encoding="utf-8")
+    text = NUMBERS.sub(
+        lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), to_json(value, indent=2)
+    )
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def replace_directory(target: Path, write: Callable[[Path], None]) -> None:

@@ -17,7 +17,7 @@ from tyro import _errors as parse_errors
 
 from gpt1.cli.tools import TOKENIZER_COMMANDS, convert, doctor, tokenizer
 from gpt1.cli.training import prepare, reproduce, training_commands
-from gpt1.cli.using import evaluate, explain, generate, next_tokens, predict, score, serve
+from gpt1.cli.using import evaluate, explain, generate, next_tokens, predict, report, score, serve
 from gpt1.errors import Interrupted, PeerLost, UserError
 from gpt1.ranks import VARIABLES, launcher, place
 
@@ -96,6 +96,7 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         "generate": generate,
         "next": next_tokens,
         "serve": serve,
+        "report": report,
         "reproduce": reproduce,
         "tokenizer": tokenizer,
         "convert": convert,

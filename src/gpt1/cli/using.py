@@ -1,4 +1,4 @@
-"""Commands that use a model: evaluate, predict, explain, score, generate, next, serve."""
+"""Commands that use a model: evaluate, predict, explain, score, generate, next, serve, report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes as Flat
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from gpt1.cli.flags import AsJson, LanguageModel, Prompt, Run, Source, Texts
 from gpt1.cli.output import bars, explanation, prediction, print_lines, print_one, print_some, scored, shown, write
@@ -208,3 +208,20 @@ def serve(
     from gpt1 import api
 
     api.serve(model, config, hardware=hardware)
+
+
+def report(
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="run directories")] = (),
+    /,
+    out: Annotated[
+        Path | None, arg(help="the HTML file (default: RUN/report.html; of several runs comparison.html here)")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a run is as one HTML file: scores, curves, mistakes, data, settings. Several runs are compared.
+
+    Reads files of the run alone, of an unfinished one too. The file opens from disk, without network or script.
+    """
+    from gpt1 import api
+
+    print_one(api.report(runs, out), as_json)

@@ -38,6 +38,12 @@ class Files(StaticFiles):
         return found
 
 
+REPORT_HEADERS = PAGE_HEADERS | {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+}
+"""The report has its style in itself, and no script."""
+
+
 def create_app(service: Service) -> FastAPI:
     """Return the application that answers for one model; `server` puts the gate before it."""
 
@@ -57,7 +63,7 @@ def create_app(service: Service) -> FastAPI:
     _add_labelling(app, service)
     _add_language_model(app, service)
     _add_operations(app, service)
-    _add_pages(app)
+    _add_pages(app, service)
     return app
 
 
@@ -143,7 +149,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_pages(app: FastAPI) -> None:
+def _add_pages(app: FastAPI, service: Service) -> None:
     from fastapi_swagger import patch_fastapi
 
     patch_fastapi(app, redirect_from_root_to_docs=False)  # Swagger UI from its package, not from a CDN
@@ -152,6 +158,12 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     async def playground() -> Response:
         return FileResponse(str(STATIC / "index.html"), headers=PAGE_HEADERS)
+
+    @app.get("/report", include_in_schema=False)
+    async def report() -> Response:
+        if not (service.report and service.report.is_file()):
+            raise Refused(404, f"{service.name} has no report.html: gpt1 report RUN writes it", code="no_report")
+        return FileResponse(str(service.report), headers=REPORT_HEADERS)
 
 
 def _require_model(service: Service, request: Any) -> None:

@@ -17,6 +17,8 @@ from gpt1.config import ServeConfig
 from gpt1.serve.errors import response
 from gpt1.serve.metrics import Metrics
 
+KEYED = ("/v1", "/report")
+"""How the paths begin that need the key, where there is one: a report quotes the data."""
 ALWAYS = ("/health", "/ready", "/metrics")
 """Routes that answer while the server drains."""
 
@@ -56,7 +58,7 @@ class Gate:
         if self.draining and scope["path"] not in ALWAYS:
             await self._refuse(scope, send, 503, "the server is shutting down; ask another one", "draining")
             return
-        if self.expected and scope["path"].startswith("/v1") and not self._knows_key(headers):
+        if self.expected and scope["path"].startswith(KEYED) and not self._knows_key(headers):
             message = "no valid API key: send the header Authorization: Bearer KEY"
             await self._refuse(scope, send, 401, message, "invalid_api_key")
             return

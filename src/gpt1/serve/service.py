@@ -45,6 +45,8 @@ class Service:
     def __init__(self, name: str, model: Model, engine: Engine, config: ServeConfig, backend: str):
         self.name, self.model, self.engine, self.config, self.backend = name, model, engine, config, backend
         self.created = int(time.time())
+        self.report: Path | None = None
+        """The run's report.html, where a run is served that has one."""
         self.metrics = Metrics()
         self.classifier = Classifier(model, engine) if model.config.head else None
         self.explainer = Explainer(self.classifier) if self.classifier else None
@@ -63,7 +65,9 @@ class Service:
         model = open_model(path)
         hardware = hardware or DeviceConfig()
         engine = backends.get(model.config, model.params, hardware=hardware)
-        return cls(config.name or path.resolve().name, model, engine, config, backends.chosen(hardware))
+        service = cls(config.name or path.resolve().name, model, engine, config, backends.chosen(hardware))
+        service.report = path / "report.html" if (path / "report.html").is_file() else None
+        return service
 
     @property
     def kind(self) -> Kind | None:
@@ -93,6 +97,7 @@ class Service:
                 "backend": self.backend,
                 "device": self.engine.device,
                 "dtype": self.engine.dtype,
+                "report": self.report is not None,
             },
         }
 

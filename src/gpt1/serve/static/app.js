@@ -50,6 +50,7 @@ function down(error) {
 function introduce(model) {
   document.title = `${model.id} · gpt1`;
   $("model").textContent = model.id;
+  $("report").hidden = !model.report || Boolean(session.get("key")); // a link cannot carry the key
   const labels = model.labels.slice(0, MOST_LABELS).join(", ") + (model.labels.length > MOST_LABELS ? " …" : "");
   const task = model.task === null ? "task.none" : model.regression ? "task.regression" : `task.${model.task}`;
   const shape = { layers: model.n_layer, heads: model.n_head, width: model.n_embd };

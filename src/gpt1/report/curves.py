@@ -1,8 +1,7 @@
-"""What a run directory shows a person: the curves of its log."""
+"""The curves of a run's log: `curves.svg`, and the panels of it that a report draws one by one."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpt1 import runlog
 from gpt1.metrics import better
+from gpt1.runlog import Event
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Event = dict[str, Any]
 Point = tuple[int, float]
 """(optimiser step, value)"""
 
@@ -81,88 +81,98 @@ def draw_curves(log: Path | Sequence[Event], out: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    events = _read(log) if isinstance(log, Path) else log
-    train = _by_step(event for event in events if event.get("event") == "train")
-    valid = _by_step(event for event in events if event.get("event") == "evaluate" and event.get("split") == "valid")
+    events = runlog.read(log) if isinstance(log, Path) else log
+    train = by_step(event for event in events if event.get("event") == "train")
+    valid = by_step(event for event in events if event.get("event") == "evaluate" and event.get("split") == "valid")
     metric = str(valid[-1].get("metric", "loss")) if valid else "loss"
-    best = _best_step(valid, metric)
+    best = best_step(valid, metric)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.0, 3.5), layout="constrained")
         panels = figure.add_gridspec(1, 3, wspace=0.06)
         halves = panels[2].subgridspec(2, 1, hspace=0.1)
         axes = [figure.add_subplot(place) for place in (panels[0], panels[1], halves[0], halves[1])]
-        _draw_losses(axes[0], train, valid, best)
-        _draw_metric(axes[1], valid, metric, best)
-        _draw_line(axes[2], _points(train, "lr"), TRAIN)
-        axes[2].set(title="Learning rate", ylim=(0, None))
-        axes[2].yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("e-0", "e-"))
-        _draw_noisy(axes[3], _points(train, "grad_norm"), TRAIN)
-        axes[3].set(title="Gradient norm (L2)", ylim=(0, None))
-        _share_steps(axes, train, valid)
+        draw_losses(axes[0], train, valid, best)
+        draw_metric(axes[1], valid, metric, best)
+        draw_rate(axes[2], train)
+        draw_norm(axes[3], train)
+        share_steps(axes, train, valid)
+        axes[2].tick_params(labelbottom=False)
+        axes[2].set_xlabel("")
         figure.savefig(out, dpi=150, metadata={"Date": None} if out.suffix == ".svg" else None)
 
 
-def _read(path: Path) -> list[Event]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
-
-
-def _by_step(events: Iterable[Event]) -> list[Event]:
+def by_step(events: Iterable[Event]) -> list[Event]:
+    """Return the events in the order of their steps; of two of one step the later counts."""
     latest = {int(event["step"]): event for event in events}
     return [latest[step] for step in sorted(latest)]
 
 
-def _points(events: Sequence[Event], key: str) -> list[Point]:
+def series(events: Sequence[Event], key: str) -> list[Point]:
     """(step, value) of the events that have a finite number under `key`."""
     found = ((int(event["step"]), event.get(key)) for event in events)
     return [(step, float(value)) for step, value in found if isinstance(value, int | float) and math.isfinite(value)]
 
 
-def _best_step(valid: Sequence[Event], metric: str) -> int | None:
+def best_step(valid: Sequence[Event], metric: str) -> int | None:
     """The step whose model the run keeps: the first with the best main metric."""
     best: Point | None = None
-    for step, value in _points(valid, metric):
+    for step, value in series(valid, metric):
         if best is None or better(metric, value, best[1]):
             best = step, value
     return best[0] if best else None
 
 
-def _draw_losses(axes: Axes, train: Sequence[Event], valid: Sequence[Event], best: int | None) -> None:
+def draw_losses(axes: Axes, train: Sequence[Event], valid: Sequence[Event], best: int | None) -> None:
+    """The loss on the training steps and on the validation split, with the model that is kept."""
     regression = any(REGRESSION_METRICS & event.keys() for event in valid)
     axes.set(title="Loss", ylabel="loss (label units²)" if regression else "loss (nats)")
     # The task's part is what the validation loss is comparable with: the auxiliary LM loss is not in that.
-    _draw_noisy(axes, _points(train, "task_loss") or _points(train, "loss"), TRAIN, "training")
-    _draw_line(axes, _points(valid, "loss"), VALID, "validation", dots=True)
-    _mark_best(axes, _points(valid, "loss"), best)
+    draw_noisy(axes, series(train, "task_loss") or series(train, "loss"), TRAIN, "training")
+    draw_line(axes, series(valid, "loss"), VALID, "validation", dots=True)
+    _mark_best(axes, series(valid, "loss"), best)
     if axes.lines:
         axes.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2, labelcolor=MUTED)
 
 
-def _draw_metric(axes: Axes, valid: Sequence[Event], metric: str, best: int | None) -> None:
+def draw_metric(axes: Axes, valid: Sequence[Event], metric: str, best: int | None) -> None:
     """The main metric; where that is the loss, which has its own panel, the first other one that was measured."""
     if metric == "loss":
-        metric = next((name for name in METRIC_LABELS if _points(valid, name)), metric)
-    points = _points(valid, metric) if metric != "loss" else []
+        metric = next((name for name in METRIC_LABELS if series(valid, name)), metric)
+    points = series(valid, metric) if metric != "loss" else []
     axes.set(title="Validation")
     if not points:
         axes.text(0.5, 0.5, "no validation metric yet", transform=axes.transAxes, ha="center", va="center", color=MUTED)
         axes.set(yticks=[])
         return
     axes.set(ylabel=METRIC_LABELS.get(metric, metric))
-    _draw_line(axes, points, VALID, dots=True)
+    draw_line(axes, points, VALID, dots=True)
     _mark_best(axes, points, best)
 
 
-def _draw_line(axes: Axes, points: Sequence[Point], color: str, label: str | None = None, dots: bool = False) -> None:
+def draw_rate(axes: Axes, train: Sequence[Event]) -> None:
+    """The learning rate of each logged step."""
+    draw_line(axes, series(train, "lr"), TRAIN)
+    axes.set(title="Learning rate", ylim=(0, None))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("e-0", "e-"))
+
+
+def draw_norm(axes: Axes, train: Sequence[Event]) -> None:
+    """The norm of the gradient before it is clipped."""
+    draw_noisy(axes, series(train, "grad_norm"), TRAIN)
+    axes.set(title="Gradient norm (L2)", ylim=(0, None))
+
+
+def draw_line(axes: Axes, points: Sequence[Point], color: str, label: str | None = None, dots: bool = False) -> None:
+    """The values as they are, few of them as dots too."""
     if points:
         marker = "o" if dots or len(points) <= FEW_POINTS else None
         axes.plot(*zip(*points, strict=True), color=color, marker=marker, label=label, clip_on=False)
 
 
-def _draw_noisy(axes: Axes, points: Sequence[Point], color: str, label: str | None = None) -> None:
+def draw_noisy(axes: Axes, points: Sequence[Point], color: str, label: str | None = None) -> None:
     """The values as logged, pale, under their smoothed curve."""
     if len(points) <= FEW_POINTS:
-        _draw_line(axes, points, color, label)
+        draw_line(axes, points, color, label)
         return
     steps, values = zip(*points, strict=True)
     axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
@@ -195,7 +205,8 @@ def _mark_best(axes: Axes, points: Sequence[Point], best: int | None) -> None:
     )
 
 
-def _share_steps(axes: Sequence[Axes], train: Sequence[Event], valid: Sequence[Event]) -> None:
+def share_steps(axes: Sequence[Axes], train: Sequence[Event], valid: Sequence[Event]) -> None:
+    """Give all panels the same axis of steps."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     last = max((int(event["step"]) for event in (*train, *valid)), default=1)
@@ -204,5 +215,3 @@ def _share_steps(axes: Sequence[Axes], train: Sequence[Event], valid: Sequence[E
         each.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         each.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         each.set_xlabel("optimiser step")
-    axes[2].tick_params(labelbottom=False)
-    axes[2].set_xlabel("")

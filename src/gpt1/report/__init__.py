@@ -1,0 +1,62 @@
+"""What a run directory shows a person: `report.html`, a comparison of several runs, `curves.svg`.
+
+Everything is drawn from files of the run (config.json, log.jsonl, metrics.json, model/gpt1.json); no model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpt1.errors import UserError
+from gpt1.report import html, scores, sections
+from gpt1.report.curves import draw_curves
+from gpt1.report.record import Record
+
+__all__ = ["draw_curves", "write"]
+
+NAME = "report.html"
+COMPARISON = "comparison.html"
+
+
+def write(runs: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the report of a run, or the comparison of several, and return where it lies.
+
+    Without `out` that is `report.html` in the run directory; of several runs `comparison.html` in the working one.
+
+    Raises:
+        UserError: one of them is no run, or `out` cannot be written.
+    """
+    if not runs:
+        raise UserError("nothing to report: name a run directory, as in gpt1 report runs/demo")
+    records = [Record.read(run) for run in runs]
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise UserError(f"--out {out}: a file in a directory that is there expected, such as report.html")
+    if len(records) == 1:
+        text, out = of_run(records[0]), out or runs[0] / NAME
+    else:
+        from gpt1.report.comparison import of_runs
+
+        text, out = of_runs(records), out or Path(COMPARISON)
+    partial = out.with_name(f".{out.name}.partial")
+    partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")  # a lone surrogate has no UTF-8
+    partial.replace(out)
+    return out
+
+
+def of_run(record: Record) -> str:
+    """Return the page of one run."""
+    what = record.config.get("data") or ", ".join(Path(path).name for path in record.config.get("corpus", ()))
+    task = record.model.get("model", {}).get("head") or {}
+    kind = "Pretraining" if record.command == "pretrain" else f"Fine-tuning: {task.get('task', 'labelled texts')}"
+    parts = [_summary(record)] if record.finished else [sections.unfinished(record)]
+    if record.finished and record.command == "finetune":
+        paired = scores.of_baselines(record)
+        parts += [scores.baselines(record, paired), sections.answers(record), sections.mistakes(record)]
+    parts += [sections.training(record), sections.samples(record), sections.data(record), sections.run(record)]
+    return html.page(record.name, f"{kind} on {what}", parts)
+
+
+def _summary(record: Record) -> str:
+    paired = scores.of_baselines(record) if record.command == "finetune" else {}
+    return html.paragraph(scores.headline(record, paired), "lead") + scores.tiles(record)

@@ -1,0 +1,131 @@
+"""Several runs on one page: what they differ in, their scores, and whether a difference is more than noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt1.report import html, plots, scores
+from gpt1.report.curves import METRIC_LABELS
+from gpt1.report.record import Record
+
+
+def of_runs(records: Sequence[Record]) -> str:
+    """Return the page that compares runs; the first is what the others are measured against."""
+    names = _names(records)
+    parts = [
+        _unfinished(records, names),
+        _scores(records, names),
+        _differences(records, names),
+        _curves(records, names),
+        _settings(records, names),
+    ]
+    return html.page("Comparison", " · ".join(names), parts)
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    """Return the runs' names; where two are the same, their paths."""
+    names = [record.name for record in records]
+    if len(set(names)) < len(names):
+        names = [str(record.path) for record in records]
+    return [name if names.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(names)]
+
+
+def _unfinished(records: Sequence[Record], names: Sequence[str]) -> str:
+    missing = [name for record, name in zip(records, names, strict=True) if not record.finished]
+    if not missing:
+        return ""
+    said = f"Not finished, so without final scores: {', '.join(missing)}. Of these the page has what their logs hold."
+    return html.paragraph(said, "notice")
+
+
+def _scores(records: Sequence[Record], names: Sequence[str]) -> str:
+    rows = [(record, name) for record, name in zip(records, names, strict=True) if record.finished]
+    if not rows:
+        return ""
+    metrics = list(dict.fromkeys(metric for record, _ in rows for metric in _figures(record)))
+    shown = [[name, record.split, *(_figures(record).get(metric, "–") for metric in metrics)] for record, name in rows]
+    note = "" if any(record.command == "pretrain" for record, _ in rows) else "Score [95 % bootstrap interval]"
+    return html.section(
+        "scores", "Scores", html.table(["run", "split", *map(scores.named, metrics)], shown, caption=note)
+    )
+
+
+def _figures(record: Record) -> dict[str, str]:
+    scored = record.scored
+    if record.command == "pretrain":
+        return {name: f"{scored[name]:.4g}" for name in ("bits_per_byte", "perplexity")}
+    return {name: scores.with_interval(scored[name], scored["interval"][name]) for name in record.metrics}
+
+
+def _differences(records: Sequence[Record], names: Sequence[str]) -> str:
+    """Return the paired differences from the first run, and why a run has none."""
+    first, *others = [(record, name) for record, name in zip(records, names, strict=True)]
+    paired, reasons = {}, []
+    for record, name in others:
+        if reason := _not_comparable(first[0], record):
+            reasons.append(f"{name} cannot be compared with {first[1]}: {reason}.")
+        elif "answers" in record.scored:
+            paired[name] = scores.differences(record, first[0].scored["answers"]["predicted"])
+    return html.section(
+        "differences",
+        "More than noise?",
+        scores.differences_table(f"run minus {first[1]}", paired),
+        html.items(reasons),
+        html.paragraph(PRETRAINED, "hint") if first[0].command == "pretrain" and len(reasons) < len(others) else "",
+    )
+
+
+PRETRAINED = (
+    "Language models have no paired test here: bits per byte of the same text compare between vocabularies, perplexity "
+    "only within one. Another seed shows how much is chance."
+)
+
+
+def _not_comparable(first: Record, other: Record) -> str:
+    """Return why two runs' scores do not compare, "" where they do."""
+    if first.command != other.command:
+        return f"it is a {other.command} run, the first a {first.command} run"
+    for record, which in ((first, "the first"), (other, "it")):
+        if not record.finished:
+            return f"{which} is not finished"
+    if first.command == "pretrain":
+        return "" if _validation_text(first) == _validation_text(other) else "they were validated on other text"
+    answers = [record.scored.get("answers") for record in (first, other)]
+    if None in answers:
+        return "the answers of one of them were not stored (a run of an older version)"
+    rows = [each["rows_sha256"] for each in answers if each]
+    return "" if rows[0] == rows[1] else f"their {first.split} rows are not the same"
+
+
+def _validation_text(record: Record) -> tuple[object, ...]:
+    """Return what tells the validation text of a pretraining run: its files and its bytes, whatever its tokens are."""
+    files = record.config.get("valid") or record.config.get("corpus") or ()
+    return [Path(path).name for path in files], record.scored.get("bytes")
+
+
+def _curves(records: Sequence[Record], names: Sequence[str]) -> str:
+    metrics = {str(event.get("metric", "loss")) for record in records for event in record.valid}
+    keys = ["loss", *(["bits_per_byte"] if any(record.command == "pretrain" for record in records) else [])]
+    keys += [name for name in METRIC_LABELS if name in metrics]
+    parts = [plots.side_by_side(records, names, key, f"Validation {scores.named(key)}") for key in keys]
+    return html.section("training", "Training", html.figures(parts)) if metrics else ""
+
+
+def _settings(records: Sequence[Record], names: Sequence[str]) -> str:
+    flat = [dict(_leaves({"command": record.command, **record.config})) for record in records]
+    shared = [key for key in flat[0] if all(key in each for each in flat)]
+    rows = [[key, *(each[key] for each in flat)] for key in shared if len({each[key] for each in flat}) > 1]
+    same = html.paragraph("All settings are the same.")
+    return html.section("settings", "What they differ in", html.table(["setting", *names], rows) or same)
+
+
+def _leaves(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value)
+        else:
+            said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield name.replace("_", "-"), "none" if value is None else said
