@@ -69,7 +69,7 @@ def model_card(
         "word splitter": words,
         **{name: value for name, value in provenance.items() if value is not None},
     }
-    example, logits = ONNX_ROWS[head.task if head else None]
+    example, logits = ONNX_ROWS.get(head.task if head else None, ONNX_ROWS["classification"])
     told = "\n".join(f"- {difference}" for difference in differences)
     sections = [
         f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [openai-gpt, gpt1]\n---",

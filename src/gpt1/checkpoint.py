@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gpt1 import huggingface, openai_release
 from gpt1.card import model_card
-from gpt1.config import Cut, DropoutConfig, ModelConfig, Stored
+from gpt1.config import PAPER_TASKS, Cut, DropoutConfig, ModelConfig, Stored
 from gpt1.errors import UserError
 from gpt1.huggingface import CKPT, ONNX, WEIGHTS
 from gpt1.params import Params, initialise, shapes
@@ -117,6 +117,8 @@ def huggingface_differences(model: Model, dtype: Stored = "float32", weights: st
             f"{OPENAI_AGREEMENT:.0%} of reference texts all ids of OpenAI's code; gpt1.tokenizer(DIR) gives them to all"
         )
     head = model.config.head
+    if head and head.task not in PAPER_TASKS:
+        differences.append(f"the input: gpt1 arranges it as the task {head.task} of another package says")
     if head and head.bias:
         differences.append("the head has a bias, score.bias, which transformers ignores")
     if head and head.task != "classification" and model.cut == "half":

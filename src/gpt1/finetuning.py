@@ -25,7 +25,7 @@ from gpt1.metrics import Metric, compute, own_metric, task_metrics
 from gpt1.params import HEAD, count, initialise
 from gpt1.run import RunDirectory
 from gpt1.storage import read_json, replace_directory, write_json
-from gpt1.tasks import TASKS, Labels, Task, encode, limit
+from gpt1.tasks import Labels, Task, encode, find_task, limit
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
 
@@ -144,7 +144,7 @@ def load_data(config: FinetuneConfig, given: hub.DatasetFiles | None = None) -> 
         files = found.splits
         columns = hub_columns(found, config.columns)
         task_name, label_names, drop = config.task or found.task, found.label_names, found.drop_label
-    kind = TASKS[task_name].kind if task_name else None
+    kind = find_task(task_name).kind if task_name else None
     split = config.split
     dataset = load_dataset(
         files, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
@@ -157,7 +157,7 @@ def load_data(config: FinetuneConfig, given: hub.DatasetFiles | None = None) -> 
     if task_name is None:
         task_name = guess_task(dataset.kind, splits["train"])
     labels = Labels.of(task_name, splits["train"], label_names)
-    return LabelledData(splits, TASKS[task_name], labels, (*dataset.notes, *notes, *_warnings(splits)))
+    return LabelledData(splits, find_task(task_name), labels, (*dataset.notes, *notes, *_warnings(splits)))
 
 
 def hub_columns(found: hub.DatasetFiles, given: Columns) -> Columns:
