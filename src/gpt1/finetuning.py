@@ -10,8 +10,9 @@ from typing import Any
 
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
+from gpt1.card import Results
 from gpt1.catalogue import bundled_model
-from gpt1.checkpoint import Model, Progress, huggingface_differences, save_model
+from gpt1.checkpoint import Model, Progress, add_results, huggingface_differences, save_model
 from gpt1.classifier import Classifier, open_model
 from gpt1.config import SIZES, Columns, FinetuneConfig, ModelConfig, TaskName
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
@@ -116,6 +117,7 @@ def finetune(
     explain_mistakes(Explainer(Classifier(best, engine)), results[split]["mistakes"])
     run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
     report.draw_curves(runlog.read(run.log.path), run.curves)
+    add_results(run.model, Results(results, Path(config.data).name, *_on_the_hub(config, files)))
     write_json(run.metrics_path, results)  # last: with it the run is finished
     show_scores(results)
     if differences := huggingface_differences(start):
@@ -292,6 +294,14 @@ def _require(config: FinetuneConfig) -> None:
 
 def _is_local(model: str) -> bool:
     return model.startswith("random:") or bundled_model(model).exists()
+
+
+def _on_the_hub(config: FinetuneConfig, given: hub.DatasetFiles | None) -> tuple[str | None, str | None]:
+    """Return the repositories of the run's data set and of the model that it started from, where they are the hub's."""
+    return (
+        None if given else hub.repository(config.data, "dataset"),
+        None if config.model.startswith("random:") else hub.repository(config.model, "model"),
+    )
 
 
 def _provenance(config: FinetuneConfig, progress: Progress) -> dict[str, Any]:
