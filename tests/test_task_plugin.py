@@ -9,6 +9,7 @@ import csv
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,20 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.chdir(tmp_path)
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the guide's package, found while it is there, and a run of its task."""
+    folder = tmp_path_factory.mktemp("guide")
+    install(folder, CODE, MODULE, f"{NAME} = {TARGET}")
+    write_headlines(folder / "news.csv")
+    run = ["--data", str(folder / "news.csv"), "--out", str(folder / "run"), "--model", "random:tiny"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        assert main(["finetune", *run, "--task", NAME, "--max-steps", "2", "--no-baseline"]) == 0
+        yield folder
 
 
 def install(site: Path, code: str, module: str, entry: str, package: str = "headlines") -> None:
@@ -59,19 +72,13 @@ def write_headlines(path: Path) -> None:
 
 
 def test_the_task_of_the_guide_trains_and_labels_and_explains(
-    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install(site, CODE, MODULE, f"{NAME} = {TARGET}")
-    write_headlines(tmp_path / "news.csv")
-    run = ["finetune", "--data", "news.csv", "--task", NAME, "--model", "random:tiny", "--max-steps", "2"]
-    assert main([*run, "--out", "run", "--no-baseline"]) == 0
-    details = json.loads((tmp_path / "run" / "model" / "gpt1.json").read_text(encoding="utf-8"))
+    details = json.loads((trained / "run" / "model" / "gpt1.json").read_text(encoding="utf-8"))
     assert details["model"]["head"]["task"] == NAME
-    assert details["huggingface_differences"] == [
-        f"the input: gpt1 arranges it as the task {NAME} of another package says"
-    ]
-    capsys.readouterr()
-    assert main(["explain", "run", "sun again", "it was a day", "--json"]) == 0
+    said = f"the input: gpt1 arranges it as the task {NAME} of another package says"
+    assert details["huggingface_differences"] == [said]
+    assert main(["explain", str(trained / "run"), "sun again", "it was a day", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [[word["text"] for word in text["words"]] for text in found["texts"]] == [
         ["sun", "again"],
@@ -80,19 +87,14 @@ def test_the_task_of_the_guide_trains_and_labels_and_explains(
     assert not found["truncated"]
 
 
-def test_its_sequence_is_what_the_guide_says(site: Path, tmp_path: Path) -> None:
-    install(site, CODE, MODULE, f"{NAME} = {TARGET}")
+def test_its_sequence_is_what_the_guide_says(trained: Path) -> None:
     assert find_task(NAME).sequences(Example(("head", "body"))) == [[("headline:", "head"), ("body",)]]
     assert find_task(NAME) is find_task(NAME)
 
 
-def test_a_text_of_the_tasks_own_does_not_shift_the_words(site: Path, tmp_path: Path) -> None:
+def test_a_text_of_the_tasks_own_does_not_shift_the_words(trained: Path) -> None:
     """Attributions stand at the places of the example's texts, after the task's own."""
-    install(site, CODE, MODULE, f"{NAME} = {TARGET}")
-    write_headlines(tmp_path / "news.csv")
-    arguments = ["--data", "news.csv", "--task", NAME, "--model", "random:tiny", "--max-steps", "1", "--no-baseline"]
-    assert main(["finetune", *arguments, "--out", "run"]) == 0
-    model = Classifier.open(tmp_path / "run")
+    model = Classifier.open(trained / "run")
     example = model.example(["sun again", "it was a day"])
     [sequence] = model.encode([example]).sequences
     tokenizer = model.model.tokenizer
@@ -107,14 +109,10 @@ def test_the_papers_tasks_are_those_of_the_settings() -> None:
 
 
 def test_a_model_of_a_task_whose_package_is_gone_says_so(
-    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install(site, CODE, MODULE, f"{NAME} = {TARGET}")
-    write_headlines(tmp_path / "news.csv")
-    arguments = ["--data", "news.csv", "--task", NAME, "--model", "random:tiny", "--max-steps", "1", "--no-baseline"]
-    assert main(["finetune", *arguments, "--out", "run"]) == 0
-    (site / "headlines-1.0.dist-info" / "entry_points.txt").unlink()
-    assert main(["predict", "run", "a", "b"]) == 2
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(trained)])
+    assert main(["predict", str(trained / "run"), "a", "b"]) == 2
     assert f"this model's task {NAME}: no such task; there are classification, " in capsys.readouterr().err
 
 
