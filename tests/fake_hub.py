@@ -1,4 +1,4 @@
-"""A hub of one's own: a loopback server that speaks as much of the Hugging Face hub's HTTP API as downloads need.
+"""A hub of one's own: a loopback server that speaks as much of the Hugging Face hub's HTTP API as gpt1 needs.
 
     with FakeHub() as hub:
         commit = hub.commit("owner/name", {"config.json": b"{}"})
@@ -9,13 +9,16 @@
 | GET /api/{models,datasets}/ID[/revision/REV]       | commit and files, with their sizes and digests               |
 | GET /api/{models,datasets}/ID/tree/REV             | the files                                                    |
 | HEAD, GET /[datasets/]ID/resolve/REV/FILE          | a file; `ETag` is sha256 for an LFS file, else git's sha1    |
+| POST /api/repos/create, …/branch/REV               | a repository, a branch; 409 where it is there                |
+| POST …/preupload/REV, …/commit/REV                 | which files go through LFS; a commit                         |
+| POST /ID.git/info/lfs/objects/batch, PUT /lfs/SHA  | a file of LFS                                                |
 
-An error carries the hub's `X-Error-Code`, which is what huggingface_hub reads. Uploads are not spoken: to add them,
-give `_Handler` a `do_POST` that ends in `FakeHub.commit`.
+An error carries the hub's `X-Error-Code`, which is what huggingface_hub reads. Whoever writes sends `FakeHub.token`.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -52,6 +55,11 @@ class FakeHub:
     def __init__(self) -> None:
         self.repos: dict[tuple[str, str], FakeRepo] = {}
         self.requests: list[str] = []
+        self.token = "hf_writer"
+        self.reader = "hf_reader"
+        """A token that may read, not write."""
+        self.objects: dict[str, bytes] = {}
+        """LFS: sha256 -> content."""
         self.down: HTTPStatus | None = None
         """Answer everything with this status."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -95,8 +103,8 @@ def describe(content: bytes, name: str) -> dict[str, Any]:
 class _Refused(Exception):
     """Ends a request with `status` and the hub's name of the error."""
 
-    def __init__(self, status: HTTPStatus, code: str = "") -> None:
-        self.status, self.code = status, code
+    def __init__(self, status: HTTPStatus, code: str = "", **answer: str) -> None:
+        self.status, self.code, self.answer = status, code, answer
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -128,12 +136,88 @@ class _Handler(BaseHTTPRequestHandler):
         repo = self.hub.repos.get((repo_type, repo_id))
         if repo is None:
             raise _Refused(HTTPStatus.NOT_FOUND, "RepoNotFound")
-        if repo.private:
+        if repo.private and not self._writes():
             raise _Refused(HTTPStatus.UNAUTHORIZED)
         commit = repo.refs.get(unquote(revision), unquote(revision))
         if commit not in repo.commits:
             raise _Refused(HTTPStatus.NOT_FOUND, "RevisionNotFound")
         return repo, commit
+
+    WRITING = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+)/(?P<what>branch|preupload|commit)/(?P<rev>[^/]+)")
+
+    def _writes(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {self.hub.token}"
+
+    def do_POST(self) -> None:
+        path = urlsplit(self.path).path
+        self.hub.requests.append(f"{self.command} {unquote(path)}")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        try:
+            if self.hub.down:
+                raise _Refused(self.hub.down)
+            if not self._writes():
+                reader = self.headers.get("Authorization") == f"Bearer {self.hub.reader}"
+                raise _Refused(HTTPStatus.FORBIDDEN if reader else HTTPStatus.UNAUTHORIZED)
+            self._send(json.dumps(self._written(path, body)).encode(), {"Content-Type": "application/json"})
+        except _Refused as refused:
+            headers = {"X-Error-Code": refused.code} if refused.code else {}
+            self._send(json.dumps({"error": "refused", **refused.answer}).encode(), headers, refused.status)
+
+    def _written(self, path: str, body: bytes) -> dict[str, Any]:
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            if ("model", name) in self.hub.repos:
+                raise _Refused(HTTPStatus.CONFLICT, url=f"{self.hub.url}/{name}")
+            self.hub.commit(name, {".gitattributes": b""})
+            self.hub.repos["model", name].private = asked.get("private") or asked.get("visibility") == "private"
+            return {"url": f"{self.hub.url}/{name}"}
+        if path == "/api/validate-yaml":
+            return {"errors": [], "warnings": []}
+        if path.endswith(".git/info/lfs/objects/batch"):
+            put = {"href": f"{self.hub.url}/lfs/"}
+            objects = [
+                each | {"actions": {"upload": {"href": put["href"] + each["oid"]}}}
+                for each in json.loads(body)["objects"]
+            ]
+            return {"transfer": "basic", "objects": objects}
+        match = self.WRITING.fullmatch(path)
+        if not match:
+            raise _Refused(HTTPStatus.NOT_FOUND)
+        repo = self.hub.repos["model", match["id"]]
+        branch = unquote(match["rev"])
+        if match["what"] == "branch":
+            if branch in repo.refs:
+                raise _Refused(HTTPStatus.CONFLICT)
+            repo.refs[branch] = repo.refs["main"]
+            return {}
+        if branch not in repo.refs:
+            raise _Refused(HTTPStatus.NOT_FOUND, "RevisionNotFound")
+        if match["what"] == "preupload":
+            modes = {False: "regular", True: "lfs"}
+            names = [each["path"] for each in json.loads(body)["files"]]
+            files = [
+                {"path": name, "uploadMode": modes[name.endswith(LFS_SUFFIXES)], "shouldIgnore": False}
+                for name in names
+            ]
+            return {"files": files}
+        content = dict(repo.commits[repo.refs[branch]])
+        for line in map(json.loads, body.splitlines()):
+            match line["key"]:
+                case "file":
+                    content[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                case "lfsFile":
+                    content[line["value"]["path"]] = self.hub.objects[line["value"]["oid"]]
+        digest = self.hub.commit(unquote(match["id"]), content, revision=branch)
+        return {"commitUrl": f"{self.hub.url}/{match['id']}/commit/{digest}", "commitOid": digest, "success": True}
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        digest = hashlib.sha256(content).hexdigest()
+        self.hub.requests.append(f"PUT {self.path}")
+        assert self.path == f"/lfs/{digest}"
+        self.hub.objects[digest] = content
+        self._send(b"", {})
 
     def _listing(self, match: re.Match[str]) -> None:
         repo, commit = self._commit(match["type"], match["id"], match["rev"] or "main")
@@ -146,7 +230,9 @@ class _Handler(BaseHTTPRequestHandler):
                 {"rfilename": name, "blobId": entry["oid"], "size": entry["size"], "lfs": entry.get("lfs")}
                 for name, entry in entries.items()
             ]
-            answer = {"id": match["id"], "sha": commit, "gated": repo.gated, "siblings": siblings}
+            answer = {
+                "id": match["id"], "sha": commit, "gated": repo.gated, "private": repo.private, "siblings": siblings
+            }  # fmt: skip
         self._send(json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     def _file(self, match: re.Match[str]) -> None:

@@ -91,11 +91,32 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"backends", "backends.torch", "checkpoint", "classifier", "console", "hub", "huggingface", "onnx_runtime"}
     | {"openai_release", "params", "storage", "text"},
     "finetuning": FOUNDATION
-    | {"backends", "backends.base", "catalogue", "checkpoint", "console", "data", "data.batches", "evaluation", "hub"}
+    | {
+        "card",
+        "backends",
+        "backends.base",
+        "catalogue",
+        "checkpoint",
+        "console",
+        "data",
+        "data.batches",
+        "evaluation",
+        "hub",
+    }
     | {"explain", "loop"}
     | {"classifier", "metrics", "params", "inference", "report", "run", "runlog", "storage", "tasks", "text"},
     "pretrain": FOUNDATION
-    | {"backends", "backends.base", "catalogue", "checkpoint", "classifier", "console", "data.corpus", "data.documents"}
+    | {
+        "card",
+        "backends",
+        "backends.base",
+        "catalogue",
+        "checkpoint",
+        "classifier",
+        "console",
+        "data.corpus",
+        "data.documents",
+    }
     | {"data.windows", "generate", "hub", "loop", "params", "ranks", "report", "run", "runlog", "sample", "storage"}
     | {"text"},
     "zero_shot": FOUNDATION
@@ -106,6 +127,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
     | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "storage"},
+    "push": FOUNDATION | {"catalogue", "checkpoint", "console", "hub", "run"},
     "rows": FOUNDATION | {"console", "data", "finetuning", "hub"},
     "serve": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "classifier", "console", "data", "data.batches", "explain"}
@@ -128,7 +150,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "metrics",
         "inference",
     }
-    | {"pretrain", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "serve", "tasks", "text"}
+    | {"pretrain", "push", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "serve", "tasks", "text"}
     | {"zero_shot"},
     "cli": FOUNDATION | {"api", "highlight", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},

@@ -314,7 +314,10 @@ BAD_VALUES = {
     "stray word": (["quickly"], "unknown: quickly"),
     "unknown recipe": (["--recipe", "bert"], "--recipe bert: unknown; there are paper-finetune, "),
     "unknown choice": (["--schedule", "step"], "--schedule step: expected one of constant, cosine, linear"),
-    "unknown task": (["--task", "ranking"], "--task ranking: expected one of"),
+    "unknown task": (
+        ["--task", "ranking"],
+        "--task ranking: no such task; there are classification, entailment, similarity, ",
+    ),
     "no number": (["--lr", "abc"], "--lr: could not convert string to float: 'abc'; see gpt1 finetune --help"),
     "no whole number": (["--batch-size", "2.5"], "--batch-size: invalid literal for int() with base 10: '2.5'"),
     "no value": (["--lr"], "--lr: a value is missing"),

@@ -43,6 +43,7 @@ from gpt1.finetuning import finetune, limited, load_data
 from gpt1.generate import Piece, Writer
 from gpt1.metrics import Metric, own_metric
 from gpt1.pretrain import pretrain
+from gpt1.push import push
 from gpt1.report import write as write_report
 from gpt1.reproduce import reproduce
 from gpt1.rows import named_rows
@@ -57,7 +58,8 @@ EXAMPLES_AT_ONCE = 2_048
 
 __all__ = [
     "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune", "generate",
-    "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "report", "reproduce", "score_file",
+    "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "push", "report", "reproduce",
+    "score_file",
     "score_texts", "serve", "train_tokenizer",
 ]  # fmt: skip
 

@@ -1,8 +1,16 @@
-"""The model card: what a person who finds a model directory wants to know, in the README.md of that directory."""
+"""The model card: what a person who finds a model directory wants to know, in the README.md of that directory.
+
+Its form is the Hugging Face hub's: metadata in YAML between two lines of dashes, then Markdown. What gpt1 cannot know
+(the licence, the language) is left out; `gpt1 push` takes it from flags.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gpt1.config import ModelConfig, TaskName
@@ -42,6 +50,41 @@ ONNX_ROWS: dict[TaskName | None, tuple[str, str]] = {
 """What is encoded for an example of each task, and what comes out."""
 
 
+METRIC_TYPES = {
+    "f1": "f1", "macro_f1": "f1", "matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr",
+}  # fmt: skip
+"""gpt1's names of metrics -> the hub's; others are the same."""
+PLAIN = re.compile(r"[a-z][a-z0-9_/-]*")
+YAML_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+"""Plain words that YAML does not read as strings."""
+NO_METRICS = {"loss", "examples", "truncated", "tokens", "bytes"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a finished run reached, and where it came from."""
+
+    scores: Mapping[str, Any]
+    """`metrics.json`"""
+    data: str
+    """What the data is called."""
+    dataset: str | None = None
+    """The data's repository on the hub."""
+    base_model: str | None = None
+    """The repository on the hub of the model that it started from."""
+
+    @property
+    def split(self) -> str:
+        """The split that the table and the metadata are about: the test's, where there is one."""
+        return str(self.scores.get("baseline_split", "valid"))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """{metric: value} of that split."""
+        found = self.scores[self.split].items()
+        return {name: value for name, value in found if name not in NO_METRICS and _is_number(value)}
+
+
 def model_card(
     config: ModelConfig,
     *,
@@ -50,14 +93,16 @@ def model_card(
     max_length: int,
     provenance: Mapping[str, Any],
     differences: Sequence[str],
-    onnx: bool = False,
+    library: str = "transformers",
+    results: Results | None = None,
 ) -> str:
     """Return the card as Markdown, with the header that the Hugging Face hub reads.
 
-    `words` names the word splitter; `differences` are what `transformers` will do otherwise than gpt1, in words. With
-    `onnx` the weights are a graph for ONNX Runtime.
+    `words` names the word splitter; `differences` are what `transformers` will do otherwise than gpt1, in words.
+    `library` is what reads the weights: transformers, mindspore or onnx. `results` are those of the run, once it is
+    finished.
     """
-    head = config.head
+    head, onnx = config.head, library == "onnx"
     kind = "language model" if head is None else "regression" if head.regression else head.task
     tag = "text-generation" if head is None else "text-classification"
     facts = {
@@ -69,10 +114,10 @@ def model_card(
         "word splitter": words,
         **{name: value for name, value in provenance.items() if value is not None},
     }
-    example, logits = ONNX_ROWS[head.task if head else None]
+    example, logits = ONNX_ROWS.get(head.task if head else None, ONNX_ROWS["classification"])
     told = "\n".join(f"- {difference}" for difference in differences)
     sections = [
-        f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [openai-gpt, gpt1]\n---",
+        "\n".join(["---", *_yaml(_metadata(library, tag, results, kind)), "---"]),
         f"# GPT-1, {kind}",
         "\n".join(f"- {name}: {_told(value)}" for name, value in facts.items() if value != ""),
         USE_ONNX.format(
@@ -83,8 +128,76 @@ def model_card(
         f"In `transformers` something differs:\n\n{told}" + ("" if onnx else "\n\nWith gpt1 the directory is exact.")
         if differences
         else "`transformers` loads this directory as it is and gives the same answers, from raw text on.",
+        *([_table(results)] if results else ()),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _metadata(library: str, tag: str, results: Results | None, kind: str) -> dict[str, Any]:
+    """Return the card's metadata, with the form of the hub's `model-index` where there are results."""
+    found: dict[str, Any] = {"library_name": library, "pipeline_tag": tag, "tags": ["openai-gpt", "gpt1"]}
+    if results is None:
+        return found
+    if results.base_model:
+        found["base_model"] = results.base_model
+    if results.dataset:
+        found["datasets"] = [results.dataset]
+    found["metrics"] = sorted({METRIC_TYPES.get(name, name) for name in results.metrics})
+    metrics = [
+        {"type": METRIC_TYPES.get(name, name), "name": name, "value": value} for name, value in results.metrics.items()
+    ]
+    dataset = {"name": results.data, "type": results.dataset or results.data, "split": results.split}
+    measured = {"task": {"type": tag, "name": kind}, "dataset": dataset, "metrics": metrics}
+    return found | {"model-index": [{"name": f"GPT-1, {kind}", "results": [measured]}]}
+
+
+def _yaml(value: Any, indent: str = "") -> Iterator[str]:
+    """Yield the lines of plain values as YAML: mappings and lists as blocks."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if isinstance(inner, Mapping | list):
+                yield f"{indent}{key}:"
+                yield from _yaml(inner, indent + "  ")
+            else:
+                yield f"{indent}{key}: {_scalar(inner)}"
+    else:
+        for inner in value:
+            first, *rest = _yaml(inner, indent + "  ") if isinstance(inner, Mapping) else [_scalar(inner)]
+            yield f"{indent}- {first.lstrip()}"
+            yield from rest
+
+
+def _scalar(value: Any) -> str:
+    """Return a value in JSON, which is YAML too; a plain word without its quotes."""
+    plain = isinstance(value, str) and PLAIN.fullmatch(value) and value not in YAML_WORDS
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)
+
+
+def _table(results: Results) -> str:
+    """Return the scores beside those of the plain baselines, with their 95 % intervals where there are some."""
+    scored = results.scores[results.split]
+    metrics = list(results.metrics)
+    size = f"{scored['examples']:,} examples" if "examples" in scored else f"{scored['tokens']:,} tokens"
+    rows = {"GPT-1": scored, **results.scores.get("baseline", {})}
+    lines = [
+        f"## Results\n\n{results.data}, {results.split}, {size}"
+        + (" (95 % bootstrap interval):\n" if scored.get("interval") else ":\n"),
+        f"| | {' | '.join(metrics)} |",
+        "|---" * (len(metrics) + 1) + "|",
+        *(f"| {name} | {' | '.join(_figure(row, metric) for metric in metrics)} |" for name, row in rows.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _figure(row: Mapping[str, Any], metric: str) -> str:
+    if metric not in row:
+        return ""
+    low_high = row.get("interval", {}).get(metric)
+    return f"{row[metric]:.3f}" + (f" [{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else "")
 
 
 def _told(value: Any) -> str:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1 import huggingface, openai_release
-from gpt1.card import model_card
-from gpt1.config import Cut, DropoutConfig, ModelConfig, Stored
+from gpt1.card import Results, model_card
+from gpt1.config import PAPER_TASKS, Cut, DropoutConfig, ModelConfig, Stored
 from gpt1.errors import UserError
 from gpt1.huggingface import CKPT, ONNX, WEIGHTS
 from gpt1.params import Params, initialise, shapes
@@ -31,6 +31,7 @@ from gpt1.storage import (
     replace_directory,
     sha256,
     write_tensors,
+    write_text,
 )  # fmt: skip
 from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
 from gpt1.text.vocabulary import read_vocab
@@ -40,6 +41,9 @@ FORMAT = 1
 """Version of `gpt1.json`."""
 
 DETAILS = "gpt1.json"
+CARD = "README.md"
+TOKENIZER_FILES = ("tokenizer_config.json", "vocab.json", "merges.txt")
+"""Beside tokenizer.json, which has a checksum."""
 STATE_FILES = ("state.safetensors", "progress.json")
 
 
@@ -85,11 +89,6 @@ def save_model(
         config = huggingface.config_json(model.config, dropout or DropoutConfig(), ids, model.label_names, dtype)
         dump_json(folder / huggingface.CONFIG, config)
         differences = huggingface_differences(model, dtype, weights)
-        card = model_card(
-            model.config, words=model.tokenizer.words, labels=model.label_names, max_length=model.max_length,
-            provenance=model.provenance, differences=differences, onnx=weights == ONNX,
-        )  # fmt: skip
-        (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
         details = {
             "format": FORMAT,
             "model": asdict(model.config),
@@ -104,8 +103,41 @@ def save_model(
             "sha256": {name: sha256(folder / name) for name in (weights, "tokenizer.json")},
         }
         dump_json(folder / DETAILS, details)
+        (folder / CARD).write_text(_card(details), encoding="utf-8", newline="\n")
 
     replace_directory(directory, write)
+
+
+def add_results(directory: Path, results: Results) -> None:
+    """Write the results of a finished run into the card of its model."""
+    write_text(directory / CARD, _card(_details(directory), results))
+
+
+def model_files(directory: Path) -> list[Path]:
+    """Return the files of one of our model directories, all that `save_model` wrote, whole.
+
+    Raises:
+        UserError: it is none of ours. CorruptFile: a file is missing, cut off, or has another checksum.
+    """
+    if not (directory / DETAILS).exists():
+        raise UserError(f"{directory}: no model directory of gpt1 ({DETAILS} is missing); gpt1 convert makes one")
+    details = _details(directory)
+    for name in details["sha256"]:
+        _check(directory / name, details)
+    names = (*details["sha256"], huggingface.CONFIG, DETAILS, CARD, *TOKENIZER_FILES)
+    if missing := [name for name in names if not (directory / name).exists()]:
+        raise CorruptFile(f"{directory / missing[0]}: missing; the directory is incomplete")
+    return [directory / name for name in names]
+
+
+def _card(details: Mapping[str, Any], results: Results | None = None) -> str:
+    libraries = {CKPT: "mindspore", ONNX: "onnx"}
+    return model_card(
+        ModelConfig.from_dict(details["model"]), words=details["words"], labels=details["labels"],
+        max_length=details["max_length"], provenance=details["provenance"],
+        differences=details["huggingface_differences"], results=results,
+        library=next((libraries[name] for name in details["sha256"] if name in libraries), "transformers"),
+    )  # fmt: skip
 
 
 def huggingface_differences(model: Model, dtype: Stored = "float32", weights: str = WEIGHTS) -> list[str]:
@@ -117,6 +149,8 @@ def huggingface_differences(model: Model, dtype: Stored = "float32", weights: st
             f"{OPENAI_AGREEMENT:.0%} of reference texts all ids of OpenAI's code; gpt1.tokenizer(DIR) gives them to all"
         )
     head = model.config.head
+    if head and head.task not in PAPER_TASKS:
+        differences.append(f"the input: gpt1 arranges it as the task {head.task} of another package says")
     if head and head.bias:
         differences.append("the head has a bias, score.bias, which transformers ignores")
     if head and head.task != "classification" and model.cut == "half":

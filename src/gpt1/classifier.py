@@ -20,7 +20,7 @@ from gpt1.errors import UserError
 from gpt1.inference import task_logits
 from gpt1.metrics import probabilities
 from gpt1.run import RunDirectory
-from gpt1.tasks import TASKS, Labels, encode, limit
+from gpt1.tasks import Labels, encode, find_task, limit
 
 
 class Classifier:
@@ -31,7 +31,7 @@ class Classifier:
 
     def __init__(self, model: Model, engine: Engine):
         head = head_of(model)
-        self.model, self.head, self.task = model, head, TASKS[head.task]
+        self.model, self.head, self.task = model, head, find_task(head.task, "this model's task")
         self.labels = Labels(model.label_names, head.regression)
         self.engine = engine
         # PyTorch on a CPU likes any length: short texts that are padded to a multiple of 16 take 4/3 of the time.

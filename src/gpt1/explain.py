@@ -168,14 +168,22 @@ class Explainer:
         texts = dict(zip(names.parts + names.choices, (*example.parts, *example.choices), strict=True))
         words = {name: model.tokenizer.encode_with_words(text)[1] for name, text in texts.items()}
         stretches: dict[str, list[tuple[int, int, int]]] = {name: [] for name in texts}
+
+        def size(name: str) -> int:
+            if name not in words:  # a text of the task's own
+                return len(model.tokenizer.encode(name))
+            return sum(word.size for word in words[name])
+
         for number, parts in enumerate(self.classifier.task.sequences(names)):
-            lengths = [[sum(word.size for word in words[name]) for name in part] for part in parts]
+            lengths = [[size(name) for name in part] for part in parts]
             kept = iter(kept_of_parts(lengths, model.max_length, model.cut))
             start = 1  # after <bos>
             for part in parts:
                 for name in part:
-                    stretches[name].append((number, start, next(kept)))
-                    start += stretches[name][-1][2]
+                    length = next(kept)
+                    if name in stretches:
+                        stretches[name].append((number, start, length))
+                    start += length
                 start += 1  # <sep> or <eos>
         return [Text(name, valid_unicode(text), words[name], stretches[name]) for name, text in texts.items()]
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
+from gpt1.card import Results
 from gpt1.catalogue import bundled_model
-from gpt1.checkpoint import Model, Progress, huggingface_differences, save_model
+from gpt1.checkpoint import Model, Progress, add_results, huggingface_differences, save_model
 from gpt1.classifier import Classifier, open_model
 from gpt1.config import SIZES, Columns, FinetuneConfig, ModelConfig, TaskName
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
@@ -27,7 +28,7 @@ from gpt1.metrics import Metric, compute, own_metric, task_metrics
 from gpt1.params import HEAD, count, initialise
 from gpt1.run import RunDirectory
 from gpt1.storage import read_json, replace_directory, write_json
-from gpt1.tasks import TASKS, Labels, Task, encode, limit
+from gpt1.tasks import Labels, Task, encode, find_task, limit
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
 
@@ -120,6 +121,7 @@ def finetune(
     explain_mistakes(Explainer(Classifier(best, engine)), results[split]["mistakes"])
     run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
     report.draw_curves(runlog.read(run.log.path), run.curves)
+    add_results(run.model, Results(results, Path(config.data).name, *_on_the_hub(config, files)))
     write_json(run.metrics_path, results)  # with it the run is finished
     report.write([run.path])
     show_scores(results)
@@ -149,7 +151,7 @@ def load_data(config: FinetuneConfig, given: hub.DatasetFiles | None = None) -> 
         files = found.splits
         columns = hub_columns(found, config.columns)
         task_name, label_names, drop = config.task or found.task, found.label_names, found.drop_label
-    kind = TASKS[task_name].kind if task_name else None
+    kind = find_task(task_name).kind if task_name else None
     split = config.split
     dataset = load_dataset(
         files, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
@@ -162,7 +164,7 @@ def load_data(config: FinetuneConfig, given: hub.DatasetFiles | None = None) -> 
     if task_name is None:
         task_name = guess_task(dataset.kind, splits["train"])
     labels = Labels.of(task_name, splits["train"], label_names)
-    return LabelledData(splits, TASKS[task_name], labels, (*dataset.notes, *notes, *_warnings(splits)))
+    return LabelledData(splits, find_task(task_name), labels, (*dataset.notes, *notes, *_warnings(splits)))
 
 
 def hub_columns(found: hub.DatasetFiles, given: Columns) -> Columns:
@@ -297,6 +299,14 @@ def _require(config: FinetuneConfig) -> None:
 
 def _is_local(model: str) -> bool:
     return model.startswith("random:") or bundled_model(model).exists()
+
+
+def _on_the_hub(config: FinetuneConfig, given: hub.DatasetFiles | None) -> tuple[str | None, str | None]:
+    """Return the repositories of the run's data set and of the model that it started from, where they are the hub's."""
+    return (
+        None if given else hub.repository(config.data, "dataset"),
+        None if config.model.startswith("random:") else hub.repository(config.model, "model"),
+    )
 
 
 def _provenance(config: FinetuneConfig, progress: Progress) -> dict[str, Any]:

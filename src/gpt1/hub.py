@@ -192,6 +192,15 @@ def resolve_model(name: str, *, revision: str | None = None, asked_by: str = "--
     return snapshot.folder
 
 
+def repository(name: str, kind: Literal["model", "dataset"]) -> str | None:
+    """Return the hub's repository that a model's or data set's name stands for; None for what is here."""
+    if os.path.exists(name) or name in BUNDLED or name in BUNDLED_MODELS:
+        return None
+    if kind == "model":
+        return MODEL_NAMES.get(name, name)
+    return CATALOGUE[name].repo if name in CATALOGUE else name.partition(":")[0]
+
+
 def _refuse_revision(revision: str | None, flag: str) -> None:
     if revision is not None:
         raise UserError(f"--revision {revision}: {flag} is a local path, which has no revisions")
@@ -246,7 +255,7 @@ def _from_hub(repo: _Repo, select: Select) -> _Snapshot | None:
     files = select(digests)
     if not files:
         return None
-    online: dict[str, Any] = repo.where() | {"endpoint": _endpoint(), "etag_timeout": TIMEOUT_S}
+    online: dict[str, Any] = repo.where() | {"endpoint": endpoint(), "etag_timeout": TIMEOUT_S}
     with _answers(repo):
         folder = Path(snapshot_download(**online, allow_patterns=files))
     for file in files:
@@ -265,7 +274,7 @@ def _listing(repo: _Repo) -> tuple[str | None, Mapping[str, str | None]]:
 
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise _Unreachable("HF_HUB_OFFLINE is set")
-    hub = HfApi(endpoint=_endpoint())
+    hub = HfApi(endpoint=endpoint())
     describe = hub.dataset_info if repo.type == "dataset" else hub.model_info
     try:
         with _answers(repo):
@@ -310,16 +319,16 @@ def _answers(repo: _Repo) -> Iterator[None]:
         raise _refusal(repo, error) from error
     except Exception as error:  # its HTTP library's own, which changes with the version; OSError for a cut download
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
-        raise _Unreachable(f"{_endpoint()} cannot be reached ({reason})") from error
+        raise _Unreachable(f"{endpoint()} cannot be reached ({reason})") from error
 
 
 def _refusal(repo: _Repo, error: HfHubHTTPError) -> UserError | _Unreachable:
     from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 
     status = error.response.status_code
-    page = f"{_endpoint()}/{'datasets/' if repo.type == 'dataset' else ''}{repo.id}"
+    page = f"{endpoint()}/{'datasets/' if repo.type == 'dataset' else ''}{repo.id}"
     if status == 429 or status >= 500:
-        return _Unreachable(f"{_endpoint()} answers {status} at present")
+        return _Unreachable(f"{endpoint()} answers {status} at present")
     if isinstance(error, RevisionNotFoundError):
         return UserError(f"--revision {repo.revision}: no branch, tag or full commit of {page}")
     if isinstance(error, GatedRepoError):
@@ -353,7 +362,8 @@ def _intact(path: Path, digest: str | None) -> bool:
         return hashlib.file_digest(file, lambda: hasher).hexdigest() == digest
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
+    """Return the hub's address."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from gpt1 import backends, console, hub, report, runlog
 from gpt1.backends.base import Engine
+from gpt1.card import Results
 from gpt1.catalogue import bundled_model
-from gpt1.checkpoint import Model, Progress, save_model
+from gpt1.checkpoint import Model, Progress, add_results, save_model
 from gpt1.classifier import open_model
 from gpt1.config import SIZES, PretrainConfig
 from gpt1.data.corpus import Corpus, is_prepared, prepare, sources
@@ -111,6 +112,8 @@ def _pretrain(config: PretrainConfig, ranks: Ranks) -> dict[str, Any]:
     run.log.write("score", {"split": "valid", "step": progress.best_step, **results["valid"]})
     if not run.read_only:
         report.draw_curves(runlog.read(run.log.path), run.curves)
+        base = hub.repository(config.model, "model") if config.model else None
+        add_results(run.model, Results(results, ", ".join(path.name for path in config.corpus), base_model=base))
         write_json(run.metrics_path, results)  # with it the run is finished
         report.write([run.path])
     _show(results)

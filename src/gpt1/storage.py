@@ -141,8 +141,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
+    _replace(path, lambda partial: dump_json(partial, value))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    _replace(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    dump_json(partial, value)
+    write(partial)
     sync(partial)
     partial.replace(path)
 

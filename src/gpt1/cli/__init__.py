@@ -15,7 +15,7 @@ from importlib.metadata import version
 import tyro
 from tyro import _errors as parse_errors
 
-from gpt1.cli.tools import TOKENIZER_COMMANDS, convert, doctor, tokenizer
+from gpt1.cli.tools import TOKENIZER_COMMANDS, convert, doctor, push, tokenizer
 from gpt1.cli.training import prepare, reproduce, training_commands
 from gpt1.cli.using import evaluate, explain, generate, next_tokens, predict, report, score, serve
 from gpt1.errors import Interrupted, PeerLost, UserError
@@ -100,6 +100,7 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         "reproduce": reproduce,
         "tokenizer": tokenizer,
         "convert": convert,
+        "push": push,
         "doctor": doctor,
     }
 

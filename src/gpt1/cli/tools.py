@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
-from gpt1.cli.flags import AsJson, Texts
+from gpt1.cli.flags import AsJson, Run, Texts
 from gpt1.cli.output import print_one, print_some
 from gpt1.config import (
     END_OF_DOCUMENT,
@@ -94,6 +94,25 @@ def convert(
     from gpt1 import api
 
     print_one(api.convert(source, out, to, dtype=dtype, revision=revision), as_json)
+
+
+def push(
+    run: Run,
+    repo: Annotated[Positional[str], arg(metavar="REPO", help="repository on the hub, OWNER/NAME; made if need be")],
+    /,
+    private: Annotated[bool, arg(help="make a new repository private")] = False,
+    revision: Annotated[str | None, arg(help="branch to upload to; made if need be (default: main)")] = None,
+    license: Annotated[str | None, arg(help="licence of the model, for the card: apache-2.0, mit, cc-by-4.0 …")] = None,
+    language: Annotated[str | None, arg(help="language of its texts, for the card: en, zh …")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish a run's best model on the Hugging Face hub, with its card and the run's report.html.
+
+    The model directory's own files are uploaded, never a checkpoint. The token is that of `hf auth login` or HF_TOKEN.
+    """
+    from gpt1 import api
+
+    print_one(api.push(run, repo, private=private, revision=revision, license=license, language=language), as_json)
 
 
 def doctor(as_json: AsJson = False) -> None:

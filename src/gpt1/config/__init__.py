@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gpt1.config.data import Columns, Cut, DataConfig, Draw
 from gpt1.config.device import Backend, Device, DeviceConfig, DType
-from gpt1.config.model import SIZES, Head, ModelConfig, TaskName
+from gpt1.config.model import PAPER_TASKS, SIZES, Head, ModelConfig, TaskName
 from gpt1.config.runs import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
 from gpt1.config.serving import ServeConfig
 from gpt1.config.training import DropoutConfig, LmMean, LoopConfig, LossConfig, OptimConfig, Padding, Schedule
@@ -16,6 +16,7 @@ from gpt1.config.use import MOST_SAMPLES, GenerateConfig, Heuristic, Layout, Sto
 __all__ = [
     "END_OF_DOCUMENT",
     "MOST_SAMPLES",
+    "PAPER_TASKS",
     "SIZES",
     "Backend",
     "Columns",

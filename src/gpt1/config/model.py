@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from gpt1.config.checks import known, require
 
-TaskName = Literal["classification", "entailment", "similarity", "multiple-choice"]
+PAPER_TASKS = ("classification", "entailment", "similarity", "multiple-choice")
+TaskName = str
+"""One of `PAPER_TASKS`, or a task that another package adds (`gpt1.tasks`)."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class FinetuneConfig:
     out: Path = Path()
     """Run directory; the same command with the same directory resumes."""
     task: TaskName | None = None
-    """What the data asks for (default: seen from its columns)."""
+    """What the data asks for: classification, entailment, similarity, multiple-choice, or a task that an installed
+    package adds (default: seen from its columns)."""
     model: str = "mini"
     """`mini` (comes with gpt1), `random:SIZE` (gpt1, mini, tiny), a model directory, a folder of OpenAI's release, or
     `openai-gpt` (hub)."""

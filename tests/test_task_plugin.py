@@ -1,0 +1,161 @@
+"""A package adds a task through an entry point, from outside gpt1. Run: pytest tests/test_task_plugin.py
+
+The package is the one that CONTRIBUTING.md shows, written with its metadata to a folder of sys.path.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpt1.classifier import Classifier
+from gpt1.cli import main
+from gpt1.config import PAPER_TASKS
+from gpt1.data.tables import Example
+from gpt1.errors import UserError
+from gpt1.explain import Explainer
+from gpt1.tasks import GROUP, TASKS, find_task
+
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+SHOWN = re.findall(r"^```(python|toml)\n(.*?)^```$", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+CODE = next(text for kind, text in SHOWN if kind == "python" and "sequences" in text)
+ENTRY = next(text for kind, text in SHOWN if kind == "toml" and GROUP in text)
+NAME, TARGET = re.findall(r'^(\S+) = "(\S+)"$', ENTRY, re.MULTILINE)[0]
+MODULE = TARGET.partition(":")[0]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder where packages are found."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the guide's package, found while it is there, and a run of its task."""
+    folder = tmp_path_factory.mktemp("guide")
+    install(folder, CODE, MODULE, f"{NAME} = {TARGET}")
+    write_headlines(folder / "news.csv")
+    run = ["--data", str(folder / "news.csv"), "--out", str(folder / "run"), "--model", "random:tiny"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        assert main(["finetune", *run, "--task", NAME, "--max-steps", "2", "--no-baseline"]) == 0
+        yield folder
+
+
+def install(site: Path, code: str, module: str, entry: str, package: str = "headlines") -> None:
+    """Write what `pip install` leaves of a package of one module."""
+    sys.modules.pop(module, None)
+    (site / f"{module}.py").write_text(code, encoding="utf-8")
+    metadata = site / f"{package}-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{GROUP}]\n{entry}\n")
+
+
+def write_headlines(path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text_a", "text_b", "label"])
+        for i in range(40):
+            good = i % 2
+            rows.writerow([f"{'sun' if good else 'rain'} again {i}", f"it was a day {i}", "good" if good else "bad"])
+
+
+def test_the_task_of_the_guide_trains_and_labels_and_explains(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    details = json.loads((trained / "run" / "model" / "gpt1.json").read_text(encoding="utf-8"))
+    assert details["model"]["head"]["task"] == NAME
+    said = f"the input: gpt1 arranges it as the task {NAME} of another package says"
+    assert details["huggingface_differences"] == [said]
+    assert main(["explain", str(trained / "run"), "sun again", "it was a day", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [[word["text"] for word in text["words"]] for text in found["texts"]] == [
+        ["sun", "again"],
+        ["it", "was", "a", "day"],
+    ]
+    assert not found["truncated"]
+
+
+def test_its_sequence_is_what_the_guide_says(trained: Path) -> None:
+    assert find_task(NAME).sequences(Example(("head", "body"))) == [[("headline:", "head"), ("body",)]]
+    assert find_task(NAME) is find_task(NAME)
+
+
+def test_a_text_of_the_tasks_own_does_not_shift_the_words(trained: Path) -> None:
+    """Attributions stand at the places of the example's texts, after the task's own."""
+    model = Classifier.open(trained / "run")
+    example = model.example(["sun again", "it was a day"])
+    [sequence] = model.encode([example]).sequences
+    tokenizer = model.model.tokenizer
+    texts = Explainer(model)._texts(example)
+    for text, words in zip(texts, example.parts, strict=True):
+        [(_, start, length)] = text.stretches
+        assert [*sequence[start : start + length]] == tokenizer.encode(words)
+
+
+def test_the_papers_tasks_are_those_of_the_settings() -> None:
+    assert tuple(TASKS) == PAPER_TASKS
+
+
+def test_a_model_of_a_task_whose_package_is_gone_says_so(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(trained)])
+    assert main(["predict", str(trained / "run"), "a", "b"]) == 2
+    assert f"this model's task {NAME}: no such task; there are classification, " in capsys.readouterr().err
+
+
+GOOD = """
+class Mine:
+    name = "mine"
+    kind = "single"
+    def sequences(self, example):
+        return [[example.parts]]
+"""
+BROKEN = {
+    "no import": ("import no_such_module", r"cannot be loaded \(ModuleNotFoundError: "),
+    "no class": ("", r"cannot be loaded \(AttributeError: "),
+    "another name": (GOOD.replace('"mine"', '"yours"'), "its name is 'yours', 'mine' expected as in the entry point"),
+    "choices": (GOOD.replace('"single"', '"choices"'), "its kind is 'choices', 'single' or 'pair' expected"),
+    "no kind": (GOOD.replace('kind = "single"', ""), "its kind is None, 'single' or 'pair' expected"),
+    "two sequences": (
+        GOOD.replace("[[example.parts]]", "[[example.parts]] * 2"),
+        "one sequence expected, of parts",
+    ),
+    "a text changed": (GOOD.replace("[[example.parts]]", '[[("TEXT",)]]'), "that hold each text as it is"),
+    "no sequences": (GOOD.replace("def sequences", "def order"), "has no attribute 'sequences'"),
+    "fails": (GOOD.replace("return", "raise ValueError('off')\n        return"), r"\(ValueError: off\)"),
+}
+
+
+@pytest.mark.parametrize(("code", "said"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_task_is_named_with_its_package(site: Path, code: str, said: str) -> None:
+    install(site, code, "broken", "mine = broken:Mine")
+    with pytest.raises(UserError, match=f"--task mine: broken:Mine of headlines.*{said}"):
+        find_task("mine")
+
+
+def test_two_packages_of_one_name_are_refused(site: Path) -> None:
+    install(site, GOOD, "first", "mine = first:Mine", "one")
+    install(site, GOOD, "second", "mine = second:Mine", "two")
+    with pytest.raises(UserError, match=r"--task mine: (one and two|two and one) both add a task of this name"):
+        find_task("mine")
+
+
+def test_an_unknown_task_names_the_papers_and_the_added(site: Path) -> None:
+    install(site, GOOD, "first", "mine = first:Mine")
+    with pytest.raises(
+        UserError, match=r"--task mien: no such task; there are classification, .*multiple-choice, mine;"
+    ):
+        find_task("mien")
