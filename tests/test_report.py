@@ -187,7 +187,8 @@ def test_figures_take_their_colours_from_the_page(report: Page) -> None:
     figures = " ".join(re.findall(r"<svg.*?</svg>", report.source, re.DOTALL))
     assert not re.search(r"#[0-9a-f]{6}\b", figures)
     style = report.source[: report.source.index("</style>")]
-    light, dark, _ = style.split("@media", 2)
+    light, dark, printed = style.split("@media")  # what is printed stands last, so it holds
+    assert printed.startswith(" print")
     for variable in set(re.findall(r"var\(--([\w-]+)\)", figures)):
         assert f"--{variable}:" in light and f"--{variable}:" in dark, variable
 
