@@ -297,9 +297,9 @@ def test_bad_source_is_one_line_and_writes_nothing(
 
 
 def test_unknown_layout_is_refused(release: Path, tmp_path: Path) -> None:
-    assert_refused(refuse(release, tmp_path / "out", "--to", "onnx"), "--to", "huggingface")
-    with pytest.raises(UserError, match="--to onnx: expected one of gpt1, mindspore, huggingface, openai"):
-        api.convert(str(release), tmp_path / "out", "onnx")  # type: ignore[arg-type]
+    assert_refused(refuse(release, tmp_path / "out", "--to", "keras"), "--to", "huggingface")
+    with pytest.raises(UserError, match="--to keras: expected one of gpt1, mindspore, huggingface, openai, onnx"):
+        api.convert(str(release), tmp_path / "out", "keras")  # type: ignore[arg-type]
 
 
 # ---- lower precision

@@ -279,16 +279,16 @@ def test_the_session_of_the_documentation_runs(
         ("classify", b"\xff\xfe", 400, None),
         ("classify", b"[" * 100_000, 400, None),
         ("classify", b'"text"', 422, None),
-        ("classify", b"", 422, None),
+        ("classify", b"", 400, None),
         ("classify", {}, 422, "input"),
         ("classify", {"input": []}, 422, "input"),
         ("classify", {"input": ["a"] * 33}, 422, "input"),
         ("classify", {"input": ["a", ""]}, 422, "input[1]"),
-        ("classify", {"input": " \n\t"}, 422, "input[0]"),
-        ("classify", {"input": 7}, 422, "input[0]"),
-        ("classify", {"input": None}, 422, "input[0]"),
-        ("classify", {"input": {"text_a": "a", "text_b": "b"}}, 422, "input[0]"),
-        ("classify", b'{"input": "\\ud800"}', 422, "input[0]"),
+        ("classify", {"input": " \n\t"}, 422, "input"),
+        ("classify", {"input": 7}, 422, "input"),
+        ("classify", {"input": None}, 422, "input"),
+        ("classify", {"input": {"text_a": "a", "text_b": "b"}}, 422, "input"),
+        ("classify", b'{"input": "\\ud800"}', 422, "input"),
         ("classify", {"input": "a", "labels": 3}, 422, "labels"),
         ("classify", {"input": "a", "model": "other"}, 404, "model"),
         ("score", {"input": ["a", 1]}, 422, "input[1]"),
@@ -315,6 +315,10 @@ def test_the_session_of_the_documentation_runs(
         ("completions", {"prompt": "a", "logit_bias": {"5": 1}}, 422, "logit_bias"),
         ("completions", {"prompt": "a", "presence_penalty": 1}, 422, "presence_penalty"),
         ("completions", {"prompt": "a", "seed": 1.5}, 422, "seed"),
+        ("completions", b'{"prompt": "a \\ud800", "echo": true}', 422, "prompt"),
+        ("completions", b'{"prompt": ["a", "a \\ud800"], "stream": true}', 422, "prompt[1]"),
+        ("completions", b'{"prompt": "a", "model": "\\ud800"}', 422, "model"),
+        ("next", b'{"prompt": "\\ud800"}', 422, "prompt"),
     ],
 )
 def test_a_bad_field_is_named(text_client: TestClient, route: str, body: Any, status: int, param: str | None) -> None:
@@ -322,6 +326,25 @@ def test_a_bad_field_is_named(text_client: TestClient, route: str, body: Any, st
     found = text_client.post(f"/v1/{route}", content=content, headers=JSON)
     assert (found.status_code, refusal(found)["param"]) == (status, param)
     assert text_client.post("/v1/classify", json={"input": "a"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"input": " "}, "input: is empty"),
+        ({"input": ["a"] * 33}, "input: 33 found, 32 at most in a request"),
+        ({"input": 3}, "input: Input should be a valid string (this model takes a text)"),
+        ([1], "a JSON object is expected as the body, with the header Content-Type: application/json"),
+    ],
+)
+def test_a_refusal_says_what_is_expected(text_client: TestClient, body: Any, said: str) -> None:
+    assert refusal(text_client.post("/v1/classify", json=body))["message"] == said
+
+
+def test_what_openai_has_and_we_do_not_is_called_so(text_client: TestClient) -> None:
+    for field, value in {"logprobs": 5, "best_of": 3, "frequency_penalty": 1, "logit_bias": {"1": 1}}.items():
+        error = refusal(text_client.post("/v1/completions", json={"prompt": "a", field: value}))
+        assert error["message"] == f"{field}: is not supported; leave it out"
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "<br />", "\x1c", "🎉" * 50, "ﷺ", "\u202e", "e" + "\u0301" * 500])

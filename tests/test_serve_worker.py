@@ -23,6 +23,7 @@ from gpt1.config import GenerateConfig
 from gpt1.data.batches import Collator, Encoded
 from gpt1.data.tables import Example
 from gpt1.serve.batcher import MOST_PADDING, next_batch
+from gpt1.serve.errors import Refused
 from gpt1.serve.server import gated
 from gpt1.serve.worker import QueueFull, Worker
 
@@ -310,3 +311,19 @@ async def test_an_answer_that_takes_too_long_gets_504_and_is_given_up() -> None:
         await service.worker.call(lambda: None)
         await service.worker.call(lambda: None)
         assert not service.worker.scribe.busy
+
+
+@asynchronous
+async def test_what_does_not_end_in_time_is_told_so() -> None:
+    """The last event of a stream that is cut when the server has to stop is an error, not silence."""
+    async with served_app() as (gate, service):
+        client = Client(body({"prompt": "a", "max_tokens": 2000, "stream": True}), path="/v1/completions")
+        request = asyncio.ensure_future(gate(client.scope, client.receive, client.send))
+        while len(client.sent) < 3:
+            await asyncio.sleep(0.001)
+        assert service.worker.abandon(Refused(503, "the server was stopped", code="draining")) == 1
+        await request
+        text = b"".join(message.get("body", b"") for message in client.sent).decode()
+        *_, last, done, end = text.split("\n\n")
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "draining"
+        assert (done, end) == ("data: [DONE]", "")

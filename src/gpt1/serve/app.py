@@ -134,10 +134,12 @@ def _add_language_model(app: FastAPI, service: Service) -> None:
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", summary="Whether the server works")
     async def health() -> Response:
         return JSONResponse({"status": "ok"})
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", summary="Whether the server takes requests")
     async def ready(request: Request) -> Response:
         if not service.worker.alive or request.app.state.draining():

@@ -61,7 +61,9 @@ class Completion:
                     yield event(self._document([choice]) | counted)
             if counted:
                 yield event(self._document([]) | {"usage": self._usage()})
-        except Exception:  # the status has been sent: the error comes as an event
+        except Refused as error:  # the status has been sent: the error comes as an event
+            yield event(body(error.status, error.message, code=error.code))
+        except Exception:
             yield event(body(500, "something went wrong in the server; its log says what", code="internal_error"))
         yield "data: [DONE]\n\n"
 

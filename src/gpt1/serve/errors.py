@@ -50,6 +50,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """What the OpenAPI document says of errors."""
 
+NOT_SUPPORTED = {"logprobs", "suffix", "best_of", "presence_penalty", "frequency_penalty", "logit_bias"}
+"""Fields of OpenAI's that may only ask for nothing."""
+
 TAKE_ITEMS = ("/v1/classify", "/v1/explain")
 """Routes whose input is an example of the model's task."""
 
@@ -62,7 +65,8 @@ class Refused(Exception):
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None):
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.message, self.param = status, message, param
+        self.code = code or ("invalid_value" if status == 422 else None)
 
 
 def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
@@ -93,8 +97,11 @@ def install(app: FastAPI, input_expected: str) -> None:
         found = error.errors()
         if any(each["type"] == "json_invalid" for each in found):
             return response(400, "the body is not valid JSON", code="invalid_json")
-        param, message = told(found)
-        if param and param.startswith("input") and request.url.path in TAKE_ITEMS:
+        if all(each["type"] == "missing" and each["loc"] == ("body",) for each in found):
+            return response(400, "the body is empty; JSON is expected", code="invalid_json")
+        param, message = told(found, error.body)
+        wrong_kind = any(each["type"].endswith(("_type", "forbidden", "missing")) for each in found)
+        if param and param.startswith("input") and request.url.path in TAKE_ITEMS and wrong_kind:
             message += f" (this model takes {input_expected})"
         return response(422, message, param, "invalid_value")
 
@@ -106,6 +113,8 @@ def install(app: FastAPI, input_expected: str) -> None:
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if error.status_code == 400:  # FastAPI's, of bytes that are no text or nested too deep
+            return response(400, "the body is not valid JSON", code="invalid_json")
         messages = {404: f"no such route: {request.url.path}", 405: f"{request.method} is not for this route"}
         return response(error.status_code, messages.get(error.status_code, str(error.detail)))
 
@@ -123,8 +132,8 @@ def install(app: FastAPI, input_expected: str) -> None:
         app.add_exception_handler(kind, handler)
 
 
-def told(errors: Sequence[Any]) -> tuple[str | None, str]:
-    """Return (field, message) of the validation error that says most.
+def told(errors: Sequence[Any], body: Any = None) -> tuple[str | None, str]:
+    """Return (field, message) of the validation error of a `body` that says most.
 
     That is one of a value rather than of a type, since each branch of a union that was not meant complains of the type;
     and then the one deepest in the body.
@@ -136,12 +145,31 @@ def told(errors: Sequence[Any]) -> tuple[str | None, str]:
             field += f"[{step}]"
         elif step not in UNIONS and not step.startswith(("list[", "constrained-", "function-", "tagged-")):
             field += f".{step}" if field else step
-    if deepest["type"] == "missing" and not field:
-        return None, "a JSON object is expected as the body"
-    messages = {
-        "missing": "is missing",
-        "extra_forbidden": "is no field of this request",
-        "string_unicode": "is not valid Unicode (a lone surrogate)",
-    }
-    message = messages.get(deepest["type"]) or deepest["msg"].removeprefix("Value error, ")
-    return field or None, f"{field}: {message}" if field else message
+    if not field:
+        return None, "a JSON object is expected as the body, with the header Content-Type: application/json"
+    if isinstance(body, dict) and not isinstance(body.get("input"), list):
+        field = field.replace("input[0]", "input", 1)  # one input was given, and no list
+    return field, f"{field}: {reason(field, deepest)}"
+
+
+def reason(field: str, error: Any) -> str:
+    """Return what is wrong with a field, for people."""
+    if field.partition("[")[0] in NOT_SUPPORTED:
+        return "is not supported; leave it out"
+    match error["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "is no field of this request"
+        case "string_unicode":
+            return "is not valid Unicode (a lone surrogate)"
+        case "string_pattern_mismatch" | "string_too_short":
+            return "is empty"
+        case "too_long":
+            return f"{error['ctx']['actual_length']:,} found, {error['ctx']['max_length']} at most in a request"
+        case "too_short":
+            return f"{error['ctx']['min_length']} or more expected"
+        case "string_type" | "model_type" | "dict_type" | "model_attributes_type" if isinstance(error["input"], list):
+            return "one is expected here, not a list"
+    message: str = error["msg"]
+    return message.removeprefix("Value error, ")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
+from pydantic_core import PydanticCustomError
 
 from gpt1.config import MOST_SAMPLES, ServeConfig
 from gpt1.data.tables import Example
@@ -23,6 +24,16 @@ class Body(BaseModel):
 
 Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 """A text with something in it."""
+
+
+def encodable(text: str) -> str:
+    if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
+        raise PydanticCustomError("string_unicode", "lone surrogate")
+    return text
+
+
+Unicode = Annotated[str, AfterValidator(encodable)]
+"""A text that may be empty; one with a constraint is checked so by pydantic itself."""
 
 
 class Pair(Body):
@@ -70,28 +81,28 @@ def one_or_many(item: Any, most: int) -> Any:
 
 def classify_request(kind: Kind, config: ServeConfig) -> type[BaseModel]:
     """Return the body of /v1/classify for models of a kind."""
-    fields: Any = {"input": (one_or_many(ITEMS[kind], config.max_inputs), ...), "model": (str | None, None)}
+    fields: Any = {"input": (one_or_many(ITEMS[kind], config.max_inputs), ...), "model": (Unicode | None, None)}
     return create_model("ClassifyRequest", __base__=Body, **fields)
 
 
 def score_request(config: ServeConfig) -> type[BaseModel]:
-    fields: Any = {"input": (one_or_many(Text, config.max_inputs), ...), "model": (str | None, None)}
+    fields: Any = {"input": (one_or_many(Text, config.max_inputs), ...), "model": (Unicode | None, None)}
     return create_model("ScoreRequest", __base__=Body, **fields)
 
 
 class NextRequest(Body):
-    prompt: str = ""
+    prompt: Unicode = ""
     """Text to go on from; none: from `<bos>`."""
     top: Annotated[int, Field(ge=1, le=MOST_TOP)] = 10
-    model: str | None = None
+    model: Unicode | None = None
 
 
 def explain_request(kind: Kind) -> type[BaseModel]:
     fields: Any = {
         "input": (ITEMS[kind], ...),
-        "label": (str | None, None),
+        "label": (Unicode | None, None),
         "occlusion": (bool, False),
-        "model": (str | None, None),
+        "model": (Unicode | None, None),
     }
     return create_model("ExplainRequest", __base__=Body, **fields)
 
@@ -101,7 +112,7 @@ def attention_request(kind: Kind | None, n_layer: int) -> type[BaseModel]:
         "input": (Text if kind in (None, "single") else Text | ITEMS[kind], ...),
         "layer": (Annotated[int, Field(ge=0, lt=n_layer)], 0),
         "choice": (Annotated[int, Field(ge=0, lt=MOST_CHOICES)], 0),
-        "model": (str | None, None),
+        "model": (Unicode | None, None),
     }
     return create_model("AttentionRequest", __base__=Body, **fields)
 
@@ -121,10 +132,10 @@ def completion_request(config: ServeConfig, vocab_size: int) -> type[BaseModel]:
     """
     token = Annotated[int, Field(ge=0, lt=vocab_size)]
     most = config.max_inputs
-    prompt = str | list[token] | Annotated[list[str] | list[list[token]], Field(max_length=most)]
+    prompt = Unicode | list[token] | Annotated[list[Unicode] | list[list[token]], Field(max_length=most)]
     stop = Annotated[str, StringConstraints(min_length=1)]
     fields: Any = {
-        "model": (str | None, None),
+        "model": (Unicode | None, None),
         "prompt": (prompt, ""),
         "max_tokens": (Annotated[int, Field(ge=1, le=config.max_tokens)] | None, 16),
         "temperature": (Annotated[Number, Field(ge=0, le=OPENAI_TEMPERATURE)] | None, 1.0),
@@ -137,7 +148,7 @@ def completion_request(config: ServeConfig, vocab_size: int) -> type[BaseModel]:
         "echo": (bool | None, False),
         "top_k": (Annotated[int, Field(ge=1)] | None, None),
         "repetition_penalty": (Annotated[Number, Field(gt=0, le=100)] | None, 1.0),
-        "user": (str | None, None),
+        "user": (Unicode | None, None),
         "best_of": (Literal[1] | None, None),
         "logprobs": (None, None),
         "suffix": (None, None),

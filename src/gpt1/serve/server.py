@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -18,10 +19,13 @@ from gpt1 import console
 from gpt1.config import DeviceConfig, ServeConfig
 from gpt1.errors import UserError
 from gpt1.serve.app import create_app
+from gpt1.serve.errors import Refused
 from gpt1.serve.gate import Gate
 from gpt1.serve.service import Service
 
 KEY_VARIABLE = "GPT1_API_KEY"
+LAST_WORDS = 0.2
+"""Seconds for errors to reach clients whose requests are cut."""
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than the proxies in front, which else meet a closed one."""
 SWITCH_INTERVAL = 0.0005
@@ -55,10 +59,14 @@ def serve(path: Path, config: ServeConfig, hardware: DeviceConfig | None = None)
         sys.setswitchinterval(SWITCH_INTERVAL)
         try:
             with console.muted(True):  # notices about single prompts
-                Server(gate, announce).run(sockets=[listener])
+                server = Server(gate, announce)
+                server.run(sockets=[listener])
         finally:
             sys.setswitchinterval(before)
-    console.say("Stopped; every request that had begun was answered.")
+    lost = (
+        f"after {config.drain:g} s {server.cut} were cut" if server.cut else "every request that had begun was answered"
+    )
+    console.say(f"Stopped; {lost}.")
 
 
 def gated(service: Service, key: str | None = None) -> Gate:
@@ -75,6 +83,9 @@ class Server(uvicorn.Server):
     def __init__(self, gate: Gate, announce: Callable[[], None] = lambda: None):
         """`announce` is called when connections are accepted."""
         self.gate, self.announce, self.deadline = gate, announce, float("inf")
+        self.service: Service = gate.app.state.service  # type: ignore[attr-defined]
+        self.cut = 0
+        """Requests that lost their answer because the time to drain was over."""
         config = uvicorn.Config(
             gate, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE, server_header=False,
             timeout_graceful_shutdown=1, lifespan="on",
@@ -101,7 +112,11 @@ class Server(uvicorn.Server):
         self.deadline = time.monotonic() + self.gate.config.drain
 
     async def on_tick(self, counter: int) -> bool:
-        if self.gate.draining and (not self.gate.in_flight or time.monotonic() > self.deadline):
+        if self.gate.draining and time.monotonic() > self.deadline:
+            self.cut += self.service.worker.abandon(Refused(503, "the server was stopped", code="draining"))
+            await asyncio.sleep(LAST_WORDS)
+            self.should_exit = True
+        if self.gate.draining and not self.gate.in_flight:
             self.should_exit = True
         return await super().on_tick(counter)
 

@@ -102,6 +102,20 @@ class Worker:
             self._change.notify()
         self._thread.join()
 
+    def abandon(self, error: Exception) -> int:
+        """Give everybody who waits `error` instead of an answer; called in the event loop. Return how many they are."""
+        with self._change:
+            futures = {each.request.future for each in self._examples} | {call.future for call in self._calls}
+            writings = [*self.scribe.queue, *self.scribe.at_desk.values()] if self.scribe else []
+        waiting = {id(each): each for each in writings if not each.cancelled}
+        for writing in waiting.values():
+            writing.cancelled = True
+            writing.pieces.put_nowait(error)
+        left = [future for future in futures if not future.done()]
+        for future in left:
+            future.set_exception(error)
+        return len(left) + len(waiting)
+
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
