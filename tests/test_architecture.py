@@ -115,7 +115,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rows": FOUNDATION | {"console", "data", "finetuning", "hub"},
     "serve": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "classifier", "console", "data", "data.batches", "explain"}
-    | {"generate", "params", "score", "tasks"},
+    | {"generate", "loaded", "params", "tasks"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "batch_prediction", "catalogue", "checkpoint", "classifier", "console", "convert", "data"}

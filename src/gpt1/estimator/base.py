@@ -105,9 +105,6 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     # ---- fit
 
-    def _examples(self, X: Any) -> tuple[str, list[Example]]:  # noqa: N803
-        return given_examples(X)
-
     def _train(self, examples: list[Example], task: Task, labels: Labels, config: FinetuneConfig) -> None:
         """Fine-tune on labelled, weighted examples; set the attributes of a fitted estimator."""
         with ExitStack() as during:
@@ -153,7 +150,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """Return (n, C) scores of the examples."""
         check_is_fitted(self, "model_")
         classifier = self.model_.require_classifier()
-        kind, examples = self._examples(X)
+        kind, examples = given_examples(X)
         self.model_.require_kind(kind, "X")
         with console.muted(not self.verbose):
             return classifier.logits(classifier.encode(examples), label="predicting")

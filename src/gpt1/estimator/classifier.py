@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from gpt1.checkpoint import Model
 from gpt1.config import FinetuneConfig
+from gpt1.data.given import given_examples
 from gpt1.errors import UserError
 from gpt1.estimator.base import Estimator
 from gpt1.estimator.given import checked_choices, checked_targets, checked_weights, labelled
@@ -74,7 +75,7 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Fine-tune on texts with labels; `sample_weight` (n,) weighs the examples in the loss."""
         config = self._config()
-        kind, examples = self._examples(X)
+        kind, examples = given_examples(X)
         targets = checked_targets(self, y, len(examples))
         check_classification_targets(targets)
         weights = checked_weights(sample_weight, len(examples))
@@ -112,7 +113,8 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """Return the likeliest label of each example, of the type that `fit` was given."""
-        found: NDArray[Any] = self.classes_[self._scores(X).argmax(1)]
+        best = self._scores(X).argmax(1)
+        found: NDArray[Any] = self.classes_[best]
         return found
 
     def _scores(self, X: Any) -> NDArray[np.float32]:  # noqa: N803

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
 from gpt1.checkpoint import Model
+from gpt1.data.given import given_examples
 from gpt1.errors import UserError
 from gpt1.estimator.base import Estimator
 from gpt1.estimator.given import checked_targets, checked_weights, labelled
@@ -34,7 +35,7 @@ class GPT1Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Fine-tune on texts or pairs with numbers; `sample_weight` (n,) weighs the examples in the loss."""
         config = self._config()
-        kind, examples = self._examples(X)
+        kind, examples = given_examples(X)
         targets = checked_targets(self, y, len(examples))
         try:
             values = np.asarray(targets, np.float64)
