@@ -117,6 +117,7 @@ def test_the_same_seed_gives_the_same_model_and_another_one_another() -> None:
     assert (first != other).any()
     drawn = [tiny(random_state=np.random.RandomState(5)).fit(TEXTS, LABELS).predict_proba(TEXTS) for _ in range(2)]
     np.testing.assert_array_equal(*drawn)
+    assert (drawn[0] != tiny(random_state=0).fit(TEXTS, LABELS).predict_proba(TEXTS)).any()
 
 
 # ---- weights

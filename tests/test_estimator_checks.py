@@ -15,7 +15,7 @@ from gpt1 import GPT1Classifier, GPT1Regressor
 from gpt1.estimator import EXPECTED_FAILED_CHECKS
 
 QUICK = {"model": "random:tiny", "epochs": 1}
-LEARNING = {"model": "random:tiny", "epochs": 10, "lr": 2e-3, "batch_size": 8, "lm_coef": 0.0}
+LEARNING = {"model": "random:tiny", "epochs": 6, "lr": 3e-3, "batch_size": 16, "lm_coef": 0.0}
 """For the checks that ask for a good score."""
 ASKS_FOR_A_SCORE = ("check_classifiers_train", "check_class_weight_classifiers")
 
