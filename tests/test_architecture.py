@@ -85,25 +85,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "score": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "classifier", "data.batches", "inference", "text"},
     "generate": FOUNDATION | {"backends", "backends.base", "checkpoint", "classifier", "console", "sampling", "text"},
+    "loaded": FOUNDATION
+    | {"backends", "backends.base", "checkpoint", "classifier", "data", "explain", "generate", "score", "settings"},
     "sample": FOUNDATION | {"console", "generate", "runlog", "text"},
     "onnx_runtime": {"backends.base"},
     "convert": FOUNDATION
     | {"backends", "backends.torch", "checkpoint", "classifier", "console", "hub", "huggingface", "onnx_runtime"}
     | {"openai_release", "params", "storage", "text"},
+    "training": FOUNDATION | {"backends", "checkpoint", "data.batches", "inference", "loop", "metrics", "runlog"},
     "finetuning": FOUNDATION
-    | {
-        "card",
-        "backends",
-        "backends.base",
-        "catalogue",
-        "checkpoint",
-        "console",
-        "data",
-        "data.batches",
-        "evaluation",
-        "hub",
-    }
-    | {"explain", "loop"}
+    | {"backends", "backends.base", "card", "catalogue", "checkpoint", "console", "data", "data.batches", "evaluation"}
+    | {"explain", "hub", "training"}
     | {"classifier", "metrics", "params", "inference", "report", "run", "runlog", "storage", "tasks", "text"},
     "pretrain": FOUNDATION
     | {
@@ -124,6 +116,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prediction_files": {"errors", "data", "runlog", "storage", "text"},
     "batch_prediction": FOUNDATION
     | {"backends.base", "classifier", "console", "data", "inference", "prediction_files", "runlog", "storage"},
+    "estimator": FOUNDATION
+    | {"checkpoint", "classifier", "console", "data", "finetuning", "loaded", "metrics", "recipes", "run", "settings"}
+    | {"storage", "tasks", "training"},
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
     | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "storage"},
@@ -131,7 +126,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rows": FOUNDATION | {"console", "data", "finetuning", "hub"},
     "serve": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "classifier", "console", "data", "data.batches", "explain"}
-    | {"generate", "params", "score", "tasks"},
+    | {"generate", "loaded", "params", "tasks"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "batch_prediction", "catalogue", "checkpoint", "classifier", "console", "convert", "data"}
@@ -154,7 +149,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"zero_shot"},
     "cli": FOUNDATION | {"api", "highlight", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},
-    "": {"api", "errors", "finetuning", "recipes"},  # gpt1 itself: the functions that it names
+    "": {"api", "errors", "estimator", "finetuning", "loaded", "recipes"},  # gpt1 itself: the functions that it names
 }
 """Module or package of gpt1 -> those that it may import, all of them above it. A new module adds its row."""
 

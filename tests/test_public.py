@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import inspect
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import gpt1
-from gpt1 import api, finetuning, recipes
+from gpt1 import api, estimator, finetuning, loaded, recipes
 from gpt1.errors import UserError
 
 PUBLIC = {
@@ -20,6 +22,9 @@ PUBLIC = {
     "finetune": api.finetune,
     "evaluate": api.evaluate,
     "predict": api.predict_texts,
+    "load": loaded.load,
+    "GPT1Classifier": estimator.GPT1Classifier,
+    "GPT1Regressor": estimator.GPT1Regressor,
     "UserError": UserError,
 }
 
@@ -34,7 +39,13 @@ def test_each_says_what_it_takes_gives_and_raises_with_an_example() -> None:
         said = inspect.getdoc(getattr(gpt1, name)) or ""
         inner = PUBLIC[name].__name__
         assert "Raises:" in said, name
-        assert any(f"`{word}(" in said for word in (name, inner)), f"{name} has no example"
+        assert any(f"`{word}(" in said or f"gpt1.{word}(" in said for word in (name, inner)), f"{name} has no example"
+
+
+@pytest.mark.parametrize("home", [loaded, estimator.classifier, estimator.regressor])
+def test_the_examples_of_the_public_names_run(home: ModuleType) -> None:
+    found = doctest.testmod(home)
+    assert found.attempted and not found.failed
 
 
 def test_no_public_name_is_that_of_a_module() -> None:
@@ -44,7 +55,7 @@ def test_no_public_name_is_that_of_a_module() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error_that_says_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'train'; there are UserError, evaluate, finetune"):
+    with pytest.raises(AttributeError, match="no attribute 'train'; there are GPT1Classifier, GPT1Regressor"):
         importlib.import_module("gpt1").train  # noqa: B018
 
 

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from gpt1.api import evaluate
     from gpt1.api import open_tokenizer as tokenizer
     from gpt1.api import predict_texts as predict
+    from gpt1.estimator import GPT1Classifier, GPT1Regressor
     from gpt1.finetuning import finetune, load_data, starting_model
+    from gpt1.loaded import load
     from gpt1.recipes import recipe
 
-__all__ = ["UserError", "evaluate", "finetune", "load_data", "predict", "recipe", "starting_model", "tokenizer"]
+__all__ = [
+    "GPT1Classifier", "GPT1Regressor", "UserError", "evaluate", "finetune", "load", "load_data", "predict", "recipe",
+    "starting_model", "tokenizer",
+]  # fmt: skip
 
 HOMES = {
     "recipe": ("recipes", "recipe"),
@@ -31,6 +36,9 @@ HOMES = {
     "finetune": ("finetuning", "finetune"),
     "evaluate": ("api", "evaluate"),
     "predict": ("api", "predict_texts"),
+    "load": ("loaded", "load"),
+    "GPT1Classifier": ("estimator", "GPT1Classifier"),
+    "GPT1Regressor": ("estimator", "GPT1Regressor"),
 }
 """Public name -> the module and the name that it has there."""
 

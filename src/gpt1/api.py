@@ -6,7 +6,6 @@ import importlib.util
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -260,8 +259,7 @@ def _layer_and_head(given: str | None, config: ModelConfig) -> tuple[int | None,
 
 def _exact(hardware: DeviceConfig | None) -> DeviceConfig:
     """Return `hardware` with --dtype auto meaning float32."""
-    hardware = hardware or DeviceConfig()
-    return replace(hardware, dtype="float32") if hardware.dtype == "auto" else hardware
+    return (hardware or DeviceConfig()).exact()
 
 
 def predict_file(

@@ -17,20 +17,20 @@ from gpt1.catalogue import bundled_model
 from gpt1.checkpoint import Model, Progress, add_results, huggingface_differences, save_model
 from gpt1.classifier import Classifier, open_model
 from gpt1.config import SIZES, Columns, FinetuneConfig, ModelConfig, TaskName
-from gpt1.data.batches import Collator, Encoded, TrainingBatches
+from gpt1.data.batches import Collator, Encoded
 from gpt1.data.tables import Dataset, Example, load_dataset, repeated_texts, shared_texts, stratified_split
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, show_scores
 from gpt1.explain import Explainer, explain_mistakes
-from gpt1.inference import scores, task_logits
-from gpt1.loop import train
-from gpt1.metrics import Metric, compute, own_metric, task_metrics
+from gpt1.inference import task_logits
+from gpt1.metrics import Metric, compute, own_metric
 from gpt1.params import HEAD, count, initialise
 from gpt1.run import RunDirectory
 from gpt1.storage import read_json, replace_directory, write_json
 from gpt1.tasks import Labels, Task, encode, find_task, limit
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
+from gpt1.training import Training
 
 
 @dataclass(frozen=True)
@@ -80,43 +80,23 @@ def finetune(
         results = read_results(run)
         show_scores(results)
         return results
-    engine = backends.get(  # before the run is opened: a device that is not there leaves nothing behind
-        start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
-        loss=config.loss, seed=config.loop.seed,
-    )  # fmt: skip
-    collator = Collator(start.tokenizer.pad, start.max_length, config.loop.pad_to, engine.buckets)
-    batches = TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.loss.lm_coef > 0))
+    # before the run is opened: a device that is not there leaves nothing behind
+    training = Training(config, start, encoded, extra)
+    engine = training.engine
     run.open("finetune", config, facts)
     if not run.tokenizer.exists():
         replace_directory(run.tokenizer, start.tokenizer.save)
     _introduce(config, data, start, encoded, engine, run)
-    head = start.config.head
-    assert head is not None
-    names = task_metrics(data.task.name, head.n_labels, head.regression)
-    criterion = "loss" if config.select_by == "loss" else next(iter(extra), names[0])
-
-    def validate() -> dict[str, float]:
-        return scores(task_logits(engine, valid, collator, label="validating"), valid, head, names, extra)
 
     def save_best(progress: Progress) -> None:
         best = replace(start, params=engine.parameters(), provenance=_provenance(config, progress))
         save_model(run.model, best, config.dropout)
 
-    progress = train(
-        engine,
-        batches,
-        config.loop,
-        config.optim,
-        validate=validate,
-        criterion=criterion,
-        save_best=save_best,
-        checkpoints=run.checkpoints,
-        log=run.log,
-    )
-    console.say(f"Best model: step {progress.best_step:,} ({criterion} {progress.best:.4f} on validation).")
+    progress = training.run(save_best, run.checkpoints, run.log)
+    console.say(f"Best model: step {progress.best_step:,} ({training.criterion} {progress.best:.4f} on validation).")
     best = run.load_model()
     engine.load_parameters(best.params)
-    results = _final_scores(config, data, encoded, engine, collator, extra, run)
+    results = _final_scores(config, data, encoded, engine, training.collator, extra, run)
     split = results["baseline_split"]
     explain_mistakes(Explainer(Classifier(best, engine)), results[split]["mistakes"])
     run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})

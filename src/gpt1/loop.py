@@ -55,7 +55,7 @@ def train(
     config: LoopConfig,
     optim: OptimConfig,
     *,
-    validate: Validate,
+    validate: Validate | None,
     criterion: str,
     save_best: Callable[[Progress], None],
     checkpoints: Checkpoints,
@@ -66,8 +66,9 @@ def train(
     """Train to the end of the schedule, or until no evaluation has brought a gain for `config.patience` of them.
 
     `criterion` names the value of `validate` that decides which weights are the best; `save_best` is called when the
-    engine holds better ones, `look` after each evaluation. Resumes from the newest checkpoint, if there is one. All
-    `ranks` of a run come here, each with the same `config` and a `validate` that returns the same on each of them.
+    engine holds better ones, `look` after each evaluation. Without `validate` nothing is evaluated: the engine's last
+    weights are the model. Resumes from the newest checkpoint, if there is one. All `ranks` of a run come here, each
+    with the same `config` and a `validate` that returns the same on each of them.
 
     Raises:
         Interrupted: after Ctrl-C (or SIGTERM) and a checkpoint.
@@ -84,7 +85,8 @@ def train(
                 # ---- evaluate, save (first: a resumed run may stand between a step and its evaluation)
                 step = progress.step
                 ended = step >= last
-                if step > progress.evaluated and (ended or _due(step, config.eval_every, source.steps_per_epoch)):
+                due = ended or _due(step, config.eval_every, source.steps_per_epoch)
+                if validate and step > progress.evaluated and due:
                     _read(pending, progress, saver)
                     _evaluate(validate, criterion, save_best, progress, source, log)
                     if look:

@@ -53,6 +53,9 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
         if get_origin(kind) is Literal:
             if value in get_args(kind):
                 return value
+        elif get_origin(kind) is tuple:
+            if isinstance(value, list | tuple):
+                return tuple(_fitting(name, item, get_args(kind)[0]) for item in value)
         elif kind in (Path, str):
             if isinstance(value, str | Path):
                 return kind(value)
@@ -72,5 +75,7 @@ def _told(hint: Any) -> str:
         return f"one of {', '.join(get_args(hint))}"
     if len(kinds := _kinds(hint)) > 1:
         return " or ".join(map(_told, kinds))
+    if get_origin(hint) is tuple:
+        return f"a list, of each {_told(get_args(hint)[0])}"
     words = {float: "a number", int: "a whole number", bool: "True or False", NoneType: "None", Path: "a path"}
     return words.get(hint, "a text")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Backend = Literal["auto", "torch", "mindspore"]
@@ -24,3 +24,7 @@ class DeviceConfig:
     """Compile the model (PyTorch's torch.compile)."""
     eager: bool = False
     """Train operator by operator instead of in compiled graphs, to find a fault (MindSpore)."""
+
+    def exact(self) -> Self:
+        """Return these settings with `auto` meaning float32: what answers are computed in unless a dtype is named."""
+        return replace(self, dtype="float32") if self.dtype == "auto" else self

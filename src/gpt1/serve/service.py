@@ -17,10 +17,10 @@ from gpt1.classifier import Classifier, open_model
 from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
 from gpt1.data.batches import Encoded
 from gpt1.data.tables import Example
-from gpt1.explain import MOST_TOKENS, Explainer, attention, sequence_of, sequence_of_text
-from gpt1.generate import SHORTEST_CONTEXT, Piece, Writer
+from gpt1.explain import MOST_TOKENS, attention, sequence_of, sequence_of_text
+from gpt1.generate import Piece, Writer
+from gpt1.loaded import LoadedModel
 from gpt1.params import count
-from gpt1.score import Scorer
 from gpt1.serve.errors import Refused
 from gpt1.serve.metrics import Metrics
 from gpt1.serve.worker import Scores, Worker
@@ -48,10 +48,9 @@ class Service:
         self.report: Path | None = None
         """The run's report.html, where a run is served that has one."""
         self.metrics = Metrics()
-        self.classifier = Classifier(model, engine) if model.config.head else None
-        self.explainer = Explainer(self.classifier) if self.classifier else None
-        self.scorer = Scorer(model, engine)
-        self.writer = Writer.of(model, engine) if model.config.n_ctx >= SHORTEST_CONTEXT else None
+        loaded = LoadedModel(model, engine)
+        self.classifier, self.explainer = loaded.classifier, loaded.explainer
+        self.scorer, self.writer = loaded.scorer, loaded.writer
         self.worker = Worker(
             engine, (self.classifier or self.scorer).collator, self.writer, queue=config.queue,
             batch_tokens=config.batch_tokens, texts_at_once=config.texts_at_once, on_batch=self.metrics.batch,

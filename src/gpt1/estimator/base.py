@@ -1,0 +1,247 @@
+"""What classifier and regressor share: settings, `fit` by the one training loop, `save`, `load`, what is pickled."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from gpt1 import console
+from gpt1.checkpoint import DETAILS, Model, Progress, load_model, save_model
+from gpt1.classifier import open_model
+from gpt1.config import DeviceConfig, FinetuneConfig
+from gpt1.data.given import given_examples
+from gpt1.data.tables import Example
+from gpt1.errors import Interrupted, UserError
+from gpt1.estimator.given import drawn, require_use
+from gpt1.finetuning import LabelledData, encode_splits, starting_model
+from gpt1.loaded import LoadedModel
+from gpt1.metrics import own_metric
+from gpt1.recipes import recipe as recipe_named
+from gpt1.run import RunDirectory
+from gpt1.settings import changed
+from gpt1.storage import read_json, replace_directory, sha256, write_json
+from gpt1.tasks import TASKS, Labels, Task
+from gpt1.training import Training
+
+ESTIMATOR = "estimator.json"
+"""What a saved estimator's directory holds beside the model: its parameters and its classes as they were."""
+
+
+class Estimator(BaseEstimator):  # type: ignore[misc]
+    """What classifier and regressor share: settings, `fit` by the one training loop, `save` and `load`."""
+
+    model_: LoadedModel
+    n_truncated_: int
+    _directory: str | None
+    _digest: str | None
+
+    def __init__(
+        self, model: str | Path | None = None, *, recipe: str | FinetuneConfig = "quickstart", task: str | None = None,
+        epochs: float | None = None, lr: float | None = None, batch_size: int | None = None,
+        max_length: int | None = None, lm_coef: float | None = None, validation_fraction: float | None = None,
+        random_state: Any = None, backend: str | None = None, device: str | None = None, dtype: str | None = None,
+        out: str | Path | None = None, verbose: int = 0,
+    ):  # fmt: skip
+        self.model = model
+        self.recipe = recipe
+        self.task = task
+        self.epochs = epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.max_length = max_length
+        self.lm_coef = lm_coef
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.backend = backend
+        self.device = device
+        self.dtype = dtype
+        self.out = out
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    # ---- settings
+
+    def _config(self) -> FinetuneConfig:
+        """Return the recipe's settings with those that the parameters name."""
+        base = self.recipe if isinstance(self.recipe, FinetuneConfig) else recipe_named(self.recipe)
+        named = (
+            "model", "task", "epochs", "lr", "batch_size", "max_length", "lm_coef", "backend", "device", "dtype",
+        )  # fmt: skip
+        given = {name: value for name in named if (value := getattr(self, name)) is not None}
+        given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+        if isinstance(given.get("model"), Path):
+            given["model"] = str(given["model"])
+        if self.validation_fraction is not None:
+            given["valid_fraction"] = float(self.validation_fraction)
+        if self.random_state is not None:
+            seed = self.random_state
+            whole = isinstance(seed, int | np.integer)
+            given["seed"] = int(seed) if whole else int(check_random_state(seed).randint(2**31))
+        config = changed(base, given)
+        require_use(config)
+        return config
+
+    def _task(self, config: FinetuneConfig, kind: str, usual: dict[str, str]) -> Task:
+        """Return the task that the settings name, or that examples of this kind usually pose."""
+        name: Any = config.task or usual.get(kind)
+        if name is None or TASKS[name].kind != kind or name not in {*usual.values(), "entailment", "similarity"}:
+            words = {"single": "texts", "pair": "pairs", "choices": "questions with choices"}[kind]
+            raise UserError(f"X holds {words}; {type(self).__name__} with task={name!r} does not take them")
+        return TASKS[name]
+
+    # ---- fit
+
+    def _train(self, examples: list[Example], task: Task, labels: Labels, config: FinetuneConfig) -> None:
+        """Fine-tune on labelled, weighted examples; set the attributes of a fitted estimator."""
+        with ExitStack() as during:
+            during.enter_context(console.muted(not self.verbose))
+            if self.out is None:  # a run that is only read, in an empty directory: nothing is kept
+                run = RunDirectory(Path(during.enter_context(TemporaryDirectory())), read_only=True)
+            else:
+                run = RunDirectory(Path(self.out))
+            data = LabelledData(drawn(examples, config), task, labels, ())
+            start = starting_model(config, data, run)
+            encoded = encode_splits(config, data, start)
+            training = Training(config, start, encoded, own_metric(config.metric))
+            if not run.read_only:
+                digests = {split: part.sha256() for split, part in encoded.items()}
+                run.open("fit", config, {"data_sha256": digests, "labels": list(labels.names)})
+                if not run.tokenizer.exists():
+                    replace_directory(run.tokenizer, start.tokenizer.save)
+            best: list[Model] = []
+
+            def keep(progress: Progress) -> None:
+                origin = {
+                    "fine-tuned from": config.model, "data": f"{len(examples):,} examples in memory",
+                    "recipe": config.recipe, "seed": config.loop.seed, "step": progress.best_step or progress.step,
+                }  # fmt: skip
+                best[:] = [replace(start, params=training.engine.parameters(), provenance=origin)]
+                if not run.read_only:
+                    save_model(run.model, best[0], config.dropout)
+
+            try:
+                progress = training.run(keep, run.checkpoints, run.log)
+            except Interrupted:  # an Exception, which cross-validation would take for a fit that failed
+                raise KeyboardInterrupt from None
+            if training.valid is None:
+                keep(progress)
+            model = best[0] if run.read_only else run.load_model()
+            self.model_ = LoadedModel.of(model, config.hardware)
+        self.n_truncated_ = encoded["train"].truncated
+        self._directory = self._digest = None
+        if not run.read_only:
+            self._note(run.model)
+
+    def _logits(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
+        """Return (n, C) scores of the examples."""
+        check_is_fitted(self, "model_")
+        classifier = self.model_.require_classifier()
+        kind, examples = given_examples(X)
+        self.model_.require_kind(kind, "X")
+        with console.muted(not self.verbose):
+            return classifier.logits(classifier.encode(examples), label="predicting")
+
+    # ---- save, load, pickle
+
+    def save(self, directory: Path | str) -> None:
+        """Write the fitted model as a model directory (safetensors and JSON), in place of what stood there.
+
+        `load` gives the estimator back; `gpt1.load`, the commands and `transformers` read the directory too.
+        """
+        check_is_fitted(self, "model_")
+        self.model_.save(directory)
+        self._note(Path(directory))
+
+    def _note(self, directory: Path) -> None:
+        """Write the estimator's own file into its model's directory, and remember the directory."""
+        write_json(directory / ESTIMATOR, self._described())
+        self._directory = str(directory.absolute())
+        self._digest = sha256(directory / DETAILS)
+
+    def _described(self) -> dict[str, Any]:
+        params = self.get_params()
+        if isinstance(self.recipe, FinetuneConfig):
+            params["recipe"] = {key: value for key, value in asdict(self.recipe).items() if key != "hardware"}
+            params["recipe"] |= {"out": str(self.recipe.out)}
+        if self.random_state is not None and not isinstance(self.random_state, int | np.integer):
+            params["random_state"] = None  # a generator's state has no word in JSON, and the draw was made
+        params = {
+            name: str(value) if isinstance(value, Path) else value.item() if isinstance(value, np.generic) else value
+            for name, value in params.items()
+        }
+        return {"class": type(self).__name__, "params": params, "n_truncated": self.n_truncated_}
+
+    @classmethod
+    def load(cls, directory: Path | str, **params: Any) -> Self:
+        """Return the fitted estimator that `save` (or `fit` with `out`) wrote; `params` change its parameters.
+
+        A directory of `gpt1 finetune` makes one too; its classes are the labels' names.
+
+        Raises:
+            UserError: there is no model with a head, or it is that of another class.
+        """
+        directory = Path(directory)
+        model = open_model(directory)
+        home = directory / "model" if (directory / "model").is_dir() else directory
+        said = read_json(home / ESTIMATOR) if (home / ESTIMATOR).exists() else {}
+        if said.get("class", cls.__name__) != cls.__name__:
+            raise UserError(f"{directory}: a {said['class']}; load it with gpt1.{said['class']}.load")
+        settings = _params_of(said) if said else {"model": str(directory)}
+        estimator = cls(**(settings | params))
+        estimator._restore(model, said)
+        estimator.n_truncated_ = said.get("n_truncated", 0)
+        estimator._directory, estimator._digest = str(home.absolute()), sha256(home / DETAILS)
+        return estimator
+
+    def _restore(self, model: Model, said: dict[str, Any]) -> None:
+        self.model_ = LoadedModel.of(model, self._hardware())
+        self.model_.require_classifier()
+
+    def _hardware(self) -> DeviceConfig:
+        given = {name: value for name in ("backend", "device", "dtype") if (value := getattr(self, name)) is not None}
+        base = self.recipe.hardware if isinstance(self.recipe, FinetuneConfig) else DeviceConfig()
+        return changed(base, given)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle (joblib, copy.deepcopy) keeps: of a fitted model its directory, never the weights."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        if state.pop("model_", None) is None:
+            return state
+        if self._directory is None:
+            raise UserError(
+                f"a fitted {type(self).__name__} is not pickled with its weights: save it first, model.save(DIR), or "
+                f"fit it with out=DIR; then the pickle names DIR. {type(self).__name__}.load(DIR) needs no pickle"
+            )
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if state.get("_directory") is None:
+            return
+        directory = Path(state["_directory"])
+        if not (directory / DETAILS).exists() or sha256(directory / DETAILS) != state["_digest"]:
+            raise UserError(f"{directory}: the model that this pickle names is gone, or another one is there")
+        self.model_ = LoadedModel.of(load_model(directory), self._hardware())
+
+
+def _params_of(said: dict[str, Any]) -> dict[str, Any]:
+    params = dict(said["params"])
+    if isinstance(params.get("recipe"), dict):
+        params["recipe"] = FinetuneConfig.from_dict(params["recipe"] | {"out": Path(params["recipe"]["out"])})
+    if isinstance(params.get("class_weight"), list):
+        params["class_weight"] = dict(params["class_weight"])
+    return params

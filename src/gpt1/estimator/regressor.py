@@ -1,0 +1,57 @@
+"""GPT-1 as a regressor of scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+
+from gpt1.checkpoint import Model
+from gpt1.data.given import given_examples
+from gpt1.errors import UserError
+from gpt1.estimator.base import Estimator
+from gpt1.estimator.given import checked_targets, checked_weights, labelled
+from gpt1.tasks import Labels
+
+
+class GPT1Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
+    """GPT-1, fine-tuned by `fit`, as a regressor of scikit-learn: squared error, y as it is given.
+
+    X as for `GPT1Classifier`, without choices; pairs are read in both orders (task similarity). Far from 0, y is better
+    scaled: `sklearn.compose.TransformedTargetRegressor`. Parameters and attributes as there, without the classes.
+
+    >>> import gpt1
+    >>> pairs = [("a cat sleeps", "a cat rests"), ("a cat sleeps", "stocks fell")] * 8
+    >>> regressor = gpt1.GPT1Regressor("random:tiny", epochs=2).fit(pairs, [0.9, 0.1] * 8)
+    >>> regressor.predict([("a dog sleeps", "a dog rests")]).shape
+    (1,)
+
+    Raises:
+        UserError (a ValueError): X, y, weights or settings cannot be used. NotFittedError: predicting before `fit`.
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Fine-tune on texts or pairs with numbers; `sample_weight` (n,) weighs the examples in the loss."""
+        config = self._config()
+        kind, examples = given_examples(X)
+        targets = checked_targets(self, y, len(examples))
+        try:
+            values = np.asarray(targets, np.float64)
+        except (TypeError, ValueError):
+            raise UserError(f"y holds {targets[0]!r}: a regressor needs numbers; GPT1Classifier takes labels") from None
+        weights = checked_weights(sample_weight, len(examples))
+        task = self._task(config, kind, {"single": "classification", "pair": "similarity"})
+        self._train(labelled(examples, values.tolist(), weights), task, Labels(regression=True), config)
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return the value (n,) of each example."""
+        found: NDArray[np.float64] = self._logits(X)[:, 0].astype(np.float64)
+        return found
+
+    def _restore(self, model: Model, said: dict[str, Any]) -> None:
+        super()._restore(model, said)
+        if not self.model_.require_classifier().head.regression:
+            raise UserError("this model labels and gives no values; load it with gpt1.GPT1Classifier.load")
