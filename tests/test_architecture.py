@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends.mindspore": FOUNDATION
     | {"console", "params", "optim", "ranks", "storage", "backends.base", "backends.noise"},
     "backends": FOUNDATION | {"ranks", "backends.base", "backends.torch", "backends.mindspore"},
+    "trackers": FOUNDATION | {"console", "runlog", "storage"},
     # ---- text, data, tasks
     "text": FOUNDATION | {"processes"},
     "data": FOUNDATION,
@@ -104,7 +105,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "hub",
     }
     | {"explain", "loop"}
-    | {"classifier", "metrics", "params", "inference", "report", "run", "runlog", "storage", "tasks", "text"},
+    | {"classifier", "metrics", "params", "inference", "report", "run", "runlog", "storage", "tasks", "text"}
+    | {"trackers"},
     "pretrain": FOUNDATION
     | {
         "card",
@@ -118,7 +120,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "data.documents",
     }
     | {"data.windows", "generate", "hub", "loop", "params", "ranks", "report", "run", "runlog", "sample", "storage"}
-    | {"text"},
+    | {"text", "trackers"},
     "zero_shot": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "inference", "tasks"},
     "prediction_files": {"errors", "data", "runlog", "storage", "text"},
@@ -163,6 +165,10 @@ OWNERS = {
     "mindspore": "backends.mindspore",
     "ray": "data.ray",
     "onnxruntime": "onnx_runtime",
+    "tensorboard": "trackers",
+    "wandb": "trackers",
+    "mlflow": "trackers",
+    "trackio": "trackers",
     "tyro": "cli",
     "fastapi": "serve",
     "pydantic": "serve",

@@ -31,6 +31,7 @@ from gpt1.storage import read_json, replace_directory, write_json
 from gpt1.tasks import Labels, Task, encode, find_task, limit
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
+from gpt1.trackers import following
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,15 @@ def finetune(
         UserError: the settings, the data or the model cannot be used. Interrupted: stopped after a checkpoint.
     """
     _require(config)
-    extra = own_metric(config.metric if metric is None else metric)
     run = RunDirectory(config.out)
+    with following(config.tracking, run.log, run.path, config):
+        return _finetune(config, run, metric, files)
+
+
+def _finetune(
+    config: FinetuneConfig, run: RunDirectory, metric: Metric | None, files: hub.DatasetFiles | None
+) -> dict[str, Any]:
+    extra = own_metric(config.metric if metric is None else metric)
     if not run.finished:
         backends.check(config.hardware)
     data = load_data(config, files)
