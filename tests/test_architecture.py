@@ -126,9 +126,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prediction_files": {"errors", "data", "runlog", "storage", "text"},
     "batch_prediction": FOUNDATION
     | {"backends.base", "classifier", "console", "data", "inference", "prediction_files", "runlog", "storage"},
+    "seeds": FOUNDATION | {"console", "finetuning", "hub", "metrics", "run", "storage"},
+    "sweep": FOUNDATION | {"backends", "console", "finetuning", "metrics", "run", "runlog", "settings", "storage"},
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
-    | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "storage"},
+    | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "seeds"}
+    | {"storage"},
     "push": FOUNDATION | {"catalogue", "checkpoint", "console", "hub", "run"},
     "rows": FOUNDATION | {"console", "data", "finetuning", "hub"},
     "serve": FOUNDATION
@@ -153,6 +156,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "inference",
     }
     | {"pretrain", "push", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "serve", "tasks", "text"}
+    | {"seeds", "sweep"}
     | {"zero_shot"},
     "cli": FOUNDATION | {"api", "highlight", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},
@@ -165,6 +169,7 @@ OWNERS = {
     "mindspore": "backends.mindspore",
     "ray": "data.ray",
     "onnxruntime": "onnx_runtime",
+    "optuna": "sweep",
     "tensorboard": "trackers",
     "wandb": "trackers",
     "mlflow": "trackers",
@@ -191,6 +196,8 @@ HEAVY = (
     "onnxruntime",
     "fastapi",
     "uvicorn",
+    "optuna",
+    "tensorboard",
 )
 """Imported inside the function that needs them, by whichever module."""
 
