@@ -255,6 +255,22 @@ def test_two_processes_share_the_trials(tmp_path: Path) -> None:
     assert one.running_elsewhere() == ["trial-0", "trial-1", "trial-2", "trial-3"]
 
 
+def test_of_two_processes_that_ask_in_the_same_moment_one_gets_the_last_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = study(tmp_path, 1), study(tmp_path, 1)
+    real = one.optuna.ask
+
+    def late() -> Any:
+        assert other.ask()
+        return real()
+
+    monkeypatch.setattr(one.optuna, "ask", late)
+    assert one.ask() is None
+    assert one.running_elsewhere() == ["trial-0"]
+    assert [trial.number for trial in one.taken()] == [0]
+
+
 def test_who_ended_the_last_trial_finishes_the_best_run(tmp_path: Path) -> None:
     one, other = study(tmp_path, 2), study(tmp_path, 2)
     first, second = one.ask(), other.ask()
