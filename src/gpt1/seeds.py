@@ -22,7 +22,7 @@ from gpt1.storage import write_json
 def run_once(config: FinetuneConfig, metric: Metric | None = None, files: DatasetFiles | None = None) -> dict[str, Any]:
     """Run, go on with or read one run of a series; return its `metrics.json`. A finished run keeps no checkpoints."""
     run = RunDirectory(config.out)
-    results = read_results(run) if run.finished else finetune(config, metric, files)
+    results = read_results(run) if run.finished else finetune(config, metric=metric, files=files)
     shutil.rmtree(run.checkpoints.folder, ignore_errors=True)  # of 36 runs with 12 layers they would take 100 GB
     return results
 

@@ -29,7 +29,7 @@ Seeds = Annotated[
 
 
 def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
-    """Return `finetune`, `sweep` and `pretrain`, whose defaults are those of the recipe that the command line names."""
+    """Return `finetune`, `pretrain` and `sweep`, whose defaults are those of the recipe that the command line names."""
     defaults, pretrain_defaults = _finetune_defaults(argv), _pretrain_defaults(argv)
 
     def finetune(config: Flat[FinetuneConfig] = defaults, seeds: Seeds = None, as_json: AsJson = False) -> None:
@@ -55,7 +55,7 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         results = api.pretrain(config)
         print_one(results, as_json and place().rank == 0)
 
-    return {"finetune": finetune, "sweep": sweep, "pretrain": pretrain}
+    return {"finetune": finetune, "pretrain": pretrain, "sweep": sweep}
 
 
 def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
