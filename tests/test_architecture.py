@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends.mindspore": FOUNDATION
     | {"console", "params", "optim", "ranks", "storage", "backends.base", "backends.noise"},
     "backends": FOUNDATION | {"ranks", "backends.base", "backends.torch", "backends.mindspore"},
+    "trackers": FOUNDATION | {"console", "runlog", "storage"},
     # ---- text, data, tasks
     "text": FOUNDATION | {"processes"},
     "data": FOUNDATION,
@@ -95,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": FOUNDATION | {"backends", "checkpoint", "data.batches", "inference", "loop", "metrics", "runlog"},
     "finetuning": FOUNDATION
     | {"backends", "backends.base", "card", "catalogue", "checkpoint", "console", "data", "data.batches", "evaluation"}
-    | {"explain", "hub", "training"}
+    | {"explain", "hub", "trackers", "training"}
     | {"classifier", "metrics", "params", "inference", "report", "run", "runlog", "storage", "tasks", "text"},
     "pretrain": FOUNDATION
     | {
@@ -110,7 +111,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "data.documents",
     }
     | {"data.windows", "generate", "hub", "loop", "params", "ranks", "report", "run", "runlog", "sample", "storage"}
-    | {"text"},
+    | {"text", "trackers"},
     "zero_shot": FOUNDATION
     | {"backends", "checkpoint", "console", "data", "data.batches", "evaluation", "metrics", "inference", "tasks"},
     "prediction_files": {"errors", "data", "runlog", "storage", "text"},
@@ -119,9 +120,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "estimator": FOUNDATION
     | {"checkpoint", "classifier", "console", "data", "finetuning", "loaded", "metrics", "recipes", "run", "settings"}
     | {"storage", "tasks", "training"},
+    "seeds": FOUNDATION | {"console", "finetuning", "hub", "metrics", "run", "storage"},
+    "sweep": FOUNDATION
+    | {"backends", "console", "finetuning", "metrics", "run", "runlog", "settings", "storage", "training"},
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
-    | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "storage"},
+    | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "seeds"}
+    | {"storage"},
     "push": FOUNDATION | {"catalogue", "checkpoint", "console", "hub", "run"},
     "rows": FOUNDATION | {"console", "data", "finetuning", "hub"},
     "serve": FOUNDATION
@@ -146,6 +151,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "inference",
     }
     | {"pretrain", "push", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "serve", "tasks", "text"}
+    | {"seeds", "sweep"}
     | {"zero_shot"},
     "cli": FOUNDATION | {"api", "highlight", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},
@@ -158,6 +164,11 @@ OWNERS = {
     "mindspore": "backends.mindspore",
     "ray": "data.ray",
     "onnxruntime": "onnx_runtime",
+    "optuna": "sweep",
+    "tensorboard": "trackers",
+    "wandb": "trackers",
+    "mlflow": "trackers",
+    "trackio": "trackers",
     "tyro": "cli",
     "fastapi": "serve",
     "pydantic": "serve",
@@ -180,6 +191,8 @@ HEAVY = (
     "onnxruntime",
     "fastapi",
     "uvicorn",
+    "optuna",
+    "tensorboard",
 )
 """Imported inside the function that needs them, by whichever module."""
 
@@ -270,7 +283,7 @@ def test_the_package_runs_as_a_module() -> None:
     assert all(command in found.stdout for command in commands)
     refused = subprocess.run([sys.executable, "-m", "gpt1", "finetun"], capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.startswith("gpt1: 'finetun' is no command; there are finetune, pretrain, prepare")
+    assert refused.stderr.startswith("gpt1: 'finetun' is no command; there are finetune, pretrain, sweep, prepare")
 
 
 def loaded(program: str, *also: str) -> set[str]:

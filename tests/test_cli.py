@@ -399,7 +399,8 @@ def test_a_bad_model_or_place_is_one_line_before_anything_is_written(new: Path, 
     [
         (
             "finetun",
-            "'finetun' is no command; there are finetune, pretrain, prepare, evaluate, predict, explain, score, ",
+            "'finetun' is no command; there are finetune, pretrain, sweep, prepare, evaluate, predict, explain, "
+            "score, ",
         ),
         ("--verbose", "'--verbose' is no command"),
         ("tokenizer learn", "'learn' is no command; there are train, encode, decode; see gpt1 tokenizer --help"),

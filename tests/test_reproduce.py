@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpt1 import api, cli, console, reproduce
+from gpt1 import api, cli, console, reproduce, seeds
 from gpt1.config import FinetuneConfig
 from gpt1.data.tables import OPENAI_VALID_FRACTION
 from gpt1.errors import Interrupted, UserError
@@ -208,7 +208,7 @@ def test_finished_runs_are_read_and_people_see_a_table(
     def train_no_more(*_: Any, **__: Any) -> None:
         raise AssertionError("a finished run was run again")
 
-    monkeypatch.setattr(reproduce, "finetune", train_no_more)
+    monkeypatch.setattr(seeds, "finetune", train_no_more)
     monkeypatch.setattr(reproduce, "examine", train_no_more)
     assert reproduced(data, out, "--json") == 0
     stdout, stderr = capsys.readouterr()
@@ -285,10 +285,10 @@ def test_an_interrupt_keeps_the_finished_runs_and_the_same_command_goes_on(
 
         return run
 
-    monkeypatch.setattr(reproduce, "finetune", run_or_stop(1))
+    monkeypatch.setattr(seeds, "finetune", run_or_stop(1))
     assert reproduced(data, tmp_path, "--tasks", "rte") == 130
     assert capsys.readouterr().err.splitlines()[-1] == "gpt1: stopped; the same command goes on from here"
-    monkeypatch.setattr(reproduce, "finetune", run_or_stop(-1))
+    monkeypatch.setattr(seeds, "finetune", run_or_stop(-1))
     assert reproduced(data, tmp_path, "--tasks", "rte") == 0
     assert ran == [tmp_path / "rte/seed-0", tmp_path / "rte/seed-1"]
 

@@ -48,6 +48,8 @@ from gpt1.reproduce import reproduce
 from gpt1.rows import named_rows
 from gpt1.run import RunDirectory, versions
 from gpt1.score import Scorer
+from gpt1.seeds import finetune_seeds
+from gpt1.sweep import sweep
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train
 from gpt1.zero_shot import ZeroShot, find_heuristic, find_labels
@@ -56,10 +58,9 @@ EXAMPLES_AT_ONCE = 2_048
 """Rows of `--input` that are read and scored at a time."""
 
 __all__ = [
-    "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune", "generate",
-    "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "push", "report", "reproduce",
-    "score_file",
-    "score_texts", "serve", "train_tokenizer",
+    "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune",
+    "finetune_seeds", "generate", "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "push",
+    "report", "reproduce", "score_file", "score_texts", "serve", "sweep", "train_tokenizer",
 ]  # fmt: skip
 
 

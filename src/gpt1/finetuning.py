@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from gpt1.inference import task_logits
 from gpt1.metrics import Metric, compute, own_metric
 from gpt1.params import HEAD, count, initialise
 from gpt1.run import RunDirectory
+from gpt1.runlog import Event
 from gpt1.storage import read_json, replace_directory, write_json
 from gpt1.tasks import Labels, Task, encode, find_task, limit
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
+from gpt1.trackers import following
 from gpt1.training import Training
 
 
@@ -44,22 +46,35 @@ class LabelledData:
 
 
 def finetune(
-    config: FinetuneConfig, metric: Metric | None = None, files: hub.DatasetFiles | None = None
-) -> dict[str, Any]:
+    config: FinetuneConfig, metric: Metric | None = None, files: hub.DatasetFiles | None = None, *,
+    follow: Callable[[Event], None] | None = None, score: bool = True,
+) -> dict[str, Any]:  # fmt: skip
     """Fine-tune as `config` says, or go on where the run in `config.out` stopped; return what `metrics.json` holds.
 
     `metric` is a person's own, (labels, predictions) -> value, larger is better; it is reported under its name and
     selects the best model. `files` are those of the data set where its folder is not laid out as `--data` expects;
-    `config.data` then only names it.
+    `config.data` then only names it. `follow` is called with each event of the run's log as it is written.
+
+    Without `score` the run ends with the training: nothing is scored on its test split, and what is returned is
+    {"best": the best value on validation, "best_step", "steps"}. A call with it does the rest.
 
     `finetune(recipe("quickstart", data="reviews", out="runs/demo"))["test"]["accuracy"]` is 0.65.
 
     Raises:
         UserError: the settings, the data or the model cannot be used. Interrupted: stopped after a checkpoint.
     """
-    _require(config)
-    extra = own_metric(config.metric if metric is None else metric)
+    require_settings(config)
     run = RunDirectory(config.out)
+    with following(config.tracking, run.log, run.path, config):
+        if follow:
+            run.log.followers.append(follow)
+        return _finetune(config, run, metric, files, score)
+
+
+def _finetune(
+    config: FinetuneConfig, run: RunDirectory, metric: Metric | None, files: hub.DatasetFiles | None, score: bool
+) -> dict[str, Any]:
+    extra = own_metric(config.metric if metric is None else metric)
     if not run.finished:
         backends.check(config.hardware)
     data = load_data(config, files)
@@ -94,6 +109,8 @@ def finetune(
 
     progress = training.run(save_best, run.checkpoints, run.log)
     console.say(f"Best model: step {progress.best_step:,} ({training.criterion} {progress.best:.4f} on validation).")
+    if not score:
+        return {"best": progress.best, "best_step": progress.best_step, "steps": progress.step}
     best = run.load_model()
     engine.load_parameters(best.params)
     results = _final_scores(config, data, encoded, engine, training.collator, extra, run)
@@ -133,13 +150,14 @@ def load_data(config: FinetuneConfig, given: hub.DatasetFiles | None = None) -> 
         task_name, label_names, drop = config.task or found.task, found.label_names, found.drop_label
     kind = find_task(task_name).kind if task_name else None
     split = config.split
+    seed = config.loop.seed if split.split_seed is None else split.split_seed
     dataset = load_dataset(
         files, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
-        test_fraction=split.test_fraction, draw=split.draw, seed=config.loop.seed,
+        test_fraction=split.test_fraction, draw=split.draw, seed=seed,
     )  # fmt: skip
     splits, notes = _without(dataset, drop)
     if split.limit:
-        splits = {name: limited(examples, split.limit, config.loop.seed) for name, examples in splits.items()}
+        splits = {name: limited(examples, split.limit, seed) for name, examples in splits.items()}
         notes.append(f"--limit: at most {split.limit:,} examples of each split.")
     if task_name is None:
         task_name = guess_task(dataset.kind, splits["train"])
@@ -266,7 +284,8 @@ def _max_length(config: FinetuneConfig, shape: ModelConfig) -> int:
 # ---- the rest
 
 
-def _require(config: FinetuneConfig) -> None:
+def require_settings(config: FinetuneConfig) -> None:
+    """Raises UserError where a setting is missing, or one that is given has nothing to act on."""
     if not config.data:
         raise UserError(
             "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"

@@ -30,6 +30,7 @@ from gpt1.sample import Sample
 from gpt1.storage import read_json, replace_directory, write_json
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train as train_tokenizer
+from gpt1.trackers import following
 
 PROMPT_TOKENS = 8
 """Tokens of the validation text from which samples go on."""
@@ -43,11 +44,12 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """
     _require(config)
     with backends.joined(config.hardware) as ranks, console.muted(ranks.rank > 0):
-        return _pretrain(config, ranks)
+        run = RunDirectory(config.out, read_only=ranks.rank > 0)
+        with following(config.tracking, run.log, run.path, config):
+            return _pretrain(config, run, ranks)
 
 
-def _pretrain(config: PretrainConfig, ranks: Ranks) -> dict[str, Any]:
-    run = RunDirectory(config.out, read_only=ranks.rank > 0)
+def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[str, Any]:
     if run.finished:
         run.require_same("pretrain", config)
         console.say(f"{config.out} is finished; its results:")

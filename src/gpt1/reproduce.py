@@ -7,12 +7,10 @@ stopped. What a run says goes to OUT/ROW/seed-N.txt.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from gpt1 import console
@@ -21,10 +19,11 @@ from gpt1.config import Columns, FinetuneConfig, ReproduceConfig
 from gpt1.data.tables import read_examples
 from gpt1.errors import UserError
 from gpt1.evaluation import examine
-from gpt1.finetuning import finetune, limited, read_results
+from gpt1.finetuning import limited
 from gpt1.paper import EXPERIMENTS, Experiment, Located, NotThereError, locate
 from gpt1.recipes import recipe
 from gpt1.run import RunDirectory
+from gpt1.seeds import run_once, spread
 from gpt1.storage import read_json, write_json
 
 Row = dict[str, Any]
@@ -154,13 +153,12 @@ def _repeat(plan: Plan, failures: set[str]) -> dict[str, Row]:
             rows[title] |= {"split": split, "examples": scores["examples"], "truncated": scores["truncated"]}
         values = ", ".join(f"{title} {rows[title]['values'][-1]:.1f}" for title in scored)
         console.say(f"{values}  ({experiment.metric}, seed {seed}, {time.perf_counter() - started:.0f} s)")
-    return {title: row | _summary(row) for title, row in rows.items()}
+    return {title: row | spread(row["values"]) for title, row in rows.items()}
 
 
 def _run(plan: Plan, config: FinetuneConfig) -> dict[str, tuple[str, dict[str, Any]]]:
     """Run, go on with or read one run; return title -> (split, scores as `metrics.json` has them)."""
-    run = RunDirectory(config.out)
-    results = read_results(run) if run.finished else finetune(config, files=plan.located.files)
+    run, results = RunDirectory(config.out), run_once(config, files=plan.located.files)
     split = "test" if "test" in results else "valid"
     scored = {}
     for result in plan.experiment.results:
@@ -168,7 +166,6 @@ def _run(plan: Plan, config: FinetuneConfig) -> dict[str, tuple[str, dict[str, A
             scored[result.title] = split, results[split]
         elif files := plan.located.of_result[result.title]:
             scored[result.title] = result.files.partition("|")[0], _score_files(run, files, config)
-    shutil.rmtree(run.checkpoints.folder, ignore_errors=True)  # of 36 runs with 12 layers they would take 100 GB
     return scored
 
 
@@ -203,11 +200,6 @@ def _rows(
         }
         for result in experiment.results
     }  # fmt: skip
-
-
-def _summary(row: Row) -> Row:
-    values = row["values"]
-    return {"median": median(values), "min": min(values), "max": max(values)} if values else {}
 
 
 def show(table: dict[str, Any]) -> None:

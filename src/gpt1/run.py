@@ -22,8 +22,8 @@ from gpt1.errors import UserError
 from gpt1.runlog import RunLog
 from gpt1.storage import CorruptFile
 
-MAY_DIFFER = ("out", "hardware", "sample_prompt", "sample_tokens")
-"""Settings that a resumed run may have otherwise: where it lies, what it runs on, and what it only shows."""
+MAY_DIFFER = ("out", "hardware", "tracking", "sample_prompt", "sample_tokens")
+"""Settings that a resumed run may have otherwise: where it lies, what it runs on, and what it shows to whom."""
 
 RECORDED_PACKAGES = ("gpt1", "torch", "mindspore", "numpy", "tokenizers", "safetensors", "scikit-learn")
 

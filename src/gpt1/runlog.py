@@ -23,6 +23,8 @@ class RunLog:
 
     def __init__(self, path: Path, *, read_only: bool = False):
         self.path, self.read_only = path, read_only
+        self.followers: list[Callable[[Event], None]] = []
+        """Called with each event that was written; what one raises goes up to whoever wrote."""
 
     def write(self, event: str, values: Mapping[str, Any]) -> None:
         """Append one event. A number that JSON has no word for (nan, infinity) is written as null."""
@@ -31,6 +33,8 @@ class RunLog:
         line = {"event": event, "time": round(time.time(), 3), **values}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(line)) + "\n")
+        for follow in self.followers:
+            follow(_plain(line))
 
 
 def read(path: Path) -> list[Event]:

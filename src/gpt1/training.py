@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from gpt1 import backends
 from gpt1.checkpoint import Checkpoints, Model, Progress
-from gpt1.config import FinetuneConfig
+from gpt1.config import FinetuneConfig, Head
 from gpt1.data.batches import Collator, Encoded, TrainingBatches
 from gpt1.inference import scores, task_logits
 from gpt1.loop import train
@@ -38,7 +38,7 @@ class Training:
         with_targets = replace(self.collator, lm_targets=config.loss.lm_coef > 0)
         self.batches = TrainingBatches(encoded["train"], config.loop, with_targets)
         self.metrics = task_metrics(head.task, head.n_labels, head.regression)
-        self.criterion = "loss" if config.select_by == "loss" else next(iter(extra), self.metrics[0])
+        self.criterion = selected_by(config, head, extra)
 
     def validate(self) -> dict[str, float]:
         """Return the loss and the metrics of the engine's present weights on the validation examples."""
@@ -53,3 +53,10 @@ class Training:
             validate=None if self.valid is None else self.validate, criterion=self.criterion, save_best=save_best,
             checkpoints=checkpoints, log=log,
         )  # fmt: skip
+
+
+def selected_by(config: FinetuneConfig, head: Head, extra: Mapping[str, Metric]) -> str:
+    """Return the name of the validation value that decides which model is the best."""
+    if config.select_by == "loss":
+        return "loss"
+    return next(iter(extra), task_metrics(head.task, head.n_labels, head.regression)[0])

@@ -16,21 +16,37 @@ from gpt1.config import (
     FinetuneConfig,
     PretrainConfig,
     ReproduceConfig,
+    SweepConfig,
 )
 from gpt1.errors import UserError
 from gpt1.ranks import place
 from gpt1.recipes import pretraining, recipe
 
+Seeds = Annotated[
+    int | None,
+    arg(help="run so many seeds from --seed on, in OUT/seed-N, on the same splits, and show the median and the spread"),
+]
+
 
 def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
-    """Return `finetune` and `pretrain`, whose defaults are those of the recipe that the command line names."""
+    """Return `finetune`, `pretrain` and `sweep`, whose defaults are those of the recipe that the command line names."""
     defaults, pretrain_defaults = _finetune_defaults(argv), _pretrain_defaults(argv)
 
-    def finetune(config: Flat[FinetuneConfig] = defaults, as_json: AsJson = False) -> None:
+    def finetune(config: Flat[FinetuneConfig] = defaults, seeds: Seeds = None, as_json: AsJson = False) -> None:
         """Fine-tune a model on labelled texts, or go on with the run in --out."""
         from gpt1 import api
 
-        print_one(api.finetune(config), as_json)
+        print_one(api.finetune(config) if seeds is None else api.finetune_seeds(config, seeds), as_json)
+
+    def sweep(
+        config: Flat[FinetuneConfig] = defaults,
+        how: Flat[SweepConfig] = SweepConfig(),  # noqa: B008
+        as_json: AsJson = False,
+    ) -> None:
+        """Search settings of gpt1 finetune by their validation metric; several processes may share one --out."""
+        from gpt1 import api
+
+        print_one(api.sweep(config, how), as_json)
 
     def pretrain(config: Flat[PretrainConfig] = pretrain_defaults, as_json: AsJson = False) -> None:
         """Train a language model on plain text, or go on with the run in --out."""
@@ -39,12 +55,12 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         results = api.pretrain(config)
         print_one(results, as_json and place().rank == 0)
 
-    return {"finetune": finetune, "pretrain": pretrain}
+    return {"finetune": finetune, "pretrain": pretrain, "sweep": sweep}
 
 
 def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
     """Return the settings that the other flags of `gpt1 finetune` change: those of `--recipe NAME`, where it stands."""
-    name = _recipe_name(argv, "finetune")
+    name = _recipe_name(argv, "finetune") or _recipe_name(argv, "sweep")
     return recipe(name) if name else FinetuneConfig()
 
 

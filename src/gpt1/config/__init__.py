@@ -10,6 +10,8 @@ from gpt1.config.device import Backend, Device, DeviceConfig, DType
 from gpt1.config.model import PAPER_TASKS, SIZES, Head, ModelConfig, TaskName
 from gpt1.config.runs import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
 from gpt1.config.serving import ServeConfig
+from gpt1.config.sweeping import READY_SEARCH, SweepConfig
+from gpt1.config.tracking import TRACKERS, TrackConfig
 from gpt1.config.training import DropoutConfig, LmMean, LoopConfig, LossConfig, OptimConfig, Padding, Schedule
 from gpt1.config.use import MOST_SAMPLES, GenerateConfig, Heuristic, Layout, Stored, ZeroShotConfig
 
@@ -17,7 +19,9 @@ __all__ = [
     "END_OF_DOCUMENT",
     "MOST_SAMPLES",
     "PAPER_TASKS",
+    "READY_SEARCH",
     "SIZES",
+    "TRACKERS",
     "Backend",
     "Columns",
     "Cut",
@@ -44,6 +48,8 @@ __all__ = [
     "Schedule",
     "ServeConfig",
     "Stored",
+    "SweepConfig",
     "TaskName",
+    "TrackConfig",
     "ZeroShotConfig",
 ]

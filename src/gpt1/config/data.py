@@ -43,6 +43,8 @@ class DataConfig:
     """Share of the training examples drawn (stratified) for validation where the data brings none (default 0.1)."""
     test_fraction: float | None = None
     """Share drawn for the test where the data is a single file (default 0.1)."""
+    split_seed: int | None = None
+    """Seed of these draws and of --limit (default: --seed), so that runs with other seeds have the same splits."""
     limit: int | None = None
     """Use at most so many examples of each split (a seeded, stratified draw): for a quick look."""
     max_length: int | None = None
@@ -61,5 +63,7 @@ class DataConfig:
         for name in ("valid_fraction", "test_fraction"):
             value = getattr(self, name)
             require(value is None or 0 < value < 1, name, value, "a number in (0, 1)")
+        seed = self.split_seed
+        require(seed is None or 0 <= seed < 2**32, "split_seed", seed, "0 to 4,294,967,295")
         require(self.limit is None or self.limit >= 2, "limit", self.limit, "2 or more")
         require(self.max_length is None or self.max_length >= 8, "max_length", self.max_length, "8 or more")

@@ -10,6 +10,7 @@ from gpt1.config.checks import known, require, require_one_of
 from gpt1.config.data import Columns, DataConfig
 from gpt1.config.device import DeviceConfig
 from gpt1.config.model import SIZES, TaskName
+from gpt1.config.tracking import TrackConfig
 from gpt1.config.training import DropoutConfig, LoopConfig, LossConfig, OptimConfig
 
 Init = Literal["normal", "xavier"]
@@ -54,6 +55,7 @@ class FinetuneConfig:
     columns: Columns = field(default_factory=Columns)
     split: DataConfig = field(default_factory=DataConfig)
     hardware: DeviceConfig = field(default_factory=DeviceConfig)
+    tracking: TrackConfig = field(default_factory=TrackConfig)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -113,6 +115,7 @@ class PretrainConfig:
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=100, batch_size=64, micro_batch_tokens=16_384))
     hardware: DeviceConfig = field(default_factory=DeviceConfig)
+    tracking: TrackConfig = field(default_factory=TrackConfig)
 
     def __post_init__(self) -> None:
         require(self.size in (None, *SIZES), "size", self.size, f"one of {', '.join(SIZES)}")

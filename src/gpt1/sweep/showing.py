@@ -1,0 +1,75 @@
+"""How a sweep is shown: a table, Optuna's plots, the best settings as flags."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpt1 import console
+from gpt1.sweep.space import TOGETHER
+from gpt1.sweep.study import Study
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    """Return settings in words: lr 0.000121  epochs 3."""
+    return "  ".join(f"{name} {_short(value)}" for name, value in settings.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def show(table: Mapping[str, Any], best: str) -> None:
+    """Print the trials, the best first, then those that were pruned or failed."""
+    sign = -1 if table["maximise"] else 1
+    rows = sorted(table["trials"], key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0)))
+    names = list(dict.fromkeys(name for row in rows for name in row["settings"]))
+    header = ["", table["metric"], *names, "epochs", "s", ""]
+    console.say()
+    console.table(header, [_cells(row, names, best) for row in rows], text=(0, len(header) - 1))
+    console.say("Values of the validation split.\n")
+
+
+def _cells(row: Mapping[str, Any], names: list[str], best: str) -> list[str]:
+    value = "–" if row["value"] is None else f"{row['value']:.4f}"
+    settings = [_short(row["settings"][name]) if name in row["settings"] else "–" for name in names]
+    seconds = "–" if row["seconds"] is None else f"{row['seconds']:.0f}"
+    note = "best" if row["run"] == best else "" if row["state"] == "complete" else row["error"] or row["state"]
+    return [row["run"], value, *settings, f"{row['epochs_seen']:g}", seconds, note]
+
+
+def flags(settings: Mapping[str, Any]) -> str:
+    """Return the flags of `gpt1 finetune` that bring settings about."""
+    words: list[str] = []
+    for name, value in settings.items():
+        for setting in TOGETHER.get(name, (name,)):
+            flag = setting.replace("_", "-")
+            words += (
+                [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+            )
+    return " ".join(words)
+
+
+def draw(study: Study, out: Path) -> list[str]:
+    """Draw Optuna's plots into `out` as SVG and return their names; a plot that has too few trials is left out."""
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as plots
+
+    drawn = []
+    with warnings.catch_warnings(), plt.rc_context({"svg.hashsalt": "gpt1"}):
+        warnings.simplefilter("ignore")  # Optuna calls these functions experimental
+        for name, plot in (
+            ("sweep-history.svg", plots.plot_optimization_history),
+            ("sweep-importances.svg", plots.plot_param_importances),
+        ):
+            try:
+                figure = plot(study.optuna).figure
+            except (RuntimeError, ValueError) as error:  # fewer than two trials, or all of one value
+                console.say(f"{name}: not drawn ({str(error).partition(chr(10))[0]})")
+                continue
+            figure.savefig(out / name, bbox_inches="tight", metadata={"Date": None})
+            plt.close(figure)
+            drawn.append(name)
+    return drawn
