@@ -122,7 +122,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"storage", "tasks", "training"},
     "seeds": FOUNDATION | {"console", "finetuning", "hub", "metrics", "run", "storage"},
     "sweep": FOUNDATION
-    | {"backends", "console", "finetuning", "metrics", "run", "runlog", "settings", "storage", "training"},
+    | {"backends", "console", "finetuning", "metrics", "report", "run", "runlog", "settings", "storage", "training"},
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
     | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "seeds"}

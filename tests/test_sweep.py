@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gpt1 import cli, runlog, sweep
+from gpt1 import cli, report, runlog, sweep
 from gpt1.config import FinetuneConfig, SweepConfig
 from gpt1.config.sweeping import READY_SEARCH
 from gpt1.errors import Interrupted, UserError
@@ -184,6 +184,16 @@ def test_a_finished_sweep_is_read_and_more_trials_go_on(
     assert [path.name for path in ran] == ["best"], "which is finished, and read"
     assert swept(data, copied, "--trials", "4") == 0
     assert [path.name for path in ran][1:] == ["trial-3", "best"]
+
+
+def test_the_report_of_the_best_run_shows_the_search(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, table = finished
+    page = (out / "best" / "report.html").read_text(encoding="utf-8")
+    assert "<h2>The search</h2>" in page and "data:image/svg+xml;base64," in page
+    for row in table["trials"]:
+        assert f'<th scope="row">{row["run"]}</th>' in page
+        report.write([out / row["run"]])
+        assert "The search" not in (out / row["run"] / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_sweep_without_its_best_trials_checkpoint_scores_the_same_model(data: Path, copied: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpt1.errors import UserError
-from gpt1.report import html, scores, sections
+from gpt1.report import html, scores, search, sections
 from gpt1.report.curves import draw_curves
 from gpt1.report.record import Record
 
@@ -53,7 +53,13 @@ def of_run(record: Record) -> str:
     if record.finished and record.command == "finetune":
         paired = scores.of_baselines(record)
         parts += [scores.baselines(record, paired), sections.answers(record), sections.mistakes(record)]
-    parts += [sections.training(record), sections.samples(record), sections.data(record), sections.run(record)]
+    parts += [
+        search.section(record),
+        sections.training(record),
+        sections.samples(record),
+        sections.data(record),
+        sections.run(record),
+    ]
     return html.page(record.name, f"{kind} on {what}", parts)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from gpt1 import backends, console, runlog
+from gpt1 import backends, console, report, runlog
 from gpt1.config import DeviceConfig, FinetuneConfig, SweepConfig, TrackConfig
 from gpt1.errors import Interrupted, UserError
 from gpt1.finetuning import LabelledData, finetune, load_data, require_settings, starting_model
@@ -206,6 +206,7 @@ def _conclude(study: Study, base: FinetuneConfig, how: SweepConfig, metric: str)
     table["best"] = _row(best) | {"path": str(base.out / "best"), split: scored}
     write_json(base.out / "sweep.json", table)
     plots = showing.draw(study, base.out)
+    report.write([base.out / "best"])  # now with the search
     console.say(f"Best run: {base.out / 'best'}   table: {base.out / 'sweep.json'}   plots: {', '.join(plots)}")
     flags = showing.flags(best.params)
     console.say(f"Other seeds of it: gpt1 finetune {flags} --seeds 5 --out NEW, with the other flags of this sweep")

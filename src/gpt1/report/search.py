@@ -1,0 +1,54 @@
+"""The sweep that a run is the best of: its trials, and Optuna's plots of them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from gpt1.report import html
+from gpt1.report.record import Record
+from gpt1.storage import read_json
+
+PLOTS = {
+    "sweep-history.svg": "The value of each trial in the order of their beginning, and the best so far.",
+    "sweep-importances.svg": "How much of the differences each setting accounts for (an estimate of Optuna).",
+}
+
+
+def section(record: Record) -> str:
+    """Return the section of the best run of a sweep, which lies in the sweep's directory; "" of any other run."""
+    path = record.path.resolve().parent / "sweep.json"
+    table = read_json(path) if record.name == "best" and path.is_file() else {}
+    if not table.get("best"):
+        return ""
+    names = list(dict.fromkeys(name for row in table["trials"] for name in row["settings"]))
+    sign = -1 if table["maximise"] else 1
+    rows = sorted(table["trials"], key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0)))
+    said = f"Chosen among {len(rows)} trials by {table['metric']} on validation; the others never saw the test split."
+    head = ["trial", table["metric"], *names, ""]
+    return html.section(
+        "search", "The search", html.paragraph(said),
+        html.table(head, [_cells(row, names, table["best"]["run"]) for row in rows]),
+        html.figures(_plots(record)),
+    )  # fmt: skip
+
+
+def _cells(row: Mapping[str, Any], names: list[str], best: str) -> list[str]:
+    value = "–" if row["value"] is None else f"{row['value']:.4f}"
+    settings = [_short(row["settings"].get(name, "–")) for name in names]
+    return [row["run"], value, *settings, "best" if row["run"] == best else row["state"].replace("complete", "")]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _plots(record: Record) -> Iterator[str]:
+    for name, caption in PLOTS.items():
+        path = record.path.resolve().parent / name
+        if path.is_file():
+            data = base64.b64encode(path.read_bytes()).decode()
+            image = f'<img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}" style="max-width:100%">'
+            yield f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
