@@ -205,7 +205,7 @@ def _conclude(study: Study, base: FinetuneConfig, how: SweepConfig, metric: str)
     scored = {name: value for name, value in results[split].items() if isinstance(value, int | float)}
     table["best"] = _row(best) | {"path": str(base.out / "best"), split: scored}
     write_json(base.out / "sweep.json", table)
-    plots = showing.draw(study, base.out)
+    plots = showing.draw(study, base.out, metric)
     report.write([base.out / "best"])  # now with the search
     console.say(f"Best run: {base.out / 'best'}   table: {base.out / 'sweep.json'}   plots: {', '.join(plots)}")
     flags = showing.flags(best.params)

@@ -52,7 +52,7 @@ def flags(settings: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def draw(study: Study, out: Path) -> list[str]:
+def draw(study: Study, out: Path, metric: str) -> list[str]:
     """Draw Optuna's plots into `out` as SVG and return their names; a plot that has too few trials is left out."""
     import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as plots
@@ -65,7 +65,7 @@ def draw(study: Study, out: Path) -> list[str]:
             ("sweep-importances.svg", plots.plot_param_importances),
         ):
             try:
-                figure = plot(study.optuna).figure
+                figure = plot(study.optuna, target_name=f"validation {metric}").figure
             except (RuntimeError, ValueError) as error:  # fewer than two trials, or all of one value
                 console.say(f"{name}: not drawn ({str(error).partition(chr(10))[0]})")
                 continue
