@@ -55,7 +55,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweep of `finished` draws them; they take longer than the trials."""
-    monkeypatch.setattr(sweep.showing, "draw", lambda study, out: [])
+    monkeypatch.setattr(sweep.showing, "draw", lambda study, out, metric: [])
 
 
 @pytest.fixture
