@@ -188,6 +188,7 @@ def test_validation_rows_choose_the_best_epoch(capfd: pytest.CaptureFixture[str]
         ({"recipe": "mindspore-imdb"}, "recipe: train_fraction is 0.1, which fit has no use for"),
         ({"recipe": gpt1.recipe("quickstart", patience=2)}, "patience is 2, which fit has no use for without valid"),
         ({"recipe": gpt1.recipe("quickstart", data="reviews")}, "recipe: data is reviews, which fit has no use for"),
+        ({"recipe": gpt1.recipe("quickstart", track="mlflow")}, "recipe: track is mlflow, which fit has no use for"),
         ({"lr": -1.0}, "--lr -1.0: expected a positive number"),
         ({"epochs": "two"}, "--epochs 'two': expected a number"),
         ({"max_length": 4096}, "--max-length 4096: the model's context has"),
@@ -291,7 +292,7 @@ def test_ctrl_c_is_no_failed_fit_that_cross_validation_would_pass_over(monkeypat
 def test_load_gives_back_what_save_wrote(labels: list[Any], tmp_path: Path) -> None:
     if isinstance(labels[0], float):
         labels = [float(int(label)) for label in labels]
-    settings = gpt1.recipe("quickstart", clf_pdrop=0.2)
+    settings = gpt1.recipe("quickstart", clf_pdrop=0.2, dtype="float32")
     found = tiny(recipe=settings, class_weight={labels[0]: 2.0, labels[1]: 1.0}).fit(TEXTS, labels)
     found.save(tmp_path / "model")
     loaded = GPT1Classifier.load(tmp_path / "model")

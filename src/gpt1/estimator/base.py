@@ -35,6 +35,9 @@ from gpt1.training import Training
 ESTIMATOR = "estimator.json"
 """What a saved estimator's directory holds beside the model: its parameters and its classes as they were."""
 
+UNUSED = ("out", "tracking")
+"""Settings of a recipe that `fit` refuses where they are set (`given.require_use`), so that none is kept."""
+
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
     """What classifier and regressor share: settings, `fit` by the one training loop, `save` and `load`."""
@@ -175,8 +178,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _described(self) -> dict[str, Any]:
         params = self.get_params()
         if isinstance(self.recipe, FinetuneConfig):
-            params["recipe"] = {key: value for key, value in asdict(self.recipe).items() if key != "hardware"}
-            params["recipe"] |= {"out": str(self.recipe.out)}
+            params["recipe"] = {key: value for key, value in asdict(self.recipe).items() if key not in UNUSED}
         if self.random_state is not None and not isinstance(self.random_state, int | np.integer):
             params["random_state"] = None  # a generator's state has no word in JSON, and the draw was made
         params = {
@@ -241,7 +243,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 def _params_of(said: dict[str, Any]) -> dict[str, Any]:
     params = dict(said["params"])
     if isinstance(params.get("recipe"), dict):
-        params["recipe"] = FinetuneConfig.from_dict(params["recipe"] | {"out": Path(params["recipe"]["out"])})
+        hardware = DeviceConfig(**params["recipe"].pop("hardware"))
+        params["recipe"] = replace(FinetuneConfig.from_dict(params["recipe"]), hardware=hardware)
     if isinstance(params.get("class_weight"), list):
         params["class_weight"] = dict(params["class_weight"])
     return params

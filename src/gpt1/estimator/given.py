@@ -79,6 +79,7 @@ def require_use(config: FinetuneConfig) -> None:
     idle = {name: (getattr(config, name), getattr(usual, name)) for name in ("data", "out", "columns")}
     for name in ("train_fraction", "test_fraction", "limit"):
         idle[name] = getattr(config.split, name), getattr(DataConfig(), name)
+    idle["track"] = config.tracking.track, ""
     if config.split.valid_fraction is None:
         idle |= {name: (getattr(config.loop, name), None) for name in ("patience", "eval_every")}
         idle["metric"] = config.metric, None
