@@ -25,6 +25,8 @@ from sklearn.preprocessing import FunctionTransformer
 import gpt1
 from gpt1 import GPT1Classifier, GPT1Regressor, UserError
 
+pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
+
 TEXTS = ["warm and funny", "dull and slow", "a funny film", "a slow film"] * 6
 LABELS = ["good", "bad"] * 12
 PAIRS = [("a cat sleeps", "a cat rests"), ("a cat sleeps", "stocks fell")] * 8

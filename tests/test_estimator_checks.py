@@ -14,6 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gpt1 import GPT1Classifier, GPT1Regressor
 from gpt1.estimator import EXPECTED_FAILED_CHECKS
 
+pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
+
 QUICK = {"model": "random:tiny", "epochs": 1}
 LEARNING = {"model": "random:tiny", "epochs": 6, "lr": 3e-3, "batch_size": 16, "lm_coef": 0.0}
 """For the checks that ask for a good score."""

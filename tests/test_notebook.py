@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
+
 pytest.importorskip("torch", reason="its outputs are PyTorch's")
 
 FOLDER = Path(__file__).parents[1] / "notebooks"

@@ -30,6 +30,8 @@ from gpt1.settings import changed
 from gpt1.storage import write_json
 from gpt1.tasks import Labels
 
+pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
+
 SMALL = 1_000_000
 """Bytes that a whole report may take."""
 N = 80

@@ -14,6 +14,8 @@ from gpt1.finetuning import load_data
 from gpt1.recipes import recipe
 from gpt1.storage import read_json
 
+pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

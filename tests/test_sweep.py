@@ -22,6 +22,8 @@ from gpt1.storage import read_json
 from gpt1.sweep.space import Dimension, configured, parse, searchable
 from gpt1.sweep.study import LOST, Study, directory
 
+pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
+
 SEARCH = "lr=1e-4..1e-2:log,batch_size=5|10"
 
 

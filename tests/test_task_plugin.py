@@ -22,6 +22,8 @@ from gpt1.errors import UserError
 from gpt1.explain import Explainer
 from gpt1.tasks import GROUP, TASKS, find_task
 
+pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
+
 CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 SHOWN = re.findall(r"^```(python|toml)\n(.*?)^```$", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 CODE = next(text for kind, text in SHOWN if kind == "python" and "sequences" in text)

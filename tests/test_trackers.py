@@ -19,6 +19,8 @@ from gpt1.errors import UserError
 from gpt1.runlog import Event, RunLog
 from gpt1.trackers import figures, following
 
+pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
+
 TEXTS = [{"text": f"{word} {i}", "label": label} for i in range(10) for word, label in (("good", 1), ("bad", 0))]
 
 
