@@ -229,8 +229,12 @@ def test_rows_added_after_the_last_of_a_stopped_command_fill_its_chunk(
 ) -> None:
     """Otherwise a chunk would hold other rows than without the stop, and in bfloat16 other digits."""
     asked, output = predictor(model, source), source.with_name("out.csv")
+
+    def stopped(*given: object) -> None:
+        raise KeyboardInterrupt  # as Ctrl-C does, at this place and no later
+
     with monkeypatch.context() as patch:
-        patch.setattr(PredictionFile, "finish", lambda *given: signal.raise_signal(signal.SIGINT))
+        patch.setattr(PredictionFile, "finish", stopped)
         with pytest.raises(Interrupted):
             write_predictions(asked, output)
     with source.open("a", encoding="utf-8") as file:
