@@ -125,7 +125,7 @@ def test_typography_beside_ascii_is_never_taken_for_mojibake() -> None:
     """Such lines are not given to ftfy: every combination of three gives what ftfy gives."""
     alphabet = [*repair._TYPEWRITTEN, *"aZ9 .'\"-<?\t$"]
     for text in map("".join, product(alphabet, repeat=3)):
-        assert standardise(ftfy.fix_text(text)) == standardise(repair._typewritten(text)), repr(text)
+        assert standardise(ftfy.fix_text(text)) == standardise(repair.typewritten(text)), repr(text)
 
 
 @example("Ã©¿\nÃ©")  # the line break is part of the mojibake
