@@ -62,7 +62,7 @@ class FinetuneConfig:
         """Return the settings that a run's `config.json` holds; what it does not name has its default."""
         parts: dict[str, type] = {
             "optim": OptimConfig, "dropout": DropoutConfig, "loss": LossConfig, "loop": LoopConfig, "columns": Columns,
-            "split": DataConfig,
+            "split": DataConfig, "tracking": TrackConfig,
         }  # fmt: skip
         values = dict(values)
         if "lm_coef" in values:  # a run from before the loss had settings of its own
@@ -137,7 +137,12 @@ class PretrainConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Return the settings that a run's `config.json` holds; what it does not name has its default."""
-        parts: dict[str, type] = {"optim": OptimConfig, "dropout": DropoutConfig, "loop": LoopConfig}
+        parts: dict[str, type] = {
+            "optim": OptimConfig,
+            "dropout": DropoutConfig,
+            "loop": LoopConfig,
+            "tracking": TrackConfig,
+        }
         nested = {name: part(**known(part, values[name])) for name, part in parts.items() if name in values}
         paths = {name: tuple(map(Path, values[name])) for name in ("corpus", "valid") if name in values}
         return cls(**known(cls, values | nested | paths))
