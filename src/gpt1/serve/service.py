@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -242,8 +243,9 @@ class Continuations:
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """Yield what is written, as it comes; closing the iterator stops the writing."""
         try:
-            async for piece in self.service.worker.pieces(self.drafts):
-                yield piece
+            async with aclosing(self.service.worker.pieces(self.drafts)) as pieces:
+                async for piece in pieces:
+                    yield piece
         finally:
             self.service.metrics.written.inc(self.tokens)
 
