@@ -42,6 +42,7 @@ def address(kind: str) -> Iterator[str]:
             thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["single", "pair", "choices", "none"])
 def test_nothing_that_the_document_allows_or_forbids_breaks_the_server(kind: str) -> None:
     with address(kind) as url:
