@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -545,11 +545,18 @@ def machine() -> dict[str, Any]:
     }
 
 
-def hide_contestant_flags(parser: argparse.ArgumentParser, contestants: Iterable[str]) -> None:
-    """Add the flags with which `measure` starts this script again for each contestant."""
+def parsed(
+    parser: argparse.ArgumentParser, contestants: Mapping[str, Callable[[Path, int], Measured]]
+) -> argparse.Namespace | None:
+    """Return the arguments; None in a process that `measure` started for one contestant, whose figures it printed."""
     parser.add_argument("--contestant", choices=contestants, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if not args.contestant:
+        return args
+    print(json.dumps(contestants[args.contestant](args.work, args.seed)))
+    return None
 
 
 def introduce(advice: str = "trust the ratios at most") -> dict[str, Any]:
@@ -580,10 +587,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare the losses of both instead of their speeds")
     parser.add_argument("--quick", action="store_true", help="a tiny model, few texts, one round: a smoke test")
     parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
-    hide_contestant_flags(parser, CONTESTANTS)
-    args = parser.parse_args()
-    if args.contestant:
-        print(json.dumps(CONTESTANTS[args.contestant](args.work, args.seed)))
+    args = parsed(parser, CONTESTANTS)
+    if args is None:
         return 0
     on_gpu = args.device == "cuda" and not args.quick
     args.texts = args.texts or (8 if args.quick else 1024 if on_gpu else 20)

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune import Given, Measured, hide_contestant_flags, introduce, measure, peak_resident, quiet_transformers
+from finetune import Given, Measured, introduce, measure, parsed, peak_resident, quiet_transformers
 from gpt1 import backends
 from gpt1.checkpoint import Model, load_model, save_model
 from gpt1.config import SIZES, DType, GenerateConfig, ModelConfig
@@ -231,10 +231,8 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="a tiny model, one round: a smoke test")
     parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
-    hide_contestant_flags(parser, CONTESTANTS)
-    args = parser.parse_args()
-    if args.contestant:
-        print(json.dumps(CONTESTANTS[args.contestant](args.work, args.seed)))
+    args = parsed(parser, CONTESTANTS)
+    if args is None:
         return 0
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     about = introduce()

@@ -34,9 +34,9 @@ from finetune import (
     Measured,
     Work,
     encode_rows,
-    hide_contestant_flags,
     introduce,
     measure,
+    parsed,
     peak_resident,
     prepare,
     quiet_transformers,
@@ -259,10 +259,8 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a tiny model, few rows, one round: a smoke test")
     parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
-    hide_contestant_flags(parser, CONTESTANTS)
-    args = parser.parse_args()
-    if args.contestant:
-        print(json.dumps(CONTESTANTS[args.contestant](args.work, args.seed)))
+    args = parsed(parser, CONTESTANTS)
+    if args is None:
         return 0
     args.check, args.warmup = False, 1
     args.tokenizer = args.tokenizer or bundled_model("mini")

@@ -37,11 +37,11 @@ from finetune import (
     VERDICT,
     Given,
     Measured,
-    hide_contestant_flags,
     introduce,
     machine_use,
     matmul_peaks,
     measure,
+    parsed,
     quiet_transformers,
     require_cuda,
 )
@@ -299,10 +299,8 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="a tiny model, short windows, one round: a smoke test")
     parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
-    hide_contestant_flags(parser, CONTESTANTS)
-    args = parser.parse_args()
-    if args.contestant:
-        print(json.dumps(CONTESTANTS[args.contestant](args.work, args.seed)))
+    args = parsed(parser, CONTESTANTS)
+    if args is None:
         return 0
     if args.quick:
         args.size, args.context = "tiny", 64
