@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,10 +47,15 @@ class Text:
     stretches: Sequence[tuple[int, int, int]]
     """(sequence, first position, how many of the text's tokens stand there)."""
 
+    @cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """Behind which of the text's tokens each word ends."""
+        return np.cumsum([word.size for word in self.words], dtype=np.int64)
+
     @property
     def size(self) -> int:
         """How many tokens it is."""
-        return sum(word.size for word in self.words)
+        return int(self.ends[-1]) if self.words else 0
 
     @property
     def cut(self) -> bool:
@@ -72,17 +78,17 @@ class Text:
         each = np.zeros(self.size)
         for sequence, start, kept in self.stretches:
             each[:kept] += attributions[sequence][start : start + kept]
-        ends = np.cumsum([word.size for word in self.words], dtype=np.int64)
-        return [float(part.sum()) for part in np.split(each, ends[:-1])] if self.words else []
+        return [float(part.sum()) for part in np.split(each, self.ends[:-1])] if self.words else []
 
     def places(self, index: int) -> list[tuple[int, slice]]:
         """Return (sequence, positions) of a word's tokens that were not cut off."""
-        before = sum(word.size for word in self.words[:index])
-        found = []
-        for sequence, start, kept in self.stretches:
-            if before < kept:
-                found.append((sequence, slice(start + before, start + min(kept, before + self.words[index].size))))
-        return found
+        end = int(self.ends[index])
+        before = end - self.words[index].size
+        return [
+            (sequence, slice(start + before, start + min(kept, end)))
+            for sequence, start, kept in self.stretches
+            if before < kept
+        ]
 
 
 class Explainer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,6 @@ from starlette.exceptions import HTTPException
 
 from gpt1.errors import UserError
 from gpt1.serve.worker import QueueFull
-
-log = logging.getLogger(__name__)
 
 
 class Error(BaseModel):

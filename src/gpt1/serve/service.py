@@ -30,7 +30,6 @@ from gpt1.tasks.base import Kind
 ENCODED_INLINE = 4_000
 """Characters that are encoded in the event loop; more go to a thread, so that others are not kept waiting."""
 
-
 SCORED_AT_ONCE = 4
 """Texts that /v1/score computes in one turn."""
 
@@ -151,7 +150,8 @@ class Service:
             raise Refused(422, message, param="label", code="invalid_value")
         found: dict[str, Any] = await self.worker.call(partial(self.explainer.explain, example, label))
         if occlusion:
-            variants = self.explainer.without_words(example)
+            texts = (*example.parts, *example.choices)
+            variants = await self._in_thread(partial(self.explainer.without_words, example), texts)
             self._require_little("occlusion", sum(len(ids) for each in variants for ids in each.sequences))
             scores: list[Scores] = []
             for start in range(0, len(variants), OCCLUDED_AT_ONCE):  # others have their turns in between
@@ -167,12 +167,13 @@ class Service:
         """Return where each token looks in one layer (`explain.attention`); a string is read as plain text."""
         segments: Sequence[int] | None = None
         if isinstance(given, str):
-            ids = sequence_of_text(self.model.tokenizer, given)
+            ids = await self._in_thread(partial(sequence_of_text, self.model.tokenizer, given), [given])
         else:
             if choice >= max(1, len(given.choices)):
                 message = f"choice: {choice} found, the question has {len(given.choices)} choices, counted from 0"
                 raise Refused(422, message, param="choice", code="invalid_value")
-            ids, segments = sequence_of(self._classifier(), given, choice)
+            texts = (*given.parts, *given.choices)
+            ids, segments = await self._in_thread(partial(sequence_of, self._classifier(), given, choice), texts)
         if len(ids) > MOST_TOKENS:
             message = f"input: {len(ids):,} tokens; attention is shown for {MOST_TOKENS} at most: shorten the text"
             raise Refused(422, message, param="input", code="too_long")
