@@ -150,7 +150,7 @@ def load_data(config: FinetuneConfig, given: hub.DatasetFiles | None = None) -> 
         task_name, label_names, drop = config.task or found.task, found.label_names, found.drop_label
     kind = find_task(task_name).kind if task_name else None
     split = config.split
-    seed = config.loop.seed if split.split_seed is None else split.split_seed
+    seed = config.drawn_by
     dataset = load_dataset(
         files, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
         test_fraction=split.test_fraction, draw=split.draw, seed=seed,

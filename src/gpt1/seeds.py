@@ -65,15 +65,13 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
 
 
 def _runs(config: FinetuneConfig, count: int) -> list[FinetuneConfig]:
-    first = config.loop.seed
-    drawn = first if config.split.split_seed is None else config.split.split_seed
+    first, fixed = config.loop.seed, config.with_fixed_splits()
     return [
         replace(
-            config,
+            fixed,
             out=config.out / f"seed-{seed}",
             baseline=config.baseline and seed == first,
             loop=replace(config.loop, seed=seed),
-            split=replace(config.split, split_seed=drawn),
         )
         for seed in range(first, first + count)
     ]

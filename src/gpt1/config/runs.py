@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -56,6 +56,15 @@ class FinetuneConfig:
     split: DataConfig = field(default_factory=DataConfig)
     hardware: DeviceConfig = field(default_factory=DeviceConfig)
     tracking: TrackConfig = field(default_factory=TrackConfig)
+
+    @property
+    def drawn_by(self) -> int:
+        """The seed that the splits are drawn with."""
+        return self.loop.seed if self.split.split_seed is None else self.split.split_seed
+
+    def with_fixed_splits(self) -> Self:
+        """Return the settings that draw the same splits whatever the seed becomes."""
+        return replace(self, split=replace(self.split, split_seed=self.drawn_by))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

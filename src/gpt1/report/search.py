@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -23,9 +23,7 @@ def section(record: Record) -> str:
     table = read_json(path) if record.name == "best" and path.is_file() else {}
     if not table.get("best"):
         return ""
-    names = list(dict.fromkeys(name for row in table["trials"] for name in row["settings"]))
-    sign = -1 if table["maximise"] else 1
-    rows = sorted(table["trials"], key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0)))
+    names, rows = ranked(table)
     said = f"Chosen among {len(rows)} trials by {table['metric']} on validation; the others never saw the test split."
     head = ["trial", table["metric"], *names, ""]
     return html.section(
@@ -36,12 +34,23 @@ def section(record: Record) -> str:
 
 
 def _cells(row: Mapping[str, Any], names: list[str], best: str) -> list[str]:
+    return [*outcome(row, names), "best" if row["run"] == best else row["state"].replace("complete", "")]
+
+
+def ranked(table: Mapping[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the names of what a sweep searched, and its trials: the best first, then those without a value."""
+    names = list(dict.fromkeys(name for row in table["trials"] for name in row["settings"]))
+    sign = -1 if table["maximise"] else 1
+    return names, sorted(table["trials"], key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0)))
+
+
+def outcome(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return a trial's run, its value and its settings, "–" for what it has not."""
     value = "–" if row["value"] is None else f"{row['value']:.4f}"
-    settings = [_short(row["settings"].get(name, "–")) for name in names]
-    return [row["run"], value, *settings, "best" if row["run"] == best else row["state"].replace("complete", "")]
+    return [row["run"], value, *(short(row["settings"].get(name, "–")) for name in names)]
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -57,7 +57,7 @@ def sweep(config: FinetuneConfig, how: SweepConfig) -> dict[str, Any]:
     require_optuna()
     require_settings(config)
     began = time.monotonic()
-    base = _with_fixed_splits(config)
+    base = config.with_fixed_splits()  # no trial trains on another one's test rows
     dimensions = parse(how.search, base)
     backends.check(config.hardware)
     data = load_data(base)
@@ -74,12 +74,6 @@ def sweep(config: FinetuneConfig, how: SweepConfig) -> dict[str, Any]:
             break
         _try(trial, study, base, dimensions)
     return _conclude(study, base, how, metric)
-
-
-def _with_fixed_splits(config: FinetuneConfig) -> FinetuneConfig:
-    """Return the settings that draw the same splits whatever the seed: no trial trains on another one's test rows."""
-    drawn = config.loop.seed if config.split.split_seed is None else config.split.split_seed
-    return replace(config, split=replace(config.split, split_seed=drawn))
 
 
 def _open(config: FinetuneConfig, base: FinetuneConfig, how: SweepConfig, data: LabelledData) -> None:

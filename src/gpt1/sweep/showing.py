@@ -8,24 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from gpt1 import console
+from gpt1.report.search import outcome, ranked, short
 from gpt1.sweep.space import TOGETHER
 from gpt1.sweep.study import Study
 
 
 def told(settings: Mapping[str, Any]) -> str:
     """Return settings in words: lr 0.000121  epochs 3."""
-    return "  ".join(f"{name} {_short(value)}" for name, value in settings.items())
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return "  ".join(f"{name} {short(value)}" for name, value in settings.items())
 
 
 def show(table: Mapping[str, Any], best: str) -> None:
     """Print the trials, the best first, then those that were pruned or failed."""
-    sign = -1 if table["maximise"] else 1
-    rows = sorted(table["trials"], key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0)))
-    names = list(dict.fromkeys(name for row in rows for name in row["settings"]))
+    names, rows = ranked(table)
     header = ["", table["metric"], *names, "epochs", "s", ""]
     console.say()
     console.table(header, [_cells(row, names, best) for row in rows], text=(0, len(header) - 1))
@@ -33,11 +28,9 @@ def show(table: Mapping[str, Any], best: str) -> None:
 
 
 def _cells(row: Mapping[str, Any], names: list[str], best: str) -> list[str]:
-    value = "–" if row["value"] is None else f"{row['value']:.4f}"
-    settings = [_short(row["settings"][name]) if name in row["settings"] else "–" for name in names]
     seconds = "–" if row["seconds"] is None else f"{row['seconds']:.0f}"
     note = "best" if row["run"] == best else "" if row["state"] == "complete" else row["error"] or row["state"]
-    return [row["run"], value, *settings, f"{row['epochs_seen']:g}", seconds, note]
+    return [*outcome(row, names), f"{row['epochs_seen']:g}", seconds, note]
 
 
 def flags(settings: Mapping[str, Any]) -> str:
