@@ -129,30 +129,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"storage"},
     "push": FOUNDATION | {"catalogue", "checkpoint", "console", "hub", "run"},
     "rows": FOUNDATION | {"console", "data", "finetuning", "hub"},
+    "evaluating": FOUNDATION
+    | {"classifier", "console", "data", "data.batches", "evaluation", "explain", "finetuning", "metrics", "rows"}
+    | {"run", "zero_shot"},
     "serve": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "classifier", "console", "data", "data.batches", "explain"}
     | {"generate", "loaded", "params", "tasks"},
     # ---- what people call
     "api": FOUNDATION
     | {"backends", "batch_prediction", "catalogue", "checkpoint", "classifier", "console", "convert", "data"}
-    | {
-        "data.batches",
-        "data.corpus",
-        "data.documents",
-        "data.ray",
-        "data.workers",
-        "evaluation",
-        "explain",
-        "finetuning",
-        "generate",
-        "highlight",
-        "hub",
-        "metrics",
-        "inference",
-    }
-    | {"pretrain", "push", "recipes", "report", "reproduce", "rows", "run", "runlog", "score", "serve", "tasks", "text"}
-    | {"seeds", "sweep"}
-    | {"zero_shot"},
+    | {"data.corpus", "data.documents", "data.ray", "data.workers", "evaluating", "explain", "finetuning", "generate"}
+    | {"highlight", "pretrain", "push", "report", "reproduce", "run", "score", "seeds", "serve", "storage", "sweep"}
+    | {"text"},
     "cli": FOUNDATION | {"api", "highlight", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},
     "": {"api", "errors", "estimator", "finetuning", "loaded", "recipes"},  # gpt1 itself: the functions that it names

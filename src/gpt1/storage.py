@@ -144,6 +144,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     _replace(path, lambda partial: dump_json(partial, value))
 
 
+def require_place(path: Path, flag: str, such_as: str = "") -> None:
+    """Make sure that a file can be put at `path`, before the work that it is for; `flag` named it.
+
+    Raises:
+        UserError: it is a directory, or lies in none.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise UserError(f"{flag} {path}: a file in a directory that is there expected{such_as}")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     _replace(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))

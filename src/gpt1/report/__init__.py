@@ -12,6 +12,7 @@ from gpt1.errors import UserError
 from gpt1.report import html, scores, search, sections
 from gpt1.report.curves import draw_curves
 from gpt1.report.record import Record
+from gpt1.storage import require_place, write_text
 
 __all__ = ["draw_curves", "write"]
 
@@ -30,17 +31,15 @@ def write(runs: Sequence[Path], out: Path | None = None) -> Path:
     if not runs:
         raise UserError("nothing to report: name a run directory, as in gpt1 report runs/demo")
     records = [Record.read(run) for run in runs]
-    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
-        raise UserError(f"--out {out}: a file in a directory that is there expected, such as report.html")
+    if out is not None:
+        require_place(out, "--out", ", such as report.html")
     if len(records) == 1:
         text, out = of_run(records[0]), out or runs[0] / NAME
     else:
         from gpt1.report.comparison import of_runs
 
         text, out = of_runs(records), out or Path(COMPARISON)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")  # a lone surrogate has no UTF-8
-    partial.replace(out)
+    write_text(out, text.encode("utf-8", "xmlcharrefreplace").decode())  # a lone surrogate has no UTF-8
     return out
 
 
