@@ -7,6 +7,8 @@ READY  := $(VENV)/.ready-$(EXTRAS)
 ALONE  := .venv-mindspore
 ALONE_EXTRAS := test,mindspore
 DEMO   := runs/demo
+# Flags of pytest, such as TESTS="-k segments".
+TESTS  ?=
 
 .PHONY: demo test test-mindspore check check-full format clean
 
@@ -23,7 +25,7 @@ test: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples notebooks
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(TESTS)
 
 test-mindspore: $(ALONE)/.ready
 	$(ALONE)/bin/python -m pytest -m "not slow"

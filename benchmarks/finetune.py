@@ -57,7 +57,7 @@ from gpt1.console import say, table
 from gpt1.data.batches import Collator, Encoded, TrainingBatches, epoch_order
 from gpt1.data.tables import Example
 from gpt1.errors import UserError
-from gpt1.finetuning import limited, load_data
+from gpt1.labelled import limited, load_data
 from gpt1.optim import learning_rate
 from gpt1.params import initialise
 from gpt1.tasks import TASKS, encode

@@ -53,7 +53,8 @@ from gpt1.config import SIZES, DeviceConfig, FinetuneConfig
 from gpt1.console import notices_to, say, table
 from gpt1.data.tables import Example, load_dataset, stratified_split
 from gpt1.errors import Interrupted, UserError
-from gpt1.finetuning import finetune, limited
+from gpt1.finetuning import finetune
+from gpt1.labelled import limited
 from gpt1.paper import Experiment, NotThereError, locate
 from gpt1.recipes import recipe
 from gpt1.run import RunDirectory

@@ -12,6 +12,24 @@ from gpt1 import backends
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--only-backend", help="of a test that runs once for each backend, run this one's alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    only = config.getoption("--only-backend")
+    if only is None:
+        return
+    others = {item for item in items if isinstance(item, pytest.Function) and _backend_of(item) not in (None, only)}
+    config.hook.pytest_deselected(items=list(others))
+    items[:] = [item for item in items if item not in others]
+
+
+def _backend_of(item: pytest.Function) -> object:
+    """Return the backend that a test was given, None where it asks for none."""
+    return item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+
+
 @pytest.fixture(params=backends.installed())
 def backend(request: pytest.FixtureRequest) -> str:
     """Each installed backend by its name: a test that takes it runs once for each of them."""

@@ -31,11 +31,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": FOUNDATION,
     "sampling": FOUNDATION,
     "catalogue": FOUNDATION,
-    "hub": FOUNDATION | {"catalogue"},
+    "hub_cache": {"errors", "catalogue"},
+    "hub": FOUNDATION | {"catalogue", "hub_cache"},
     "highlight": set(),
     "storage": FOUNDATION | {"runlog"},
     "diagnostics": {"metrics"},
-    "report": FOUNDATION | {"diagnostics", "highlight", "metrics", "recipes", "runlog", "storage"},
+    "report": FOUNDATION | {"console", "diagnostics", "highlight", "metrics", "recipes", "run", "runlog", "storage"},
     # ---- frameworks
     "backends.base": {"config", "params"},
     "backends.noise": set(),
@@ -87,16 +88,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"backends", "backends.base", "checkpoint", "classifier", "data.batches", "inference", "text"},
     "generate": FOUNDATION | {"backends", "backends.base", "checkpoint", "classifier", "console", "sampling", "text"},
     "loaded": FOUNDATION
-    | {"backends", "backends.base", "checkpoint", "classifier", "data", "explain", "generate", "score", "settings"},
+    | {"backends", "backends.base", "checkpoint", "classifier", "data", "explain", "generate", "params", "score"}
+    | {"settings"},
     "sample": FOUNDATION | {"console", "generate", "runlog", "text"},
     "onnx_runtime": {"backends.base"},
     "convert": FOUNDATION
     | {"backends", "backends.torch", "checkpoint", "classifier", "console", "hub", "huggingface", "onnx_runtime"}
     | {"openai_release", "params", "storage", "text"},
     "training": FOUNDATION | {"backends", "checkpoint", "data.batches", "inference", "loop", "metrics", "runlog"},
+    "labelled": FOUNDATION | {"data", "hub", "tasks"},
     "finetuning": FOUNDATION
     | {"backends", "backends.base", "card", "catalogue", "checkpoint", "console", "data", "data.batches", "evaluation"}
-    | {"explain", "hub", "trackers", "training"}
+    | {"explain", "hub", "labelled", "trackers", "training"}
     | {"classifier", "metrics", "params", "inference", "report", "run", "runlog", "storage", "tasks", "text"},
     "pretrain": FOUNDATION
     | {
@@ -118,19 +121,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch_prediction": FOUNDATION
     | {"backends.base", "classifier", "console", "data", "inference", "prediction_files", "runlog", "storage"},
     "estimator": FOUNDATION
-    | {"checkpoint", "classifier", "console", "data", "finetuning", "loaded", "metrics", "recipes", "run", "settings"}
-    | {"storage", "tasks", "training"},
+    | {"checkpoint", "classifier", "console", "data", "finetuning", "labelled", "loaded", "metrics", "recipes", "run"}
+    | {"settings", "storage", "tasks", "training"},
     "seeds": FOUNDATION | {"console", "finetuning", "hub", "metrics", "run", "storage"},
     "sweep": FOUNDATION
-    | {"backends", "console", "finetuning", "metrics", "report", "run", "runlog", "settings", "storage", "training"},
+    | {"backends", "console", "finetuning", "labelled", "metrics", "report", "run", "runlog", "settings", "storage"}
+    | {"training"},
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
-    | {"classifier", "console", "data", "evaluation", "finetuning", "paper", "recipes", "run", "runlog", "seeds"}
+    | {"classifier", "console", "data", "evaluation", "labelled", "paper", "recipes", "run", "runlog", "seeds"}
     | {"storage"},
-    "push": FOUNDATION | {"catalogue", "checkpoint", "console", "hub", "run"},
-    "rows": FOUNDATION | {"console", "data", "finetuning", "hub"},
+    "push": FOUNDATION | {"catalogue", "checkpoint", "console", "hub_cache", "run"},
+    "rows": FOUNDATION | {"console", "data", "hub", "labelled"},
     "evaluating": FOUNDATION
-    | {"classifier", "console", "data", "data.batches", "evaluation", "explain", "finetuning", "metrics", "rows"}
+    | {"classifier", "console", "data", "data.batches", "evaluation", "explain", "labelled", "metrics", "rows"}
     | {"run", "zero_shot"},
     "serve": FOUNDATION
     | {"backends", "backends.base", "checkpoint", "classifier", "console", "data", "data.batches", "explain"}

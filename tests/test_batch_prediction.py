@@ -143,6 +143,23 @@ def whole(like: Predictor, suffix: str) -> bytes:
 # ---- a stop anywhere
 
 
+def test_two_commands_do_not_write_to_one_output(model: Classifier, source: Path) -> None:
+    output = source.with_name("out.jsonl")
+    seen: list[str] = []
+
+    class Meanwhile(Predictor):
+        def label(self, *given: Any) -> list[dict[str, Any]]:
+            with pytest.raises(UserError, match="another process is writing there"):
+                write_predictions(predictor(model, source), output)
+            seen.append("refused")
+            return super().label(*given)
+
+    like = predictor(model, source)
+    assert write_predictions(Meanwhile(model, source, like.columns, with_input=False), output) and seen
+    assert output.read_bytes() == whole(like, ".jsonl")
+    assert sorted(path.name for path in source.parent.glob(".*")) == []
+
+
 @pytest.mark.parametrize("with_input", [False, True])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("chunks", [0, 1, 3])

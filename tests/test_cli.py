@@ -1122,7 +1122,7 @@ def test_flags_of_the_hub_data_sets_columns_win_over_the_catalogues(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from gpt1 import hub
-    from gpt1.finetuning import hub_columns
+    from gpt1.labelled import hub_columns
 
     found = hub.DatasetFiles(
         {"test": [Path("other-names.csv").resolve()]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -191,11 +192,11 @@ def test_validation_rows_choose_the_best_epoch(capfd: pytest.CaptureFixture[str]
         ({"recipe": gpt1.recipe("quickstart", patience=2)}, "patience is 2, which fit has no use for without valid"),
         ({"recipe": gpt1.recipe("quickstart", data="reviews")}, "recipe: data is reviews, which fit has no use for"),
         ({"recipe": gpt1.recipe("quickstart", track="mlflow")}, "recipe: track is mlflow, which fit has no use for"),
-        ({"lr": -1.0}, "--lr -1.0: expected a positive number"),
-        ({"epochs": "two"}, "--epochs 'two': expected a number"),
+        ({"lr": -1.0}, "lr=-1.0: expected a positive number"),
+        ({"epochs": "two"}, "epochs='two': expected a number"),
         ({"max_length": 4096}, "--max-length 4096: the model's context has"),
         ({"task": "entailment"}, "X holds texts; GPT1Classifier with task='entailment' does not take them"),
-        ({"dtype": "float8"}, "--dtype 'float8': expected one of auto, float32"),
+        ({"dtype": "float8"}, "dtype='float8': expected one of auto, float32"),
         ({"model": "random:huge"}, "--model random:huge: unknown size"),
     ],
 )
@@ -355,6 +356,21 @@ def test_a_fine_tuned_run_is_loaded_as_an_estimator(tmp_path: Path) -> None:
     assert found.predict(["Warm and funny."])[0] == told["label"]
 
 
+def test_a_loaded_model_says_what_it_is_and_whether_its_run_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    gpt1.finetune(gpt1.recipe("quickstart", data="reviews", out=run, model="random:tiny", limit=20, epochs=1))
+    capsys.readouterr()
+    assert re.fullmatch(
+        r"<gpt1 classification \(negative, positive\), \d\.\d M parameters, cpu.*, float32>", repr(gpt1.load(run))
+    )
+    assert capsys.readouterr().err == ""
+    (run / "metrics.json").unlink()
+    gpt1.load(run)
+    assert re.search(r"run is not finished: its best model so far, of step \d", capsys.readouterr().err)
+
+
 # ---- gpt1.load
 
 
@@ -371,10 +387,10 @@ def test_one_object_predicts_explains_scores_and_writes(fitted: GPT1Classifier, 
     for wrong, said in (
         (lambda: model.predict(PAIRS), "examples: pairs"),
         (lambda: model.generate("a", max_token=3), "max_token: no setting of this name; near it: max_tokens"),
-        (lambda: model.generate("a", stop="zzz"), "--stop 'zzz': expected a list, of each a text"),
+        (lambda: model.generate("a", stop="zzz"), "stop='zzz': expected a list, of each a text"),
         (lambda: model.score("one text"), "texts 'one text': a list of texts expected"),
         (lambda: gpt1.load(tmp_path / "none"), "no such directory"),
-        (lambda: gpt1.load(tmp_path / "model", dtype="float8"), "--dtype 'float8'"),
+        (lambda: gpt1.load(tmp_path / "model", dtype="float8"), "dtype='float8'"),
     ):
         with pytest.raises(UserError) as raised:
             wrong()

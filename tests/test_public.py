@@ -11,12 +11,12 @@ from types import ModuleType
 import pytest
 
 import gpt1
-from gpt1 import api, estimator, finetuning, loaded, recipes
+from gpt1 import api, estimator, finetuning, labelled, loaded, recipes
 from gpt1.errors import UserError
 
 PUBLIC = {
     "recipe": recipes.recipe,
-    "load_data": finetuning.load_data,
+    "load_data": labelled.load_data,
     "starting_model": finetuning.starting_model,
     "tokenizer": api.open_tokenizer,
     "finetune": api.finetune,

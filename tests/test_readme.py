@@ -18,7 +18,7 @@ import pytest
 
 from gpt1 import api
 from gpt1.cli import main
-from gpt1.finetuning import load_data
+from gpt1.labelled import load_data
 from gpt1.recipes import recipe
 
 ROOT = Path(__file__).parents[1]

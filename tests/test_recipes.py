@@ -224,12 +224,12 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag(capsys: pytest.Capture
     [
         ({"learning_rate": 1.0}, "learning_rate: no setting of this name; all are flags of gpt1 finetune --help"),
         ({"batch": 8}, "batch: no setting of this name; near it: batch_size"),
-        ({"lr": "2e-5"}, "--lr '2e-5': expected a number"),
-        ({"lr": -1.0}, "--lr -1.0: expected a positive number"),
-        ({"epochs": True}, "--epochs True: expected a number"),
-        ({"limit": 2.5}, "--limit 2.5: expected a whole number or None"),
-        ({"backend": "jax"}, "--backend 'jax': expected one of auto, torch, mindspore"),
-        ({"out": None}, "--out None: expected a path"),
+        ({"lr": "2e-5"}, "lr='2e-5': expected a number"),
+        ({"lr": -1.0}, "lr=-1.0: expected a positive number"),
+        ({"epochs": True}, "epochs=True: expected a number"),
+        ({"limit": 2.5}, "limit=2.5: expected a whole number or None"),
+        ({"backend": "jax"}, "backend='jax': expected one of auto, torch, mindspore"),
+        ({"out": None}, "out=None: expected a path"),
         ({"baseline": 1}, "--baseline 1: expected True or False"),
     ],
 )

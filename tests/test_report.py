@@ -319,6 +319,24 @@ def test_an_unfinished_run_with_a_cut_log_is_reported_and_says_so(tmp_path: Path
     assert page.headings == ["Training", "The data", "What was run"]
 
 
+def test_lines_of_the_log_that_are_left_out_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finetuned(tmp_path / "run")
+    write([run])
+    assert capsys.readouterr().err == ""
+    lines = (run / "log.jsonl").read_text().splitlines()
+    lines[1] = lines[1][:30]
+    (run / "log.jsonl").write_text("\n".join([*lines, '{"event": "train", "step": 9']))
+    said = f"lines 2, {len(lines) + 1}."
+    assert said in Page(write([run])).text
+    assert said in capsys.readouterr().err
+
+
+def test_curves_without_a_point_are_not_drawn(tmp_path: Path) -> None:
+    run = save(tmp_path / "run", "finetune", FinetuneConfig(data="x.csv"), [log()[2]], None)
+    text = Page(write([run])).text
+    assert "validation metric" in text and "Learning rate" not in text and "Gradient norm" not in text
+
+
 @pytest.mark.parametrize("lines", ["", "7\n", '{"event": "start"}\n'], ids=["empty", "a number", "one event"])
 def test_a_run_that_has_just_begun_is_reported(lines: str, tmp_path: Path) -> None:
     run = save(tmp_path / "run", "finetune", FinetuneConfig(data="x.csv"), [], None)
@@ -340,11 +358,26 @@ def test_a_directory_that_is_no_run_is_refused(
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize("command", [["report"], ["predict", "a text"], ["push", "me/it"]], ids=lambda words: words[0])
+def test_a_directory_of_several_runs_names_them_the_best_first(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("best", "a-trial", "b-trial", "c-trial"):
+        finetuned(tmp_path / name)
+    write_json(tmp_path / "config.json", {"command": "sweep"})
+    name, *more = command
+    assert main([name, str(tmp_path), *more]) == 2
+    named = f"name one of them: {tmp_path / 'best'}, {tmp_path / 'a-trial'}, {tmp_path / 'b-trial'}, …"
+    assert f"{tmp_path}: holds 4 runs; {named}" in capsys.readouterr().err
+
+
 def test_damaged_files_and_a_bad_out_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finetuned(tmp_path / "run")
     for out in (tmp_path, tmp_path / "nowhere" / "x.html"):
         with pytest.raises(UserError, match=f"--out {re.escape(str(out))}: a file"):
             write([run], out)
+    with pytest.raises(UserError, match=r"expected the name of a page, such as .*pages\.html"):
+        write([run], tmp_path / "pages")  # "pages/" is the same path
     (run / "metrics.json").write_text('{"test": ')
     assert main(["report", str(run)]) == 2
     assert f"{run / 'metrics.json'}: not JSON" in capsys.readouterr().err
@@ -367,6 +400,29 @@ def test_runs_on_the_same_rows_get_a_paired_test_and_their_differences(here: Pat
     assert page.headings == ["Scores", "More than noise?", "Training", "What they differ in"]
     assert "run minus a" in page.text and "better" in page.text and "lr 0.0002 3e-05" in page.text
     assert "cannot be compared" not in page.text and "epochs" not in page.text
+
+
+def test_a_comparison_takes_the_place_of_another_one_alone(here: Path) -> None:
+    runs = [finetuned(here / "a"), finetuned(here / "b")]
+    Path("comparison.html").write_text("mine")
+    with pytest.raises(UserError, match=r"comparison\.html is here and no page of gpt1 report"):
+        write(runs)
+    Path("comparison.html").unlink()
+    assert write(runs) == write(runs) == Path("comparison.html")
+
+
+def test_rows_that_settings_drew_otherwise_are_explained(here: Path) -> None:
+    other = classified()
+    other["test"]["answers"]["rows_sha256"] = "another"
+    runs = [finetuned(here / "a"), finetuned(here / "b", other, limit=50), finetuned(here / "c", other, seed=3)]
+    text = Page(write(runs)).text
+    assert "test rows are not the same (--limit 50 instead of none)." in text
+    assert "(--seed 3 instead of 0; --split-seed keeps the splits of runs with other seeds the same)." in text
+
+
+def test_settings_without_effect_are_no_difference(here: Path) -> None:
+    text = Page(write([finetuned(here / "a"), finetuned(here / "b", baseline=False)])).text
+    assert "All settings are the same." in text
 
 
 def test_runs_that_cannot_be_compared_say_why(here: Path) -> None:

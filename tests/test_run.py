@@ -281,6 +281,9 @@ def test_line_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
         log.write("train", {"step": step})
     log.path.write_bytes(log.path.read_bytes()[:-9])
     assert [event["step"] for event in runlog.read(log.path)] == [0, 1]
+    assert runlog.broken_lines(log.path) == [3]
+    log.write("train", {"step": 3})
+    assert [event["step"] for event in runlog.read(log.path)] == [0, 1, 3], "what is written then has a line of its own"
 
 
 # ---- gpt1 finetune
@@ -347,6 +350,23 @@ def test_killed_run_goes_on_bit_for_bit(finished: tuple[Command, Any], tmp_path:
     assert command.here() == results
     assert [f"step-{step}" for step in command.resumed()] == checkpoints[:1]
     assert_same_outcome(outcome(command.run), outcome(uninterrupted.run))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot stop a process for a while")
+def test_a_run_that_another_process_is_at_is_left_alone(
+    finished: tuple[Command, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uninterrupted, results = finished
+    command = Command(uninterrupted.data, tmp_path / "run")
+    process = command.process()
+    command.wait_for_step(process, 4)
+    process.send_signal(signal.SIGSTOP)
+    assert cli.main(command.argv) == 2
+    assert f"--out {command.out}: another process is writing there" in capsys.readouterr().err
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=PATIENCE)
+    assert read_json(command.run.metrics_path) == results
+    assert command.here() == results, "a finished run is read by any number"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send Ctrl-C to one process")

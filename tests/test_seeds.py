@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gpt1 import cli, seeds
-from gpt1.finetuning import load_data
+from gpt1.labelled import load_data
 from gpt1.recipes import recipe
 from gpt1.storage import read_json
 
@@ -80,6 +80,8 @@ def test_people_see_the_spread_and_the_same_command_reads_it(
     told = [line.split("  ") for line in stderr.splitlines()]
     assert any(line[1:2] == ["GPT-1, median of 3"] for line in told)
     assert "test, 20 examples, seeds 0 to 2" in stderr
+    runs = [str(finished / f"seed-{seed}") for seed in range(3)]
+    assert f"table: {finished / 'metrics.json'}" in stderr and f"gpt1 report {' '.join(runs)}" in stderr
     assert not list(finished.glob("seed-*/checkpoints"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -221,13 +222,26 @@ cli.main(sys.argv[1:])
 """
 
 
+def assert_finetunes(command: str, swept: Path) -> None:
+    """Is it a command that runs the best settings again, with other seeds, elsewhere?"""
+    program, name, *flags = shlex.split(command)
+    best = read_json(swept / "best/config.json")["config"]
+    given = dict(zip(flags[::2], flags[1::2], strict=False))
+    assert (program, name, flags[-2:]) == ("gpt1", "finetune", ["--seeds", "5"])
+    assert given["--out"] == f"{swept}-seeds" and float(given["--lr"]) == best["optim"]["lr"]
+    assert given["--data"] == best["data"]
+
+
 def test_a_trial_that_was_killed_goes_on_in_its_directory(
-    data: Path, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
+    data: Path, tmp_path: Path, finished: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = words("sweep", data, tmp_path, "--search", SEARCH, "--trials", "3", "--save-every", "1")
     killed = subprocess.run([sys.executable, "-c", KILLED, *command], capture_output=True, check=False)
     assert killed.returncode == 9
     assert cli.main(command) == 0
+    said = capsys.readouterr().err
+    assert "trial-0  was cut; it is taken up again from its checkpoint" in said
+    assert_finetunes(said.split("Other seeds of it: ")[1].splitlines()[0], tmp_path)
     table = read_json(tmp_path / "sweep.json")
     first = table["trials"][0]
     assert (first["run"], first["value"]) == ("trial-0", finished[1]["trials"][0]["value"])

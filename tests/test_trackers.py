@@ -112,6 +112,12 @@ def test_settings_of_tracking_may_change_when_a_run_goes_on(data: Path, tmp_path
     assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
 
 
+def test_where_the_figures_are_seen_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
+    folder = tmp_path / "run/trackers/tensorboard"
+    assert f"--track tensorboard: tensorboard --logdir {folder}" in capsys.readouterr().err
+
+
 # ---- a tracker that fails
 
 
@@ -119,6 +125,7 @@ class Broken:
     """Opens, and fails at step 2."""
 
     id = "broken"
+    where = "nowhere"
 
     def __init__(self, run: trackers.Tracked):
         self.written: list[int] = []
@@ -139,7 +146,7 @@ def test_a_tracker_that_fails_says_so_once_and_the_run_goes_on(
     assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "--track" in line]
     expected = "ConnectionError no network; the run goes on without it, its log has everything"
-    assert lines == [f"--track tensorboard: {expected}"]
+    assert lines == ["--track tensorboard: nowhere", f"--track tensorboard: {expected}"]
     assert (tmp_path / "run/metrics.json").exists()
 
 
@@ -204,7 +211,10 @@ def fake_wandb(calls: list[Any]) -> ModuleType:
     def init(**words: Any) -> Any:
         calls.append(words)
         return SimpleNamespace(
-            log=lambda found, step: calls.append((step, found)), finish=lambda: calls.append("finish")
+            url=None,
+            dir="here",
+            log=lambda found, step: calls.append((step, found)),
+            finish=lambda: calls.append("finish"),
         )
 
     return SimpleNamespace(init=init)  # type: ignore[return-value]
@@ -218,6 +228,7 @@ class FakeMlflow(ModuleType):
         entities.Param = lambda *words: words  # type: ignore[attr-defined]
         self.entities = entities
         self.MlflowClient = lambda: SimpleNamespace(
+            tracking_uri="http://mlflow",
             get_experiment_by_name=lambda name: None,
             create_experiment=lambda name: calls.append(name) or "7",
             create_run=lambda number, run_name: (

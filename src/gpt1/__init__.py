@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from gpt1.api import open_tokenizer as tokenizer
     from gpt1.api import predict_texts as predict
     from gpt1.estimator import GPT1Classifier, GPT1Regressor
-    from gpt1.finetuning import finetune, load_data, starting_model
+    from gpt1.finetuning import finetune, starting_model
+    from gpt1.labelled import load_data
     from gpt1.loaded import load
     from gpt1.recipes import recipe
 

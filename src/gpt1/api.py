@@ -22,6 +22,7 @@ from gpt1.config import (
     GenerateConfig,
     ModelConfig,
     ServeConfig,
+    TextColumns,
 )  # fmt: skip
 from gpt1.convert import convert
 from gpt1.data.corpus import prepare, sources
@@ -43,7 +44,7 @@ from gpt1.reproduce import reproduce
 from gpt1.run import versions
 from gpt1.score import Scorer
 from gpt1.seeds import finetune_seeds
-from gpt1.storage import require_place, write_text
+from gpt1.storage import require_page, write_text
 from gpt1.sweep import sweep
 from gpt1.text.bpe import Tokenizer
 from gpt1.text.train import train
@@ -94,7 +95,7 @@ def explain_texts(
     if not texts:
         raise UserError('nothing to explain: give a text, as in gpt1 explain RUN "a text"')
     if html is not None:
-        require_place(html, "--html")
+        require_page(html, "--html")
     path = Path(path)
     model = Classifier.open(path, _exact(hardware))
     layer, head = _layer_and_head(attention, model.model.config)
@@ -136,7 +137,7 @@ def _exact(hardware: DeviceConfig | None) -> DeviceConfig:
 
 
 def predict_file(
-    path: Path, source: Path, output: Path | None, *, columns: Columns | None = None,
+    path: Path, source: Path, output: Path | None, *, columns: TextColumns | None = None,
     hardware: DeviceConfig | None = None, with_input: bool = False,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Label the rows of a .csv .tsv .jsonl .parquet file in their order, in constant memory.
@@ -146,9 +147,10 @@ def predict_file(
     """
     if output is not None:
         require_new(output, source)
-    predictor = Predictor(Classifier.open(path, hardware), source, columns or Columns(), with_input=with_input)
+    predictor = Predictor(Classifier.open(path, hardware), source, Columns.of(columns), with_input=with_input)
     engine = predictor.model.engine
-    console.say(f"{source.name}: {engine.device}, {engine.dtype} (--dtype float32 for the last digits)")
+    exact = "" if engine.dtype == "float32" else " (--dtype float32 for the last digits)"
+    console.say(f"{source.name}: {engine.device}, {engine.dtype}{exact}")
     if output is None:
         yield from predictor.stream()
     else:
@@ -165,11 +167,11 @@ def score_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | No
 
 
 def score_file(
-    path: Path, source: Path, *, columns: Columns | None = None, hardware: DeviceConfig | None = None
+    path: Path, source: Path, *, columns: TextColumns | None = None, hardware: DeviceConfig | None = None
 ) -> Iterator[dict[str, Any]]:
     """Score the texts of a .csv .tsv .jsonl .parquet file in their order."""
     scorer = Scorer.open(path, _exact(hardware))
-    rows = iter(stream_examples(source, columns or Columns(), "single"))
+    rows = iter(stream_examples(source, Columns.of(columns), "single"))
     while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:
         yield from scorer.score(chunk)
 
@@ -211,7 +213,7 @@ def serve(path: Path, config: ServeConfig, *, hardware: DeviceConfig | None = No
 
 
 def train_tokenizer(
-    inputs: Sequence[Path], vocab_size: int, out: Path, *, columns: Columns | None = None,
+    inputs: Sequence[Path], vocab_size: int, out: Path, *, columns: TextColumns | None = None,
     end_of_document: str = END_OF_DOCUMENT,
 ) -> dict[str, Any]:  # fmt: skip
     """Learn a vocabulary from text files, folders of them, or the texts of tables; write it to `out`."""
@@ -225,7 +227,7 @@ def train_tokenizer(
     if (out / "tokenizer.json").exists():
         raise UserError(f"--out {out}: holds a tokenizer, which prepared text may need; choose a new directory")
     files = [file for path in inputs for file in (sources((path,), "--input").values() if path.is_dir() else [path])]
-    tokenizer = train(console.reading(_texts(files, columns or Columns(), end_of_document)), vocab_size)
+    tokenizer = train(console.reading(_texts(files, Columns.of(columns), end_of_document)), vocab_size)
     if tokenizer.vocab_size < vocab_size:
         console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
     tokenizer.save(out)

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,7 @@ from gpt1.errors import Interrupted, UserError
 from gpt1.inference import task_logits
 from gpt1.prediction_files import SUFFIXES, PredictionFile, with_own_columns
 from gpt1.runlog import to_json
-from gpt1.storage import CorruptFile, read_json, write_json
+from gpt1.storage import CorruptFile, alone, read_json, write_json
 
 TOKENS_A_ROW = 2
 """A chunk has a row for so many of the tokens that a device computes at once: 512 rows on a CPU, 8,192 on a GPU."""
@@ -116,6 +117,10 @@ class Journal:
         return self.output.with_name(f".{self.output.name}.partial")
 
     @property
+    def lock(self) -> Path:
+        return self.output.with_name(f".{self.output.name}.lock")
+
+    @property
     def anew(self) -> str:
         """What to do where the partial file cannot be gone on with, for errors."""
         return f"to begin anew: rm {shlex.quote(str(self.partial))}; to keep it: another --output"
@@ -175,10 +180,21 @@ def write_predictions(predictor: Predictor, output: Path) -> int:
     All rows are read and checked first. After a stop of any kind the same call goes on.
 
     Raises:
-        UserError: `require_new`, `Journal.resume`, or a row that cannot be used. Interrupted: the person stopped it.
+        UserError: `require_new`, `Journal.resume`, a row that cannot be used, or another process writes there.
+        Interrupted: the person stopped it.
     """
     require_new(output, predictor.source)
     journal = Journal(output, predictor.identity(), predictor.model.engine.device)
+    with alone(journal.lock, f"--output {output}"):
+        require_new(output, predictor.source)  # another process may just have finished it
+        done = _complete(predictor, journal)
+        with suppress(OSError):  # Windows removes none that is open, and does so itself afterwards
+            journal.lock.unlink()
+    return done
+
+
+def _complete(predictor: Predictor, journal: Journal) -> int:
+    output = journal.output
     journal.resume()
     digest, total = _check(predictor, journal)
     if journal.rows:

@@ -33,6 +33,7 @@ inputs = {{
     "read_at": [sum(row.attention_mask) - 1 for row in rows],  # the place of <eos>
 {segments}}}
 [logits] = session.run(None, {{each.name: np.array(inputs[each.name]) for each in session.get_inputs()}})
+{answer}
 ```
 
 {logits}"""
@@ -121,7 +122,10 @@ def model_card(
         f"# GPT-1, {kind}",
         "\n".join(f"- {name}: {_told(value)}" for name, value in facts.items() if value != ""),
         USE_ONNX.format(
-            example=example, logits=logits, segments=SEGMENTS.format(config.vocab_size) if config.n_segments else ""
+            example=example,
+            logits=logits,
+            answer=_onnx_answer(labels),
+            segments=SEGMENTS.format(config.vocab_size) if config.n_segments else "",
         )
         if onnx
         else USE.format(command="score" if head is None else "predict", example="a text").rstrip(),
@@ -131,6 +135,11 @@ def model_card(
         *([_table(results)] if results else ()),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _onnx_answer(labels: Sequence[str]) -> str:
+    names = json.dumps(list(labels), ensure_ascii=False)
+    return f"names = {names}\nprint([names[best] for best in logits.argmax(axis=1)])" if labels else "print(logits)"
 
 
 def _is_number(value: Any) -> bool:

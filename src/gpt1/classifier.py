@@ -19,7 +19,7 @@ from gpt1.data.tables import Example
 from gpt1.errors import UserError
 from gpt1.inference import task_logits
 from gpt1.metrics import probabilities
-from gpt1.run import RunDirectory
+from gpt1.run import RunDirectory, require_single
 from gpt1.tasks import Labels, encode, find_task, limit
 
 
@@ -122,7 +122,8 @@ def head_of(model: Model) -> Head:
     """
     if model.config.head is None:
         raise UserError(
-            "this model is a language model without a task; fine-tune it first: gpt1 finetune --model DIR …"
+            "this model is a language model without a task; fine-tune it first: gpt1 finetune --model DIR …, in Python "
+            "gpt1.GPT1Classifier(DIR).fit(texts, labels)"
         )
     return model.config.head
 
@@ -130,8 +131,10 @@ def head_of(model: Model) -> Head:
 def open_model(path: Path) -> Model:
     """Return the best model of a run directory, the model of a model directory, or the bundled `mini`.
 
+    Of a run that is not finished it is the best so far, and a line says so.
+
     Raises:
-        UserError: neither is there.
+        UserError: neither is there, or the directory holds several runs.
     """
     path = bundled_model(path)
     if not path.exists():
@@ -145,5 +148,10 @@ def open_model(path: Path) -> Model:
             raise UserError(
                 f"{path}: this run has no model yet; run the same gpt1 finetune command again to go on with it"
             )
-        return run.load_model()
+        model = run.load_model()
+        if not run.finished:
+            step = model.provenance.get("step")
+            console.say(f"{path} is not finished: its best model so far{f', of step {step:,}' if step else ''}.")
+        return model
+    require_single(path)
     return load_model(path)

@@ -14,7 +14,7 @@ from gpt1.data.tables import Example
 from gpt1.errors import UserError
 from gpt1.evaluation import baselines, examine, majority, show_scores
 from gpt1.explain import Explainer, explain_mistakes
-from gpt1.finetuning import limited, load_data
+from gpt1.labelled import limited, load_data
 from gpt1.metrics import Metric, own_metric
 from gpt1.rows import named_rows
 from gpt1.run import RunDirectory

@@ -83,13 +83,13 @@ def shown(word: str) -> str:
 
 
 def in_terminal(found: Explanation, *, colour: bool) -> str:
-    """Return lines for a terminal: the verdict, the texts where they can be coloured, the words that weigh most."""
+    """Return lines for a terminal: the verdict, the texts, the words that weigh most."""
     lines = [verdict(found)]
-    if colour:
-        largest = largest_weight(found)
-        for text in found["texts"]:
-            name = "" if text["name"] == "text" else f"{text['name']}: "
-            lines.append(name + "".join(_painted(part, word, largest) for part, word in stretches(text)))
+    largest = largest_weight(found)
+    for text in found["texts"]:
+        name = "" if text["name"] == "text" else f"{text['name']}: "
+        parts = (_painted(part, word if colour else None, largest) for part, word in stretches(text))
+        lines.append(name + "".join(parts))
     return "\n".join([*lines, *_table(found)])
 
 

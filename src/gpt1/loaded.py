@@ -16,6 +16,7 @@ from gpt1.data.tables import Example
 from gpt1.errors import UserError
 from gpt1.explain import Explainer
 from gpt1.generate import SHORTEST_CONTEXT, Writer
+from gpt1.params import count
 from gpt1.score import Scorer
 from gpt1.settings import changed
 
@@ -34,6 +35,13 @@ class LoadedModel:
         self.explainer = Explainer(self.classifier) if self.classifier else None
         self.scorer = Scorer(model, engine)
         self.writer = Writer.of(model, engine) if model.config.n_ctx >= SHORTEST_CONTEXT else None
+
+    def __repr__(self) -> str:
+        head = self.model.config.head
+        names = f" ({', '.join(self.model.label_names)})" if self.model.label_names else ""
+        what = f"{head.task}{names}" if head else "language model"
+        size = f"{count(self.model.config) / 1e6:.1f} M parameters"
+        return f"<gpt1 {what}, {size}, {self.engine.device}, {self.engine.dtype}>"
 
     @classmethod
     def of(cls, model: Model, hardware: DeviceConfig | None = None) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     _require(config)
     with backends.joined(config.hardware) as ranks, console.muted(ranks.rank > 0):
         run = RunDirectory(config.out, read_only=ranks.rank > 0)
-        with following(config.tracking, run.log, run.path, config):
+        with closing(run), following(config.tracking, run.log, run.path, config):
             return _pretrain(config, run, ranks)
 
 
@@ -57,6 +58,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
             report.write([run.path])
         results = read_json(run.metrics_path)
         _show(results)
+        console.say(run.places)
         return results
     backends.check(config.hardware)
     with first(ranks):
@@ -76,6 +78,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         )  # fmt: skip
         digests = {"train": corpus.sha256, "valid": held_out.sha256 if held_out else f"from token {valid.start}"}
         run.open("pretrain", config, {"data_sha256": digests})
+        run.hold()
         if not run.tokenizer.exists():
             replace_directory(run.tokenizer, start.tokenizer.save)
     steps = total_steps(config.loop, windows.steps_per_epoch)
@@ -119,7 +122,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         write_json(run.metrics_path, results)  # with it the run is finished
         report.write([run.path])
     _show(results)
-    console.say(f"Model: {run.model}   scores: {run.metrics_path}   report: {run.report}")
+    console.say(run.places)
     return results
 
 

@@ -11,8 +11,8 @@ from gpt1 import console
 from gpt1.catalogue import BUNDLED_MODELS
 from gpt1.checkpoint import CARD, model_files
 from gpt1.errors import UserError
-from gpt1.hub import endpoint
-from gpt1.run import RunDirectory
+from gpt1.hub_cache import endpoint
+from gpt1.run import RunDirectory, require_single
 
 REPORT = "report.html"
 
@@ -34,6 +34,7 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
+    _require_name(repo)
     files = _files(path)
     contents: dict[str, str | Path | bytes] = {file.name: file for file in files}
     contents[CARD] = _card(next(file for file in files if file.name == CARD), license, language)
@@ -56,6 +57,12 @@ def push(
     return {"url": str(url), "commit": done.oid, "files": sorted(contents)}
 
 
+def _require_name(repo: str) -> None:
+    owner, slash, name = repo.partition("/")
+    if not (owner and slash and name) or "/" in name:
+        raise UserError(f"{repo}: expected OWNER/NAME, as on the hub, with your name there as OWNER")
+
+
 def _files(path: Path) -> list[Path]:
     """Return the files to upload; a damaged model is refused, and what stays here is named."""
     if not path.is_dir():
@@ -64,6 +71,8 @@ def _files(path: Path) -> list[Path]:
     run = RunDirectory(path)
     of_run = run.model.is_dir() or run.log.path.exists()
     directory = run.model if of_run else path
+    if not of_run:
+        require_single(path)
     if not directory.is_dir():
         raise UserError(f"{path}: this run has no model yet; run the same command again to go on with it")
     files = model_files(directory)

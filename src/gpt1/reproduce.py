@@ -19,7 +19,7 @@ from gpt1.config import Columns, FinetuneConfig, ReproduceConfig
 from gpt1.data.tables import read_examples
 from gpt1.errors import UserError
 from gpt1.evaluation import examine
-from gpt1.finetuning import limited
+from gpt1.labelled import limited
 from gpt1.paper import EXPERIMENTS, Experiment, Located, NotThereError, locate
 from gpt1.recipes import recipe
 from gpt1.run import RunDirectory

@@ -11,7 +11,7 @@ from gpt1 import console, hub
 from gpt1.config import Columns, FinetuneConfig
 from gpt1.data.tables import Example, find_splits, read_examples
 from gpt1.errors import UserError
-from gpt1.finetuning import hub_columns, load_data
+from gpt1.labelled import hub_columns, load_data
 
 
 @dataclass(frozen=True)

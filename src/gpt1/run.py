@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from gpt1.storage import CorruptFile
 
 MAY_DIFFER = ("out", "hardware", "tracking", "sample_prompt", "sample_tokens")
 """Settings that a resumed run may have otherwise: where it lies, what it runs on, and what it shows to whom."""
+
+LOCK = ".lock"
+"""File in the run directory that the process at work there holds."""
 
 RECORDED_PACKAGES = ("gpt1", "torch", "mindspore", "numpy", "tokenizers", "safetensors", "scikit-learn")
 
@@ -42,6 +45,25 @@ class RunDirectory:
         self.report = path / "report.html"
         self.log = RunLog(path / "log.jsonl", read_only=read_only)
         self.checkpoints = Checkpoints(path / "checkpoints", read_only=read_only)
+        self._held = ExitStack()
+
+    def hold(self) -> None:
+        """Keep other processes from going on with the run, until `close`.
+
+        Raises:
+            UserError: another one is at it.
+        """
+        if not self.read_only:
+            self._held.enter_context(storage.alone(self.path / LOCK, f"--out {self.path}"))
+
+    def close(self) -> None:
+        """Let other processes go on with the run."""
+        self._held.close()
+
+    @property
+    def places(self) -> str:
+        """Where the results lie, for people."""
+        return f"Model: {self.model}   scores: {self.metrics_path}   report: {self.report}"
 
     @property
     def started(self) -> bool:
@@ -126,6 +148,26 @@ class RunDirectory:
             model = checkpoint.load_model_with(self.model, tensors)
             console.say(f"{error}. Using the weights of the checkpoint at step {progress.step} instead.")
             return model
+
+
+def runs_in(path: Path) -> list[Path]:
+    """Return the runs below a directory that is none itself, the best one of a sweep first.
+
+    A sweep, `gpt1 finetune --seeds` and `gpt1 reproduce` make such directories.
+    """
+    found = sorted({config.parent for pattern in ("*/config.json", "*/*/config.json") for config in path.glob(pattern)})
+    return sorted((run for run in found if (run / "log.jsonl").exists()), key=lambda run: run.name != "best")
+
+
+def require_single(path: Path) -> None:
+    """Make sure that a directory is not one of several runs.
+
+    Raises:
+        UserError: it is; the message names them.
+    """
+    if runs := [] if (path / "log.jsonl").exists() else runs_in(path):
+        names = ", ".join(str(run) for run in runs[:3]) + ", …" * (len(runs) > 3)
+        raise UserError(f"{path}: holds {len(runs)} runs; name one of them: {names}")
 
 
 def versions() -> dict[str, str]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 Event = dict[str, Any]
 
@@ -31,21 +32,40 @@ class RunLog:
         if self.read_only:
             return
         line = {"event": event, "time": round(time.time(), 3), **values}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(line)) + "\n")
+        with self.path.open("a+b") as file:
+            if not _ends_in_a_line(file):  # a crash cut the last one off
+                file.write(b"\n")
+            file.write(json.dumps(_plain(line)).encode() + b"\n")
         for follow in self.followers:
             follow(_plain(line))
 
 
 def read(path: Path) -> list[Event]:
-    """Return the events of a log; a last line that was cut off by a crash is left out."""
-    events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    """Return the events of a log; a line that is none, as one that was cut off by a crash, is left out."""
+    return [event for event in _events(path) if event]
+
+
+def broken_lines(path: Path) -> list[int]:
+    """Return the numbers, from 1, of the lines of a log that `read` leaves out."""
+    return [number for number, event in enumerate(_events(path), 1) if not event]
+
+
+def _events(path: Path) -> Iterator[Event | None]:
+    """Yield the event of each line, None where it is none."""
+    for line in path.read_bytes().splitlines():
         try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return events
+            event = json.loads(line)
+        except ValueError:
+            yield None
+        else:
+            yield event if isinstance(event, dict) and "event" in event else None
+
+
+def _ends_in_a_line(file: BinaryIO) -> bool:
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def to_json(value: Any, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:

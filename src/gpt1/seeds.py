@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Iterable
@@ -61,6 +62,8 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
     table = _table([run.loop.seed for run in runs], results)
     write_json(config.out / "metrics.json", table)
     _show(table)
+    console.say(f"Runs: {', '.join(str(run.out) for run in runs)}   table: {config.out / 'metrics.json'}")
+    console.say(f"Beside each other: {shlex.join(['gpt1', 'report', *(str(run.out) for run in runs)])}")
     return table
 
 

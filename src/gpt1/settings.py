@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from gpt1.errors import UserError
 
 Config = TypeVar("Config")
+
+FLAG = re.compile(r"^--([\w-]+) ")
+"""How the command line's errors begin."""
 
 
 def homes(config: Any) -> dict[str, str]:
@@ -39,8 +43,11 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
         hints = get_type_hints(type(getattr(config, home) if home else config))
         values.setdefault(home, {})[name] = _fitting(name, value, hints[name])
     own = values.pop("", {})
-    parts = {home: replace(getattr(config, home), **some) for home, some in values.items()}
-    return replace(config, **own, **parts)  # type: ignore[type-var]
+    try:
+        parts = {home: replace(getattr(config, home), **some) for home, some in values.items()}
+        return replace(config, **own, **parts)  # type: ignore[type-var]
+    except UserError as error:  # which speaks of a flag
+        raise UserError(FLAG.sub(lambda flag: f"{flag[1].replace('-', '_')}=", str(error))) from None
 
 
 def _near(names: list[str]) -> str:
@@ -63,7 +70,7 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
             return float(value)
         elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             return value
-    raise UserError(f"--{name.replace('_', '-')} {value!r}: expected {_told(hint)}")
+    raise UserError(f"{name}={value!r}: expected {_told(hint)}")
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:

@@ -144,14 +144,42 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     _replace(path, lambda partial: dump_json(partial, value))
 
 
-def require_place(path: Path, flag: str, such_as: str = "") -> None:
-    """Make sure that a file can be put at `path`, before the work that it is for; `flag` named it.
+@contextmanager
+def alone(lock: Path, name: str) -> Iterator[None]:
+    """Keep other processes, and other callers here, out of `name` meanwhile; however a process ends, it is free again.
+
+    Where the file system knows no locks, nobody is kept out.
 
     Raises:
-        UserError: it is a directory, or lies in none.
+        UserError: another one is in there.
+    """
+    from filelock import FileLock, Timeout
+
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{name}: another process is writing there; wait until it ends, or choose another name"
+        ) from None
+    except NotImplementedError:
+        pass
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def require_page(path: Path, flag: str) -> None:
+    """Make sure that a page can be written to `path`, before the work that it is for; `flag` named it.
+
+    Raises:
+        UserError: it is a directory, lies in none, or is named like no page.
     """
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UserError(f"{flag} {path}: a file in a directory that is there expected{such_as}")
+        raise UserError(f"{flag} {path}: a file in a directory that is there expected, such as page.html")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{flag} {path}: expected the name of a page, such as {path}.html")
 
 
 def write_text(path: Path, text: str) -> None:

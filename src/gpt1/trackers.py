@@ -48,6 +48,8 @@ class Sink(Protocol):
     """A tracker with a run open in it."""
 
     id: str
+    where: str
+    """Where the run is seen: an address, or a command that shows it."""
 
     def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
         """Send {"train/loss": 0.69, …} of optimiser step `step`, measured `time` seconds after 1970."""
@@ -63,6 +65,7 @@ class TensorBoard:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self.id = run.id
+        self.where = f"tensorboard --logdir {run.folder / 'tensorboard'}"
         self._file = EventFileWriter(str(run.folder / "tensorboard"))
 
     def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
@@ -87,6 +90,7 @@ class WeightsAndBiases:
         self._run = wandb.init(
             project=run.project, name=run.name, id=run.id, resume="allow", dir=str(run.folder), config=run.settings
         )
+        self.where = str(self._run.url or self._run.dir)
 
     def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
         self._run.log(dict(figures), step=step)
@@ -103,6 +107,7 @@ class MLflow:
         from mlflow.entities import Metric, Param
 
         self._client, self._metric = MlflowClient(), Metric
+        self.where = f"experiment {run.project} of {self._client.tracking_uri}"
         if run.resumed:
             self.id = run.id
             self._client.update_run(self.id, status="RUNNING")
@@ -127,6 +132,7 @@ class Trackio:
         import trackio
 
         self.id = run.id
+        self.where = f"trackio show --project {run.project}"
         with redirect_stdout(sys.stderr):
             self._run = trackio.init(
                 project=run.project, name=f"{run.name} {run.id}", resume="allow", config=run.settings, embed=False
@@ -216,6 +222,7 @@ class _Follower:
             noted = read_json(self._noted) if self._noted.exists() else {}
             name = noted.get("id") or secrets.token_hex(8)
             sink = SINKS[self.name](Tracked(id=name, resumed=bool(noted), folder=self.folder, **self._about))
+            console.say(f"--track {self.name}: {sink.where}")
             sent: dict[str, int] = noted.get("sent", {})
             step = 0
             while (event := self._events.get()) is not None:

@@ -21,7 +21,10 @@ from gpt1.cli.using import evaluate, explain, generate, next_tokens, predict, re
 from gpt1.errors import Interrupted, PeerLost, UserError
 from gpt1.ranks import VARIABLES, launcher, place
 
-DESCRIPTION = "GPT-1: fine-tune it on labelled texts, evaluate, predict, explain, score, write."
+DESCRIPTION = (
+    "GPT-1: fine-tune it on labelled texts, evaluate, predict, explain, score, write. "
+    "gpt1 --version prints the version, gpt1 COMMAND --help what a command takes."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,10 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-AsJson = Annotated[bool, arg(name="json", help="print JSON on stdout (JSONL for --input) and nothing else there")]
+AsJson = Annotated[bool, arg(name="json", help="print JSON on stdout and nothing else there")]
+AsJsonLines = Annotated[
+    bool, arg(name="json", help="print JSON on stdout, a line each for the rows of --input, and nothing else there")
+]
 Run = Annotated[Positional[Path], arg(metavar="RUN", help="run directory, or a model directory")]
 LanguageModel = Annotated[
     Positional[Path], arg(metavar="MODEL", help="run directory, model directory, or mini, which comes with gpt1")

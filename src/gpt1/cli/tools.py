@@ -13,9 +13,9 @@ from gpt1.cli.flags import AsJson, Run, Texts
 from gpt1.cli.output import print_one, print_some
 from gpt1.config import (
     END_OF_DOCUMENT,
-    Columns,
     Layout,
     Stored,
+    TextColumns,
 )
 
 
@@ -31,7 +31,7 @@ def tokenizer_train(
     out: Annotated[Path, arg(help="directory of the new tokenizer")],
     vocab_size: Annotated[int, arg(help="tokens to learn, special tokens included")] = 40_482,
     end_of_document: Annotated[str, arg(help="a line of text files that ends a document")] = END_OF_DOCUMENT,
-    columns: Flat[Columns] = Columns(),  # noqa: B008
+    columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
     """Learn a GPT-1 vocabulary (BPE) from texts."""
@@ -79,6 +79,7 @@ def convert(
     ] = "gpt1",
     dtype: Annotated[
         Stored,
+        TextColumns,
         arg(help="dtype of the written weights, rounded to nearest; --to openai and --to onnx have float32 alone"),
     ] = "float32",
     revision: Annotated[str | None, arg(help="revision (commit, tag, branch) of a hub model")] = None,
@@ -101,7 +102,7 @@ def push(
     repo: Annotated[Positional[str], arg(metavar="REPO", help="repository on the hub, OWNER/NAME; made if need be")],
     /,
     private: Annotated[bool, arg(help="make a new repository private")] = False,
-    revision: Annotated[str | None, arg(help="branch to upload to; made if need be (default: main)")] = None,
+    revision: Annotated[str | None, arg(help="branch to upload to; made if need be (None: main)")] = None,
     license: Annotated[str | None, arg(help="licence of the model, for the card: apache-2.0, mit, cc-by-4.0 …")] = None,
     language: Annotated[str | None, arg(help="language of its texts, for the card: en, zh …")] = None,
     as_json: AsJson = False,

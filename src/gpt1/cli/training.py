@@ -86,7 +86,7 @@ def prepare(
     end_of_document: Annotated[
         str, arg(help="a line that ends a document; the end of a file always does")
     ] = END_OF_DOCUMENT,
-    processes: Annotated[int | None, arg(help="files that are encoded at once (default: as many as cores)")] = None,
+    processes: Annotated[int | None, arg(help="files that are encoded at once (None: as many as cores)")] = None,
     ray: Annotated[
         str | None,
         arg(

@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, UseAppendAction, arg
 
-from gpt1.cli.flags import AsJson, LanguageModel, Prompt, Run, Source, Texts
+from gpt1.cli.flags import AsJson, AsJsonLines, LanguageModel, Prompt, Run, Source, Texts
 from gpt1.cli.output import bars, explanation, prediction, print_lines, print_one, print_some, scored, shown, write
 from gpt1.config import (
     Columns,
     DeviceConfig,
     GenerateConfig,
     ServeConfig,
+    TextColumns,
     ZeroShotConfig,
 )
 from gpt1.errors import UserError
@@ -80,9 +81,9 @@ def predict(
     with_input: Annotated[
         bool, arg(help="put the columns of --input before the predictions in --output, or in the lines of --json")
     ] = False,
-    columns: Flat[Columns] = Columns(),  # noqa: B008
+    columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
 ) -> None:
     """Label texts: one by one, two by two for a model of pairs, a context and its choices for multiple choice.
 
@@ -107,7 +108,7 @@ def explain(
     run: Run,
     texts: Texts = (),
     /,
-    label: Annotated[str | None, arg(help="explain this label (default: the predicted one)")] = None,
+    label: Annotated[str | None, arg(help="explain this label (None: the predicted one)")] = None,
     occlusion: Annotated[
         bool, arg(help="also take each word out and see what the probability does: a forward pass a word")
     ] = False,
@@ -136,9 +137,9 @@ def score(
     texts: Texts = (),
     /,
     input: Source = None,
-    columns: Flat[Columns] = Columns(),  # noqa: B008
+    columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
 ) -> None:
     """Show each token's log-probability, the perplexity and the bits per byte of texts (float32 unless --dtype)."""
     from gpt1 import api
@@ -214,7 +215,7 @@ def report(
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="run directories")] = (),
     /,
     out: Annotated[
-        Path | None, arg(help="the HTML file (default: RUN/report.html; of several runs comparison.html here)")
+        Path | None, arg(help="the HTML file (None: RUN/report.html; of several runs comparison.html here)")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

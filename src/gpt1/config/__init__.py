@@ -5,7 +5,7 @@ The docstring under a field is its help text on the command line. A default stan
 
 from __future__ import annotations
 
-from gpt1.config.data import Columns, Cut, DataConfig, Draw
+from gpt1.config.data import Columns, Cut, DataConfig, Draw, TextColumns
 from gpt1.config.device import Backend, Device, DeviceConfig, DType
 from gpt1.config.model import PAPER_TASKS, SIZES, Head, ModelConfig, TaskName
 from gpt1.config.runs import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
@@ -50,6 +50,7 @@ __all__ = [
     "Stored",
     "SweepConfig",
     "TaskName",
+    "TextColumns",
     "TrackConfig",
     "ZeroShotConfig",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Literal, Self
 
 from gpt1.config.checks import require, require_one_of
 
@@ -12,8 +12,8 @@ Draw = Literal["stratified", "openai"]
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which column of the data holds what; `None` finds it by its usual names. Names match in any case."""
+class TextColumns:
+    """Which column of the data holds which text; `None` finds it by its usual names. Names match in any case."""
 
     text: str | None = None
     """Column of the text (classification)."""
@@ -27,10 +27,21 @@ class Columns:
     """Column of a multiple-choice question."""
     choices: str | None = None
     """Column of the list of choices, or several columns of one choice each: `ending0,ending1`."""
+
+
+@dataclass(frozen=True)
+class Columns(TextColumns):
+    """Which column of the data holds what; `None` finds it by its usual names. Names match in any case."""
+
     label: str | None = None
     """Column of the label."""
     weight: str | None = None
-    """Column of the example's weight in the loss (never found by name; default: every example weighs 1)."""
+    """Column of the example's weight in the loss (never found by name; None: every example weighs 1)."""
+
+    @classmethod
+    def of(cls, columns: TextColumns | None) -> Self:
+        """Return these columns with the others by their usual names."""
+        return cls(**asdict(columns or cls()))
 
 
 @dataclass(frozen=True)
@@ -40,15 +51,15 @@ class DataConfig:
     train_fraction: float = 1.0
     """Use only a random stratified part of the training split."""
     valid_fraction: float | None = None
-    """Share of the training examples drawn (stratified) for validation where the data brings none (default 0.1)."""
+    """Share of the training examples drawn (stratified) for validation where the data brings none (None: 0.1)."""
     test_fraction: float | None = None
-    """Share drawn for the test where the data is a single file (default 0.1)."""
+    """Share drawn for the test where the data is a single file (None: 0.1)."""
     split_seed: int | None = None
-    """Seed of these draws and of --limit (default: --seed), so that runs with other seeds have the same splits."""
+    """Seed of these draws and of --limit (None: --seed), so that runs with other seeds have the same splits."""
     limit: int | None = None
     """Use at most so many examples of each split (a seeded, stratified draw): for a quick look."""
     max_length: int | None = None
-    """Most tokens a sequence, special tokens included (default: the model's context)."""
+    """Most tokens a sequence, special tokens included (None: the model's context)."""
     cut: Cut = "longest"
     """What a sequence of two parts that is too long loses: tokens of its longest text first (`longest`), or what each
     part has beyond half the length minus 2 (`half`, OpenAI)."""

@@ -26,16 +26,16 @@ class FinetuneConfig:
     """Run directory; the same command with the same directory resumes."""
     task: TaskName | None = None
     """What the data asks for: classification, entailment, similarity, multiple-choice, or a task that an installed
-    package adds (default: seen from its columns)."""
+    package adds (None: seen from its columns)."""
     model: str = "mini"
     """`mini` (comes with gpt1), `random:SIZE` (gpt1, mini, tiny), a model directory, a folder of OpenAI's release, or
     `openai-gpt` (hub)."""
     recipe: str | None = None
     """Named complete settings; other flags change single values of it. (In Python: `gpt1.recipe(name, …)`.)"""
     tokenizer: str | None = None
-    """Directory of the tokenizer for `random:SIZE`, or `mini` (default: learned from the training split)."""
+    """Directory of the tokenizer for `random:SIZE`, or `mini` (None: learned from the training split)."""
     vocab_size: int | None = None
-    """Size of the vocabulary to learn for `random:SIZE` (default: the size's)."""
+    """Size of the vocabulary to learn for `random:SIZE` (None: the size's)."""
     segments: bool = False
     """Add a segment embedding for each part of the input (zero at the start)."""
     revision: str | None = None
@@ -93,27 +93,27 @@ class PretrainConfig:
     out: Path = Path()
     """Run directory; the same command with the same directory resumes."""
     size: str | None = None
-    """Size of a new model: gpt1, mini or tiny (default: gpt1)."""
+    """Size of a new model: gpt1, mini or tiny (None: gpt1)."""
     model: str | None = None
     """Go on with this model instead of a new one: a run or model directory, `mini` (comes with gpt1), or `openai-gpt`
     (hub)."""
     recipe: str | None = None
     """Named complete settings; other flags change single values of it. (In Python: `recipes.pretraining(name)`.)"""
     tokenizer: Path | None = None
-    """Directory of the tokenizer of a new model, or `mini` (default: learned from the corpus)."""
+    """Directory of the tokenizer of a new model, or `mini` (None: learned from the corpus)."""
     vocab_size: int | None = None
-    """Size of the vocabulary to learn (default: the size's)."""
+    """Size of the vocabulary to learn (None: the size's)."""
     context: int | None = None
-    """Tokens of a window (default: the model's whole context). With fewer, the positions beyond stay untrained: train
+    """Tokens of a window (None: the model's whole context). With fewer, the positions beyond stay untrained: train
     on with `--model RUN` and the whole context."""
     valid: tuple[Path, ...] = ()
-    """Text files of the validation corpus (default: the end of the corpus)."""
+    """Text files of the validation corpus (empty: the end of the corpus)."""
     valid_fraction: float = 0.005
     """Share of the corpus's tokens, at its end, that validates where --valid names no files."""
     valid_windows: int | None = 512
     """Evaluate on so many windows, spread evenly, while training; all of them count in the end."""
     sample_prompt: str | None = None
-    """At each evaluation show how the model goes on from this text (default: words of the validation text)."""
+    """At each evaluation show how the model goes on from this text (None: words of the validation text)."""
     sample_tokens: int = 40
     """Tokens that it then writes; 0 shows nothing."""
     end_of_document: str = END_OF_DOCUMENT
@@ -166,7 +166,7 @@ class ReproduceConfig:
     out: Path = Path("runs/reproduce")
     """Directory of the runs, ROW/seed-N; the same command goes on where it was."""
     tasks: str = ""
-    """Only these data sets, such as `cola,rte` (default: all that are there)."""
+    """Only these data sets, such as `cola,rte` (empty: all that are there)."""
     seeds: int = 3
     """Runs of each row, with the seeds 0, 1, …"""
     model: str = "openai-gpt"
@@ -176,7 +176,7 @@ class ReproduceConfig:
     limit: int | None = None
     """Use at most so many examples of each split, for a quick look."""
     epochs: float | None = None
-    """Passes over the training split (default: the recipe's)."""
+    """Passes over the training split (None: the recipe's)."""
     max_steps: int | None = None
     """Stop each run after so many optimiser steps."""
     hardware: DeviceConfig = field(default_factory=DeviceConfig)

@@ -18,9 +18,9 @@ class ServeConfig:
     port: int = 8000
     """Port to listen at; 0 takes a free one, which is printed."""
     name: str | None = None
-    """What the model is called in answers (default: the name of its directory)."""
+    """What the model is called in answers (None: the name of its directory)."""
     api_key_file: Path | None = None
-    """File whose first line is the key that /v1 asks for (default: the variable GPT1_API_KEY, else no key)."""
+    """File whose first line is the key that /v1 asks for (None: the variable GPT1_API_KEY, else no key)."""
     max_inputs: int = 32
     """Most inputs of a request (also prompts times --n of a completion)."""
     max_bytes: int = 2_000_000
@@ -32,7 +32,7 @@ class ServeConfig:
     queue: int = 512
     """Inputs that may wait; further requests get 429."""
     batch_tokens: int | None = None
-    """Padded tokens that are computed at once (default: half of what the device computes fastest; more gains nothing
+    """Padded tokens that are computed at once (None: half of what the device computes fastest; more gains nothing
     and lets short texts wait for long ones)."""
     texts_at_once: int = 8
     """Completions that are written side by side; others wait. Each has a cache, 38 MB for the paper's model."""

@@ -28,7 +28,7 @@ class ZeroShotConfig:
     """`acceptability`: mean log-probability of a text; `sentiment`: which of --words follows it; `choice`: which choice
     follows. Default: by the columns (choices) or the data's name (cola, sst2, imdb, reviews)."""
     threshold: float | None = None
-    """Texts with a mean log-probability above it are acceptable (default: the best on the training split)."""
+    """Texts with a mean log-probability above it are acceptable (None: the best on the training split)."""
     words: str = "negative,positive"
     """What stands for each label, in the order of their ids, for `sentiment`."""
     append: str = "very"
@@ -49,7 +49,7 @@ class GenerateConfig:
     temperature: float = 0.8
     """What the logits are divided by: below 1 likely tokens become likelier; 0 always takes the likeliest (greedy)."""
     top_k: int | None = None
-    """Draw among so many of the likeliest tokens (default: all)."""
+    """Draw among so many of the likeliest tokens (None: all)."""
     top_p: float = 0.95
     """Draw among the fewest of the likeliest tokens whose probabilities sum to this share, after --top-k; 1: all."""
     repetition_penalty: float = 1.0

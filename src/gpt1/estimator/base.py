@@ -22,7 +22,8 @@ from gpt1.data.given import given_examples
 from gpt1.data.tables import Example
 from gpt1.errors import Interrupted, UserError
 from gpt1.estimator.given import drawn, require_use
-from gpt1.finetuning import LabelledData, encode_splits, starting_model
+from gpt1.finetuning import encode_splits, starting_model
+from gpt1.labelled import LabelledData
 from gpt1.loaded import LoadedModel
 from gpt1.metrics import own_metric
 from gpt1.recipes import recipe as recipe_named
@@ -123,6 +124,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             if not run.read_only:
                 digests = {split: part.sha256() for split, part in encoded.items()}
                 run.open("fit", config, {"data_sha256": digests, "labels": list(labels.names)})
+                run.hold()
+                during.callback(run.close)
                 if not run.tokenizer.exists():
                     replace_directory(run.tokenizer, start.tokenizer.save)
             best: list[Model] = []

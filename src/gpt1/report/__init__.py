@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gpt1 import console
 from gpt1.errors import UserError
 from gpt1.report import html, scores, search, sections
 from gpt1.report.curves import draw_curves
 from gpt1.report.record import Record
-from gpt1.storage import require_place, write_text
+from gpt1.storage import require_page, write_text
 
 __all__ = ["draw_curves", "write"]
 
@@ -32,15 +33,26 @@ def write(runs: Sequence[Path], out: Path | None = None) -> Path:
         raise UserError("nothing to report: name a run directory, as in gpt1 report runs/demo")
     records = [Record.read(run) for run in runs]
     if out is not None:
-        require_place(out, "--out", ", such as report.html")
+        require_page(out, "--out")
+    for record in records:
+        if record.damage:
+            console.say(f"{record.path}: {record.damage}")
     if len(records) == 1:
         text, out = of_run(records[0]), out or runs[0] / NAME
     else:
         from gpt1.report.comparison import of_runs
 
-        text, out = of_runs(records), out or Path(COMPARISON)
+        text, out = of_runs(records), out or _comparison_here()
     write_text(out, text.encode("utf-8", "xmlcharrefreplace").decode())  # a lone surrogate has no UTF-8
     return out
+
+
+def _comparison_here() -> Path:
+    """Return where a comparison goes by default: never in the place of a file that is none."""
+    path = Path(COMPARISON)
+    if path.exists() and html.TITLE_ENDS not in path.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(f"{path} is here and no page of gpt1 report; name another file with --out FILE.html")
+    return path
 
 
 def of_run(record: Record) -> str:
@@ -49,6 +61,7 @@ def of_run(record: Record) -> str:
     task = record.model.get("model", {}).get("head") or {}
     kind = "Pretraining" if record.command == "pretrain" else f"Fine-tuning: {task.get('task', 'labelled texts')}"
     parts = [_summary(record)] if record.finished else [sections.unfinished(record)]
+    parts.append(sections.damaged(record))
     if record.finished and record.command == "finetune":
         paired = scores.of_baselines(record)
         parts += [scores.baselines(record, paired), sections.answers(record), sections.mistakes(record)]

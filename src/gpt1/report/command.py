@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from gpt1.config import FinetuneConfig, PretrainConfig
@@ -13,9 +14,12 @@ from gpt1.recipes import pretraining, recipe
 from gpt1.report.record import Record
 
 
-def command_line(record: Record) -> str:
-    """Return `gpt1 finetune …` with the flags that differ from the recipe's settings, as a shell reads it."""
-    return shlex.join(["gpt1", record.command, *_flags(record), "--out", str(record.path)])
+def command_line(record: Record, out: Path | None = None) -> str:
+    """Return `gpt1 finetune … --out OUT` with the flags that differ from the recipe's settings, as a shell reads it.
+
+    `out` is where the run would go, by default where it lies.
+    """
+    return shlex.join(["gpt1", record.command, *_flags(record), "--out", str(out or record.path)])
 
 
 def _flags(record: Record) -> Iterator[str]:

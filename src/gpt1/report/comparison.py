@@ -97,13 +97,28 @@ def _not_comparable(first: Record, other: Record) -> str:
     if None in answers:
         return "the answers of one of them were not stored (a run of an older version)"
     rows = [each["rows_sha256"] for each in answers if each]
-    return "" if rows[0] == rows[1] else f"their {first.split} rows are not the same"
+    return "" if rows[0] == rows[1] else f"their {first.split} rows are not the same{_other_rows(first, other)}"
+
+
+def _other_rows(first: Record, other: Record) -> str:
+    """Return which settings may have drawn other rows, "" where all of them are the same."""
+    here, there = (dict(_leaves(record.config)) for record in (first, other))
+    differ = [name for name in DRAWN_BY if here.get(name) != there.get(name)]
+    said = ", ".join(f"--{name} {there.get(name)} instead of {here.get(name)}" for name in differ)
+    advice = "; --split-seed keeps the splits of runs with other seeds the same" if "seed" in differ else ""
+    return f" ({said}{advice})" if said else ""
 
 
 def _validation_text(record: Record) -> tuple[object, ...]:
     """Return what tells the validation text of a pretraining run: its files and its bytes, whatever its tokens are."""
     files = record.config.get("valid") or record.config.get("corpus") or ()
     return [Path(path).name for path in files], record.scored.get("bytes")
+
+
+DRAWN_BY = ("data", "limit", "valid-fraction", "test-fraction", "draw", "split-seed", "seed", "revision")
+"""Settings that say which rows a split has."""
+OF_NO_EFFECT = ("baseline",)
+"""Settings that change neither the model nor its scores."""
 
 
 def _curves(records: Sequence[Record], names: Sequence[str]) -> str:
@@ -116,7 +131,7 @@ def _curves(records: Sequence[Record], names: Sequence[str]) -> str:
 
 def _settings(records: Sequence[Record], names: Sequence[str]) -> str:
     flat = [dict(_leaves({"command": record.command, **record.config})) for record in records]
-    shared = [key for key in flat[0] if all(key in each for each in flat)]
+    shared = [key for key in flat[0] if all(key in each for each in flat) and key not in OF_NO_EFFECT]
     rows = [[key, *(each[key] for each in flat)] for key in shared if len({each[key] for each in flat}) > 1]
     same = html.paragraph("All settings are the same.")
     return html.section("settings", "What they differ in", html.table(["setting", *names], rows) or same)

@@ -9,6 +9,8 @@ from pathlib import Path
 from string import Template
 
 TEMPLATE = Path(__file__).parent.parent / "assets" / "report.html"
+TITLE_ENDS = "gpt1 report</title>"
+"""What tells a page of ours from another file."""
 HEADING = re.compile(r'<section id="(\w+)">\n<h2>(.*?)</h2>')
 """How `section` begins: what the navigation is made of."""
 

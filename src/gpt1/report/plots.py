@@ -104,6 +104,8 @@ def training(record: Record) -> Iterator[str]:
                  drawn(lambda axes: curves.draw_losses(axes, train, valid, best)))  # fmt: skip
     yield figure("metric", "The validation metric at each evaluation.",
                  drawn(lambda axes: curves.draw_metric(axes, valid, metric, best)))  # fmt: skip
+    if not train:
+        return
     yield figure("rate", "Learning rate at each logged step.", drawn(lambda axes: curves.draw_rate(axes, train)))
     yield figure("norm", "Norm of the gradient before clipping.", drawn(lambda axes: curves.draw_norm(axes, train)))
     yield figure("speed", "Tokens of real text a second, evaluation and saving left out.", drawn(speed))

@@ -12,6 +12,7 @@ from gpt1 import runlog
 from gpt1.errors import UserError
 from gpt1.metrics import METRICS, PairMetric
 from gpt1.report.curves import by_step
+from gpt1.run import require_single
 from gpt1.runlog import Event
 from gpt1.storage import read_json
 
@@ -27,6 +28,8 @@ class Record:
     settings: dict[str, Any]
     """config.json: "command", "config", "facts", "versions", "machine"."""
     events: list[Event]
+    broken_lines: list[int]
+    """The numbers of the log's lines that hold no event."""
     results: dict[str, Any]
     """metrics.json; empty as long as the run is not finished."""
     model: dict[str, Any]
@@ -34,7 +37,7 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what is there of a run; a cut line of its log is left out.
+        """Read what is there of a run; a damaged line of its log is left out.
 
         Raises:
             UserError: the directory holds no run, or one of its files is damaged.
@@ -42,15 +45,17 @@ class Record:
         config, log, metrics, model = (path / name for name in FILES)
         settings = read_json(config) if config.is_file() else {}
         if settings.get("command") not in ("finetune", "pretrain") or not isinstance(settings.get("config"), dict):
+            require_single(path)
             raise UserError(
                 f"{path}: no run directory (config.json of gpt1 finetune or gpt1 pretrain expected); "
                 "name the --out of one, as in gpt1 report runs/demo"
             )
-        events = [event for event in runlog.read(log) if isinstance(event, dict)] if log.exists() else []
+        events, broken = (runlog.read(log), runlog.broken_lines(log)) if log.exists() else ([], [])
         return cls(
             path,
             settings,
             events,
+            broken,
             read_json(metrics) if metrics.exists() else {},
             read_json(model) if model.exists() else {},
         )
@@ -72,6 +77,17 @@ class Record:
     @property
     def finished(self) -> bool:
         return bool(self.results)
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with the log, in words for people; "" of a whole one."""
+        if not self.broken_lines:
+            return ""
+        numbers = ", ".join(map(str, self.broken_lines[:5])) + ", …" * (len(self.broken_lines) > 5)
+        several = "s" * (len(self.broken_lines) > 1)
+        return (
+            f"log.jsonl: left out, since no whole event stands there (a crash cuts one off): line{several} {numbers}."
+        )
 
     @cached_property
     def train(self) -> list[Event]:

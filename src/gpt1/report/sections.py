@@ -35,6 +35,11 @@ def unfinished(record: Record) -> str:
     )
 
 
+def damaged(record: Record) -> str:
+    """Return the notice that the log has lines that hold no event, "" where it has none."""
+    return html.paragraph(record.damage, "notice") if record.damage else ""
+
+
 def training(record: Record) -> str:
     """Return the curves."""
     if not record.train and not record.valid:

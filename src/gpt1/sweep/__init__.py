@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 from gpt1 import backends, console, report, runlog
 from gpt1.config import DeviceConfig, FinetuneConfig, SweepConfig, TrackConfig
 from gpt1.errors import Interrupted, UserError
-from gpt1.finetuning import LabelledData, finetune, load_data, require_settings, starting_model
+from gpt1.finetuning import finetune, require_settings, starting_model
+from gpt1.labelled import LabelledData, load_data
 from gpt1.metrics import own_metric
-from gpt1.run import RunDirectory
+from gpt1.report.command import command_line
+from gpt1.report.record import Record
+from gpt1.run import LOCK, RunDirectory
 from gpt1.runlog import Event
 from gpt1.storage import replace_directory, write_json
 from gpt1.sweep import showing
@@ -202,8 +205,8 @@ def _conclude(study: Study, base: FinetuneConfig, how: SweepConfig, metric: str)
     plots = showing.draw(study, base.out, metric)
     report.write([base.out / "best"])  # now with the search
     console.say(f"Best run: {base.out / 'best'}   table: {base.out / 'sweep.json'}   plots: {', '.join(plots)}")
-    flags = showing.flags(best.params)
-    console.say(f"Other seeds of it: gpt1 finetune {flags} --seeds 5 --out NEW, with the other flags of this sweep")
+    again = command_line(Record.read(base.out / "best"), base.out.with_name(f"{base.out.name}-seeds"))
+    console.say(f"Other seeds of it: {again} --seeds 5")
     return table
 
 
@@ -215,7 +218,7 @@ def _finish(best: FrozenTrial, base: FinetuneConfig) -> dict[str, Any]:
     if not (run.started and _same(run, config)):
 
         def copy(folder: Path) -> None:
-            shutil.copytree(trial.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("trackers"))
+            shutil.copytree(trial.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("trackers", LOCK))
 
         replace_directory(run.path, copy)
     results = finetune(config)

@@ -1,4 +1,4 @@
-"""How a sweep is shown: a table, Optuna's plots, the best settings as flags."""
+"""How a sweep is shown: a table, Optuna's plots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 from gpt1 import console
 from gpt1.report.search import outcome, ranked, short
-from gpt1.sweep.space import TOGETHER
 from gpt1.sweep.study import Study
 
 
@@ -21,7 +20,7 @@ def told(settings: Mapping[str, Any]) -> str:
 def show(table: Mapping[str, Any], best: str) -> None:
     """Print the trials, the best first, then those that were pruned or failed."""
     names, rows = ranked(table)
-    header = ["", table["metric"], *names, "epochs", "s", ""]
+    header = ["", table["metric"], *names, "epochs run", "s", ""]
     console.say()
     console.table(header, [_cells(row, names, best) for row in rows], text=(0, len(header) - 1))
     console.say("Values of the validation split.\n")
@@ -31,18 +30,6 @@ def _cells(row: Mapping[str, Any], names: list[str], best: str) -> list[str]:
     seconds = "–" if row["seconds"] is None else f"{row['seconds']:.0f}"
     note = "best" if row["run"] == best else "" if row["state"] == "complete" else row["error"] or row["state"]
     return [*outcome(row, names), f"{row['epochs_seen']:g}", seconds, note]
-
-
-def flags(settings: Mapping[str, Any]) -> str:
-    """Return the flags of `gpt1 finetune` that bring settings about."""
-    words: list[str] = []
-    for name, value in settings.items():
-        for setting in TOGETHER.get(name, (name,)):
-            flag = setting.replace("_", "-")
-            words += (
-                [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
-            )
-    return " ".join(words)
 
 
 def draw(study: Study, out: Path, metric: str) -> list[str]:

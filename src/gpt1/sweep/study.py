@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt1 import console
 from gpt1.errors import UserError
 from gpt1.metrics import SMALLER_IS_BETTER
 
@@ -74,6 +75,7 @@ class Study:
         import optuna
 
         for lost in [trial for trial in self.taken() if self._is_lost(trial)]:
+            console.say(f"{directory(lost)}  was cut; it is taken up again from its checkpoint")
             self.put_back(lost)
         if len(self.taken()) == self.trials:
             return None

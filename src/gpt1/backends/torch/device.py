@@ -71,7 +71,8 @@ def name_of(device: torch.device) -> str:
     """Return the device's name for people."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads > 1)})"
 
 
 def keep_freed_memory() -> None:
