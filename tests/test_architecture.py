@@ -36,7 +36,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "highlight": set(),
     "storage": FOUNDATION | {"runlog"},
     "diagnostics": {"metrics"},
-    "report": FOUNDATION | {"console", "diagnostics", "highlight", "metrics", "recipes", "run", "runlog", "storage"},
     # ---- frameworks
     "backends.base": {"config", "params"},
     "backends.noise": set(),
@@ -57,6 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "card": {"config", "params"},
     "checkpoint": FOUNDATION | {"card", "huggingface", "openai_release", "params", "storage", "text"},
     "run": {"errors", "console", "runlog", "storage", "checkpoint"},
+    "report": FOUNDATION | {"console", "diagnostics", "highlight", "metrics", "recipes", "run", "runlog", "storage"},
     "data.documents": {"data"},
     "data.shards": FOUNDATION | {"data.documents", "storage", "text"},
     "data.workers": FOUNDATION | {"data.shards", "processes", "text"},
@@ -147,7 +147,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"text"},
     "cli": FOUNDATION | {"api", "highlight", "ranks", "recipes", "runlog", "text"},
     "__main__": {"cli"},
-    "": {"api", "errors", "estimator", "finetuning", "loaded", "recipes"},  # gpt1 itself: the functions that it names
+    "": {
+        "api",
+        "errors",
+        "estimator",
+        "finetuning",
+        "labelled",
+        "loaded",
+        "recipes",
+    },  # gpt1 itself: the functions that it names
 }
 """Module or package of gpt1 -> those that it may import, all of them above it. A new module adds its row."""
 
