@@ -155,7 +155,9 @@ def test_two_commands_do_not_write_to_one_output(model: Classifier, source: Path
             return super().label(*given)
 
     like = predictor(model, source)
-    assert write_predictions(Meanwhile(model, source, like.columns, with_input=False), output) and seen
+    first = Meanwhile(model, source, like.columns, with_input=False)
+    first.rows_at_once = like.rows_at_once
+    assert write_predictions(first, output) and seen
     assert output.read_bytes() == whole(like, ".jsonl")
     assert sorted(path.name for path in source.parent.glob(".*")) == []
 

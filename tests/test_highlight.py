@@ -53,8 +53,10 @@ def test_heaviest_words_come_first_whatever_their_sign() -> None:
 
 
 def test_a_terminal_without_colours_has_the_words_in_a_table() -> None:
-    verdict, *rows = in_terminal(explained(), colour=False).splitlines()
+    verdict, _, rest = in_terminal(explained(), colour=False).partition("\n")
     assert verdict == "good  0.7500: words for good, and against it (-)"
+    assert rest.startswith(f"{TEXT}\n")
+    rows = rest.removeprefix(TEXT).strip().splitlines()
     assert rows[0].split() == ["<b>dull", "-0.8000", "█" * 30]
     assert rows[1].split() == ["Warm", "+0.4000", "█" * 15]
     assert "\x1b" not in "".join(rows)

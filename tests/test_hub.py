@@ -372,7 +372,7 @@ def test_without_a_network_the_error_comes_at_once(hub: FakeHub) -> None:
 
 def test_hub_that_never_answers_is_given_up(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """A firewall that drops packets: without a timeout of our own, huggingface_hub waits for ever."""
-    monkeypatch.setattr("gpt1.hub.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("gpt1.hub_cache.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert "cannot be reached (ReadTimeout" in message("imdb")

@@ -230,7 +230,7 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag(capsys: pytest.Capture
         ({"limit": 2.5}, "limit=2.5: expected a whole number or None"),
         ({"backend": "jax"}, "backend='jax': expected one of auto, torch, mindspore"),
         ({"out": None}, "out=None: expected a path"),
-        ({"baseline": 1}, "--baseline 1: expected True or False"),
+        ({"baseline": 1}, "baseline=1: expected True or False"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_one_line(settings: dict[str, Any], said: str) -> None:

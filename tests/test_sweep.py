@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,12 @@ def test_what_is_scored_cannot_be_searched() -> None:
         ("lm_coef=0..1:log", "a log scale starts above 0"),
         ("lr=1..2:exp", "unknown scale exp"),
         ("lr=fast|slow", "--search lr: 'fast' is no value of it"),
-        ("epochs=0..3", "--epochs 0.0: expected a positive number"),
-        ("dropout=0..1", "--embd-pdrop 1.0: expected a probability"),
-        ("schedule=linear|square", "--schedule 'square': expected one of linear, cosine, constant"),
+        ("epochs=0..3", "--search epochs=0..3: epochs=0.0: expected a positive number"),
+        ("dropout=0..1", "--search dropout=0..1: embd_pdrop=1.0: expected a probability"),
+        (
+            "schedule=linear|square",
+            r"--search schedule=linear\|square: schedule='square': expected one of linear, cosine, constant",
+        ),
         ("schedule=a..b", "no numbers; write schedule=A"),
     ],
 )
@@ -226,7 +230,7 @@ def assert_finetunes(command: str, swept: Path) -> None:
     """Is it a command that runs the best settings again, with other seeds, elsewhere?"""
     program, name, *flags = shlex.split(command)
     best = read_json(swept / "best/config.json")["config"]
-    given = dict(zip(flags[::2], flags[1::2], strict=False))
+    given = dict(pairwise(flags))
     assert (program, name, flags[-2:]) == ("gpt1", "finetune", ["--seeds", "5"])
     assert given["--out"] == f"{swept}-seeds" and float(given["--lr"]) == best["optim"]["lr"]
     assert given["--data"] == best["data"]

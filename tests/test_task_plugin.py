@@ -9,6 +9,7 @@ import csv
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,9 +28,9 @@ pytest.importorskip("torch", reason="one backend is enough here: MindSpore compi
 CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 SHOWN = re.findall(r"^```(python|toml)\n(.*?)^```$", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 CODE = next(text for kind, text in SHOWN if kind == "python" and "sequences" in text)
-ENTRY = next(text for kind, text in SHOWN if kind == "toml" and GROUP in text)
-NAME, TARGET = re.findall(r'^(\S+) = "(\S+)"$', ENTRY, re.MULTILINE)[0]
-MODULE = TARGET.partition(":")[0]
+PROJECT = tomllib.loads(next(text for kind, text in SHOWN if kind == "toml" and GROUP in text))
+[(NAME, TARGET)] = PROJECT["project"]["entry-points"][GROUP].items()
+[MODULE] = PROJECT["tool"]["setuptools"]["py-modules"]
 
 
 @pytest.fixture

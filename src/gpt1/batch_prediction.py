@@ -12,7 +12,6 @@ import hashlib
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -187,10 +186,7 @@ def write_predictions(predictor: Predictor, output: Path) -> int:
     journal = Journal(output, predictor.identity(), predictor.model.engine.device)
     with alone(journal.lock, f"--output {output}"):
         require_new(output, predictor.source)  # another process may just have finished it
-        done = _complete(predictor, journal)
-        with suppress(OSError):  # Windows removes none that is open, and does so itself afterwards
-            journal.lock.unlink()
-    return done
+        return _complete(predictor, journal)
 
 
 def _complete(predictor: Predictor, journal: Journal) -> int:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def alone(lock: Path, name: str) -> Iterator[None]:
     """Keep other processes, and other callers here, out of `name` meanwhile; however a process ends, it is free again.
 
-    Where the file system knows no locks, nobody is kept out.
+    `lock` is a file that is there meanwhile. Where the file system knows no locks, nobody is kept out.
 
     Raises:
         UserError: another one is in there.
@@ -167,6 +167,8 @@ def alone(lock: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # Windows removes no file that is open
+            lock.unlink()
         held.release()
 
 

@@ -22,7 +22,7 @@ from gpt1.labelled import LabelledData, load_data
 from gpt1.metrics import own_metric
 from gpt1.report.command import command_line
 from gpt1.report.record import Record
-from gpt1.run import LOCK, RunDirectory
+from gpt1.run import RunDirectory
 from gpt1.runlog import Event
 from gpt1.storage import replace_directory, write_json
 from gpt1.sweep import showing
@@ -218,7 +218,7 @@ def _finish(best: FrozenTrial, base: FinetuneConfig) -> dict[str, Any]:
     if not (run.started and _same(run, config)):
 
         def copy(folder: Path) -> None:
-            shutil.copytree(trial.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("trackers", LOCK))
+            shutil.copytree(trial.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("trackers"))
 
         replace_directory(run.path, copy)
     results = finetune(config)

@@ -66,7 +66,10 @@ def parse(search: str, base: FinetuneConfig) -> tuple[Dimension, ...]:
             raise UserError(f"--search {name}: named twice")
         found[name] = _dimension(name, text, known[name])
         for value in found[name].values:
-            configured(base, {name: value})
+            try:
+                configured(base, {name: value})
+            except UserError as error:
+                raise UserError(f"--search {part}: {error}") from None
     taken = [setting for name in found for setting in TOGETHER.get(name, (name,))]
     if twice := sorted({setting for setting in taken if taken.count(setting) > 1}):
         raise UserError(f"--search {twice[0]}: named twice, by itself and by dropout")
