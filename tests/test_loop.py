@@ -585,7 +585,8 @@ def test_run_that_died_at_any_rename_goes_on_bit_for_bit(
     """Renames are where the old state of the disk becomes the new one: checkpoints and the best model's file."""
     renames = uninterrupted(backend, "float32").renames
     assert renames > LOOP.epochs * 2
-    for call in range(1, renames + 1):
+    stride = 3 if backend == "mindspore" else 1  # which compiles anew for each; the disk is the same
+    for call in range(1, renames + 1, stride):
         run = Training(tmp_path / str(call), backend, "float32")
         run.folder.mkdir()
         with monkeypatch.context() as patch:
