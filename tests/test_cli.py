@@ -698,6 +698,7 @@ def test_a_regression_gives_a_value_and_choices_give_an_index() -> None:
         (["grades", "a", "b", "c"], "this model's task is similarity: it takes two texts, 1 given"),
         (["endings", "a", "b"], "multiple-choice: it takes a context and at least two choices, 2 given"),
         (["run", "fine", "--input", "new.csv"], "--input: give either a file or texts, not both"),
+        (["run", "fine", "--text", "review"], "--text review: goes with --input FILE"),
         (["run", "fine", "--output", "out.csv"], "--output: goes with --input FILE"),
         (["run", "--output", "out.csv"], "--output: goes with --input FILE"),
         (["run", "--input", "gone.csv"], "gone.csv: no such file"),
@@ -833,8 +834,11 @@ def test_a_page_has_every_example(tmp_path: Path) -> None:
         (["grades", "a", "b", "--label", "1"], "--label 1: this model gives a value"),
         (["run", "fine", "--attention", "9"], "--attention 9: expected LAYER or LAYER.HEAD, of the layers 0 to 1"),
         (["run", "fine", "--attention", "0.x"], "--attention 0.x: expected LAYER or LAYER.HEAD"),
-        (["run", "fine", "--html", "nowhere/page.html"], "--html nowhere/page.html: a file in a directory that is"),
-        (["run", "fine", "--html", "unseen"], "--html unseen: a file in a directory"),
+        (
+            ["run", "fine", "--html", "nowhere/page.html"],
+            "--html nowhere/page.html: expected a file in a directory that exists",
+        ),
+        (["run", "fine", "--html", "unseen"], "--html unseen: expected a file in a directory"),
     ],
 )
 def test_what_cannot_be_explained_is_one_line(words: list[str], said: str) -> None:
@@ -939,6 +943,7 @@ def test_the_rows_of_a_file_are_scored_in_their_order(monkeypatch: pytest.Monkey
         (["run"], "nothing to score: give texts"),
         (["run", ""], "an empty text was given; there is nothing to score"),
         (["run", "fine", "--input", "new.csv"], "--input: give either a file or texts, not both"),
+        (["run", "fine", "--text", "review"], "--text review: goes with --input FILE"),
         (["run", "--input", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
         (["run", "--input", "pairs.jsonl"], "pairs.jsonl: no column for text"),
     ],

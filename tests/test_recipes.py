@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,11 +13,11 @@ import pytest
 
 from gpt1 import api
 from gpt1.cli import main
-from gpt1.config import FinetuneConfig
+from gpt1.config import FinetuneConfig, PretrainConfig
 from gpt1.data.tables import load_dataset
 from gpt1.errors import UserError
 from gpt1.optim import learning_rate
-from gpt1.recipes import RECIPES, recipe
+from gpt1.recipes import PRETRAINING, RECIPES, recipe
 from gpt1.settings import homes
 
 PAPER: dict[str, Any] = {
@@ -241,3 +242,10 @@ def test_a_setting_that_cannot_be_used_is_one_line(settings: dict[str, Any], sai
 def test_every_recipe_says_where_it_comes_from() -> None:
     for name, make in RECIPES.items():
         assert len((make.__doc__ or "").split()) > 20, f"{name} has no docstring to speak of"
+
+
+@pytest.mark.parametrize(("config", "known"), [(FinetuneConfig, RECIPES), (PretrainConfig, PRETRAINING)])
+def test_the_help_names_the_recipes(config: type, known: dict[str, object]) -> None:
+    source = inspect.getsource(config)
+    said = source.partition("recipe: str | None = None")[2].partition(".\n")[0]
+    assert said.partition("settings: ")[2].split(", ") == list(known)

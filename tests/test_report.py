@@ -316,6 +316,9 @@ def test_an_unfinished_run_with_a_cut_log_is_reported_and_says_so(tmp_path: Path
         file.write('{"event": "train", "step": 9')
     page = Page(write([run]))
     assert "This run is not finished: it stands at step 20 (epoch 1.33)" in page.text
+    late = [event for event in log() if event["event"] != "train"]  # --log-every was longer
+    run = save(tmp_path / "late", "finetune", recipe("quickstart", data="reviews"), late, None)
+    assert "it stands at step 30" in Page(write([run])).text
     assert page.headings == ["Training", "The data", "What was run"]
 
 
@@ -367,17 +370,21 @@ def test_a_directory_of_several_runs_names_them_the_best_first(
     write_json(tmp_path / "config.json", {"command": "sweep"})
     name, *more = command
     assert main([name, str(tmp_path), *more]) == 2
-    named = f"name one of them: {tmp_path / 'best'}, {tmp_path / 'a-trial'}, {tmp_path / 'b-trial'}, …"
+    which = "one or several" if name == "report" else "one"
+    named = f"name {which} of them: {tmp_path / 'best'}, {tmp_path / 'a-trial'}, {tmp_path / 'b-trial'}, …"
     assert f"{tmp_path}: holds 4 runs; {named}" in capsys.readouterr().err
 
 
 def test_damaged_files_and_a_bad_out_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finetuned(tmp_path / "run")
     for out in (tmp_path, tmp_path / "nowhere" / "x.html"):
-        with pytest.raises(UserError, match=f"--out {re.escape(str(out))}: a file"):
+        with pytest.raises(UserError, match=f"--out {re.escape(str(out))}: expected a file"):
             write([run], out)
     with pytest.raises(UserError, match=r"expected the name of a page, such as .*pages\.html"):
         write([run], tmp_path / "pages")  # "pages/" is the same path
+    (tmp_path / "mine.html").write_text("mine")
+    with pytest.raises(UserError, match=r"mine\.html: is there and no page of gpt1 report"):
+        write([run], tmp_path / "mine.html")
     (run / "metrics.json").write_text('{"test": ')
     assert main(["report", str(run)]) == 2
     assert f"{run / 'metrics.json'}: not JSON" in capsys.readouterr().err
@@ -405,7 +412,7 @@ def test_runs_on_the_same_rows_get_a_paired_test_and_their_differences(here: Pat
 def test_a_comparison_takes_the_place_of_another_one_alone(here: Path) -> None:
     runs = [finetuned(here / "a"), finetuned(here / "b")]
     Path("comparison.html").write_text("mine")
-    with pytest.raises(UserError, match=r"comparison\.html is here and no page of gpt1 report"):
+    with pytest.raises(UserError, match=r"comparison\.html: is there and no page of gpt1 report"):
         write(runs)
     Path("comparison.html").unlink()
     assert write(runs) == write(runs) == Path("comparison.html")
@@ -418,6 +425,19 @@ def test_rows_that_settings_drew_otherwise_are_explained(here: Path) -> None:
     text = Page(write(runs)).text
     assert "test rows are not the same (--limit 50 instead of none)." in text
     assert "(--seed 3 instead of 0; --split-seed keeps the splits of runs with other seeds the same)." in text
+
+
+def test_the_baselines_of_the_same_rows_stand_there_once(here: Path) -> None:
+    other = classified(1)
+    other["test"]["answers"]["rows_sha256"] = "another"
+    a, b, c = finetuned(here / "a"), finetuned(here / "b", classified(2)), finetuned(here / "c", other)
+    assert Page(write([a, b])).text.count("majority class") == 1
+    text = Page(write([a, b, c])).text
+    assert "majority class (rows of c)" in text and text.count("majority class") == 2
+
+
+def test_a_number_is_the_same_setting_with_and_without_its_point(here: Path) -> None:
+    assert "All settings are the same." in Page(write([finetuned(here / "a"), finetuned(here / "b", epochs=5.0)])).text
 
 
 def test_settings_without_effect_are_no_difference(here: Path) -> None:
@@ -436,8 +456,8 @@ def test_runs_that_cannot_be_compared_say_why(here: Path) -> None:
     text = Page(write(runs)).text
     assert "rows cannot be compared with first: their test rows are not the same." in text
     assert "old cannot be compared with first: the answers of one of them were not stored" in text
-    assert "begun cannot be compared with first: it is not finished." in text
-    assert "lm cannot be compared with first: it is a pretrain run, the first a finetune run." in text
+    assert "begun cannot be compared with first: begun is not finished." in text
+    assert "lm cannot be compared with first: lm is a pretrain run, first a finetune run." in text
     assert "Not finished, so without final scores: begun." in text
 
 

@@ -173,7 +173,7 @@ def test_one_model_of_race_fills_three_rows(finished: tuple[Path, dict[str, Any]
     assert [row["examples"] for row in (m, h, both)] == [8, 8, 16]
     for seed in (0, 1):
         assert both["values"][seed] == pytest.approx((m["values"][seed] + h["values"][seed]) / 2, abs=2 * ROUNDED)
-    assert sorted(path.name for path in (out / "race").iterdir() if path.is_dir()) == ["seed-0", "seed-1"]
+    assert sorted(path.name for path in (out / "race").glob("seed-*")) == ["seed-0", "seed-1"]
 
 
 def test_a_finished_run_keeps_its_model_and_no_checkpoints(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -227,7 +227,7 @@ def test_runs_of_other_settings_are_refused_before_anything_runs(
     assert reproduced(data, finished[0], "--limit", "4") == 2
     stderr = capsys.readouterr().err.splitlines()
     assert len(stderr) == 1
-    assert "mnli/seed-0: holds a different run (config.split.limit None there, 4 asked for)" in stderr[0]
+    assert "mnli/seed-0: holds a different run (--limit None there, 4 asked for)" in stderr[0]
 
 
 def test_what_a_run_says_stands_in_a_file_beside_it(
@@ -235,7 +235,7 @@ def test_what_a_run_says_stands_in_a_file_beside_it(
 ) -> None:
     assert reproduced(data, tmp_path, "--tasks", "rte", "--seeds", "1") == 0
     stderr = capsys.readouterr().err
-    notices = (tmp_path / "rte/seed-0.txt").read_text()
+    notices = (tmp_path / "rte/console/seed-0.txt").read_text()
     assert "entailment (2 labels): 12 train, 12 valid examples" in notices
     assert "Best model: step 1" in notices
     assert "Best model" not in stderr

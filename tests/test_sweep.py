@@ -19,9 +19,10 @@ from gpt1 import cli, report, runlog, sweep
 from gpt1.config import FinetuneConfig, SweepConfig
 from gpt1.config.sweeping import READY_SEARCH
 from gpt1.errors import Interrupted, UserError
-from gpt1.recipes import RECIPES
+from gpt1.recipes import RECIPES, recipe
+from gpt1.settings import changed
 from gpt1.storage import read_json
-from gpt1.sweep.space import Dimension, configured, parse, searchable
+from gpt1.sweep.space import Dimension, configured, parse, require_free, searchable
 from gpt1.sweep.study import LOST, Study, directory
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
@@ -128,6 +129,18 @@ def test_what_is_scored_cannot_be_searched() -> None:
 def test_a_search_that_cannot_be_used_is_refused(search: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         parse(search, FinetuneConfig())
+
+
+def test_a_setting_is_searched_or_given(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`seed` may be both: it draws the splits and the values."""
+    for flags, said in (
+        (["--lr", "1e-3"], "--lr 0.001: is searched too (--search)"),
+        (["--search", "dropout=0|0.1", "--attn-pdrop", "0.2"], "--attn-pdrop 0.2: is searched too"),
+    ):
+        assert swept(data, tmp_path / "out", *flags) == 2
+        assert said in capsys.readouterr().err.splitlines()[-1]
+    require_free(changed(FinetuneConfig(), {"seed": 7}), parse("seed=0|1", FinetuneConfig()))
+    require_free(recipe("quickstart"), parse("lr=1e-5..1e-3", FinetuneConfig()))
 
 
 # ---- trials and the best run
@@ -250,7 +263,7 @@ def test_a_trial_that_was_killed_goes_on_in_its_directory(
     first = table["trials"][0]
     assert (first["run"], first["value"]) == ("trial-0", finished[1]["trials"][0]["value"])
     assert first["settings"] == finished[1]["trials"][0]["settings"]
-    assert len(table["trials"]) == 3
+    assert [row["run"] for row in table["trials"]] == ["trial-0", "trial-1", "trial-2"]
     log = runlog.read(tmp_path / "trial-0/log.jsonl")
     assert next(event["step"] for event in log if event["event"] == "resume") >= 1
     assert not list((tmp_path / ".alive").iterdir())
@@ -407,10 +420,10 @@ def test_a_fault_that_all_trials_have_ends_the_sweep(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--search", "lr=1|2"], "holds a different run (config.search "),
+        (["--search", "lr=1|2"], "holds a different run (--search "),
         (
             ["--weight-decay", "0.5"],
-            "holds a different run (config.finetune.optim.weight_decay 0.01 there, 0.5 asked for)",
+            "holds a different run (--weight-decay 0.01 there, 0.5 asked for)",
         ),
         (["--trials", "0"], "--trials 0: expected 1 or more"),
         (["--timeout", "-1"], "--timeout -1.0: expected a positive number of seconds"),
@@ -429,7 +442,7 @@ def test_another_data_set_in_the_same_directory_is_refused(
     other = tmp_path / "other"
     shutil.copytree(data, other)
     assert swept(other, finished[0]) == 2
-    assert "holds a different run (config.finetune.data" in capsys.readouterr().err.splitlines()[-1]
+    assert "holds a different run (--data" in capsys.readouterr().err.splitlines()[-1]
     changed = data / "train.jsonl"
     before = changed.read_text()
     try:
@@ -437,7 +450,7 @@ def test_another_data_set_in_the_same_directory_is_refused(
         assert swept(data, finished[0]) == 2
     finally:
         changed.write_text(before)
-    assert "holds a different run (facts.data_sha256" in capsys.readouterr().err.splitlines()[-1]
+    assert "holds a different run (its data was other" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_without_optuna_the_command_to_install_it_is_said(
@@ -451,8 +464,6 @@ def test_without_optuna_the_command_to_install_it_is_said(
 
 
 def test_a_sweep_stops_beginning_trials_when_its_time_is_up(data: Path, tmp_path: Path) -> None:
-    from gpt1.recipes import recipe
-
     config = recipe("paper-finetune", data=str(data), out=tmp_path / "out", model="random:tiny", device="cpu", epochs=1)
     with pytest.raises(UserError, match="no trial came to its end"):
-        sweep.sweep(config, SweepConfig(timeout=1e-9))
+        sweep.sweep(config, SweepConfig(timeout=1e-9, search=SEARCH))

@@ -112,6 +112,15 @@ def test_settings_of_tracking_may_change_when_a_run_goes_on(data: Path, tmp_path
     assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
 
 
+def test_a_finished_run_is_sent_to_a_tracker_that_comes_after_it(data: Path, tmp_path: Path) -> None:
+    assert finetuned(data, tmp_path / "run") == 0
+    assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
+    expected = logged(runlog.read(tmp_path / "run/log.jsonl"))
+    assert shown_by_tensorboard(tmp_path / "run/trackers/tensorboard") == expected
+    assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
+    assert shown_by_tensorboard(tmp_path / "run/trackers/tensorboard") == expected, "each figure once"
+
+
 def test_where_the_figures_are_seen_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
     folder = tmp_path / "run/trackers/tensorboard"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TextIO
 
 _notices: TextIO | None = None
 """Where lines go instead of stderr (see `notices_to`)."""
-_muted = False
-"""Whether only urgent lines are printed (see `muted`)."""
+_muted = 0
+"""How many ask that only urgent lines are printed (see `muted`)."""
+_counting = threading.Lock()
 
 
 def say(text: str = "", *, urgent: bool = False) -> None:
@@ -28,11 +30,13 @@ def say(text: str = "", *, urgent: bool = False) -> None:
 def muted(mute: bool) -> Iterator[None]:
     """Print nothing but urgent lines meanwhile, where `mute` says so: another process says the same."""
     global _muted
-    before, _muted = _muted, _muted or mute
+    with _counting:  # estimators may be fitted side by side, in threads
+        _muted += mute
     try:
         yield
     finally:
-        _muted = before
+        with _counting:
+            _muted -= mute
 
 
 @contextmanager
@@ -89,7 +93,7 @@ class Bar:
             unit=unit,
             unit_scale=scaled,  # 12.3M instead of 12345678
             file=sys.stderr,
-            disable=_muted or None,
+            disable=True if _muted else None,
             dynamic_ncols=True,
             leave=False,
         )

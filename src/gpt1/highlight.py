@@ -71,6 +71,8 @@ def verdict(found: Explanation) -> str:
         said = f"{found['label']}  {found['score']:.4f}: words for {found['explained']}, and against it (-)"
         if found["explained"] != found["label"]:
             said += f", whose probability is {of_label:.4f}"
+    if any(word["occlusion"] is not None for text in found["texts"] for word in text["words"]):
+        said += "; without it: what the probability does when the word is taken out"
     return said + ("; the end of the text was cut off" if found["truncated"] else "")
 
 

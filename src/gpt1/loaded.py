@@ -18,7 +18,7 @@ from gpt1.explain import Explainer
 from gpt1.generate import SHORTEST_CONTEXT, Writer
 from gpt1.params import count
 from gpt1.score import Scorer
-from gpt1.settings import changed
+from gpt1.settings import changed, named_as_in_python
 
 
 class LoadedModel:
@@ -70,7 +70,8 @@ class LoadedModel:
         """
         given = self.examples(examples)
         assert self.explainer
-        return self.explainer.explain_all(given, [label] * len(given), occlusion=occlusion)
+        with named_as_in_python():
+            return self.explainer.explain_all(given, [label] * len(given), occlusion=occlusion)
 
     def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, …} of each text (`Scorer.score`).
@@ -88,7 +89,7 @@ class LoadedModel:
         Raises:
             UserError: there is no such setting, or the model's context is too short.
         """
-        return self._writer().generate([prompt], changed(GenerateConfig(), settings))
+        return self._writer().generate([_text(prompt)], changed(GenerateConfig(), settings, "generate"))
 
     def next(self, prompt: str, top: int = 10) -> list[dict[str, Any]]:
         """Return {token, id, probability} of the likeliest tokens after `prompt`, the likeliest first.
@@ -96,7 +97,8 @@ class LoadedModel:
         Raises:
             UserError: `top` is below 1, or the model's context is too short.
         """
-        return self._writer().next(prompt, top)
+        with named_as_in_python():
+            return self._writer().next(_text(prompt), top)
 
     def save(self, directory: Path | str) -> None:
         """Write the model directory (safetensors and JSON), in place of what stood there."""
@@ -155,8 +157,16 @@ def load(directory: Path | str, *, backend: str = "auto", device: str = "auto", 
     Raises:
         UserError: there is no model, its files are damaged, or the device is not to be had.
     """
+    if not isinstance(directory, str | Path):
+        raise UserError(f"{directory!r}: the path of a run or model directory expected, or 'mini'")
     hardware = changed(DeviceConfig(), {"backend": backend, "device": device, "dtype": dtype})
     return LoadedModel.of(open_model(Path(directory)), hardware)
+
+
+def _text(prompt: str) -> str:
+    if not isinstance(prompt, str):
+        raise UserError(f"prompt {str(prompt)[:30]!r}: a text expected")
+    return prompt
 
 
 def _texts(texts: Sequence[str]) -> list[str]:

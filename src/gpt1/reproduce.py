@@ -22,7 +22,7 @@ from gpt1.evaluation import examine
 from gpt1.labelled import limited
 from gpt1.paper import EXPERIMENTS, Experiment, Located, NotThereError, locate
 from gpt1.recipes import recipe
-from gpt1.run import RunDirectory
+from gpt1.run import RunDirectory, notices
 from gpt1.seeds import run_once, spread
 from gpt1.storage import read_json, write_json
 
@@ -138,7 +138,7 @@ def _repeat(plan: Plan, failures: set[str]) -> dict[str, Row]:
         seed = config.loop.seed
         started = time.perf_counter()
         try:
-            with console.notices_to(config.out.with_suffix(".txt")):
+            with console.notices_to(notices(config.out)):
                 scored = _run(plan, config)
         except UserError as error:
             if str(error) in failures:

@@ -120,7 +120,7 @@ class RunDirectory:
         if recorded["command"] == wanted["command"]:
             recorded["config"] = self._completed(recorded["config"], kind)
         if difference := _difference(recorded, wanted):
-            raise UserError(f"--out {self.path}: holds a different run ({difference}); choose a new directory")
+            raise UserError(f"--out {self.path}: holds a different run ({_told(*difference)}); choose a new directory")
 
     def _completed(self, recorded: dict[str, Any], kind: Any) -> dict[str, Any]:
         """Return recorded settings of class `kind`, with the defaults of those that have come since."""
@@ -150,6 +150,11 @@ class RunDirectory:
             return model
 
 
+def notices(path: Path) -> Path:
+    """Return the file that has what a run of a series, in the directory `path`, says to people."""
+    return path.parent / "console" / f"{path.name}.txt"
+
+
 def runs_in(path: Path) -> list[Path]:
     """Return the runs below a directory that is none itself, the best one of a sweep first.
 
@@ -159,15 +164,15 @@ def runs_in(path: Path) -> list[Path]:
     return sorted((run for run in found if (run / "log.jsonl").exists()), key=lambda run: run.name != "best")
 
 
-def require_single(path: Path) -> None:
-    """Make sure that a directory is not one of several runs.
+def require_single(path: Path, wanted: str = "one of them") -> None:
+    """Make sure that a directory is not one of several runs, of which `wanted` could be named.
 
     Raises:
         UserError: it is; the message names them.
     """
     if runs := [] if (path / "log.jsonl").exists() else runs_in(path):
         names = ", ".join(str(run) for run in runs[:3]) + ", …" * (len(runs) > 3)
-        raise UserError(f"{path}: holds {len(runs)} runs; name one of them: {names}")
+        raise UserError(f"{path}: holds {len(runs)} runs; name {wanted}: {names}")
 
 
 def versions() -> dict[str, str]:
@@ -205,11 +210,20 @@ def _plain(config: Any) -> dict[str, Any]:
     return plain
 
 
-def _difference(found: Any, wanted: Any, name: str = "") -> str:
-    """Return the first difference between two JSON values in words, "" where there is none."""
+def _difference(found: Any, wanted: Any, place: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Any, Any] | None:
+    """Return the first difference between two JSON values, as its place and both; None where there is none."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in sorted({*found, *wanted}):
-            if difference := _difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key):
+            if difference := _difference(found.get(key), wanted.get(key), (*place, key)):
                 return difference
-        return ""
-    return "" if found == wanted else f"{name} {found} there, {wanted} asked for"
+        return None
+    return None if found == wanted else (place, found, wanted)
+
+
+def _told(place: tuple[str, ...], found: Any, wanted: Any) -> str:
+    match place:
+        case ("config", *_, setting):
+            return f"--{setting.replace('_', '-')} {found} there, {wanted} asked for"
+        case ("facts", "data_sha256", *split):
+            return f"its {' '.join([*split, 'data'])} was other"
+    return f"{'.'.join(place)} {found} there, {wanted} asked for"

@@ -16,7 +16,7 @@ from gpt1.errors import UserError
 from gpt1.finetuning import finetune, read_results
 from gpt1.hub import DatasetFiles
 from gpt1.metrics import Metric
-from gpt1.run import RunDirectory
+from gpt1.run import RunDirectory, notices
 from gpt1.storage import write_json
 
 
@@ -54,7 +54,7 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
     results = []
     for run in runs:
         started = time.perf_counter()
-        with console.notices_to(run.out.with_suffix(".txt")):
+        with console.notices_to(notices(run.out)):
             results.append(run_once(run, metric))
         split = results[-1]["baseline_split"]
         shown = "  ".join(f"{name} {results[-1][split][name]:.4f}" for name in results[-1][split]["interval"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -27,8 +28,16 @@ def homes(config: Any) -> dict[str, str]:
     return found
 
 
-def changed(config: Config, settings: Mapping[str, Any]) -> Config:
+def value_of(config: Any, name: str) -> Any:
+    """Return what `config`, or whichever of its parts holds it, has for a setting."""
+    home = homes(config)[name]
+    return getattr(getattr(config, home) if home else config, name)
+
+
+def changed(config: Config, settings: Mapping[str, Any], command: str = "finetune") -> Config:
     """Return the dataclass `config` with other values for `settings`, whichever of its parts holds them.
+
+    `command` is the one whose flags they are.
 
     Raises:
         UserError: there is no such setting (those of a similar name are said), or its value is of another kind.
@@ -38,15 +47,22 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
     for name, value in settings.items():
         if name not in places:
             near = difflib.get_close_matches(name, places, 3, 0.5)
-            raise UserError(f"{name}: no setting of this name; {_near(near)}all are flags of gpt1 finetune --help")
+            raise UserError(f"{name}: no setting of this name; {_near(near)}all are flags of gpt1 {command} --help")
         home = places[name]
         hints = get_type_hints(type(getattr(config, home) if home else config))
         values.setdefault(home, {})[name] = _fitting(name, value, hints[name])
     own = values.pop("", {})
-    try:
+    with named_as_in_python():
         parts = {home: replace(getattr(config, home), **some) for home, some in values.items()}
         return replace(config, **own, **parts)  # type: ignore[type-var]
-    except UserError as error:  # which speaks of a flag
+
+
+@contextmanager
+def named_as_in_python() -> Iterator[None]:
+    """Let an error that begins with a flag, `--top 0: …`, begin with the argument: `top=0: …`."""
+    try:
+        yield
+    except UserError as error:
         raise UserError(FLAG.sub(lambda flag: f"{flag[1].replace('-', '_')}=", str(error))) from None
 
 

@@ -179,7 +179,7 @@ def require_page(path: Path, flag: str) -> None:
         UserError: it is a directory, lies in none, or is named like no page.
     """
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UserError(f"{flag} {path}: a file in a directory that is there expected, such as page.html")
+        raise UserError(f"{flag} {path}: expected a file in a directory that exists, such as page.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{flag} {path}: expected the name of a page, such as {path}.html")
 

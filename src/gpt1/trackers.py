@@ -166,6 +166,8 @@ def following(config: TrackConfig, log: RunLog, out: Path, settings: Any) -> Ite
     log.followers.extend(followers)
     try:
         yield
+        for follower in followers:
+            follower.catch_up()
     finally:
         for follower in followers:
             log.followers.remove(follower)
@@ -202,11 +204,17 @@ class _Follower:
 
     def __call__(self, event: Event) -> None:
         if self._thread is None:
-            for earlier in runlog.read(self.log.path)[:-1]:
-                self._events.put(earlier)
+            self.catch_up()
+        else:
+            self._events.put(event)
+
+    def catch_up(self) -> None:
+        """Hand over what the log holds, unless that has begun: also of a run that was finished before."""
+        if self._thread is None and not self.log.read_only and self.log.path.exists():
+            for event in runlog.read(self.log.path):
+                self._events.put(event)
             self._thread = threading.Thread(target=self._follow, name=f"tracker {self.name}", daemon=True)
             self._thread.start()
-        self._events.put(event)
 
     def close(self) -> None:
         if self._thread is None:

@@ -101,6 +101,7 @@ def predict(
     elif output is not None or with_input:
         raise UserError(f"{'--output' if output else '--with-input'}: goes with --input FILE")
     else:
+        _require_no_columns(columns)
         print_some(api.predict_texts(run, texts, hardware=hardware), as_json, prediction)
 
 
@@ -149,7 +150,13 @@ def score(
             raise UserError("--input: give either a file or texts, not both")
         print_lines(api.score_file(model, input, columns=columns, hardware=hardware), as_json, scored)
     else:
+        _require_no_columns(columns)
         print_some(api.score_texts(model, texts, hardware=hardware), as_json, scored)
+
+
+def _require_no_columns(columns: TextColumns) -> None:
+    if given := [name for name, column in vars(columns).items() if column is not None]:
+        raise UserError(f"--{given[0].replace('_', '-')} {getattr(columns, given[0])}: goes with --input FILE")
 
 
 def generate(

@@ -61,11 +61,11 @@ class DataConfig:
     max_length: int | None = None
     """Most tokens a sequence, special tokens included (None: the model's context)."""
     cut: Cut = "longest"
-    """What a sequence of two parts that is too long loses: tokens of its longest text first (`longest`), or what each
-    part has beyond half the length minus 2 (`half`, OpenAI)."""
+    """What a sequence of two parts that is too long loses.
+    `longest`: tokens of its longest text first; `half`: what each part has beyond half the length minus 2 (OpenAI)."""
     draw: Draw = "stratified"
-    """How validation examples are drawn where the data brings none: by label with `--seed`, or as OpenAI drew them for
-    ROCStories (`openai`: scikit-learn's train_test_split, its own seed, by default 374 of 1,871)."""
+    """How validation examples are drawn where the data brings none.
+    `stratified`: by label, with `--seed`; `openai`: as OpenAI drew them for ROCStories, with a seed of its own."""
 
     def __post_init__(self) -> None:
         require_one_of(Cut, "cut", self.cut)

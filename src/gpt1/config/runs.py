@@ -21,17 +21,18 @@ class FinetuneConfig:
     """Fine-tune a model on labelled texts (Radford et al. 2018, §3.2). The defaults are recipe `paper-finetune`."""
 
     data: str = ""
-    """Folder with train/valid/test files, one .csv .tsv .jsonl .parquet file, `reviews` (bundled), or a hub name."""
+    """Needed: a folder with train/valid/test files, one .csv .tsv .jsonl .parquet file, `reviews`, or a hub name."""
     out: Path = Path()
-    """Run directory; the same command with the same directory resumes."""
+    """Needed: the run's directory; the same command with the same directory resumes."""
     task: TaskName | None = None
-    """What the data asks for: classification, entailment, similarity, multiple-choice, or a task that an installed
-    package adds (None: seen from its columns)."""
+    """What the data asks for (None: seen from its columns).
+    classification, entailment, similarity, multiple-choice, or a task that an installed package adds."""
     model: str = "mini"
-    """`mini` (comes with gpt1), `random:SIZE` (gpt1, mini, tiny), a model directory, a folder of OpenAI's release, or
-    `openai-gpt` (hub)."""
+    """What is fine-tuned: `mini` (comes with gpt1), `random:SIZE` (gpt1, mini, tiny), `openai-gpt` (hub),
+    a run or model directory, or a folder of OpenAI's release."""
     recipe: str | None = None
-    """Named complete settings; other flags change single values of it. (In Python: `gpt1.recipe(name, …)`.)"""
+    """Named complete settings: paper-finetune, openai-finetune, mindspore-imdb, quickstart.
+    Other flags change single values of it. (In Python: `gpt1.recipe(name, …)`.)"""
     tokenizer: str | None = None
     """Directory of the tokenizer for `random:SIZE`, or `mini` (None: learned from the training split)."""
     vocab_size: int | None = None
@@ -91,21 +92,21 @@ class PretrainConfig:
     corpus: tuple[Path, ...] = ()
     """Text files (.txt, also .gz .xz .zst), folders of them, or what `gpt1 prepare` made."""
     out: Path = Path()
-    """Run directory; the same command with the same directory resumes."""
+    """Needed: the run's directory; the same command with the same directory resumes."""
     size: str | None = None
     """Size of a new model: gpt1, mini or tiny (None: gpt1)."""
     model: str | None = None
-    """Go on with this model instead of a new one: a run or model directory, `mini` (comes with gpt1), or `openai-gpt`
-    (hub)."""
+    """Go on with this model instead of a new one: `mini`, `openai-gpt` (hub), a run or model directory."""
     recipe: str | None = None
-    """Named complete settings; other flags change single values of it. (In Python: `recipes.pretraining(name)`.)"""
+    """Named complete settings: paper-pretrain, mindspore-pretrain, mini-books, mini-books-512.
+    Other flags change single values of it. (In Python: `recipes.pretraining(name)`.)"""
     tokenizer: Path | None = None
     """Directory of the tokenizer of a new model, or `mini` (None: learned from the corpus)."""
     vocab_size: int | None = None
     """Size of the vocabulary to learn (None: the size's)."""
     context: int | None = None
-    """Tokens of a window (None: the model's whole context). With fewer, the positions beyond stay untrained: train
-    on with `--model RUN` and the whole context."""
+    """Tokens of a window (None: the model's whole context).
+    With fewer, the positions beyond stay untrained: train on with `--model RUN` and the whole context."""
     valid: tuple[Path, ...] = ()
     """Text files of the validation corpus (empty: the end of the corpus)."""
     valid_fraction: float = 0.005

@@ -32,8 +32,8 @@ class ServeConfig:
     queue: int = 512
     """Inputs that may wait; further requests get 429."""
     batch_tokens: int | None = None
-    """Padded tokens that are computed at once (None: half of what the device computes fastest; more gains nothing
-    and lets short texts wait for long ones)."""
+    """Padded tokens that are computed at once (None: half of what the device computes fastest).
+    More gains nothing and lets short texts wait for long ones."""
     texts_at_once: int = 8
     """Completions that are written side by side; others wait. Each has a cache, 38 MB for the paper's model."""
     timeout: float = 60.0

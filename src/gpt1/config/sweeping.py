@@ -16,8 +16,9 @@ class SweepConfig:
     """Which settings are searched; the others are those of the flags of `gpt1 finetune`."""
 
     search: str = READY_SEARCH
-    """Settings of `gpt1 finetune` with their values, `NAME=LOW..HIGH`, `NAME=LOW..HIGH:log` or `NAME=A|B|C`, with
-    commas between them. `dropout` is all four at once, `seed=0|1|2` the luck of the draw."""
+    """Settings of `gpt1 finetune` with their values, commas between them.
+    `NAME=LOW..HIGH`, `NAME=LOW..HIGH:log` or `NAME=A|B|C`.
+    `dropout` is all four at once, `seed=0|1|2` the luck of the draw."""
     trials: int = 20
     """Trials of all processes together."""
     timeout: float | None = None

@@ -14,8 +14,9 @@ class TrackConfig:
     """Trackers that follow the run's log; none by default."""
 
     track: str = ""
-    """Also send the log's figures to `tensorboard` (files in OUT/trackers/tensorboard), `wandb` (Weights & Biases),
-    `mlflow` or `trackio`, or to several: `tensorboard,wandb`. A tracker that fails never stops a run."""
+    """Also send the log's figures to a tracker, or to several: `tensorboard,wandb`.
+    `tensorboard` (files in OUT/trackers/tensorboard), `wandb` (Weights & Biases), `mlflow`, `trackio`.
+    A tracker that fails never stops a run."""
     track_project: str = "gpt1"
     """Project (MLflow: experiment) under which these trackers show the run."""
 

@@ -26,8 +26,8 @@ class DropoutConfig:
     clf_pdrop: float = 0.1
     """On the state that the task's head reads."""
     embd_matrix: bool = False
-    """Let `embd_pdrop` act on the whole embedding matrix (tokens, positions, segments) instead of on the sum: all
-    occurrences of a token in a micro-batch lose the same elements, and so does the softmax of the LM loss (OpenAI)."""
+    """Let `embd_pdrop` act on the whole embedding matrix (tokens, positions, segments) instead of on the sum (OpenAI).
+    All occurrences of a token in a micro-batch lose the same elements, and so does the softmax of the LM loss."""
     clf_shared: bool = False
     """One mask of `clf_pdrop` for all choices of a question, instead of one for each (OpenAI)."""
 
@@ -49,11 +49,11 @@ class LossConfig:
     lm_coef: float = 0.5
     """Weight λ of the auxiliary language-modelling loss (eq. 5)."""
     lm_mean: LmMean = "token"
-    """The LM loss of a step is the mean over all its tokens (`token`), or the mean over each sequence's tokens and then
-    over the sequences (`sequence`, OpenAI)."""
+    """What the LM loss of a step is the mean over.
+    `token`: all its tokens; `sequence`: each sequence's tokens, then the sequences (OpenAI)."""
     lm_over_positions: bool = False
-    """Let the softmax of the LM loss also run over the rows of the position embedding, which stand in the same matrix
-    as the tokens in OpenAI's code."""
+    """Let the softmax of the LM loss also run over the rows of the position embedding.
+    In OpenAI's code they stand in the same matrix as the tokens."""
 
     def __post_init__(self) -> None:
         require(0 <= self.lm_coef < math.inf, "lm_coef", self.lm_coef, "zero or more")
@@ -102,8 +102,8 @@ class LoopConfig:
     batch_size: int = 32
     """Examples an optimiser step."""
     micro_batch_size: int | None = None
-    """Examples that are computed at once; the gradients of a step are accumulated. Default: the whole batch, or as many
-    as `micro_batch_tokens` allows."""
+    """Examples that are computed at once; the gradients of a step are accumulated.
+    None: the whole batch, or as many as `micro_batch_tokens` allows."""
     micro_batch_tokens: int = 8_192
     """Most tokens (padding included) that are computed at once when `micro_batch_size` is not given."""
     bucketing: bool = True
@@ -111,8 +111,9 @@ class LoopConfig:
     drop_last: bool = False
     """Leave out what is left of an epoch's shuffled examples when no whole batch is (OpenAI)."""
     pad_to: Padding = "bucket"
-    """Pad a batch to one of the lengths that the backend works best with (`bucket`: multiples of 16 for PyTorch, twelve
-    for MindSpore on a CPU, one on Ascend), to its longest text (`longest`) or to the maximal length (`max`)."""
+    """What a batch is padded to: its longest text (`longest`), the maximal length (`max`), or the next `bucket`.
+    Buckets are what the backend works best with: multiples of 16 for PyTorch, twelve lengths for MindSpore on a CPU,
+    one on Ascend."""
     eval_every: int | None = None
     """Also evaluate every so many steps (always at the end of an epoch)."""
     save_every: int | None = None

@@ -25,8 +25,8 @@ class ZeroShotConfig:
     zero_shot: bool = False
     """Use the language model alone, by a heuristic of the paper; no head is needed."""
     heuristic: Heuristic | None = None
-    """`acceptability`: mean log-probability of a text; `sentiment`: which of --words follows it; `choice`: which choice
-    follows. Default: by the columns (choices) or the data's name (cola, sst2, imdb, reviews)."""
+    """What stands for a label (None: by the columns (choices) or the data's name (cola, sst2, imdb, reviews)).
+    `acceptability`: mean log-probability of a text; `sentiment`: which of --words follows; `choice`: which choice."""
     threshold: float | None = None
     """Texts with a mean log-probability above it are acceptable (None: the best on the training split)."""
     words: str = "negative,positive"
@@ -53,8 +53,8 @@ class GenerateConfig:
     top_p: float = 0.95
     """Draw among the fewest of the likeliest tokens whose probabilities sum to this share, after --top-k; 1: all."""
     repetition_penalty: float = 1.0
-    """What a positive logit of a token that stands in the prompt or the text is divided by, and a negative one
-    multiplied by (Keskar et al. 2019, §4.1): above 1 there is less repetition."""
+    """Above 1 there is less repetition (Keskar et al. 2019, §4.1).
+    A positive logit of a token that stands in the prompt or the text is divided by it, a negative one multiplied."""
     seed: int = 0
     """Seed of the draws: token t of sample i is a function of (seed, i, t) and the logits, whatever else is written."""
     stop: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -221,15 +222,25 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         base = self.recipe.hardware if isinstance(self.recipe, FinetuneConfig) else DeviceConfig()
         return changed(base, given)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy with the same model, which nothing changes: `fit` makes a new one."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        kept = {"model_": self.__dict__["model_"]} if "model_" in self.__dict__ else {}
+        copied.__dict__ |= deepcopy({name: value for name, value in self.__dict__.items() if name not in kept}, memo)
+        copied.__dict__ |= kept
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
-        """Return what pickle (joblib, copy.deepcopy) keeps: of a fitted model its directory, never the weights."""
+        """Return what pickle (joblib) keeps: of a fitted model its directory, never the weights."""
         state: dict[str, Any] = dict(super().__getstate__())
         if state.pop("model_", None) is None:
             return state
         if self._directory is None:
             raise UserError(
                 f"a fitted {type(self).__name__} is not pickled with its weights: save it first, model.save(DIR), or "
-                f"fit it with out=DIR; then the pickle names DIR. {type(self).__name__}.load(DIR) needs no pickle"
+                f"fit it with out=DIR; then the pickle names DIR. {type(self).__name__}.load(DIR) needs no pickle. "
+                "Where n_jobs sends fitted estimators to a process: n_jobs=1, or joblib.parallel_config('threading')"
             )
         return state
 

@@ -88,7 +88,7 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             labels = Labels()
         else:
             if len(classes) < 2:
-                raise UserError(f"y holds one class, {classes[0]!r}: a classifier needs at least 2 classes")
+                raise UserError(f"y holds one class, {classes.tolist()[0]!r}: a classifier needs at least 2 classes")
             labels = Labels(tuple(map(str, classes.tolist())))
             if len(set(labels.names)) < len(classes):
                 raise UserError(f"y: two of the classes {classes.tolist()} are written alike")

@@ -23,11 +23,22 @@ def checked_targets(estimator: object, y: Any, count: int) -> NDArray[Any]:
     """Return y as an array (n,) without NaN."""
     if y is None:
         raise UserError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+    _require_one_kind(y)
     targets: NDArray[Any] = column_or_1d(y, warn=True)
     assert_all_finite(targets, input_name="y")
     if len(targets) != count:
         raise UserError(f"X and y are of unequal lengths: {count} examples, {len(targets)} labels")
     return targets
+
+
+def _require_one_kind(y: Any) -> None:
+    """Raises UserError where NumPy would make texts of a list's numbers, or None stands for a label."""
+    values = y.tolist() if isinstance(y, np.ndarray) else list(y) if isinstance(y, list | tuple) else []
+    if None in values:
+        raise UserError(f"y[{values.index(None)}] is None: a label expected")
+    if len({isinstance(value, str) for value in values}) > 1:
+        other = next(n for n, value in enumerate(values) if isinstance(value, str) != isinstance(values[0], str))
+        raise UserError(f"y mixes texts and numbers: y[0] is {values[0]!r}, y[{other}] is {values[other]!r}")
 
 
 def checked_weights(sample_weight: Any, count: int) -> Weights:

@@ -34,6 +34,7 @@ def write(runs: Sequence[Path], out: Path | None = None) -> Path:
     records = [Record.read(run) for run in runs]
     if out is not None:
         require_page(out, "--out")
+        _require_ours(out)
     for record in records:
         if record.damage:
             console.say(f"{record.path}: {record.damage}")
@@ -42,17 +43,18 @@ def write(runs: Sequence[Path], out: Path | None = None) -> Path:
     else:
         from gpt1.report.comparison import of_runs
 
-        text, out = of_runs(records), out or _comparison_here()
+        if out is None:
+            out = Path(COMPARISON)
+            _require_ours(out)
+        text = of_runs(records)
     write_text(out, text.encode("utf-8", "xmlcharrefreplace").decode())  # a lone surrogate has no UTF-8
     return out
 
 
-def _comparison_here() -> Path:
-    """Return where a comparison goes by default: never in the place of a file that is none."""
-    path = Path(COMPARISON)
+def _require_ours(path: Path) -> None:
+    """Raises UserError where a file stands at `path` that is no report."""
     if path.exists() and html.TITLE_ENDS not in path.read_text(encoding="utf-8", errors="replace"):
-        raise UserError(f"{path} is here and no page of gpt1 report; name another file with --out FILE.html")
-    return path
+        raise UserError(f"{path}: is there and no page of gpt1 report; name another file with --out FILE.html")
 
 
 def of_run(record: Record) -> str:

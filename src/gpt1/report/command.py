@@ -51,4 +51,8 @@ def _differences(found: Any, default: Any) -> Iterator[str]:
             yield flag if value else f"--no-{flag[2:]}"
         else:
             yield flag
-            yield from map(str, value if isinstance(value, tuple) else (value,))
+            yield from map(_word, value if isinstance(value, tuple) else (value,))
+
+
+def _word(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -46,11 +46,34 @@ def _scores(records: Sequence[Record], names: Sequence[str]) -> str:
     if not rows:
         return ""
     metrics = list(dict.fromkeys(metric for record, _ in rows for metric in _figures(record)))
-    shown = [[name, record.split, *(_figures(record).get(metric, "–") for metric in metrics)] for record, name in rows]
+    shown = [
+        [name, *_rows_of(record), *(_figures(record).get(metric, "–") for metric in metrics)] for record, name in rows
+    ]
+    for record, name, figures in _baselines(rows):
+        shown.append([name, *_rows_of(record), *(figures.get(metric, "–") for metric in metrics)])
     note = "" if any(record.command == "pretrain" for record, _ in rows) else "Score [95 % bootstrap interval]"
-    return html.section(
-        "scores", "Scores", html.table(["run", "split", *map(scores.named, metrics)], shown, caption=note)
-    )
+    head = ["", "split", "examples", *map(scores.named, metrics)]
+    return html.section("scores", "Scores", html.table(head, shown, caption=note))
+
+
+def _rows_of(record: Record) -> tuple[str, str]:
+    """Return the split that a run was scored on, and how many examples (of a language model: tokens) that are."""
+    return record.split, f"{record.scored.get('examples', record.scored.get('tokens', 0)):,}"
+
+
+def _baselines(rows: Sequence[tuple[Record, str]]) -> Iterator[tuple[Record, str, dict[str, str]]]:
+    """Yield the baselines, those of the same test rows once: (a run that had them, name, {metric: figure})."""
+    seen: set[tuple[str, object]] = set()
+    for record, run in rows:
+        where = record.scored.get("answers", {}).get("rows_sha256", run)
+        for name, found in record.results.get("baseline", {}).items():
+            if (name, where) not in seen:
+                seen.add((name, where))
+                figures = {
+                    metric: scores.with_interval(found.get(metric), interval)
+                    for metric, interval in found["interval"].items()
+                }
+                yield record, name if len({each for _, each in seen}) == 1 else f"{name} (rows of {run})", figures
 
 
 def _figures(record: Record) -> dict[str, str]:
@@ -65,7 +88,7 @@ def _differences(records: Sequence[Record], names: Sequence[str]) -> str:
     first, *others = [(record, name) for record, name in zip(records, names, strict=True)]
     paired, reasons = {}, []
     for record, name in others:
-        if reason := _not_comparable(first[0], record):
+        if reason := _not_comparable(first[0], record, (first[1], name)):
             reasons.append(f"{name} cannot be compared with {first[1]}: {reason}.")
         elif "answers" in record.scored:
             paired[name] = scores.differences(record, first[0].scored["answers"]["predicted"])
@@ -84,13 +107,13 @@ PRETRAINED = (
 )
 
 
-def _not_comparable(first: Record, other: Record) -> str:
+def _not_comparable(first: Record, other: Record, names: tuple[str, str]) -> str:
     """Return why two runs' scores do not compare, "" where they do."""
     if first.command != other.command:
-        return f"it is a {other.command} run, the first a {first.command} run"
-    for record, which in ((first, "the first"), (other, "it")):
+        return f"{names[1]} is a {other.command} run, {names[0]} a {first.command} run"
+    for record, name in zip((first, other), names, strict=True):
         if not record.finished:
-            return f"{which} is not finished"
+            return f"{name} is not finished"
     if first.command == "pretrain":
         return "" if _validation_text(first) == _validation_text(other) else "they were validated on other text"
     answers = [record.scored.get("answers") for record in (first, other)]
@@ -142,5 +165,6 @@ def _leaves(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _leaves(value)
         else:
-            said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            whole = isinstance(value, float) and value.is_integer()  # 5 and 5.0 are one setting
+            said = value if isinstance(value, str) else json.dumps(int(value) if whole else value, ensure_ascii=False)
             yield name.replace("_", "-"), "none" if value is None else said

@@ -34,7 +34,7 @@ STYLE: Any = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
-    "axes.ymargin": 0.12,
+    "axes.ymargin": 0.2,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,

@@ -45,7 +45,7 @@ class Record:
         config, log, metrics, model = (path / name for name in FILES)
         settings = read_json(config) if config.is_file() else {}
         if settings.get("command") not in ("finetune", "pretrain") or not isinstance(settings.get("config"), dict):
-            require_single(path)
+            require_single(path, "one or several of them")
             raise UserError(
                 f"{path}: no run directory (config.json of gpt1 finetune or gpt1 pretrain expected); "
                 "name the --out of one, as in gpt1 report runs/demo"

@@ -16,6 +16,7 @@ Difference = tuple[float, float, float]
 Answers = Mapping[str, Any]
 """{"truth", "predicted"}, packed."""
 
+CORRELATIONS = ("pearson", "spearman")
 PAIRED = (
     "The difference is that on the same rows, with its 95 % interval by the paired bootstrap (1,000 resamples). "
     "Where 0 lies inside the interval, another draw of test examples might well turn the order round."
@@ -51,7 +52,12 @@ def differences(record: Record, other: Mapping[str, Any]) -> dict[str, Differenc
     answers = record.scored["answers"]
     truth, mine, its = (unpack(packed) for packed in (answers["truth"], answers["predicted"], other))
     seed = int(record.config.get("loop", {}).get("seed", 0))
-    return {name: paired_difference(metric, truth, mine, its, seed=seed) for name, metric in record.comparable.items()}
+    constant = its.min() == its.max()  # which correlates with nothing
+    return {
+        name: paired_difference(metric, truth, mine, its, seed=seed)
+        for name, metric in record.comparable.items()
+        if not (constant and name in CORRELATIONS)
+    }
 
 
 def of_baselines(record: Record) -> dict[str, dict[str, Difference]]:
@@ -80,7 +86,8 @@ def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> 
     for name, each in paired.items():
         value = record.results["baseline"][name][metric]
         if metric in each:
-            said += f" {name} reaches {number(value)} on the same rows: {_in_words(metric, each[metric])}"
+            its = f"{name[0].upper()}{name[1:]} reaches {number(value)}"
+            said += f" {its} on the same rows: {_in_words(metric, each[metric])}"
             break
     return said
 
@@ -93,7 +100,8 @@ def named(metric: str) -> str:
 def _in_words(metric: str, difference: Difference) -> str:
     match verdict(metric, difference):
         case "within noise":
-            return f"the difference of {number(difference[0], '+.3f')} is within noise; to tell takes more examples."
+            apart = "more examples would be needed to tell them apart"
+            return f"the difference of {number(difference[0], '+.3f')} is within noise; {apart}."
         case word:
             return f"the model is {word} by {number(abs(difference[0]))}, which is more than noise."
 
@@ -111,9 +119,10 @@ def tiles(record: Record) -> str:
                 ("trained on", f"{training['tokens']:,}", f"tokens in {training['steps']:,} steps"),
             ]
         )
+    of_label = {"f1": f"of {scored['labels'][1]}: "} if len(scored.get("labels", ())) == 2 else {}
     shown = [
-        (named(name), number(scored[name]), "{} to {}".format(*map(number, scored["interval"][name])))
-        for name in record.metrics
+        (named(name), number(scored[name]), of_label.get(name, "") + "{} to {}".format(*map(number, interval)))
+        for name, interval in scored["interval"].items()
     ]
     return html.tiles([*shown, (f"{record.split} examples", f"{scored['examples']:,}", "scored once, at the end")])
 
@@ -146,12 +155,13 @@ def baselines(record: Record, paired: Mapping[str, Mapping[str, Difference]]) ->
 
 def differences_table(what: str, paired: Mapping[str, Mapping[str, Difference]]) -> str:
     """Return the paired differences, with what the first metric's says."""
-    metrics = list(next(iter(paired.values()), {}))
+    metrics: list[str] = max(map(list, paired.values()), key=len, default=[])
     if not metrics:
         return ""
-    rows = [
-        [name, *(signed(each[metric]) for metric in metrics), f"{verdict(metrics[0], each[metrics[0]])}"]
-        for name, each in paired.items()
-    ]
-    head = [what, *map(named, metrics), f"by {named(metrics[0])}"]
+    rows = []
+    for name, each in paired.items():
+        first = next(iter(each))
+        said = f"{verdict(first, each[first])} by {named(first)}"
+        rows.append([name, *(signed(each[metric]) if metric in each else "–" for metric in metrics), said])
+    head = [what, *map(named, metrics), "more than noise?"]
     return html.table(head, rows, caption="Difference [95 % interval]") + html.paragraph(PAIRED, "hint")

@@ -18,16 +18,15 @@ MOST_LABELS = 50
 MOST_SAMPLES = 10
 """Samples that are shown, spread over the run."""
 
-WEIGHTS = (
-    "A word's colour is its gradient × input: to the first order, what it adds to the score of that answer over the "
-    "others. It is a slope at one point, not a proof."
-)
+WEIGHTS = "A word's colour is its gradient × input: to the first order, what it adds to {}. It is a slope at one point."
+"""What the colours are, with what they add to."""
 
 
 def unfinished(record: Record) -> str:
     """Return the notice that a run has not ended, and where it stands."""
-    reached = record.train[-1] if record.train else None
-    where = f"it stands at step {reached['step']:,} (epoch {reached['epoch']:.2f})" if reached else "no step is logged"
+    reached = max((event for event in record.events if "step" in event), key=lambda event: event["step"], default=None)
+    epoch = f" (epoch {reached['epoch']:.2f})" if reached and "epoch" in reached else ""
+    where = f"it stands at step {reached['step']:,}{epoch}" if reached else "no step is logged"
     return (
         '<p class="notice" role="note"><strong>This run is not finished:</strong> '
         f"{escape(where)}. What follows is what its log holds; there are no final scores. "
@@ -120,7 +119,8 @@ def mistakes(record: Record) -> str:
         '<mark class="against" style="--s:.7">'
         f"{'lowered it' if regression else 'spoke against it'}</mark></p>"
     )  # fmt: skip
-    hint = html.paragraph(WEIGHTS, "hint") if legend else ""
+    added = "the predicted value" if regression else "the score of that answer over the others"
+    hint = html.paragraph(WEIGHTS.format(added), "hint") if legend else ""
     title = "Largest errors" if regression else "Most confident mistakes"
     return html.section("mistakes", title, legend, hint, "\n".join(map(_mistake, found)))
 

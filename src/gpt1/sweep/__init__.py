@@ -22,11 +22,11 @@ from gpt1.labelled import LabelledData, load_data
 from gpt1.metrics import own_metric
 from gpt1.report.command import command_line
 from gpt1.report.record import Record
-from gpt1.run import RunDirectory
+from gpt1.run import RunDirectory, notices
 from gpt1.runlog import Event
 from gpt1.storage import replace_directory, write_json
 from gpt1.sweep import showing
-from gpt1.sweep.space import Dimension, configured, parse
+from gpt1.sweep.space import Dimension, configured, parse, require_free
 from gpt1.sweep.study import Study, directory, require_optuna
 from gpt1.training import selected_by
 
@@ -62,6 +62,7 @@ def sweep(config: FinetuneConfig, how: SweepConfig) -> dict[str, Any]:
     began = time.monotonic()
     base = config.with_fixed_splits()  # no trial trains on another one's test rows
     dimensions = parse(how.search, base)
+    require_free(base, dimensions)
     backends.check(config.hardware)
     data = load_data(base)
     head = starting_model(base, data).config.head
@@ -109,7 +110,7 @@ def _try(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tuple[Dim
         settings = {dimension.name: dimension.draw(trial) for dimension in dimensions}
         config = replace(configured(base, settings), out=out)
         try:
-            with console.notices_to(out.with_suffix(".txt")):
+            with console.notices_to(notices(out)):
                 found = finetune(config, follow=_Reports(trial, config), score=False)
             study.end(trial, "COMPLETE", found["best"])
             ended = f"{found['best']:.4f} at step {found['best_step']:,}"
@@ -204,7 +205,9 @@ def _conclude(study: Study, base: FinetuneConfig, how: SweepConfig, metric: str)
     write_json(base.out / "sweep.json", table)
     plots = showing.draw(study, base.out, metric)
     report.write([base.out / "best"])  # now with the search
-    console.say(f"Best run: {base.out / 'best'}   table: {base.out / 'sweep.json'}   plots: {', '.join(plots)}")
+    console.say(
+        f"Best run: {base.out / 'best'}   table: {base.out / 'sweep.json'}   plots: {', '.join(map(str, plots))}"
+    )
     again = command_line(Record.read(base.out / "best"), base.out.with_name(f"{base.out.name}-seeds"))
     console.say(f"Other seeds of it: {again} --seeds 5")
     return table

@@ -32,8 +32,8 @@ def _cells(row: Mapping[str, Any], names: list[str], best: str) -> list[str]:
     return [*outcome(row, names), f"{row['epochs_seen']:g}", seconds, note]
 
 
-def draw(study: Study, out: Path, metric: str) -> list[str]:
-    """Draw Optuna's plots into `out` as SVG and return their names; a plot that has too few trials is left out."""
+def draw(study: Study, out: Path, metric: str) -> list[Path]:
+    """Draw Optuna's plots into `out` as SVG and return their paths; a plot that has too few trials is left out."""
     import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as plots
 
@@ -51,5 +51,5 @@ def draw(study: Study, out: Path, metric: str) -> list[str]:
                 continue
             figure.savefig(out / name, bbox_inches="tight", metadata={"Date": None})
             plt.close(figure)
-            drawn.append(name)
+            drawn.append(out / name)
     return drawn

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from gpt1.config import FinetuneConfig
 from gpt1.errors import UserError
-from gpt1.settings import changed, homes
+from gpt1.recipes import recipe
+from gpt1.settings import changed, homes, value_of
 
 EXAMPLE = "--search lr=1e-5..1e-3:log,epochs=2|3|4"
 TOGETHER = {"dropout": ("embd_pdrop", "resid_pdrop", "attn_pdrop", "clf_pdrop")}
@@ -57,7 +58,7 @@ def parse(search: str, base: FinetuneConfig) -> tuple[Dimension, ...]:
         name, equals, text = (piece.strip() for piece in part.partition("="))
         name = name.replace("-", "_")
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.5)
+            near = difflib.get_close_matches(name, known, 1)
             meant = f" (do you mean {near[0]}?)" if near else ""
             raise UserError(f"--search {name}: unknown{meant}; there are {', '.join(known)}")
         if not equals or not text:
@@ -76,6 +77,23 @@ def parse(search: str, base: FinetuneConfig) -> tuple[Dimension, ...]:
     if not any(len(set(dimension.values)) > 1 for dimension in found.values()):
         raise UserError(f"--search {search!r}: nothing to search; write {EXAMPLE}")
     return tuple(found.values())
+
+
+def require_free(base: FinetuneConfig, dimensions: Iterable[Dimension]) -> None:
+    """Make sure that no setting is both searched and given: its value would be ignored.
+
+    `seed` may be both: that of `base` draws the splits and the values.
+
+    Raises:
+        UserError: one is.
+    """
+    usual = recipe(base.recipe) if base.recipe else FinetuneConfig()
+    for name in (setting for each in dimensions for setting in TOGETHER.get(each.name, (each.name,))):
+        if name != "seed" and (given := value_of(base, name)) != value_of(usual, name):
+            raise UserError(
+                f"--{name.replace('_', '-')} {given}: is searched too (--search), so that each trial has its own; "
+                "leave it out here or there"
+            )
 
 
 def searchable(base: FinetuneConfig) -> dict[str, Any]:

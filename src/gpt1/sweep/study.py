@@ -27,6 +27,8 @@ BEAT = 5.0
 """Seconds between two signs of life."""
 LOST = 60.0
 """Seconds without one after which a process on another machine is given up."""
+EXTRA = "extra"
+"""Mark of a trial of Optuna that has no run of its own: one that was put in line again, or one too many."""
 RANDOM_TRIALS = 5
 """Trials before the sampler (TPE) and the pruner take the others' results into account."""
 
@@ -81,8 +83,13 @@ class Study:
             return None
         trial = self.optuna.ask()
         if trial.number not in [other.number for other in self.taken()]:  # another process was a moment faster
+            trial.set_user_attr(EXTRA, True)
             self.optuna.tell(trial, state=optuna.trial.TrialState.FAIL)
             return None
+        if "directory" not in trial.user_attrs:
+            earlier = [other for other in self.optuna.get_trials(deepcopy=False) if other.number < trial.number]
+            number = sum(EXTRA not in other.user_attrs for other in earlier)
+            trial.set_user_attr("directory", f"trial-{number}")
         # Seeded by the trial: a sweep that goes on draws no value twice, and one process always draws the same ones.
         self.optuna.sampler = optuna.samplers.TPESampler(
             n_startup_trials=RANDOM_TRIALS, constant_liar=True, seed=(self.seed * 1_000_003 + trial.number) % 2**32
@@ -104,7 +111,7 @@ class Study:
             self.optuna.tell(trial.number, state=TrialState.FAIL)
         except (ValueError, UpdateFinishedTrialError):
             return
-        self.optuna.enqueue_trial(trial.params, {"directory": directory(trial)})
+        self.optuna.enqueue_trial(trial.params, {"directory": directory(trial), EXTRA: True})
         self._sign(trial.number).unlink(missing_ok=True)
 
     def running_elsewhere(self) -> list[str]:
