@@ -280,7 +280,7 @@ def test_an_interrupted_sweep_goes_on_with_the_same_trial(
         assert swept(data, tmp_path) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "gpt1: stopped; the same command goes on from here"
     assert swept(data, tmp_path) == 0
-    assert [row["run"] for row in read_json(tmp_path / "sweep.json")["trials"]] == ["trial-0", "trial-2", "trial-3"]
+    assert [row["run"] for row in read_json(tmp_path / "sweep.json")["trials"]] == ["trial-0", "trial-1", "trial-2"]
 
 
 # ---- several processes
