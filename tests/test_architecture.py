@@ -125,8 +125,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"settings", "storage", "tasks", "training"},
     "seeds": FOUNDATION | {"console", "finetuning", "hub", "metrics", "run", "storage"},
     "sweep": FOUNDATION
-    | {"backends", "console", "finetuning", "labelled", "metrics", "report", "run", "runlog", "settings", "storage"}
-    | {"training"},
+    | {"backends", "console", "finetuning", "labelled", "metrics", "recipes", "report", "run", "runlog", "settings"}
+    | {"storage", "training"},
     "paper": FOUNDATION | {"data", "hub"},
     "reproduce": FOUNDATION
     | {"classifier", "console", "data", "evaluation", "labelled", "paper", "recipes", "run", "runlog", "seeds"}
