@@ -296,7 +296,7 @@ def test_changed_text_is_refused_and_loses_nothing(
     command.run.metrics_path.unlink()
     (texts / "one.txt").write_text("the hen sat still.\n" * 999, encoding="utf-8")
     assert cli.main([*command.argv, *config]) == 2
-    assert "holds a different run (facts.data_sha256.train" in capsys.readouterr().err
+    assert "holds a different run (its train data was other" in capsys.readouterr().err
 
 
 # ---- what is seen meanwhile
