@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch")
+pytest.importorskip("transformers", reason="the benchmarks write down its version")
 
 import ablations
 import results

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -91,9 +92,11 @@ class Study:
             number = sum(EXTRA not in other.user_attrs for other in earlier)
             trial.set_user_attr("directory", f"trial-{number}")
         # Seeded by the trial: a sweep that goes on draws no value twice, and one process always draws the same ones.
-        self.optuna.sampler = optuna.samplers.TPESampler(
-            n_startup_trials=RANDOM_TRIALS, constant_liar=True, seed=(self.seed * 1_000_003 + trial.number) % 2**32
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # Optuna 4 calls constant_liar so
+            self.optuna.sampler = optuna.samplers.TPESampler(
+                n_startup_trials=RANDOM_TRIALS, constant_liar=True, seed=(self.seed * 1_000_003 + trial.number) % 2**32
+            )
         self._mine.add(trial.number)
         return trial
 
