@@ -385,6 +385,11 @@ def test_damaged_files_and_a_bad_out_are_named(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "mine.html").write_text("mine")
     with pytest.raises(UserError, match=r"mine\.html: is there and no page of gpt1 report"):
         write([run], tmp_path / "mine.html")
+    broken = classified()
+    broken["test"]["answers"]["predicted"]["zlib"] = "eJw="
+    write_json(run / "metrics.json", broken)
+    assert main(["report", str(run)]) == 2
+    assert f"{run / 'metrics.json'}: its stored answers are damaged" in capsys.readouterr().err
     (run / "metrics.json").write_text('{"test": ')
     assert main(["report", str(run)]) == 2
     assert f"{run / 'metrics.json'}: not JSON" in capsys.readouterr().err
@@ -406,6 +411,9 @@ def test_runs_on_the_same_rows_get_a_paired_test_and_their_differences(here: Pat
     page = Page(Path("comparison.html"))
     assert page.headings == ["Scores", "More than noise?", "Training", "What they differ in"]
     assert "run minus a" in page.text and "better" in page.text and "lr 0.0002 3e-05" in page.text
+    assert re.search(
+        r"On the same 80 test examples a reaches accuracy 0\.\d+\. b reaches 0\.\d+: b is better by 0", page.text
+    )
     assert "cannot be compared" not in page.text and "epochs" not in page.text
 
 

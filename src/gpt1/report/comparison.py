@@ -15,10 +15,12 @@ from gpt1.report.record import Record
 def of_runs(records: Sequence[Record]) -> str:
     """Return the page that compares runs; the first is what the others are measured against."""
     names = _names(records)
+    paired, reasons = _paired(records, names)
     parts = [
         _unfinished(records, names),
+        _summary(records, names, paired),
         _scores(records, names),
-        _differences(records, names),
+        _differences(records, names, paired, reasons),
         _curves(records, names),
         _settings(records, names),
     ]
@@ -83,22 +85,55 @@ def _figures(record: Record) -> dict[str, str]:
     return {name: scores.with_interval(scored[name], scored["interval"][name]) for name in record.metrics}
 
 
-def _differences(records: Sequence[Record], names: Sequence[str]) -> str:
+Paired = Mapping[str, Mapping[str, scores.Difference]]
+"""{run: {metric: run minus the first one}}"""
+
+
+def _paired(records: Sequence[Record], names: Sequence[str]) -> tuple[Paired, list[str]]:
     """Return the paired differences from the first run, and why a run has none."""
     first, *others = [(record, name) for record, name in zip(records, names, strict=True)]
-    paired, reasons = {}, []
+    paired: dict[str, Mapping[str, scores.Difference]] = {}
+    reasons = []
     for record, name in others:
         if reason := _not_comparable(first[0], record, (first[1], name)):
             reasons.append(f"{name} cannot be compared with {first[1]}: {reason}.")
         elif "answers" in record.scored:
             paired[name] = scores.differences(record, first[0].scored["answers"]["predicted"])
+    return paired, reasons
+
+
+def _summary(records: Sequence[Record], names: Sequence[str], paired: Paired) -> str:
+    """Return the result in a sentence or two, where runs were scored on the same rows."""
+    first = records[0]
+    reached = {name: record.scored for record, name in zip(records, names, strict=True)}
+    metric = first.metrics[0] if first.metrics else ""
+    said = [
+        f"{name} reaches {scores.number(reached[name][metric])}: {scores.in_words(metric, each[metric], name)}"
+        for name, each in list(paired.items())[:MOST_TOLD]
+        if metric in each
+    ]
+    if not said:
+        return ""
+    beginning = (
+        f"On the same {first.scored['examples']:,} {scores.of_split(first)} examples {names[0]} reaches "
+        f"{scores.named(metric)} {scores.number(first.scored[metric])}."
+    )
+    return html.paragraph(" ".join([beginning, *said]), "lead")
+
+
+def _differences(records: Sequence[Record], names: Sequence[str], paired: Paired, reasons: Sequence[str]) -> str:
+    language = records[0].command == "pretrain" and len(reasons) < len(records) - 1
     return html.section(
         "differences",
         "More than noise?",
-        scores.differences_table(f"run minus {first[1]}", paired),
+        scores.differences_table(f"run minus {names[0]}", paired),
         html.items(reasons),
-        html.paragraph(PRETRAINED, "hint") if first[0].command == "pretrain" and len(reasons) < len(others) else "",
+        html.paragraph(PRETRAINED, "hint") if language else "",
     )
+
+
+MOST_TOLD = 3
+"""Runs that the sentence at the top speaks of."""
 
 
 PRETRAINED = (

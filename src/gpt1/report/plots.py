@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpt1.diagnostics import unpack
 from gpt1.report import curves
 from gpt1.report.curves import MUTED, TRAIN, VALID
 from gpt1.report.record import Record
@@ -191,9 +190,9 @@ def by_length(bins: Sequence[Mapping[str, Any]]) -> str:
     return figure("length", f"Short and long inputs, {counts} examples; bars are 95 % intervals.", draw)
 
 
-def scatter(answers: Mapping[str, Any]) -> str:
+def scatter(record: Record) -> str:
     """Return a regression's predictions over the true values."""
-    truth, found = unpack(answers["truth"]), unpack(answers["predicted"])
+    truth, found = (record.unpacked(record.scored["answers"][name]) for name in ("truth", "predicted"))
     drawn = np.random.default_rng(0).permutation(len(truth))[:MOST_DOTS]
 
     def draw(axes: Axes) -> None:

@@ -8,13 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from numpy.typing import NDArray
+
 from gpt1 import runlog
+from gpt1.diagnostics import unpack
 from gpt1.errors import UserError
 from gpt1.metrics import METRICS, PairMetric
 from gpt1.report.curves import by_step
 from gpt1.run import require_single
 from gpt1.runlog import Event
-from gpt1.storage import read_json
+from gpt1.storage import CorruptFile, read_json
 
 IMBALANCE = 4
 """So many times as many training examples of the most frequent label as of the rarest are warned of."""
@@ -119,6 +122,18 @@ class Record:
         """The final scores of that split."""
         found: dict[str, Any] = self.results.get(self.split, {})
         return found
+
+    def unpacked(self, packed: Mapping[str, Any]) -> NDArray[Any]:
+        """Return packed answers of metrics.json (`diagnostics.unpack`).
+
+        Raises:
+            CorruptFile: they are damaged.
+        """
+        try:
+            return unpack(packed)
+        except (ValueError, KeyError) as error:
+            path = self.path / "metrics.json"
+            raise CorruptFile(f"{path}: its stored answers are damaged ({error}); gpt1 evaluate scores anew") from None
 
     @property
     def metrics(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpt1.diagnostics import paired_difference, unpack
+from gpt1.diagnostics import paired_difference
 from gpt1.metrics import SMALLER_IS_BETTER
 from gpt1.report import html, plots
 from gpt1.report.curves import METRIC_LABELS
@@ -50,7 +50,7 @@ def verdict(metric: str, difference: Difference) -> str:
 def differences(record: Record, other: Mapping[str, Any]) -> dict[str, Difference]:
     """Return by how much the run's model differs from `other`, packed predictions of the same rows, in each metric."""
     answers = record.scored["answers"]
-    truth, mine, its = (unpack(packed) for packed in (answers["truth"], answers["predicted"], other))
+    truth, mine, its = (record.unpacked(each) for each in (answers["truth"], answers["predicted"], other))
     seed = int(record.config.get("loop", {}).get("seed", 0))
     constant = its.min() == its.max()  # which correlates with nothing
     return {
@@ -70,7 +70,7 @@ def of_baselines(record: Record) -> dict[str, dict[str, Difference]]:
 
 def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> str:
     """Return the result in a sentence or two."""
-    scored, split = record.scored, "validation" if record.split == "valid" else record.split
+    scored, split = record.scored, of_split(record)
     if record.command == "pretrain":
         training = record.results["training"]
         return (
@@ -87,7 +87,7 @@ def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> 
         value = record.results["baseline"][name][metric]
         if metric in each:
             its = f"{name[0].upper()}{name[1:]} reaches {number(value)}"
-            said += f" {its} on the same rows: {_in_words(metric, each[metric])}"
+            said += f" {its} on the same rows: {in_words(metric, each[metric])}"
             break
     return said
 
@@ -97,13 +97,19 @@ def named(metric: str) -> str:
     return METRIC_LABELS.get(metric, metric).partition(" (")[0]
 
 
-def _in_words(metric: str, difference: Difference) -> str:
+def of_split(record: Record) -> str:
+    """Return the name in a sentence of the split that a run was scored on."""
+    return "validation" if record.split == "valid" else record.split
+
+
+def in_words(metric: str, difference: Difference, who: str = "the model") -> str:
+    """Return what a paired difference says of `who`."""
     match verdict(metric, difference):
         case "within noise":
             apart = "more examples would be needed to tell them apart"
             return f"the difference of {number(difference[0], '+.3f')} is within noise; {apart}."
         case word:
-            return f"the model is {word} by {number(abs(difference[0]))}, which is more than noise."
+            return f"{who} is {word} by {number(abs(difference[0]))}, which is more than noise."
 
 
 def tiles(record: Record) -> str:

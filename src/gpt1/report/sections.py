@@ -56,15 +56,16 @@ def answers(record: Record) -> str:
         "answers",
         "Where it is right, and where not",
         f'<div class="beside">{_confusion(scored)}{_labels(scored)}</div>' if "per_label" in scored else "",
-        html.figures(_drawn(scored)),
+        html.figures(_drawn(record)),
     )
 
 
-def _drawn(scored: Mapping[str, Any]) -> Iterator[str]:
+def _drawn(record: Record) -> Iterator[str]:
+    scored = record.scored
     if scored.get("calibration"):
         yield plots.calibration(scored["calibration"])
     elif "answers" in scored:
-        yield plots.scatter(scored["answers"])
+        yield plots.scatter(record)
     if "roc" in scored:
         yield from plots.ranking(scored, scored["labels"][1])
     if scored.get("by_length"):
