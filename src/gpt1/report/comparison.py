@@ -11,6 +11,19 @@ from gpt1.report import html, plots, scores
 from gpt1.report.curves import METRIC_LABELS
 from gpt1.report.record import Record
 
+Paired = Mapping[str, Mapping[str, scores.Difference]]
+"""{run: {metric: run minus the first one}}"""
+MOST_TOLD = 3
+"""Runs that the sentence at the top speaks of."""
+DRAWN_BY = ("data", "limit", "valid-fraction", "test-fraction", "draw", "split-seed", "seed", "revision")
+"""Settings that say which rows a split has."""
+OF_NO_EFFECT = ("baseline",)
+"""Settings that change neither the model nor its scores."""
+PRETRAINED = (
+    "Language models have no paired test here: bits per byte of the same text compare between vocabularies, perplexity "
+    "only within one. Another seed shows how much is chance."
+)
+
 
 def of_runs(records: Sequence[Record]) -> str:
     """Return the page that compares runs; the first is what the others are measured against."""
@@ -54,7 +67,8 @@ def _scores(records: Sequence[Record], names: Sequence[str]) -> str:
     for record, name, figures in _baselines(rows):
         shown.append([name, *_rows_of(record), *(figures.get(metric, "–") for metric in metrics)])
     note = "" if any(record.command == "pretrain" for record, _ in rows) else "Score [95 % bootstrap interval]"
-    head = ["", "split", "examples", *map(scores.named, metrics)]
+    rows_are = "tokens" if all(record.command == "pretrain" for record, _ in rows) else "examples"
+    head = ["", "split", rows_are, *map(scores.named, metrics)]
     return html.section("scores", "Scores", html.table(head, shown, caption=note))
 
 
@@ -83,10 +97,6 @@ def _figures(record: Record) -> dict[str, str]:
     if record.command == "pretrain":
         return {name: f"{scored[name]:.4g}" for name in ("bits_per_byte", "perplexity")}
     return {name: scores.with_interval(scored[name], scored["interval"][name]) for name in record.metrics}
-
-
-Paired = Mapping[str, Mapping[str, scores.Difference]]
-"""{run: {metric: run minus the first one}}"""
 
 
 def _paired(records: Sequence[Record], names: Sequence[str]) -> tuple[Paired, list[str]]:
@@ -132,16 +142,6 @@ def _differences(records: Sequence[Record], names: Sequence[str], paired: Paired
     )
 
 
-MOST_TOLD = 3
-"""Runs that the sentence at the top speaks of."""
-
-
-PRETRAINED = (
-    "Language models have no paired test here: bits per byte of the same text compare between vocabularies, perplexity "
-    "only within one. Another seed shows how much is chance."
-)
-
-
 def _not_comparable(first: Record, other: Record, names: tuple[str, str]) -> str:
     """Return why two runs' scores do not compare, "" where they do."""
     if first.command != other.command:
@@ -171,12 +171,6 @@ def _validation_text(record: Record) -> tuple[object, ...]:
     """Return what tells the validation text of a pretraining run: its files and its bytes, whatever its tokens are."""
     files = record.config.get("valid") or record.config.get("corpus") or ()
     return [Path(path).name for path in files], record.scored.get("bytes")
-
-
-DRAWN_BY = ("data", "limit", "valid-fraction", "test-fraction", "draw", "split-seed", "seed", "revision")
-"""Settings that say which rows a split has."""
-OF_NO_EFFECT = ("baseline",)
-"""Settings that change neither the model nor its scores."""
 
 
 def _curves(records: Sequence[Record], names: Sequence[str]) -> str:
