@@ -48,9 +48,7 @@ def evaluate(
     model = Classifier.open(path, hardware)
     others = {str(other): _of_the_same_kind(Path(other), path, model, hardware) for other in beside}
     examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
-    if limit is not None:
-        DataConfig(limit=limit)  # refuses what finetune's flag refuses
-        examples = limited(examples, limit, seed=0)
+    examples = _at_most(limit, examples)
     extra = own_metric(metric)
     encoded = model.encode(examples, labelled=True)
     if encoded.truncated:
@@ -110,9 +108,7 @@ def evaluate_zero_shot(
     heuristic = find_heuristic(how, data, examples)
     labels = find_labels(how, heuristic, examples, rows.label_names)
     extra = own_metric(metric)
-    if limit is not None:
-        DataConfig(limit=limit)  # refuses what finetune's flag refuses
-        examples = limited(examples, limit, seed=0)
+    examples = _at_most(limit, examples)
     model = ZeroShot(open_model(path), how, (hardware or DeviceConfig()).exact())
     console.say(f"{len(examples):,} examples; zero-shot {heuristic}; {model.engine.device}, {model.engine.dtype}")
     verdict = model.judge(heuristic, examples, labels, rows.readers.get("train"))
@@ -120,6 +116,13 @@ def evaluate_zero_shot(
     results = {split: verdict.scores(examples, extra), "baseline": beside, "baseline_split": split}
     show_scores(results)
     return results
+
+
+def _at_most(limit: int | None, examples: list[Example]) -> list[Example]:
+    if limit is None:
+        return examples
+    DataConfig(limit=limit)  # refuses what finetune's flag refuses
+    return limited(examples, limit, seed=0)
 
 
 def _run_settings(path: Path) -> FinetuneConfig | None:

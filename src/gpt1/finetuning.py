@@ -121,7 +121,7 @@ def _finetune(
     return results
 
 
-# ---- model
+# ---- examples as tokens, model
 
 
 def encode_splits(config: FinetuneConfig, data: LabelledData, start: Model) -> dict[str, Encoded]:

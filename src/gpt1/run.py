@@ -160,8 +160,8 @@ def runs_in(path: Path) -> list[Path]:
 
     A sweep, `gpt1 finetune --seeds` and `gpt1 reproduce` make such directories.
     """
-    found = sorted({config.parent for pattern in ("*/config.json", "*/*/config.json") for config in path.glob(pattern)})
-    return sorted((run for run in found if (run / "log.jsonl").exists()), key=lambda run: run.name != "best")
+    found = [log.parent for pattern in ("*/log.jsonl", "*/*/log.jsonl") for log in path.glob(pattern)]
+    return sorted((run for run in found if RunDirectory(run).started), key=lambda run: (run.name != "best", run))
 
 
 def require_single(path: Path, wanted: str = "one of them") -> None:
@@ -170,7 +170,7 @@ def require_single(path: Path, wanted: str = "one of them") -> None:
     Raises:
         UserError: it is; the message names them.
     """
-    if runs := [] if (path / "log.jsonl").exists() else runs_in(path):
+    if runs := runs_in(path):
         names = ", ".join(str(run) for run in runs[:3]) + ", …" * (len(runs) > 3)
         raise UserError(f"{path}: holds {len(runs)} runs; name {wanted}: {names}")
 

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,23 +42,23 @@ class RunLog:
 
 def read(path: Path) -> list[Event]:
     """Return the events of a log; a line that is none, as one that was cut off by a crash, is left out."""
-    return [event for event in _events(path) if event]
+    return read_with_gaps(path)[0]
 
 
-def broken_lines(path: Path) -> list[int]:
-    """Return the numbers, from 1, of the lines of a log that `read` leaves out."""
-    return [number for number, event in enumerate(_events(path), 1) if not event]
-
-
-def _events(path: Path) -> Iterator[Event | None]:
-    """Yield the event of each line, None where it is none."""
-    for line in path.read_bytes().splitlines():
+def read_with_gaps(path: Path) -> tuple[list[Event], list[int]]:
+    """Return what `read` does, and the numbers, from 1, of the lines that it leaves out."""
+    events: list[Event] = []
+    left_out = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             event = json.loads(line)
         except ValueError:
-            yield None
+            event = None
+        if isinstance(event, dict) and "event" in event:
+            events.append(event)
         else:
-            yield event if isinstance(event, dict) and "event" in event else None
+            left_out.append(number)
+    return events, left_out
 
 
 def _ends_in_a_line(file: BinaryIO) -> bool:

@@ -79,7 +79,6 @@ def convert(
     ] = "gpt1",
     dtype: Annotated[
         Stored,
-        TextColumns,
         arg(help="dtype of the written weights, rounded to nearest; --to openai and --to onnx have float32 alone"),
     ] = "float32",
     revision: Annotated[str | None, arg(help="revision (commit, tag, branch) of a hub model")] = None,

@@ -34,8 +34,8 @@ def checked_targets(estimator: object, y: Any, count: int) -> NDArray[Any]:
 def _require_one_kind(y: Any) -> None:
     """Raises UserError where NumPy would make texts of a list's numbers, or None stands for a label."""
     values = y.tolist() if isinstance(y, np.ndarray) else list(y) if isinstance(y, list | tuple) else []
-    if None in values:
-        raise UserError(f"y[{values.index(None)}] is None: a label expected")
+    if (missing := next((n for n, value in enumerate(values) if value is None), None)) is not None:
+        raise UserError(f"y[{missing}] is None: a label expected")
     if len({isinstance(value, str) for value in values}) > 1:
         other = next(n for n, value in enumerate(values) if isinstance(value, str) != isinstance(values[0], str))
         raise UserError(f"y mixes texts and numbers: y[0] is {values[0]!r}, y[{other}] is {values[other]!r}")

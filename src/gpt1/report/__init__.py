@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gpt1 import console
 from gpt1.errors import UserError
-from gpt1.report import html, scores, search, sections
+from gpt1.report import comparison, html, scores, search, sections
 from gpt1.report.curves import draw_curves
 from gpt1.report.record import Record
 from gpt1.storage import require_page, write_text
@@ -32,21 +32,17 @@ def write(runs: Sequence[Path], out: Path | None = None) -> Path:
     if not runs:
         raise UserError("nothing to report: name a run directory, as in gpt1 report runs/demo")
     records = [Record.read(run) for run in runs]
+    single = len(records) == 1
     if out is not None:
         require_page(out, "--out")
+    if out is not None or not single:
+        out = out or Path(COMPARISON)
         _require_ours(out)
     for record in records:
         if record.damage:
             console.say(f"{record.path}: {record.damage}")
-    if len(records) == 1:
-        text, out = of_run(records[0]), out or runs[0] / NAME
-    else:
-        from gpt1.report.comparison import of_runs
-
-        if out is None:
-            out = Path(COMPARISON)
-            _require_ours(out)
-        text = of_runs(records)
+    out = out or runs[0] / NAME
+    text = of_run(records[0]) if single else comparison.of_runs(records)
     write_text(out, text.encode("utf-8", "xmlcharrefreplace").decode())  # a lone surrogate has no UTF-8
     return out
 

@@ -55,4 +55,9 @@ def _differences(found: Any, default: Any) -> Iterator[str]:
 
 
 def _word(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return str(without_point(value))
+
+
+def without_point(value: Any) -> Any:
+    """Return a whole float as an int: 5.0 and 5 are one setting."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt1.report import html, plots, scores
+from gpt1.report.command import without_point
 from gpt1.report.curves import METRIC_LABELS
 from gpt1.report.record import Record
 
@@ -57,17 +58,17 @@ def _unfinished(records: Sequence[Record], names: Sequence[str]) -> str:
 
 
 def _scores(records: Sequence[Record], names: Sequence[str]) -> str:
-    rows = [(record, name) for record, name in zip(records, names, strict=True) if record.finished]
+    rows = [(record, name, _figures(record)) for record, name in zip(records, names, strict=True) if record.finished]
     if not rows:
         return ""
-    metrics = list(dict.fromkeys(metric for record, _ in rows for metric in _figures(record)))
+    metrics = list(dict.fromkeys(metric for *_, figures in rows for metric in figures))
+    language = [record.command == "pretrain" for record, *_ in rows]
+    rows += _baselines([(record, name) for record, name, _ in rows])
     shown = [
-        [name, *_rows_of(record), *(_figures(record).get(metric, "–") for metric in metrics)] for record, name in rows
+        [name, *_rows_of(record), *(figures.get(metric, "–") for metric in metrics)] for record, name, figures in rows
     ]
-    for record, name, figures in _baselines(rows):
-        shown.append([name, *_rows_of(record), *(figures.get(metric, "–") for metric in metrics)])
-    note = "" if any(record.command == "pretrain" for record, _ in rows) else "Score [95 % bootstrap interval]"
-    rows_are = "tokens" if all(record.command == "pretrain" for record, _ in rows) else "examples"
+    note = "" if any(language) else "Score [95 % bootstrap interval]"
+    rows_are = "tokens" if all(language) else "examples"
     head = ["", "split", rows_are, *map(scores.named, metrics)]
     return html.section("scores", "Scores", html.table(head, shown, caption=note))
 
@@ -85,18 +86,15 @@ def _baselines(rows: Sequence[tuple[Record, str]]) -> Iterator[tuple[Record, str
         for name, found in record.results.get("baseline", {}).items():
             if (name, where) not in seen:
                 seen.add((name, where))
-                figures = {
-                    metric: scores.with_interval(found.get(metric), interval)
-                    for metric, interval in found["interval"].items()
-                }
-                yield record, name if len({each for _, each in seen}) == 1 else f"{name} (rows of {run})", figures
+                told = name if len({each for _, each in seen}) == 1 else f"{name} (rows of {run})"
+                yield record, told, scores.with_intervals(found)
 
 
 def _figures(record: Record) -> dict[str, str]:
     scored = record.scored
     if record.command == "pretrain":
         return {name: f"{scored[name]:.4g}" for name in ("bits_per_byte", "perplexity")}
-    return {name: scores.with_interval(scored[name], scored["interval"][name]) for name in record.metrics}
+    return scores.with_intervals(scored)
 
 
 def _paired(records: Sequence[Record], names: Sequence[str]) -> tuple[Paired, list[str]]:
@@ -194,6 +192,5 @@ def _leaves(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _leaves(value)
         else:
-            whole = isinstance(value, float) and value.is_integer()  # 5 and 5.0 are one setting
-            said = value if isinstance(value, str) else json.dumps(int(value) if whole else value, ensure_ascii=False)
+            said = value if isinstance(value, str) else json.dumps(without_point(value), ensure_ascii=False)
             yield name.replace("_", "-"), "none" if value is None else said

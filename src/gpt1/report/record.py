@@ -53,7 +53,7 @@ class Record:
                 f"{path}: no run directory (config.json of gpt1 finetune or gpt1 pretrain expected); "
                 "name the --out of one, as in gpt1 report runs/demo"
             )
-        events, broken = (runlog.read(log), runlog.broken_lines(log)) if log.exists() else ([], [])
+        events, broken = runlog.read_with_gaps(log) if log.exists() else ([], [])
         return cls(
             path,
             settings,

@@ -28,6 +28,11 @@ def with_interval(value: float | None, interval: Sequence[float | None]) -> str:
     return f"{number(value)} [{', '.join(map(number, interval))}]"
 
 
+def with_intervals(scored: Mapping[str, Any]) -> dict[str, str]:
+    """Return {metric: "0.650 [0.560, 0.740]"} of the figures of a model or a baseline that have an interval."""
+    return {metric: with_interval(scored.get(metric), interval) for metric, interval in scored["interval"].items()}
+
+
 def number(value: float | None, form: str = ".3f") -> str:
     """Return a figure for readers: with a minus sign that is as wide as a plus, a dash for what is no number."""
     return "–" if value is None else format(value, form).replace("-", "−")
@@ -140,10 +145,7 @@ def baselines(record: Record, paired: Mapping[str, Mapping[str, Difference]]) ->
         return ""
     metrics = record.metrics
     rows = {"GPT-1": record.scored} | found
-    shown = [
-        [name, *(with_interval(each.get(metric), each["interval"][metric]) for metric in metrics)]
-        for name, each in rows.items()
-    ]
+    shown = [[name, *(with_intervals(each)[metric] for metric in metrics)] for name, each in rows.items()]
     main = {name: (each[metrics[0]], each["interval"][metrics[0]]) for name, each in rows.items()}
     drawable = all(value is not None and None not in interval for value, interval in main.values())
     return html.section(
