@@ -214,9 +214,12 @@ def serve(path: Path, config: ServeConfig, *, hardware: DeviceConfig | None = No
 
 def train_tokenizer(
     inputs: Sequence[Path], vocab_size: int, out: Path, *, columns: TextColumns | None = None,
-    end_of_document: str = END_OF_DOCUMENT,
+    end_of_document: str = END_OF_DOCUMENT, byte_fallback: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Learn a vocabulary from text files, folders of them, or the texts of tables; write it to `out`."""
+    """Learn a vocabulary from text files, folders of them, or the texts of tables; write it to `out`.
+
+    With `byte_fallback` it has a token for each byte, so that no text holds an unknown token.
+    """
     if not inputs:
         raise UserError(
             "--input is missing: text files (.txt, also .gz .xz .zst), folders of them, or tables "
@@ -227,7 +230,8 @@ def train_tokenizer(
     if (out / "tokenizer.json").exists():
         raise UserError(f"--out {out}: holds a tokenizer, which prepared text may need; choose a new directory")
     files = [file for path in inputs for file in (sources((path,), "--input").values() if path.is_dir() else [path])]
-    tokenizer = train(console.reading(_texts(files, Columns.of(columns), end_of_document)), vocab_size)
+    texts = console.reading(_texts(files, Columns.of(columns), end_of_document))
+    tokenizer = train(texts, vocab_size, byte_fallback=byte_fallback)
     if tokenizer.vocab_size < vocab_size:
         console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
     tokenizer.save(out)

@@ -31,13 +31,19 @@ def tokenizer_train(
     out: Annotated[Path, arg(help="directory of the new tokenizer")],
     vocab_size: Annotated[int, arg(help="tokens to learn, special tokens included")] = 40_482,
     end_of_document: Annotated[str, arg(help="a line of text files that ends a document")] = END_OF_DOCUMENT,
+    byte_fallback: Annotated[
+        bool, arg(help="add a token for each byte and encode unknown characters as UTF-8 bytes instead of <unk>")
+    ] = False,
     columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
     """Learn a GPT-1 vocabulary (BPE) from texts."""
     from gpt1 import api
 
-    print_one(api.train_tokenizer(input, vocab_size, out, columns=columns, end_of_document=end_of_document), as_json)
+    result = api.train_tokenizer(
+        input, vocab_size, out, columns=columns, end_of_document=end_of_document, byte_fallback=byte_fallback
+    )
+    print_one(result, as_json)
 
 
 Vocabulary = Annotated[Positional[Path], arg(metavar="DIR", help="tokenizer, model or run directory, or mini")]

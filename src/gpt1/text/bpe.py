@@ -1,7 +1,8 @@
 """GPT-1's byte-pair encoding: words to token ids and back, and the files that hold a vocabulary.
 
 A vocabulary is `<unk>`, the characters, the characters that end a word (`e</w>`), what the merges make of them, and the
-line break `\\n</w>`; the special tokens follow.
+line break `\\n</w>`; the special tokens follow. It may have a token for each byte besides: then the characters that it
+lacks are encoded as their UTF-8 bytes (Kudo & Richardson 2018 call this byte fallback), else as `<unk>`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,18 @@ from gpt1.config import ModelConfig
 from gpt1.errors import UserError
 from gpt1.text import openai
 from gpt1.text.spans import Span, Word, find_words, words_in
-from gpt1.text.vocabulary import END_OF_WORD, UNK_TOKEN, Merges, Vocab, check, mapping, read_json, read_text, read_vocab
+from gpt1.text.vocabulary import (
+    END_OF_WORD,
+    UNK_TOKEN,
+    Merges,
+    Vocab,
+    check,
+    has_byte_tokens,
+    mapping,
+    read_json,
+    read_text,
+    read_vocab,
+)
 from gpt1.text.words import split, splitter, valid_unicode
 from gpt1.text.workers import encode_all
 
@@ -59,6 +71,8 @@ class Tokenizer:
     sep: int
     eos: int
     unk: int
+    byte_fallback: bool
+    """Whether unknown characters are encoded as UTF-8 bytes, so that no text holds `<unk>`."""
 
     def __init__(self, backend: tokenizers.Tokenizer, words: str) -> None:
         backend.encode_special_tokens = True
@@ -70,11 +84,12 @@ class Tokenizer:
         self.vocab_size = len(vocab)
         self.unk = vocab[UNK_TOKEN]
         self.pad, self.bos, self.sep, self.eos = (vocab[token] for token in SPECIAL_TOKENS)
+        self.byte_fallback = has_byte_tokens(vocab)
         self._bare = tokenizers.Tokenizer(backend.model)
         self._exact = openai.Encoder(self._ids_of_words) if words == "openai" else None
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`, without special tokens; `<unk>` for each symbol that the vocabulary lacks.
+        """Return the ids of `text`, without special tokens; bytes or `<unk>` for each symbol that the vocabulary lacks.
 
         A lone surrogate counts as U+FFFD.
         """
@@ -101,11 +116,11 @@ class Tokenizer:
         if not self._exact:
             text = valid_unicode(text)
             encoding = self.backend.encode(text, add_special_tokens=False)
-            return encoding.ids, [len(text[start:end].encode()) for start, end in encoding.offsets]
+            return encoding.ids, _sizes((text, 0, span) for span in encoding.offsets)
         words = split(text, self.words)
         encoding = self._encode_words(words)
         spans = zip(cast("list[int]", encoding.word_ids), encoding.offsets, strict=True)
-        return encoding.ids, [len(words[word][start:end].encode()) for word, (start, end) in spans]
+        return encoding.ids, _sizes((words[word], word, span) for word, span in spans)
 
     def encode_with_words(self, text: str) -> tuple[list[int], list[Word]]:
         """Return the ids of `text` and the words that they make, in order, each with its place in `text`.
@@ -168,13 +183,22 @@ class Tokenizer:
         check(vocab, merges, "vocabulary", "merges")
         missing = [token for token in SPECIAL_TOKENS if token not in vocab]
         vocab = vocab | {token: i for i, token in enumerate(missing, start=len(vocab))}
-        backend = tokenizers.Tokenizer(BPE(vocab, merges, unk_token=UNK_TOKEN, end_of_word_suffix=END_OF_WORD))
+        byte_fallback = has_byte_tokens(vocab)
+        backend = tokenizers.Tokenizer(
+            BPE(vocab, merges, unk_token=UNK_TOKEN, end_of_word_suffix=END_OF_WORD, byte_fallback=byte_fallback)
+        )
         backend.normalizer, backend.pre_tokenizer = splitter(words)
         backend.post_processor = _template(vocab, (0, 1))
         between_words = [
             decoders.Replace(Regex(_AROUND_LINE_BREAK), "\n"), decoders.Replace(Regex(_NO_BLANK[words]), "")
         ]  # fmt: skip
-        backend.decoder = decoders.Sequence([decoders.BPEDecoder(END_OF_WORD), decoders.Fuse(), *between_words])
+        words_of_tokens = [decoders.BPEDecoder(END_OF_WORD), decoders.Fuse()]
+        if byte_fallback:  # the bytes of several words become one token, of which BPEDecoder sees one end
+            last_end = decoders.Replace(Regex(rf"{END_OF_WORD}\z"), "")
+            words_of_tokens = [
+                decoders.ByteFallback(), decoders.Fuse(), last_end, decoders.Replace(END_OF_WORD, " ")
+            ]  # fmt: skip
+        backend.decoder = decoders.Sequence([*words_of_tokens, *between_words])
         backend.add_special_tokens([AddedToken(token, normalized=False) for token in (UNK_TOKEN, *SPECIAL_TOKENS)])
         return cls(backend, words)
 
@@ -250,6 +274,18 @@ def _template(vocab: Vocab, types: tuple[int, int]) -> TemplateProcessing:
         pair=f"<bos>:{a} $A:{a} <sep>:{a} $B:{b} <eos>:{b}",
         special_tokens=[(token, vocab[token]) for token in ("<bos>", "<sep>", "<eos>")],
     )
+
+
+def _sizes(spans: Iterable[tuple[str, int, Span]]) -> list[int]:
+    """Return the UTF-8 bytes of each span of a text, given with the text and its number.
+
+    The tokens of a character's bytes all have its span: the first of them counts it, the others count 0.
+    """
+    sizes, last = [], (-1, (-1, -1))
+    for text, number, (start, end) in spans:
+        sizes.append(0 if (number, (start, end)) == last else len(text[start:end].encode()))
+        last = number, (start, end)
+    return sizes
 
 
 def _saved_words(directory: Path) -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpt1.text.bpe import Tokenizer
-from gpt1.text.vocabulary import END_OF_WORD
+from gpt1.text.vocabulary import BYTE_TOKENS, END_OF_WORD
+
+_END_IN_BYTES = tuple(BYTE_TOKENS[byte] for byte in END_OF_WORD.encode())
 
 
 class TextStream:
@@ -28,7 +30,7 @@ class TextStream:
     def push(self, token: int) -> str:
         """Add a token; return the text that has become certain, often none."""
         self._word.append(token)
-        return self._release(self._take_word()) if self._ends_word(token) else ""
+        return self._release(self._take_word()) if self._ends_word(self._word) else ""
 
     def finish(self) -> str:
         """Return the rest of the text: no token follows."""
@@ -62,12 +64,15 @@ class TextStream:
     def _may_stop(self, end: str) -> bool:
         return any(stop.startswith(end) for stop in self.stop)
 
-    def _ends_word(self, token: int) -> bool:
-        return self.tokenizer.tokens([token])[0].endswith(END_OF_WORD)
+    def _ends_word(self, tokens: Sequence[int]) -> bool:
+        """Return whether a word ends with the last of `tokens`; after an unknown character its end is bytes too."""
+        *_, last = end = self.tokenizer.tokens(tokens[-len(_END_IN_BYTES) :])
+        return last.endswith(END_OF_WORD) or tuple(end) == _END_IN_BYTES
 
     def _last_whole_word(self, tokens: Sequence[int]) -> list[int]:
         """Return the tokens of the last word that is whole, which says what may follow without a blank."""
-        ends = [place for place, token in enumerate(tokens) if self._ends_word(token)][-2:]
+        size = len(_END_IN_BYTES)
+        ends = [i for i in range(len(tokens)) if self._ends_word(tokens[max(0, i + 1 - size) : i + 1])][-2:]
         if not ends:
             return []
         return list(tokens[ends[0] + 1 if len(ends) == 2 else 0 : ends[-1] + 1])

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import tokenizers
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -14,7 +15,7 @@ from tokenizers.trainers import BpeTrainer
 
 from gpt1.errors import UserError
 from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
-from gpt1.text.vocabulary import END_OF_WORD, UNK_TOKEN, Merges
+from gpt1.text.vocabulary import BYTE_TOKENS, END_OF_WORD, UNK_TOKEN, Merges
 from gpt1.text.words import split
 
 NEWLINE = "\n" + END_OF_WORD
@@ -23,6 +24,7 @@ MIN_FREQUENCY = 2
 
 _FIXED = (UNK_TOKEN, NEWLINE, *SPECIAL_TOKENS)
 _MIN_VOCAB_SIZE = len(_FIXED) + 4  # one character, in its two forms, may take half of what is left
+_COVERAGE = 0.99999  # share of all characters that get tokens of their own where the others are encoded as bytes
 _FIRST_CODE = 0x10000  # above it stand no blanks and no surrogates
 _CHARACTERS_AT_ONCE = 8_192  # handed to the trainer, which holds a few hundred of such texts
 
@@ -31,19 +33,29 @@ MOST_WORDS = 4_000_000
 the rarest are forgotten, as in Manku & Motwani 2002."""
 
 
-def train(texts: Iterable[str], vocab_size: int, words: str = "fast", *, progress: bool = False) -> Tokenizer:
+def train(
+    texts: Iterable[str],
+    vocab_size: int,
+    words: str = "fast",
+    *,
+    byte_fallback: bool = False,
+    progress: bool = False,
+) -> Tokenizer:
     """Learn a vocabulary of at most `vocab_size` tokens, special tokens included, from a stream of texts.
 
     The layout is the original's: `<unk>`, characters, characters that end a word, merges, `\\n</w>`; then the special
-    tokens. Characters, most frequent first, take at most half of the vocabulary; the rest are `<unk>`. Where no further
-    pair repeats, the result is smaller: ask its `vocab_size`. The same texts give the same result, in any order as long
+    tokens. Characters, most frequent first, take at most half of the vocabulary; the rest are `<unk>`. With
+    `byte_fallback` the 256 byte tokens follow `<unk>`, and the rarest characters, at most one in 100,000 of the text,
+    are encoded as bytes, as are all that `texts` do not hold: nothing is `<unk>`. Where no further pair repeats, the result is smaller: ask its `vocab_size`. The same texts give the same result, in any order as long
     as no more than `MOST_WORDS` distinct words stand in them; memory grows with these only. `progress` prints to stderr
     how many words were found.
 
     Raises UserError where `texts` hold no word, or `vocab_size` is too small for one character.
     """
-    if vocab_size < _MIN_VOCAB_SIZE:
-        raise UserError(f"--vocab-size {vocab_size}: expected at least {_MIN_VOCAB_SIZE}")
+    fixed = [*_FIXED, *(BYTE_TOKENS if byte_fallback else ())]
+    smallest = _MIN_VOCAB_SIZE + len(fixed) - len(_FIXED)
+    if vocab_size < smallest:
+        raise UserError(f"--vocab-size {vocab_size}: expected at least {smallest}")
     counts: Counter[str] = Counter()
     rarest = 0
     for text in texts:
@@ -58,20 +70,26 @@ def train(texts: Iterable[str], vocab_size: int, words: str = "fast", *, progres
     del counts["\n"]
     if not counts:
         raise UserError("nothing to learn a vocabulary from: the texts hold no word")
-    characters = _most_frequent_characters(counts, (vocab_size - len(_FIXED)) // 4)
+    characters = _most_frequent_characters(counts, (vocab_size - len(fixed)) // 4, _COVERAGE if byte_fallback else 1.0)
     symbols = [*characters, *(character + END_OF_WORD for character in characters)]
-    merges = _learn_merges(counts, symbols, vocab_size - len(_FIXED) - len(symbols))
+    merges = _learn_merges(counts, symbols, vocab_size - len(fixed) - len(symbols))
     made = dict.fromkeys(left + right for left, right in merges)  # two merges may make the same token
-    vocab = {token: i for i, token in enumerate([UNK_TOKEN, *symbols, *made, NEWLINE])}
+    first = [UNK_TOKEN, *(BYTE_TOKENS if byte_fallback else ())]
+    vocab = {token: i for i, token in enumerate([*first, *symbols, *made, NEWLINE])}
     return Tokenizer.from_vocab(vocab, merges, words)
 
 
-def _most_frequent_characters(counts: Counter[str], limit: int) -> list[str]:
+def _most_frequent_characters(counts: Counter[str], limit: int, coverage: float) -> list[str]:
+    """Return at most `limit` characters, most frequent first, and no more than make up `coverage` of the text."""
     characters: Counter[str] = Counter()
     for word, count in counts.items():
         for character in word:
             characters[character] += count
-    return sorted(characters, key=lambda character: (-characters[character], character))[:limit]
+    ranked = sorted(characters, key=lambda character: (-characters[character], character))[:limit]
+    if coverage == 1.0:
+        return ranked
+    before = np.cumsum([0, *(characters[character] for character in ranked[:-1])])
+    return ranked[: int(np.searchsorted(before, coverage * characters.total()))]
 
 
 def _learn_merges(counts: Counter[str], symbols: list[str], n_merges: int) -> Merges:

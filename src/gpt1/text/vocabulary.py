@@ -12,6 +12,9 @@ from gpt1.errors import UserError
 
 UNK_TOKEN = "<unk>"
 END_OF_WORD = "</w>"
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
+"""Tokens of single UTF-8 bytes, by the names that `tokenizers` gives them. A vocabulary that has all of them falls back
+on them for characters that it lacks, so that no text holds `<unk>`."""
 
 Vocab = dict[str, int]
 Merges = list[tuple[str, str]]
@@ -107,6 +110,11 @@ def check(vocab: Vocab, merges: Merges, vocab_source: Path | str, merges_source:
             if symbol not in vocab:
                 found = f"merge {number} ({left!r} and {right!r})"
                 raise UserError(f"{merges_source}: {found} needs {symbol!r}, which is not in the vocabulary")
+
+
+def has_byte_tokens(vocab: Vocab) -> bool:
+    """Return whether unknown characters are encoded as UTF-8 bytes instead of `<unk>`."""
+    return all(token in vocab for token in BYTE_TOKENS)
 
 
 def _packed(path: Path) -> Path:
