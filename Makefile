@@ -25,6 +25,7 @@ test: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples notebooks
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow" $(TESTS)
 
 test-mindspore: $(ALONE)/.ready

@@ -12,8 +12,8 @@ from itertools import product
 from statistics import fmean, median
 from typing import Any, Literal
 
-from gpt1.paper import EXPERIMENTS, Experiment, Result
-from gpt1.recipes import recipe
+from gpt1.config.recipes import recipe
+from gpt1.training.paper_results import EXPERIMENTS, Experiment, Result
 
 Arm = Literal["random", "pretrained", "pretrained-without-lm-loss"]
 ARMS: tuple[Arm, ...] = ("random", "pretrained", "pretrained-without-lm-loss")

@@ -32,9 +32,9 @@ import numpy as np
 from finetune import introduce
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Engine
+from gpt1.backends.parameters import count, initialise
 from gpt1.config import SIZES, DeviceConfig, DropoutConfig, Head, LossConfig, ModelConfig, OptimConfig
 from gpt1.console import say, table
-from gpt1.params import count, initialise
 
 SIDES = ("torch", "mindspore")
 

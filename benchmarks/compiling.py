@@ -24,10 +24,10 @@ from finetune import introduce
 from gpt1 import backends
 from gpt1.backends.base import Batch
 from gpt1.config import FinetuneConfig
+from gpt1.config.recipes import RECIPES
 from gpt1.console import say, table
-from gpt1.data.batches import Collator, TrainingBatches, inference_batches
-from gpt1.finetuning import encode_splits
-from gpt1.recipes import RECIPES
+from gpt1.data.batching import Collator, TrainingBatches, inference_batches
+from gpt1.training.finetune import encode_splits
 
 
 def measure(config: FinetuneConfig) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def measure(config: FinetuneConfig) -> dict[str, Any]:
         start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
         loss=config.loss, seed=config.loop.seed,
     )  # fmt: skip
-    from gpt1.backends.mindspore.engine import COMPILED_FOR  # MindSpore is there: it is the engine's
+    from gpt1.backends.mindspore.engine import COMPILED_FOR
 
     collator = Collator(start.tokenizer.pad, start.max_length, config.loop.pad_to, engine.buckets)
     training = TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.loss.lm_coef > 0))

@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 
 from finetune import BUSY, machine
 from gpt1.console import say, table
-from gpt1.data.corpus import sources
-from gpt1.data.documents import documents
+from gpt1.data.corpus.documents import documents
+from gpt1.data.corpus.prepare import sources
 from gpt1.errors import UserError
 
 

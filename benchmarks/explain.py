@@ -23,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune import introduce
-from gpt1.classifier import Classifier
 from gpt1.config import DeviceConfig
+from gpt1.config.recipes import recipe
 from gpt1.console import say, table
-from gpt1.data.tables import Example, load_dataset
+from gpt1.data.dataset import Example, load_dataset
 from gpt1.errors import UserError
-from gpt1.explain import Explainer
-from gpt1.finetuning import finetune
-from gpt1.recipes import recipe
+from gpt1.inference.classifier import Classifier
+from gpt1.inference.explainer import Explainer
+from gpt1.training.finetune import finetune
 
 AT_ONCE = 50
 """Reviews that are explained together."""

@@ -39,8 +39,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1 import backends
-from gpt1.checkpoint import Model, load_model, save_model
-from gpt1.classifier import Classifier
+from gpt1.backends.optim import learning_rate
+from gpt1.backends.parameters import initialise
+from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.config import (
     SIZES,
     DeviceConfig,
@@ -54,15 +55,14 @@ from gpt1.config import (
     OptimConfig,
 )
 from gpt1.console import say, table
-from gpt1.data.batches import Collator, Encoded, TrainingBatches, epoch_order
-from gpt1.data.tables import Example
+from gpt1.data.batching import Collator, Encoded, TrainingBatches, epoch_order
+from gpt1.data.dataset import Example
 from gpt1.errors import UserError
-from gpt1.labelled import limited, load_data
-from gpt1.optim import learning_rate
-from gpt1.params import initialise
+from gpt1.inference.classifier import Classifier
 from gpt1.tasks import TASKS, encode
-from gpt1.text.bpe import Tokenizer
-from gpt1.text.train import train as train_tokenizer
+from gpt1.tasks.dataset import limited, load_data
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.trainer import train as train_tokenizer
 
 BATCH_SIZE = 4
 OPTIM = OptimConfig(lr=2e-5, schedule="linear", warmup=0.0, weight_decay=0.01, clip=1.0)
@@ -237,7 +237,7 @@ def classify_with_pipeline(folder: Path, seed: int, *, batch_size: int) -> Measu
 
 
 def classify_with_gpt1(folder: Path, seed: int, *, dtype: DType) -> Measured:
-    """Classify with `gpt1.classifier.Classifier`."""
+    """Classify with `gpt1.inference.classifier.Classifier`."""
     work = Work.load(folder)
     classifier = Classifier.open(folder / "model", work.hardware(dtype))
     classifier.predict(_examples(work.warmup[:BATCH_SIZE]))

@@ -35,13 +35,13 @@ import numpy as np
 
 from finetune import Given, Measured, introduce, measure, parsed, peak_resident, quiet_transformers
 from gpt1 import backends
-from gpt1.checkpoint import Model, load_model, save_model
+from gpt1.backends.parameters import initialise
+from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.config import SIZES, DType, GenerateConfig, ModelConfig
 from gpt1.console import say, table
-from gpt1.generate import Writer
-from gpt1.params import initialise
-from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
-from gpt1.text.vocabulary import END_OF_WORD, UNK_TOKEN
+from gpt1.inference.generator import Writer
+from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
+from gpt1.tokenization.vocab_files import END_OF_WORD, UNK_TOKEN
 
 WARMUP_TOKENS = 4
 BANDWIDTH_BYTES = 1 << 28
@@ -83,7 +83,7 @@ def write_with_transformers(folder: Path, seed: int, *, dtype: DType) -> Measure
 
 
 def write_with_gpt1(folder: Path, seed: int, *, dtype: DType) -> Measured:
-    """Write with `gpt1.generate.Writer`."""
+    """Write with `gpt1.inference.generator.Writer`."""
     work, model = Work.load(folder), load_model(folder / "model")
     engine = backends.get(model.config, model.params, hardware=work.hardware(dtype))
     writer = Writer(model.tokenizer, engine, never=_never(model.tokenizer))

@@ -41,16 +41,16 @@ from finetune import (
     prepare,
     quiet_transformers,
 )
-from gpt1 import onnx_runtime
-from gpt1.batch_prediction import Predictor, write_predictions
-from gpt1.catalogue import bundled_model
-from gpt1.checkpoint import load_model
-from gpt1.classifier import Classifier
+from gpt1.checkpoint import onnx_check
+from gpt1.checkpoint.catalog import bundled_model
+from gpt1.checkpoint.model_dir import load_model
 from gpt1.config import Columns, DType
 from gpt1.console import say, table
-from gpt1.data.batches import Collator, inference_batches
+from gpt1.data.batching import Collator, inference_batches
 from gpt1.errors import UserError
-from gpt1.metrics import probabilities
+from gpt1.inference.batch_prediction import Predictor, write_predictions
+from gpt1.inference.classifier import Classifier
+from gpt1.tasks.metrics import probabilities
 
 SIZES = ("mini", "gpt1")
 
@@ -192,7 +192,7 @@ def compare(args: argparse.Namespace, folder: Path, size: str) -> dict[str, Any]
     say()
     encoded, shape = prepare(args, folder, size)
     names = [*PIPELINES, *GPT1]
-    if onnx_runtime.installed():
+    if onnx_check.installed():
         write_graphs(folder)
         names += ONNX
     results = measure(names, folder, args.rounds, __file__)

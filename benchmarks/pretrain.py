@@ -48,15 +48,15 @@ from finetune import (
 from generate import random_model
 from gpt1 import backends
 from gpt1.backends.base import Batch
-from gpt1.checkpoint import Model, load_model, save_model
+from gpt1.backends.optim import learning_rate
+from gpt1.backends.parameters import count, decays, initialise
+from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.config import SIZES, DropoutConfig, DType, LoopConfig, ModelConfig, OptimConfig
 from gpt1.console import say, table
-from gpt1.data.corpus import Corpus
-from gpt1.data.windows import TrainingWindows
+from gpt1.data.corpus.prepare import Corpus
+from gpt1.data.corpus.windows import TrainingWindows
 from gpt1.errors import UserError
-from gpt1.optim import learning_rate
-from gpt1.params import count, decays, initialise
-from gpt1.text.bpe import Tokenizer
+from gpt1.tokenization.tokenizer import Tokenizer
 
 OPTIM = OptimConfig(lr=2.5e-4, schedule="cosine", warmup=0.0, weight_decay=0.01, clip=1.0)
 DROPOUTS = (0.1, 0.0)

@@ -46,20 +46,20 @@ from ablations import (
     tuning,
 )
 from finetune import BUSY, machine
-from gpt1 import hub
-from gpt1.checkpoint import Model
-from gpt1.classifier import open_model
+from gpt1.checkpoint import hub
+from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.model_dir import Model
+from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import SIZES, DeviceConfig, FinetuneConfig
+from gpt1.config.recipes import recipe
 from gpt1.console import notices_to, say, table
-from gpt1.data.tables import Example, load_dataset, stratified_split
+from gpt1.data.dataset import Example, load_dataset, stratified_split
 from gpt1.errors import Interrupted, UserError
-from gpt1.finetuning import finetune
-from gpt1.labelled import limited
-from gpt1.paper import Experiment, NotThereError, locate
-from gpt1.recipes import recipe
-from gpt1.run import RunDirectory
-from gpt1.storage import read_json, replace_directory, write_json
+from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tasks import TASKS
+from gpt1.tasks.dataset import limited
+from gpt1.training.finetune import finetune
+from gpt1.training.paper_results import Experiment, NotThereError, locate
 
 
 @dataclass(frozen=True)

@@ -35,15 +35,15 @@ from typing import Any
 import numpy as np
 
 from finetune import introduce
-from gpt1.catalogue import bundled_model
-from gpt1.checkpoint import load_model, save_model
-from gpt1.classifier import Classifier
+from gpt1.backends.parameters import initialise
+from gpt1.checkpoint.catalog import bundled_model
+from gpt1.checkpoint.hub import resolve_dataset
+from gpt1.checkpoint.model_dir import load_model, save_model
 from gpt1.config import DeviceConfig, Head
 from gpt1.console import muted, say, table
-from gpt1.data.tables import read_examples
-from gpt1.hub import resolve_dataset
-from gpt1.params import initialise
-from gpt1.text.bpe import Tokenizer
+from gpt1.data.dataset import read_examples
+from gpt1.inference.classifier import Classifier
+from gpt1.tokenization.tokenizer import Tokenizer
 
 TOLERANCE = 1e-5
 """Of a probability in float32, between batches of other shapes."""

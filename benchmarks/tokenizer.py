@@ -36,9 +36,9 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from gpt1.console import say, table
-from gpt1.text import openai
-from gpt1.text.bpe import Tokenizer
-from gpt1.text.vocabulary import END_OF_WORD, UNK_TOKEN, read_vocab
+from gpt1.tokenization import openai_pretokenizer
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.vocab_files import END_OF_WORD, UNK_TOKEN, read_vocab
 
 BOOK_PART = 40_000
 """Characters of a book that make a text (spaCy takes at most a million at once)."""
@@ -150,7 +150,7 @@ def measure(vocabulary: Path, texts: dict[str, list[str]], others: dict[str, lis
     for kind in texts:
         found: dict[str, list[float]] = {}
         for number in range(rounds):
-            openai.words.cache_clear()
+            openai_pretokenizer.words.cache_clear()
             exact: list[Tokenizer] = []
 
             def cold(some: Sequence[str], exact: list[Tokenizer] = exact) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from gpt1 import cli, runlog
-from gpt1.run import RunDirectory
-from gpt1.storage import read_json
+from gpt1 import cli
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.system.files import read_json
 
 PATIENCE = 120
 """Seconds after which a command of a few seconds hangs, however busy the machine is."""
@@ -35,7 +36,7 @@ def outcome(run: RunDirectory) -> dict[str, Any]:
         "metrics": run.metrics_path.read_text(),
         "log": {
             (event["event"], event["step"]): {name: value for name, value in event.items() if name not in CLOCK}
-            for event in runlog.read(run.log.path)
+            for event in event_log.read(run.log.path)
             if event["event"] in ("train", "evaluate")
         },
     }
@@ -65,7 +66,7 @@ class RunCommand:
     def wait_for_step(self, process: subprocess.Popen[str], step: int) -> None:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and process.poll() is None:
-            events = runlog.read(self.run.log.path) if self.run.log.path.exists() else []
+            events = event_log.read(self.run.log.path) if self.run.log.path.exists() else []
             if any(event.get("step", 0) >= step for event in events):
                 return
             time.sleep(0.002)
@@ -74,4 +75,4 @@ class RunCommand:
 
     def resumed(self) -> list[int]:
         """The steps after which it went on."""
-        return [event["step"] for event in runlog.read(self.run.log.path) if event["event"] == "resume"]
+        return [event["step"] for event in event_log.read(self.run.log.path) if event["event"] == "resume"]

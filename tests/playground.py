@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt1.checkpoint import Model, save_model
+from gpt1.backends.parameters import shapes
+from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import Head, ModelConfig
-from gpt1.params import shapes
-from gpt1.text.train import train
+from gpt1.tokenization.trainer import train
 
 PATIENCE = 15_000
 """Milliseconds that a page may take to answer, on a busy machine."""

@@ -13,8 +13,8 @@ import numpy as np
 
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch
+from gpt1.backends.parameters import initialise
 from gpt1.config import Backend, DeviceConfig, DropoutConfig, Head, ModelConfig
-from gpt1.params import initialise
 
 LENGTHS = (11, 3, 7, 16)
 """Tokens of the four examples."""

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.backends.base import IGNORE, Batch
+from gpt1.backends.parameters import shapes
 from gpt1.config import Head, ModelConfig
-from gpt1.params import shapes
 
 Array = NDArray[np.float64]
 Integers = NDArray[Any]
 Params = Mapping[str, NDArray[Any]]
-"""By the names of `gpt1.params`, of any floating dtype."""
+"""By the names of `gpt1.backends.parameters`, of any floating dtype."""
 Grads = dict[str, Array]
 Backward = Callable[[Array, Grads], Array]
 

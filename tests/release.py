@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt1.backends.parameters import Params, shapes
 from gpt1.config import ModelConfig
-from gpt1.params import Params, shapes
 
 Vector = NDArray[np.float32]
 Cut = Callable[[Vector], list[Vector]]

@@ -11,12 +11,12 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from gpt1 import backends
-from gpt1.checkpoint import Model
+from gpt1.checkpoint.model_dir import Model
 from gpt1.config import DeviceConfig, Head, ModelConfig, ServeConfig
-from gpt1.serve.gate import Gate
+from gpt1.serve.middleware import Gate
 from gpt1.serve.server import gated
 from gpt1.serve.service import Service
-from gpt1.text.bpe import Tokenizer
+from gpt1.tokenization.tokenizer import Tokenizer
 from test_reference import random_params
 
 TEXT = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
@@ -41,7 +41,7 @@ ITEMS: dict[str, Any] = {
 
 @cache
 def tokenizer() -> Tokenizer:
-    from gpt1.text.train import train
+    from gpt1.tokenization.trainer import train
 
     return train([TEXT, "a good day", "it rains", "a wet day", "the sun and the sea"] * 4, 120)
 

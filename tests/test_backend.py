@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 import reference
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Engine
+from gpt1.backends.optim import adamw, clip_factor
+from gpt1.backends.parameters import Params, decays, shapes
 from gpt1.config import DeviceConfig, DropoutConfig, Head, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
-from gpt1.optim import adamw, clip_factor
-from gpt1.params import Params, decays, shapes
 from hardware import hardware
 from test_reference import HEADS, LM_LOSSES, SEQUENCES, part, random_batch, random_params, small_model, task_case
 

@@ -9,8 +9,8 @@ import pytest
 
 from gpt1 import backends
 from gpt1.backends.base import Engine
+from gpt1.backends.optim import learning_rate
 from gpt1.config import LossConfig, OptimConfig
-from gpt1.optim import learning_rate
 from hardware import hardware
 from test_backend import DROPOUTS, TASKS, assert_close, longer_case
 from test_reference import HEADS, SEQUENCES, random_batch

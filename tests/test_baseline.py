@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt1 import baseline
-from gpt1.baseline import fit_baselines
-from gpt1.data.tables import Example
+from gpt1.data.dataset import Example
+from gpt1.evaluation import baselines
+from gpt1.evaluation.baselines import fit_baselines
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FLOAT32 = 1e-6
@@ -80,7 +80,7 @@ def test_pairs_are_told_apart_by_their_overlap_and_not_by_their_words() -> None:
 def test_overlap_features_show_shared_words_negation_and_numbers_that_differ() -> None:
     a = ["it cost 20 pounds", "it didn't cost 20 pounds"]
     b = ["pounds cost 20", "they never paid 35 pounds"]
-    features = baseline._Overlap(a + b)(a, b)
+    features = baselines._Overlap(a + b)(a, b)
     words, letters, numbers = (features[:, 9 * block : 9 * block + 9] for block in range(3))
     # The first columns of a block: share of a's terms in b, share of b's in a, Jaccard; for words also of 2-grams.
     np.testing.assert_allclose(words[0, :3], [4 / 7, 4 / 5, 4 / 8], rtol=FLOAT32)
@@ -152,7 +152,7 @@ def test_chinese_without_blanks_is_read_by_characters() -> None:
         ["!!!", "?", ":-)", "..."],
         ["", "", "", ""],
         [" ", "\n", " ", "b"],
-        [f"word{row}" for row in range(baseline.ROWS_FOR_RARE_TERMS + 2)],  # no word occurs twice
+        [f"word{row}" for row in range(baselines.ROWS_FOR_RARE_TERMS + 2)],  # no word occurs twice
         ["一", "二", "a", "👍"],
     ],
     ids=["punctuation", "empty", "blank", "no word twice", "single characters"],
@@ -178,12 +178,14 @@ def test_one_label_only_leaves_the_majority_class() -> None:
 
 def test_too_much_training_text_is_sampled_and_the_name_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     train, labels = single((GOOD + BAD) * 10), np.array(([1] * 4 + [0] * 4) * 10)
-    monkeypatch.setattr(baseline, "MAX_TRAIN_CHARACTERS", 700)
+    monkeypatch.setattr(baselines, "MAX_TRAIN_CHARACTERS", 700)
     learned, _ = fit_baselines("single", train, labels, train, regression=False, seed=3)
-    rows = baseline._affordable_rows(train, 3)
+    rows = baselines._affordable_rows(train, 3)
     assert 700 - 25 < sum(len(train[row].parts[0]) for row in rows) <= 700  # no text has more than 25 characters
     assert learned.name == f"TF-IDF + logistic regression (on {len(rows)} of 80 rows)"
-    assert rows.tolist() == baseline._affordable_rows(train, 3).tolist() != baseline._affordable_rows(train, 4).tolist()
+    assert (
+        rows.tolist() == baselines._affordable_rows(train, 3).tolist() != baselines._affordable_rows(train, 4).tolist()
+    )
 
 
 def test_an_unknown_kind_is_refused() -> None:
@@ -192,7 +194,7 @@ def test_an_unknown_kind_is_refused() -> None:
 
 
 def test_importing_the_baselines_loads_no_scikit_learn() -> None:
-    code = "import sys, gpt1.baseline; print({'sklearn', 'scipy', 'torch', 'polars'} & set(sys.modules))"
+    code = "import sys, gpt1.evaluation.baselines; print({'sklearn', 'scipy', 'torch', 'polars'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 

@@ -24,17 +24,17 @@ import polars
 import pytest
 
 from gpt1 import backends, cli
-from gpt1.batch_prediction import Predictor, write_predictions
-from gpt1.checkpoint import Model, save_model
-from gpt1.classifier import Classifier
+from gpt1.backends.parameters import initialise
+from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import Columns, Head, ModelConfig
-from gpt1.data import files
+from gpt1.data import readers
 from gpt1.data.examples import Example
-from gpt1.data.files import Row
+from gpt1.data.readers import Row
 from gpt1.errors import Interrupted, UserError
-from gpt1.params import initialise
-from gpt1.prediction_files import PredictionFile
-from gpt1.text.train import train
+from gpt1.inference.batch_prediction import Predictor, write_predictions
+from gpt1.inference.classifier import Classifier
+from gpt1.inference.prediction_writer import PredictionFile
+from gpt1.tokenization.trainer import train
 from hardware import hardware
 from outcome import PATIENCE
 
@@ -438,10 +438,10 @@ def test_a_regression_and_choices_have_every_format_too(directory: Directory, tm
 
 
 def test_parquet_is_read_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_PARQUET_ROWS", 3)
+    monkeypatch.setattr(readers, "_PARQUET_ROWS", 3)
     for rows in (5, 6):
         polars.DataFrame({"text": list(map(str, range(rows)))}).write_parquet(tmp_path / "new.parquet")
-        found = list(files.read_rows(tmp_path / "new.parquet"))
+        found = list(readers.read_rows(tmp_path / "new.parquet"))
         assert found == [Row(f"new.parquet row {i + 1}", {"text": str(i)}) for i in range(rows)]
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from gpt1.backends.base import BUCKETS, IGNORE, Batch
 from gpt1.config import LoopConfig, Padding
-from gpt1.data.batches import (
+from gpt1.data.batching import (
     WINDOW,
     Collator,
     Encoded,
@@ -28,7 +28,7 @@ from gpt1.data.batches import (
     split_by_tokens,
 )
 from gpt1.errors import UserError
-from gpt1.text.bpe import Tokenizer
+from gpt1.tokenization.tokenizer import Tokenizer
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PAD, BOS, EOS, FIRST = 0, 1, 2, 3

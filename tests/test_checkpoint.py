@@ -18,20 +18,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpt1.checkpoint import Checkpoints, Model, Progress, load_model, load_model_with, save_model
+from gpt1.backends.parameters import INIT_STD, Params, initialise, shapes
+from gpt1.checkpoint.model_dir import Model, load_model, load_model_with, save_model
+from gpt1.checkpoint.train_state import Checkpoints, Progress
 from gpt1.config import DropoutConfig, Head, ModelConfig, Stored
 from gpt1.errors import UserError
-from gpt1.params import INIT_STD, Params, initialise, shapes
-from gpt1.storage import (
-    CorruptFile,
-    read_json,
-    read_tensors,
-    recover_directory,
-    replace_directory,
-    write_json,
-    write_tensors,
-)
-from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
+from gpt1.system.files import CorruptFile, read_json, recover_directory, replace_directory, write_json
+from gpt1.system.tensors import read_tensors, write_tensors
+from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 LETTERS = "abcdefghij"
 EMBEDDING = "transformer.tokens_embed.weight"

@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt1 import api, batch_prediction, runlog
-from gpt1.checkpoint import Model, load_model, save_model
+from gpt1 import api
+from gpt1.backends.parameters import initialise
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.cli import main
 from gpt1.config import FinetuneConfig, LoopConfig, ModelConfig
-from gpt1.data.tables import Columns
-from gpt1.params import initialise
+from gpt1.data.dataset import Columns
+from gpt1.inference import batch_prediction
 
 torch = pytest.importorskip("torch")
 
@@ -226,7 +228,7 @@ def test_an_own_metric_is_reported_and_selects_the_best_model(tmp_path: Path) ->
     assert by_flag["test"]["share"] == by_flag["test"]["accuracy"]
     low, high = by_flag["test"]["interval"]["share"]
     assert low <= by_flag["test"]["share"] <= high
-    events = runlog.read(tmp_path / "flag" / "log.jsonl")
+    events = event_log.read(tmp_path / "flag" / "log.jsonl")
     assert {event["metric"] for event in events if event["event"] == "evaluate"} == {"share"}
 
     def exact(labels: Any, predictions: Any) -> float:
@@ -850,9 +852,9 @@ def test_what_cannot_be_explained_is_one_line(words: list[str], said: str) -> No
 def test_mistakes_have_the_words_that_spoke_for_them_in_results_and_log(copy: Path) -> None:
     mistakes = json.loads(Path("grades/metrics.json").read_text())["test"]["mistakes"]  # no prediction is exact
     assert [list(mistake["words"]) for mistake in mistakes] == [["text_a", "text_b"]] * len(mistakes) != []
-    [event] = [event for event in runlog.read(Path("grades/log.jsonl")) if event["event"] == "mistakes"]
+    [event] = [event for event in event_log.read(Path("grades/log.jsonl")) if event["event"] == "mistakes"]
     assert (event["split"], event["mistakes"]) == ("test", mistakes)
-    events = [event for event in runlog.read(copy / "log.jsonl") if event["event"] == "mistakes"]
+    events = [event for event in event_log.read(copy / "log.jsonl") if event["event"] == "mistakes"]
     flipped = copy / "flipped.csv"
     flipped.write_text(table(*((text, {"good": "bad", "bad": "good"}[label]) for text, label in labelled(8))))
     found = done("evaluate", copy, "--data", flipped, "--no-baseline", "--json").json["test"]["mistakes"]
@@ -861,7 +863,7 @@ def test_mistakes_have_the_words_that_spoke_for_them_in_results_and_log(copy: Pa
         for word in mistake["words"]["text"]:
             assert mistake["texts"][0][word["start"] : word["end"]] == word["text"]
     assert found
-    [last] = [event for event in runlog.read(copy / "log.jsonl") if event["event"] == "mistakes"][len(events) :]
+    [last] = [event for event in event_log.read(copy / "log.jsonl") if event["event"] == "mistakes"][len(events) :]
     assert last["mistakes"] == found
     assert last["data"] == str(flipped)
 
@@ -1126,8 +1128,8 @@ def test_the_version_is_the_packages() -> None:
 def test_flags_of_the_hub_data_sets_columns_win_over_the_catalogues(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from gpt1 import hub
-    from gpt1.labelled import hub_columns
+    from gpt1.checkpoint import hub
+    from gpt1.tasks.dataset import hub_columns
 
     found = hub.DatasetFiles(
         {"test": [Path("other-names.csv").resolve()]},

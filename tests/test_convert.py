@@ -15,13 +15,14 @@ import pytest
 
 from fake_hub import FakeHub
 from gpt1 import api
-from gpt1.checkpoint import Model, load_model, save_model
+from gpt1.backends.parameters import Params
+from gpt1.checkpoint.convert import convert
+from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.config import DropoutConfig, Head, Layout
-from gpt1.convert import convert
 from gpt1.errors import UserError
-from gpt1.params import Params
-from gpt1.storage import read_json, read_tensors
-from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
+from gpt1.system.files import read_json
+from gpt1.system.tensors import read_tensors
+from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 from release import COMPLETE, CONFIG, ENCODER, MERGES, contents, random_params, write_release
 from test_cli import Outcome, assert_refused, done
 from test_cli import gpt1 as run
@@ -208,7 +209,7 @@ def test_word_splitter_that_the_layout_does_not_name_is_named(
 ) -> None:
     """The folder is read with another splitter than the model was trained with."""
     model = replace(load_model(trained(tmp_path)), tokenizer=Tokenizer(TOKENIZER.backend, "other"))
-    monkeypatch.setattr("gpt1.convert.open_model", lambda path: model)
+    monkeypatch.setattr("gpt1.checkpoint.convert.open_model", lambda path: model)
     assert convert(str(tmp_path), tmp_path / "out", to)["left_out"][-1] == "word splitter other"
 
 

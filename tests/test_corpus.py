@@ -22,16 +22,16 @@ import numpy as np
 import pytest
 
 from gpt1.cli import main
-from gpt1.data import documents as documents_module
-from gpt1.data import shards
-from gpt1.data import workers as workers_module
-from gpt1.data.corpus import MANIFEST, Corpus, prepare, sources
-from gpt1.data.documents import Piece, documents, pieces
-from gpt1.data.shards import Answer, Request
-from gpt1.data.workers import LocalWorkers
+from gpt1.data.corpus import documents as documents_module
+from gpt1.data.corpus import local_workers as workers_module
+from gpt1.data.corpus import shards
+from gpt1.data.corpus.documents import Piece, documents, pieces
+from gpt1.data.corpus.local_workers import LocalWorkers
+from gpt1.data.corpus.prepare import MANIFEST, Corpus, prepare, sources
+from gpt1.data.corpus.shards import Answer, Request
 from gpt1.errors import UserError
-from gpt1.text.bpe import Tokenizer
-from gpt1.text.train import NEWLINE, train
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.trainer import NEWLINE, train
 
 END = "<|endofbook|>"
 PATIENCE = 60

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from gpt1.report import draw_curves
+from gpt1.evaluation.report import draw_curves
 
 Event = dict[str, Any]
 

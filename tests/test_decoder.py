@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 import reference
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Decoder, Engine
+from gpt1.backends.parameters import Params
 from gpt1.config import DeviceConfig, Head, ModelConfig
-from gpt1.params import Params
 from hardware import hardware
 from test_reference import random_params
 

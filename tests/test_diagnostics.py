@@ -10,8 +10,8 @@ import pytest
 from sklearn import metrics as theirs
 from sklearn.calibration import calibration_curve
 
-from gpt1 import diagnostics
-from gpt1.metrics import METRICS, PairMetric, confusion_matrix
+from gpt1.evaluation import diagnostics
+from gpt1.tasks.metrics import METRICS, PairMetric, confusion_matrix
 
 EXACT = 1e-12
 """Both sides compute in float64."""

@@ -277,7 +277,7 @@ def test_pairs_are_refused_by_a_model_of_texts(fitted: GPT1Classifier) -> None:
 
 
 def test_ctrl_c_is_no_failed_fit_that_cross_validation_would_pass_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpt1.data.batches import TrainingBatches
+    from gpt1.data.batching import TrainingBatches
 
     usual = TrainingBatches.micro_batches
 

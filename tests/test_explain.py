@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from gpt1 import backends
-from gpt1.checkpoint import Model
-from gpt1.classifier import Classifier
+from gpt1.backends.parameters import initialise
+from gpt1.checkpoint.model_dir import Model
 from gpt1.config import DropoutConfig, Head, ModelConfig
-from gpt1.data.tables import Example
+from gpt1.data.dataset import Example
 from gpt1.errors import UserError
-from gpt1.explain import (
+from gpt1.inference.classifier import Classifier
+from gpt1.inference.explainer import (
     MOST_TOKENS,
     NEGLIGIBLE,
     Explainer,
@@ -26,9 +27,8 @@ from gpt1.explain import (
     sequence_of,
     sequence_of_text,
 )
-from gpt1.params import initialise
-from gpt1.text.bpe import Tokenizer
-from gpt1.text.train import train
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.trainer import train
 from hardware import hardware
 from test_reference import random_params
 

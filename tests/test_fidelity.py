@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gpt1.config import FinetuneConfig
-from gpt1.recipes import recipe
+from gpt1.config.recipes import recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ["what", "paper", "OpenAI", "transformers", "gpt1", "test"]

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import reference
-from gpt1 import backends, generate
+from gpt1 import backends
 from gpt1.config import GenerateConfig, ModelConfig
 from gpt1.errors import UserError
-from gpt1.generate import Piece, Writer
-from gpt1.sampling import Sampler
-from gpt1.text.bpe import Tokenizer
-from gpt1.text.stream import TextStream
+from gpt1.inference import generator
+from gpt1.inference.generator import Piece, Writer
+from gpt1.inference.sampling import Sampler
+from gpt1.tokenization.streaming_decoder import TextStream
+from gpt1.tokenization.tokenizer import Tokenizer
 from hardware import hardware
 from test_reference import random_params
 
@@ -176,7 +177,7 @@ def test_a_sample_does_not_depend_on_how_many_are_written(write: Write) -> None:
 def test_groups_of_another_size_change_nothing(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     config = {**RULES["drawn"], "max_tokens": 20, "n": 3}
     expected = write(PROMPTS, **config)
-    monkeypatch.setattr(generate, "MOST_SAMPLES", 4)
+    monkeypatch.setattr(generator, "MOST_SAMPLES", 4)
     assert write(PROMPTS, **config) == expected
 
 

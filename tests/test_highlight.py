@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt1.highlight import attention_lines, in_terminal, page, stretches, top_words
+from gpt1.evaluation.report.highlight import attention_lines, in_terminal, page, stretches, top_words
 
 TEXT = "Warm & <b>dull</b>,\nsaid 😀 he"
 

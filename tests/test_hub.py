@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from fake_hub import FakeHub
-from gpt1.catalogue import CATALOGUE, CONVERTED
-from gpt1.data.tables import Columns, read_examples
+from gpt1.checkpoint.catalog import CATALOGUE, CONVERTED
+from gpt1.checkpoint.hub import DatasetFiles, resolve_dataset, resolve_model
+from gpt1.data.dataset import Columns, read_examples
 from gpt1.errors import UserError
-from gpt1.hub import DatasetFiles, resolve_dataset, resolve_model
 
 pytest.importorskip("huggingface_hub")
 polars = pytest.importorskip("polars")
@@ -372,7 +372,7 @@ def test_without_a_network_the_error_comes_at_once(hub: FakeHub) -> None:
 
 def test_hub_that_never_answers_is_given_up(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """A firewall that drops packets: without a timeout of our own, huggingface_hub waits for ever."""
-    monkeypatch.setattr("gpt1.hub_cache.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("gpt1.checkpoint.hub_download.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert "cannot be reached (ReadTimeout" in message("imdb")
@@ -421,6 +421,9 @@ def test_command_that_deletes_a_damaged_download_works(hub: FakeHub) -> None:
 
 
 def test_importing_the_module_imports_no_hub_library() -> None:
-    code = "import sys, gpt1.hub; print([m for m in ('huggingface_hub', 'polars', 'torch') if m in sys.modules])"
+    code = (
+        "import sys, gpt1.checkpoint.hub; "
+        "print([m for m in ('huggingface_hub', 'polars', 'torch') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

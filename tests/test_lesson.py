@@ -20,7 +20,7 @@ import gpt1
 from gpt1 import api
 from gpt1.cli import main
 from gpt1.config import FinetuneConfig
-from gpt1.settings import homes
+from gpt1.config.overrides import homes
 
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ROOT / "docs" / "mindspore.md", ROOT / "docs" / "mindspore.zh-CN.md"

@@ -22,18 +22,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt1 import backends, console, runlog
+from gpt1 import backends, console
 from gpt1.backends.base import Batch, Engine, StepResult
-from gpt1.checkpoint import Checkpoints, Progress
+from gpt1.backends.optim import learning_rate
+from gpt1.backends.parameters import Params, initialise
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.event_log import RunLog
+from gpt1.checkpoint.train_state import Checkpoints, Progress
 from gpt1.config import DType, Head, LoopConfig, LossConfig, ModelConfig, OptimConfig
-from gpt1.data.batches import Collator, Encoded, TrainingBatches
+from gpt1.data.batching import Collator, Encoded, TrainingBatches
 from gpt1.errors import Interrupted, UserError
-from gpt1.inference import scores, task_logits
-from gpt1.loop import train
-from gpt1.optim import learning_rate
-from gpt1.params import Params, initialise
-from gpt1.runlog import RunLog
-from gpt1.storage import read_tensors, write_json, write_tensors
+from gpt1.inference.batched import scores, task_logits
+from gpt1.system.files import write_json
+from gpt1.system.tensors import read_tensors, write_tensors
+from gpt1.training.loop import train
 from hardware import hardware
 
 CLOCK = {"time", "seconds", "tokens_per_second"}
@@ -129,7 +131,7 @@ class Told:
         return [int(path.name.removeprefix("step-")) for path in reversed(self.checkpoints.paths())]
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        return [event for event in runlog.read(self.log.path) if event["event"] == name]
+        return [event for event in event_log.read(self.log.path) if event["event"] == name]
 
 
 @pytest.mark.parametrize(
@@ -468,7 +470,7 @@ class Training:
         best = read_tensors(self.folder / "best.safetensors")
         lines = {
             (event["event"], event["step"]): {name: value for name, value in event.items() if name not in CLOCK}
-            for event in runlog.read(self.log.path)
+            for event in event_log.read(self.log.path)
             if event["event"] in ("train", "evaluate")
         }
         return {

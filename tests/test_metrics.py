@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt1 import metrics
 from gpt1.errors import UserError
+from gpt1.tasks import metrics
 
 SAME = 1e-12
 """Two ways to the same float64 value: they differ by rounding only."""
@@ -236,5 +236,5 @@ def test_a_person_s_metric_that_fails_names_the_flag() -> None:
 
 
 def test_importing_metrics_loads_only_numpy() -> None:
-    code = "import sys, gpt1.metrics; print({'sklearn', 'scipy', 'torch'} & set(sys.modules))"
+    code = "import sys, gpt1.tasks.metrics; print({'sklearn', 'scipy', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from gpt1 import backends
-from gpt1.checkpoint import load_model
+from gpt1.backends.parameters import Params, from_huggingface
+from gpt1.checkpoint.convert import convert
+from gpt1.checkpoint.model_dir import load_model
 from gpt1.config import Head
-from gpt1.convert import convert
 from gpt1.errors import UserError
-from gpt1.params import Params, from_huggingface
-from gpt1.storage import CorruptFile, read_json, read_tensors, write_json, write_tensors
-from gpt1.text.bpe import SPECIAL_TOKENS
+from gpt1.system.files import CorruptFile, read_json, write_json
+from gpt1.system.tensors import read_tensors, write_tensors
+from gpt1.tokenization.tokenizer import SPECIAL_TOKENS
 from release import COMPLETE, CONFIG, ENCODER, MERGES, contents, random_params
 from test_cli import assert_refused, done
 from test_cli import gpt1 as run

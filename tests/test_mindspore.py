@@ -275,8 +275,8 @@ def test_doctor_says_what_is_wrong_with_numpy_2(
 def test_a_dtype_that_is_not_to_be_had_is_refused_before_the_data_are_read(mindspore: Any, tmp_path: Any) -> None:
     """Encoding a corpus may take hours."""
     from gpt1.config import FinetuneConfig, PretrainConfig
-    from gpt1.finetuning import finetune
-    from gpt1.pretrain import pretrain
+    from gpt1.training.finetune import finetune
+    from gpt1.training.pretrain import pretrain
 
     hardware = DeviceConfig(backend="mindspore", device="cpu", dtype="bfloat16")
     out, nowhere = tmp_path / "run", tmp_path / "nowhere"

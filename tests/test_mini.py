@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 import gpt1
-from gpt1 import catalogue, recipes
-from gpt1.checkpoint import Model, load_model, save_model
-from gpt1.config import SIZES, ModelConfig
-from gpt1.params import count, initialise
-from gpt1.storage import read_json
-from gpt1.text.train import train as train_tokenizer
+from gpt1.backends.parameters import count, initialise
+from gpt1.checkpoint import catalog
+from gpt1.checkpoint.model_dir import Model, load_model, save_model
+from gpt1.config import SIZES, ModelConfig, recipes
+from gpt1.system.files import read_json
+from gpt1.tokenization.trainer import train as train_tokenizer
 from test_cli import assert_refused, done, lines
 from test_cli import gpt1 as run
 
-MINI = catalogue.BUNDLED_MODELS["mini"]
+MINI = catalog.BUNDLED_MODELS["mini"]
 MOST_BYTES = 20_000_000
 """Of the whole folder: what every installation carries."""
 
@@ -35,7 +35,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tokenizer = train_tokenizer(TEXTS * 4, 80)
     config = ModelConfig(n_layer=1, n_head=1, n_embd=16, n_ctx=32, vocab_size=tokenizer.vocab_size)
     save_model(tmp_path / "bundled", Model(config, initialise(config, 0), tokenizer, (), 32), dtype="bfloat16")
-    monkeypatch.setitem(catalogue.BUNDLED_MODELS, "mini", tmp_path / "bundled")
+    monkeypatch.setitem(catalog.BUNDLED_MODELS, "mini", tmp_path / "bundled")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     Path("rows.jsonl").write_text(lines(*({"text": TEXTS[i % 3], "label": f"{i % 2}"} for i in range(40))))

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt1 import backends, cli, convert, onnx_runtime
-from gpt1.checkpoint import Model, load_model, save_model
-from gpt1.classifier import Classifier
+from gpt1 import backends, cli
+from gpt1.backends.parameters import initialise
+from gpt1.checkpoint import convert, onnx_check
+from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.config import DeviceConfig, Head, ModelConfig
 from gpt1.errors import UserError
-from gpt1.params import initialise
-from gpt1.storage import read_json
-from gpt1.text.train import train
+from gpt1.inference.classifier import Classifier
+from gpt1.system.files import read_json
+from gpt1.tokenization.trainer import train
 
 pytest.importorskip("torch")
 onnxruntime = pytest.importorskip("onnxruntime", reason="gpt1[onnx] is not installed")
@@ -68,7 +69,7 @@ def test_the_graph_gives_the_engines_answers_at_any_number_and_length(exported: 
     assert "Skipping" not in said
     model = load_model(given)
     engine = backends.get(model.config, model.params, hardware=FLOAT32)
-    assert onnx_runtime.largest_difference(engine, out / "model.onnx", seed=1) < ROUNDING
+    assert onnx_check.largest_difference(engine, out / "model.onnx", seed=1) < ROUNDING
     session = onnxruntime.InferenceSession(out / "model.onnx")
     feeds = {each.name: np.ones((1, 5)[: len(each.shape)], np.int64) for each in session.get_inputs()}
     if model.config.head and model.config.head.task == "similarity":
@@ -129,7 +130,7 @@ def test_a_graph_that_answers_otherwise_is_an_error_and_leaves_nothing(
     write_model(tmp_path / "model", None)
     monkeypatch.setattr("gpt1.backends.torch.onnx.export", lambda config, params, path: path.write_bytes(b""))
     for difference in (2e-4, float("nan")):
-        monkeypatch.setattr(onnx_runtime, "largest_difference", lambda engine, path, found=difference: found)
+        monkeypatch.setattr(onnx_check, "largest_difference", lambda engine, path, found=difference: found)
         with pytest.raises(RuntimeError, match=r"differ from gpt1's by .*, 0\.0001 allowed"):
             convert.convert(str(tmp_path / "model"), tmp_path / "onnx", "onnx")
         assert not (tmp_path / "onnx").exists()

@@ -15,18 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt1 import backends, runlog
+from gpt1 import backends
 from gpt1.api import evaluate
-from gpt1.checkpoint import Progress
-from gpt1.classifier import Classifier
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.checkpoint.train_state import Progress
 from gpt1.config import DeviceConfig, FinetuneConfig
-from gpt1.data.tables import read_examples
+from gpt1.config.recipes import recipe
+from gpt1.data.dataset import read_examples
 from gpt1.errors import Interrupted
-from gpt1.finetuning import finetune
-from gpt1.recipes import recipe
-from gpt1.run import RunDirectory
-from gpt1.storage import read_json
+from gpt1.inference.classifier import Classifier
+from gpt1.system.files import read_json
 from gpt1.tasks import TASKS, encode
+from gpt1.training.finetune import finetune
 
 pytestmark = pytest.mark.skipif(not backends.installed(), reason="no framework is installed")
 
@@ -103,7 +104,7 @@ def test_a_run_says_what_it_does_otherwise(finished: tuple[FinetuneConfig, RunDi
 
 def test_the_schedule_counts_whole_batches_alone(finished: tuple[FinetuneConfig, RunDirectory, str]) -> None:
     _, run, _ = finished
-    steps = [event["step"] for event in runlog.read(run.log.path) if event["event"] == "train"]
+    steps = [event["step"] for event in event_log.read(run.log.path) if event["event"] == "train"]
     assert steps == list(range(1, 13))
 
 
@@ -154,8 +155,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
         finetune(config, share)
         found = RunDirectory(config.out)
         tensors, progress = found.checkpoints.load_newest(print) or ({}, Progress())
-        losses = {event["step"]: event["loss"] for event in runlog.read(found.log.path) if event["event"] == "train"}
-        resumed = [event["step"] for event in runlog.read(found.log.path) if event["event"] == "resume"]
+        losses = {event["step"]: event["loss"] for event in event_log.read(found.log.path) if event["event"] == "train"}
+        resumed = [event["step"] for event in event_log.read(found.log.path) if event["event"] == "resume"]
         return {"tensors": tensors, "step": progress.step, "losses": losses, "resumed": resumed}
 
     straight, stopped = run("straight", stop_at=0), run("stopped", stop_at=2)  # the first call is a check of the metric

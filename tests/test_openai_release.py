@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 import openai_reference
 import reference
-from gpt1 import backends, openai_release
+from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch
-from gpt1.checkpoint import load_model
+from gpt1.backends.parameters import INIT_STD, Params, shapes
+from gpt1.checkpoint import openai_release
+from gpt1.checkpoint.model_dir import load_model
 from gpt1.config import DeviceConfig, Head, ModelConfig
 from gpt1.errors import UserError
-from gpt1.params import INIT_STD, Params, shapes
-from gpt1.score import Scorer
-from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
+from gpt1.inference.scorer import Scorer
+from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 from hardware import hardware
 from openai_reference import Original
 from release import COMPLETE, CONFIG, ENCODER, MERGES, contents, evenly, random_params, write_release

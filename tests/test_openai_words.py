@@ -20,14 +20,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import gpt1
-from gpt1.checkpoint import Model, load_model, save_model
+from gpt1.backends.parameters import initialise
+from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.config import SIZES
 from gpt1.errors import UserError
-from gpt1.params import initialise
-from gpt1.text import openai, repair, workers
-from gpt1.text.bpe import Tokenizer
-from gpt1.text.train import train
-from gpt1.text.words import OPENAI_AGREEMENT, split
+from gpt1.tokenization import ftfy_fast_path, openai_pretokenizer, parallel
+from gpt1.tokenization.pretokenizers import OPENAI_AGREEMENT, split
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.trainer import train
 from openai_text import OriginalWay, standardise
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -78,7 +78,7 @@ def words_of(encoder_text: str) -> list[str]:
         table.extend(words)
         return [(len(table) - len(words) + place,) for place in range(len(words))]
 
-    return [table[i] for i in openai.Encoder(bpe).encode(encoder_text)]
+    return [table[i] for i in openai_pretokenizer.Encoder(bpe).encode(encoder_text)]
 
 
 # --- the ids of OpenAI's code ----------------------------------------------------------------------------------------
@@ -123,9 +123,9 @@ def test_no_neighbour_changes_a_word(parts: list[str], blanks: list[str]) -> Non
 
 def test_typography_beside_ascii_is_never_taken_for_mojibake() -> None:
     """Such lines are not given to ftfy: every combination of three gives what ftfy gives."""
-    alphabet = [*repair._TYPEWRITTEN, *"aZ9 .'\"-<?\t$"]
+    alphabet = [*ftfy_fast_path._TYPEWRITTEN, *"aZ9 .'\"-<?\t$"]
     for text in map("".join, product(alphabet, repeat=3)):
-        assert standardise(ftfy.fix_text(text)) == standardise(repair.typewritten(text)), repr(text)
+        assert standardise(ftfy.fix_text(text)) == standardise(ftfy_fast_path.typewritten(text)), repr(text)
 
 
 @example("Ã©¿\nÃ©")  # the line break is part of the mojibake
@@ -140,12 +140,14 @@ def test_typography_beside_ascii_is_never_taken_for_mojibake() -> None:
 def test_lines_are_those_that_ftfy_repairs(text: str) -> None:
     """Sound Latin lines are not given to ftfy, and the others one by one."""
     expected = [chunk for line in standardise(ftfy.fix_text(text)).split("\n") for chunk in line.split()]
-    assert standardise("\n".join(map(" ".join, openai.lines_of(text)))).replace("\n", " ").split() == expected
+    assert (
+        standardise("\n".join(map(" ".join, openai_pretokenizer.lines_of(text)))).replace("\n", " ").split() == expected
+    )
 
 
 def test_letters_alone_are_one_word() -> None:
     """Such pieces are not given to spaCy, unless it has a rule for them."""
-    letters = openai.words()
+    letters = openai_pretokenizer.words()
     for piece in ("the", "USA", "km", "cant", "gonna", "Im", "dont", "x" * 300):
         assert letters.of_pieces([piece])[piece] == WHOLE.words(piece)
 
@@ -155,25 +157,25 @@ def test_letters_alone_are_one_word() -> None:
 
 def test_a_run_without_white_space_is_cut_every_so_many_characters(tokenizer: Tokenizer) -> None:
     """spaCy takes the square of a run's length: a word of megabytes is a defined result, in linear time."""
-    longest = openai.LONGEST_CHUNK
+    longest = openai_pretokenizer.LONGEST_CHUNK
     for run in ("a" * longest, "#'" * (longest // 2), "a.B" * (longest // 3)):
         assert words_of(run) == WHOLE.words(run)
     assert tokenizer.encode("a" * (10 * longest + 3)) == tokenizer.encode(" ".join(["a" * longest] * 10 + ["aaa"]))
 
 
 def test_a_line_of_many_chunks_is_read_in_parts(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "LONGEST_LINE", 3)
+    monkeypatch.setattr(openai_pretokenizer, "LONGEST_LINE", 3)
     assert tokenizer.encode("the storm lol:D was afraid") == tokenizer.encode("the storm lol:D\twas afraid")
     assert words_of("one two three four five lol:D x") == ["one", "two", "three", "four", "five", "lol", ":d", "x"]
 
 
 def test_what_is_kept_is_bounded_and_long_runs_are_not(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "MOST_KEPT", 50)
-    encoder = openai.Encoder(tokenizer._ids_of_words)
+    monkeypatch.setattr(openai_pretokenizer, "MOST_KEPT", 50)
+    encoder = openai_pretokenizer.Encoder(tokenizer._ids_of_words)
     for start in range(0, 1000, 10):
         encoder.encode(" ".join(f"word{n}" for n in range(start, start + 10)) + " " + "x" * 100)
     assert len(encoder._kept) <= 50 + 10
-    assert max(map(len, encoder._kept)) <= openai.LONGEST_KEPT
+    assert max(map(len, encoder._kept)) <= openai_pretokenizer.LONGEST_KEPT
 
 
 def test_threads_share_a_tokenizer(tokenizer: Tokenizer) -> None:
@@ -193,9 +195,9 @@ PATIENCE_S = 60
 
 @pytest.fixture
 def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "WORTH_A_PROCESS", 100)
-    monkeypatch.setattr(workers, "CHARACTERS_AT_ONCE", 200)
-    monkeypatch.setattr(workers, "cores", lambda: 2)
+    monkeypatch.setattr(parallel, "WORTH_A_PROCESS", 100)
+    monkeypatch.setattr(parallel, "CHARACTERS_AT_ONCE", 200)
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
 
 
@@ -204,8 +206,8 @@ def test_a_large_batch_is_encoded_by_several_processes(tokenizer: Tokenizer, mon
     texts = (TEXTS + NASTY) * 20
     expected = [tokenizer.encode(text) for text in texts]
     came: list[int] = []
-    received = workers._received
-    monkeypatch.setattr(workers, "_received", lambda worker: came.append(1) or received(worker))
+    received = parallel._received
+    monkeypatch.setattr(parallel, "_received", lambda worker: came.append(1) or received(worker))
 
     def encode_in_time(text: str) -> list[int]:
         end = time.monotonic() + PATIENCE_S
@@ -213,14 +215,14 @@ def test_a_large_batch_is_encoded_by_several_processes(tokenizer: Tokenizer, mon
             time.sleep(0.01)
         return tokenizer.encode(text)
 
-    assert workers.encode_all(encode_in_time, texts, tokenizer.backend.to_str) == expected
+    assert parallel.encode_all(encode_in_time, texts, tokenizer.backend.to_str) == expected
     assert came, "the worker did a part of it"
 
 
 @pytest.mark.usefixtures("two_processes")
 def test_a_worker_that_dies_costs_nothing_but_time(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        workers,
+        parallel,
         "_started",
         lambda: subprocess.Popen([sys.executable, "-c", "pass"], stdin=subprocess.PIPE, stdout=subprocess.PIPE),
     )
@@ -231,10 +233,10 @@ def test_a_worker_that_dies_costs_nothing_but_time(tokenizer: Tokenizer, monkeyp
 def test_small_batches_and_a_wish_for_one_core_start_no_process(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_started", lambda: pytest.fail("a process was started"))
-    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(parallel, "_started", lambda: pytest.fail("a process was started"))
+    monkeypatch.setattr(parallel, "cores", lambda: 8)
     tokenizer.encode_batch(TEXTS)
-    monkeypatch.setattr(workers, "WORTH_A_PROCESS", 100)
+    monkeypatch.setattr(parallel, "WORTH_A_PROCESS", 100)
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     tokenizer.encode_batch(TEXTS)
 
@@ -245,8 +247,8 @@ def test_small_batches_and_a_wish_for_one_core_start_no_process(
 def test_spacy_is_loaded_when_the_splitter_is_used_and_not_before() -> None:
     program = """
 import sys
-from gpt1.text.bpe import Tokenizer
-from gpt1.text.train import train
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.trainer import train
 train(["the storm the storm"], 60).encode("the storm")
 exact = Tokenizer.from_vocab({"<unk>": 0, "a</w>": 1}, [], "openai")
 exact.decode([1])
@@ -261,10 +263,10 @@ assert "spacy" in sys.modules and "ftfy" not in sys.modules
 def test_a_missing_package_is_an_error_that_gives_the_command(
     package: str, text: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    openai.words.cache_clear()
+    openai_pretokenizer.words.cache_clear()
     monkeypatch.setitem(sys.modules, package.lower(), None)
     with pytest.raises(UserError, match=rf"{package} is not installed.*pip install 'gpt1\[openai\]'"):
-        openai.Encoder(tokenizer._ids_of_words).encode(text)
+        openai_pretokenizer.Encoder(tokenizer._ids_of_words).encode(text)
 
 
 # --- the rest of the tokenizer ---------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gpt1.backends.optim import adamw, clip_factor, global_norm, learning_rate
+from gpt1.backends.parameters import decays, shapes
 from gpt1.config import ModelConfig, OptimConfig, Schedule
-from gpt1.optim import adamw, clip_factor, global_norm, learning_rate
-from gpt1.params import decays, shapes
 
 ROUNDING = 1e-12
 """Relative; float64 on both sides, the same terms in another order."""

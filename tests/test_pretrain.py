@@ -18,19 +18,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpt1 import backends, cli, runlog
+from gpt1 import backends, cli
 from gpt1.backends.base import IGNORE
-from gpt1.checkpoint import load_model
+from gpt1.backends.parameters import initialise, shapes
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.model_dir import load_model
+from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import SIZES, DropoutConfig, LoopConfig, ModelConfig, PretrainConfig
-from gpt1.data.corpus import Corpus, prepare, sources
-from gpt1.data.windows import TrainingWindows, ValidationWindows
+from gpt1.config.recipes import PRETRAINING, pretraining
+from gpt1.data.corpus.prepare import Corpus, prepare, sources
+from gpt1.data.corpus.windows import TrainingWindows, ValidationWindows
 from gpt1.errors import UserError
-from gpt1.params import initialise, shapes
-from gpt1.pretrain import evaluate, pretrain
-from gpt1.recipes import PRETRAINING, pretraining
-from gpt1.run import RunDirectory
-from gpt1.storage import read_json
-from gpt1.text.train import train as train_tokenizer
+from gpt1.system.files import read_json
+from gpt1.tokenization.trainer import train as train_tokenizer
+from gpt1.training.pretrain import evaluate, pretrain
 from outcome import RunCommand, assert_same_outcome, outcome
 
 ROUNDING = 1e-5
@@ -182,7 +183,7 @@ def test_killed_run_goes_on_bit_for_bit(kill: int, finished: tuple[Command, Any]
 
 def test_a_run_leaves_a_language_model_that_learned(finished: tuple[Command, Any]) -> None:
     command, results = finished
-    evaluations = [event for event in runlog.read(command.run.log.path) if event["event"] == "evaluate"]
+    evaluations = [event for event in event_log.read(command.run.log.path) if event["event"] == "evaluate"]
     assert [event["step"] for event in evaluations] == [6, 12, 18, 24, 30]
     assert {"loss", "perplexity", "bits_per_byte"} <= evaluations[0].keys()
     assert evaluations[-1]["bits_per_byte"] < evaluations[0]["bits_per_byte"]
@@ -307,7 +308,7 @@ def test_each_evaluation_shows_how_a_prompt_goes_on(
 ) -> None:
     """The prompt is of the validation text; a run that shows something else, or nothing, is the same run."""
     command, results = finished
-    events = runlog.read(command.run.log.path)
+    events = event_log.read(command.run.log.path)
     samples = [event for event in events if event["event"] == "sample"]
     assert [event["step"] for event in samples] == [event["step"] for event in events if event["event"] == "evaluate"]
     (prompt,) = {event["prompt"] for event in samples}
@@ -318,7 +319,7 @@ def test_each_evaluation_shows_how_a_prompt_goes_on(
         assert 0 < sum(row["probability"] for row in event["next"]) <= 1
     silent = Command(command.texts, tmp_path / "silent")
     assert silent.here("--sample-tokens", "0") == results
-    assert not any(event["event"] == "sample" for event in runlog.read(silent.run.log.path))
+    assert not any(event["event"] == "sample" for event in event_log.read(silent.run.log.path))
     assert_same_outcome(outcome(silent.run), outcome(command.run))
     silent.run.metrics_path.unlink()
     capsys.readouterr()
@@ -412,7 +413,7 @@ def test_the_defaults_are_the_papers_and_a_run_from_its_file_has_its_settings() 
 
 
 def _plain(config: PretrainConfig) -> dict[str, Any]:
-    from gpt1.run import _plain as plain
+    from gpt1.checkpoint.run_dir import _plain as plain
 
     return plain(config)
 

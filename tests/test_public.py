@@ -11,18 +11,22 @@ from types import ModuleType
 import pytest
 
 import gpt1
-from gpt1 import api, estimator, finetuning, labelled, loaded, recipes
+from gpt1 import api, estimator
+from gpt1.config import recipes
 from gpt1.errors import UserError
+from gpt1.inference import loaded_model
+from gpt1.tasks import dataset
+from gpt1.training import finetune
 
 PUBLIC = {
     "recipe": recipes.recipe,
-    "load_data": labelled.load_data,
-    "starting_model": finetuning.starting_model,
+    "load_data": dataset.load_data,
+    "starting_model": finetune.starting_model,
     "tokenizer": api.open_tokenizer,
     "finetune": api.finetune,
     "evaluate": api.evaluate,
     "predict": api.predict_texts,
-    "load": loaded.load,
+    "load": loaded_model.load,
     "GPT1Classifier": estimator.GPT1Classifier,
     "GPT1Regressor": estimator.GPT1Regressor,
     "UserError": UserError,
@@ -42,7 +46,7 @@ def test_each_says_what_it_takes_gives_and_raises_with_an_example() -> None:
         assert any(f"`{word}(" in said or f"gpt1.{word}(" in said for word in (name, inner)), f"{name} has no example"
 
 
-@pytest.mark.parametrize("home", [loaded, estimator.classifier, estimator.regressor])
+@pytest.mark.parametrize("home", [loaded_model, estimator.classifier, estimator.regressor])
 def test_the_examples_of_the_public_names_run(home: ModuleType) -> None:
     found = doctest.testmod(home)
     assert found.attempted and not found.failed

@@ -14,12 +14,12 @@ import pytest
 
 from fake_hub import FakeHub
 from gpt1 import api
-from gpt1.card import Results, model_card
-from gpt1.classifier import Classifier
+from gpt1.checkpoint.hub import repository
+from gpt1.checkpoint.model_card import Results, model_card
 from gpt1.cli import main
 from gpt1.config import SIZES, Head
-from gpt1.hub import repository
-from gpt1.recipes import recipe
+from gpt1.config.recipes import recipe
+from gpt1.inference.classifier import Classifier
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 

@@ -20,13 +20,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt1 import backends, cli, pretrain, ranks, runlog
-from gpt1.checkpoint import load_model
+from gpt1 import backends, cli
+from gpt1.backends import dist
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.model_dir import load_model
+from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import DeviceConfig, LoopConfig, PretrainConfig
-from gpt1.data.windows import TrainingWindows, ValidationWindows
+from gpt1.data.corpus.windows import TrainingWindows, ValidationWindows
 from gpt1.errors import PeerLost, UserError
-from gpt1.run import RunDirectory
-from gpt1.text.bpe import Tokenizer
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.training import pretrain
 
 PATIENCE = 180
 """Seconds after which a command of a few seconds hangs, however busy the machine is."""
@@ -169,7 +172,7 @@ def test_ranks_validate_the_windows_of_one_process_each_once(most: int | None) -
 
 
 def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
-    return [event for event in runlog.read(run.log.path) if event["event"] == kind]
+    return [event for event in event_log.read(run.log.path) if event["event"] == kind]
 
 
 def assert_same_run(found: RunDirectory, expected: RunDirectory) -> None:
@@ -230,7 +233,7 @@ def test_run_that_lost_a_process_ends_and_goes_on_in_one(
     script.write_text(
         "import os, signal, sys\n"
         "from gpt1 import cli\n"
-        "from gpt1.ranks import place\n"
+        "from gpt1.backends.dist import place\n"
         f"from gpt1.backends.{backend}.engine import {ENGINES[backend]} as Engine\n"
         "train_step = Engine.train_step\n"
         "def die(self, batches, *, lr, step):\n"
@@ -300,7 +303,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_a_process_that_no_launcher_started_is_alone(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("DEVICE_ID", "3")  # as some set it for an Ascend device
-    assert ranks.place() == ranks.Place(0, 1, 0)
+    assert dist.place() == dist.Place(0, 1, 0)
 
 
 TORCHRUN = "RANK=1 WORLD_SIZE=2 LOCAL_RANK=1"
@@ -311,15 +314,15 @@ SCHEDULER = "MS_ROLE=MS_SCHED MS_WORKER_NUM=2"
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (TORCHRUN, ranks.Place(1, 2, 1, "torchrun")),
-        (MSRUN, ranks.Place(1, 2, 1, "msrun")),
-        (SCHEDULER, ranks.Place(0, 2, 0, "msrun")),
+        (TORCHRUN, dist.Place(1, 2, 1, "torchrun")),
+        (MSRUN, dist.Place(1, 2, 1, "msrun")),
+        (SCHEDULER, dist.Place(0, 2, 0, "msrun")),
     ],
 )
-def test_place_is_what_the_launcher_says(said: str, expected: ranks.Place, environment: pytest.MonkeyPatch) -> None:
+def test_place_is_what_the_launcher_says(said: str, expected: dist.Place, environment: pytest.MonkeyPatch) -> None:
     for word in said.split():
         environment.setenv(*word.split("="))
-    assert ranks.place() == expected
+    assert dist.place() == expected
 
 
 @pytest.mark.parametrize(
@@ -338,7 +341,7 @@ def test_contradictions_in_the_environment_are_named(
     for word in said.split():
         environment.setenv(*word.split("="))
     with pytest.raises(UserError, match=complaint):
-        ranks.place()
+        dist.place()
 
 
 @pytest.mark.parametrize(("launcher", "said"), [("torchrun", TORCHRUN), ("msrun", MSRUN)])

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from gpt1.data import ray as ray_module
-from gpt1.data.corpus import MANIFEST, prepare, sources
-from gpt1.data.ray import RayWorkers, encode_there, require_seen
-from gpt1.data.shards import spell, spelled
-from gpt1.data.workers import LocalWorkers, Workers
+from gpt1.data.corpus import ray_workers as ray_module
+from gpt1.data.corpus.local_workers import LocalWorkers, Workers
+from gpt1.data.corpus.prepare import MANIFEST, prepare, sources
+from gpt1.data.corpus.ray_workers import RayWorkers, encode_there, require_seen
+from gpt1.data.corpus.shards import spell, spelled
 from gpt1.errors import UserError
-from gpt1.text.bpe import Tokenizer
-from gpt1.text.train import train
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.trainer import train
 from test_corpus import END, PATIENCE, files_of, made, story
 
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is not installed: pip install ray")

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from gpt1 import api
+from gpt1.backends.optim import learning_rate
 from gpt1.cli import main
 from gpt1.config import FinetuneConfig, PretrainConfig
-from gpt1.data.tables import load_dataset
+from gpt1.config.overrides import homes
+from gpt1.config.recipes import PRETRAINING, RECIPES, recipe
+from gpt1.data.dataset import load_dataset
 from gpt1.errors import UserError
-from gpt1.optim import learning_rate
-from gpt1.recipes import PRETRAINING, RECIPES, recipe
-from gpt1.settings import homes
 
 PAPER: dict[str, Any] = {
     "loss.lm_coef": 0.5,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 import reference
 from gpt1.backends.base import IGNORE, Batch
+from gpt1.backends.parameters import shapes, to_huggingface
 from gpt1.config import Head, ModelConfig
-from gpt1.params import shapes, to_huggingface
 
 ROUNDING = 1e-12
 """Two float64 sums of the same terms in another order; values here are about 1."""

@@ -16,19 +16,19 @@ import pytest
 
 from gpt1.cli import main
 from gpt1.config import FinetuneConfig, Head, PretrainConfig
-from gpt1.data.batches import Encoded
-from gpt1.data.tables import Example
-from gpt1.diagnostics import pack
+from gpt1.config.overrides import changed
+from gpt1.config.recipes import recipe
+from gpt1.data.batching import Encoded
+from gpt1.data.dataset import Example
 from gpt1.errors import UserError
-from gpt1.evaluation import examine
-from gpt1.metrics import METRICS, bootstrap_interval
-from gpt1.recipes import recipe
-from gpt1.report import write
-from gpt1.report.command import command_line
-from gpt1.report.record import Record
-from gpt1.settings import changed
-from gpt1.storage import write_json
+from gpt1.evaluation.diagnostics import pack
+from gpt1.evaluation.report import write
+from gpt1.evaluation.report.command import command_line
+from gpt1.evaluation.report.record import Record
+from gpt1.evaluation.scoring import examine
+from gpt1.system.files import write_json
 from gpt1.tasks import Labels
+from gpt1.tasks.metrics import METRICS, bootstrap_interval
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
 

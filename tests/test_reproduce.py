@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from gpt1 import api, cli, console, reproduce, seeds
+from gpt1 import api, cli, console
 from gpt1.config import FinetuneConfig
-from gpt1.data.tables import OPENAI_VALID_FRACTION
+from gpt1.data.dataset import OPENAI_VALID_FRACTION
 from gpt1.errors import Interrupted, UserError
-from gpt1.paper import EXPERIMENTS, Located, NotThereError, locate
-from gpt1.storage import read_json
+from gpt1.system.files import read_json
+from gpt1.training import reproduce, seeds
+from gpt1.training.paper_results import EXPERIMENTS, Located, NotThereError, locate
 
 torch = pytest.importorskip("torch")
 

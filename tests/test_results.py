@@ -18,12 +18,12 @@ pytest.importorskip("transformers", reason="the benchmarks write down its versio
 import ablations
 import results
 from ablations import ABLATIONS, LM_COEF, TASK, Run, choose, direction, lm_loss_rows, planned, pretraining_rows, spread
-from gpt1.checkpoint import Model, save_model
+from gpt1.backends.parameters import initialise
+from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import SIZES
 from gpt1.errors import Interrupted, UserError
-from gpt1.params import initialise
-from gpt1.storage import read_json
-from gpt1.text.train import train
+from gpt1.system.files import read_json
+from gpt1.tokenization.trainer import train
 
 LR: ablations.Rates = {"random": 1e-3, "pretrained": 1e-4, "pretrained-without-lm-loss": 1e-5}
 WORDS = ("cats", "dogs", "birds", "sleep", "run", "sing", "loudly", "often")

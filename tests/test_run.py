@@ -18,16 +18,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt1 import backends, cli, runlog
-from gpt1.checkpoint import Model, Progress, save_model
+from gpt1 import backends, cli
+from gpt1.backends.parameters import Params, initialise
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.event_log import RunLog
+from gpt1.checkpoint.model_dir import Model, save_model
+from gpt1.checkpoint.run_dir import RunDirectory, versions
+from gpt1.checkpoint.train_state import Progress
 from gpt1.config import FinetuneConfig, Head, LoopConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
-from gpt1.finetuning import finetune
-from gpt1.params import Params, initialise
-from gpt1.run import RunDirectory, versions
-from gpt1.runlog import RunLog
-from gpt1.storage import CorruptFile, read_json
-from gpt1.text.bpe import Tokenizer
+from gpt1.system.files import CorruptFile, read_json
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.training.finetune import finetune
 from outcome import PATIENCE, RunCommand, assert_same_outcome, outcome
 
 # ---- whose directory it is
@@ -263,7 +265,7 @@ def test_log_gives_back_what_was_written_in_any_alphabet(tmp_path: Path) -> None
     log = RunLog(tmp_path / "log.jsonl")
     log.write("start", values)
     log.write("end", {})
-    first, last = runlog.read(log.path)
+    first, last = event_log.read(log.path)
     assert {name: value for name, value in first.items() if name != "time"} == {"event": "start", **values}
     assert last["event"] == "end"
 
@@ -280,10 +282,12 @@ def test_line_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
     for step in range(3):
         log.write("train", {"step": step})
     log.path.write_bytes(log.path.read_bytes()[:-9])
-    assert [event["step"] for event in runlog.read(log.path)] == [0, 1]
-    assert runlog.read_with_gaps(log.path)[1] == [3]
+    assert [event["step"] for event in event_log.read(log.path)] == [0, 1]
+    assert event_log.read_with_gaps(log.path)[1] == [3]
     log.write("train", {"step": 3})
-    assert [event["step"] for event in runlog.read(log.path)] == [0, 1, 3], "what is written then has a line of its own"
+    assert [event["step"] for event in event_log.read(log.path)] == [0, 1, 3], (
+        "what is written then has a line of its own"
+    )
 
 
 # ---- gpt1 finetune
@@ -382,7 +386,7 @@ def test_ctrl_c_saves_exits_with_130_and_the_same_command_goes_on(
     assert process.returncode == 130, said
     assert "the same command goes on from here" in said
     assert "Traceback" not in said
-    last_step = max(event.get("step", 0) for event in runlog.read(command.run.log.path))
+    last_step = max(event.get("step", 0) for event in event_log.read(command.run.log.path))
     assert command.run.checkpoints.paths()[0].name == f"step-{last_step}"
     assert command.here() == results
     assert command.resumed() == [last_step]
@@ -401,7 +405,7 @@ def test_finished_run_is_not_trained_again_and_gives_the_same_results(
 
 def test_best_model_is_the_one_that_is_scored(finished: tuple[Command, Any]) -> None:
     command, results = finished
-    evaluations = [event for event in runlog.read(command.run.log.path) if event["event"] == "evaluate"]
+    evaluations = [event for event in event_log.read(command.run.log.path) if event["event"] == "evaluate"]
     best = max(evaluations, key=lambda event: event["accuracy"])
     assert [event["step"] for event in evaluations] == sorted({*range(5, STEPS, 5), *range(12, STEPS + 1, 12)})
     assert results["valid"]["accuracy"] == best["accuracy"]
@@ -458,7 +462,7 @@ def test_own_metric_chooses_the_best_model(finished: tuple[Command, Any], tmp_pa
     )  # fmt: skip
     results = finetune(config, falling)
     run = RunDirectory(config.out)
-    evaluations = [event for event in runlog.read(run.log.path) if event["event"] == "evaluate"]
+    evaluations = [event for event in event_log.read(run.log.path) if event["event"] == "evaluate"]
     assert [(event["step"], event["metric"]) for event in evaluations] == [(step, "falling") for step in (2, 4, 5)]
     provenance = read_json(run.model / "gpt1.json")["provenance"]
     assert (provenance["step"], provenance["validation"]) == (2, evaluations[0]["falling"])

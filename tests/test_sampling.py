@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gpt1.config import MOST_SAMPLES, GenerateConfig
 from gpt1.errors import UserError
-from gpt1.sampling import Sampler, most_likely, nucleus
+from gpt1.inference.sampling import Sampler, most_likely, nucleus
 
 SIGMAS = 5
 """Standard deviations of a binomial count; draws are counted, so a test that passed once passes always."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from gpt1 import cli, seeds
-from gpt1.labelled import load_data
-from gpt1.recipes import recipe
-from gpt1.storage import read_json
+from gpt1 import cli
+from gpt1.config.recipes import recipe
+from gpt1.system.files import read_json
+from gpt1.tasks.dataset import load_data
+from gpt1.training import seeds
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
 

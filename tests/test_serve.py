@@ -16,11 +16,11 @@ from starlette.testclient import TestClient
 
 import served
 from gpt1 import backends
-from gpt1.checkpoint import save_model
-from gpt1.classifier import Classifier
+from gpt1.checkpoint.model_dir import save_model
 from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
-from gpt1.explain import Explainer
-from gpt1.generate import Writer
+from gpt1.inference.classifier import Classifier
+from gpt1.inference.explainer import Explainer
+from gpt1.inference.generator import Writer
 from gpt1.serve import schemas
 from gpt1.serve.errors import Refused
 from gpt1.serve.server import gated

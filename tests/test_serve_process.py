@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import served
-from gpt1.checkpoint import save_model
+from gpt1.checkpoint.model_dir import save_model
 from gpt1.cli import main
 
 PATIENCE = 60.0

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 import served
 from gpt1.backends.base import Batch
 from gpt1.config import GenerateConfig
-from gpt1.data.batches import Collator, Encoded
-from gpt1.data.tables import Example
+from gpt1.data.batching import Collator, Encoded
+from gpt1.data.dataset import Example
 from gpt1.serve.batcher import MOST_PADDING, next_batch
 from gpt1.serve.errors import Refused
 from gpt1.serve.server import gated

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gpt1.catalogue import bundled_model
-from gpt1.text.bpe import Tokenizer
-from gpt1.text.spans import find_words
-from gpt1.text.words import valid_unicode
+from gpt1.checkpoint.catalog import bundled_model
+from gpt1.tokenization.offsets import find_words
+from gpt1.tokenization.pretokenizers import valid_unicode
+from gpt1.tokenization.tokenizer import Tokenizer
 
 TEXTS = [
     "Warm, funny and over far too soon.",

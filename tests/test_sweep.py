@@ -15,15 +15,18 @@ from typing import Any
 
 import pytest
 
-from gpt1 import cli, report, runlog, sweep
+from gpt1 import cli
+from gpt1.checkpoint import event_log
 from gpt1.config import FinetuneConfig, SweepConfig
+from gpt1.config.overrides import changed
+from gpt1.config.recipes import RECIPES, recipe
 from gpt1.config.sweeping import READY_SEARCH
 from gpt1.errors import Interrupted, UserError
-from gpt1.recipes import RECIPES, recipe
-from gpt1.settings import changed
-from gpt1.storage import read_json
-from gpt1.sweep.space import Dimension, configured, parse, require_free, searchable
-from gpt1.sweep.study import LOST, Study, directory
+from gpt1.evaluation import report
+from gpt1.system.files import read_json
+from gpt1.training import sweep
+from gpt1.training.sweep.space import Dimension, configured, parse, require_free, searchable
+from gpt1.training.sweep.study import LOST, Study, directory
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
 
@@ -60,7 +63,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweep of `finished` draws them; they take longer than the trials."""
-    monkeypatch.setattr(sweep.showing, "draw", lambda study, out, metric: [])
+    monkeypatch.setattr(sweep.display, "draw", lambda study, out, metric: [])
 
 
 @pytest.fixture
@@ -151,7 +154,7 @@ def test_trials_are_runs_that_never_see_the_test_split(finished: tuple[Path, dic
     assert [row["run"] for row in table["trials"]] == ["trial-0", "trial-1", "trial-2"]
     for row in table["trials"]:
         assert not (out / row["run"] / "metrics.json").exists()
-        events = runlog.read(out / row["run"] / "log.jsonl")
+        events = event_log.read(out / row["run"] / "log.jsonl")
         assert {event.get("split") for event in events} == {None, "valid"}
         assert not (out / row["run"] / "checkpoints").exists()
         best = max(event["accuracy"] for event in events if event["event"] == "evaluate")
@@ -228,7 +231,8 @@ def test_a_sweep_without_its_best_trials_checkpoint_scores_the_same_model(data: 
 
 KILLED = """
 import os, sys
-from gpt1 import cli, sweep
+from gpt1 import cli
+from gpt1.training import sweep
 real = sweep._Reports.__call__
 def die(self, event):
     real(self, event)
@@ -264,7 +268,7 @@ def test_a_trial_that_was_killed_goes_on_in_its_directory(
     assert (first["run"], first["value"]) == ("trial-0", finished[1]["trials"][0]["value"])
     assert first["settings"] == finished[1]["trials"][0]["settings"]
     assert [row["run"] for row in table["trials"]] == ["trial-0", "trial-1", "trial-2"]
-    log = runlog.read(tmp_path / "trial-0/log.jsonl")
+    log = event_log.read(tmp_path / "trial-0/log.jsonl")
     assert next(event["step"] for event in log if event["event"] == "resume") >= 1
     assert not list((tmp_path / ".alive").iterdir())
 

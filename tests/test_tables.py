@@ -19,8 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt1.data.splits import openai_split
-from gpt1.data.tables import (
+from gpt1.data.dataset import (
     TEST_FRACTION,
     VALID_FRACTION,
     Columns,
@@ -33,6 +32,7 @@ from gpt1.data.tables import (
     stratified_split,
     stream_examples,
 )
+from gpt1.data.splits import openai_split
 from gpt1.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -181,7 +181,7 @@ def test_streaming_raises_at_the_call_when_the_first_row_is_bad(tmp_path: Path) 
 def test_jsonl_is_read_without_optional_packages(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "x.jsonl", reviews(4))
     program = (
-        "import sys; from pathlib import Path; from gpt1.data.tables import load_dataset, read_examples\n"
+        "import sys; from pathlib import Path; from gpt1.data.dataset import load_dataset, read_examples\n"
         f"read_examples(Path({str(path)!r}))\n"
         "print([m for m in ('numpy', 'polars', 'torch', 'sklearn', 'zstandard') if m in sys.modules])"
     )

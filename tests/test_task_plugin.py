@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from gpt1.classifier import Classifier
 from gpt1.cli import main
 from gpt1.config import PAPER_TASKS
-from gpt1.data.tables import Example
+from gpt1.data.dataset import Example
 from gpt1.errors import UserError
-from gpt1.explain import Explainer
+from gpt1.inference.classifier import Classifier
+from gpt1.inference.explainer import Explainer
 from gpt1.tasks import GROUP, TASKS, find_task
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")

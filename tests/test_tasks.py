@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt1.config import Head, TaskName
-from gpt1.data.batches import Encoded
-from gpt1.data.tables import Example
+from gpt1.data.batching import Encoded
+from gpt1.data.dataset import Example
 from gpt1.errors import UserError
 from gpt1.tasks import TASKS, Labels, encode, limit
 from gpt1.tasks.base import MOST_LABELS, kept_lengths
-from gpt1.text.bpe import Tokenizer
+from gpt1.tokenization.tokenizer import Tokenizer
 
 LETTERS = "abcdefgh"
 """The words of the hand-made vocabulary: ids 1 to 8; the special tokens are 10 to 13."""

@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt1.errors import UserError
-from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
-from gpt1.text.train import MIN_FREQUENCY, NEWLINE, train
-from gpt1.text.vocabulary import Merges, Vocab
-from gpt1.text.words import SPLITTERS, split, splitter, valid_unicode
+from gpt1.tokenization.pretokenizers import SPLITTERS, split, splitter, valid_unicode
+from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
+from gpt1.tokenization.trainer import MIN_FREQUENCY, NEWLINE, train
+from gpt1.tokenization.vocab_files import Merges, Vocab
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ORIGINAL = SHARED_DATA / "gpt1-bpe"
@@ -571,7 +571,7 @@ def test_merges_are_those_of_the_algorithm_written_by_hand(vocab_size: int, lear
 def test_the_same_texts_give_the_same_bytes_in_every_process_and_order(tmp_path: Path) -> None:
     """The library alone numbers `</w>` symbols in the order of a hash table with a random seed."""
     program = (
-        "import sys; from pathlib import Path; from gpt1.text.train import train\n"
+        "import sys; from pathlib import Path; from gpt1.tokenization.trainer import train\n"
         "texts = Path(sys.argv[1]).read_text(encoding='utf-8').split('#')[:: int(sys.argv[3])]\n"
         "train(texts, 400).save(Path(sys.argv[2]))"
     )

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt1 import cli, runlog, trackers
+from gpt1 import cli
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.event_log import Event, RunLog
 from gpt1.config import TrackConfig
 from gpt1.errors import UserError
-from gpt1.runlog import Event, RunLog
-from gpt1.trackers import figures, following
+from gpt1.training import trackers
+from gpt1.training.trackers import figures, following
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
 
@@ -68,7 +70,7 @@ def logged(events: list[Event]) -> dict[str, list[tuple[int, float, float]]]:
 
 def test_tensorboards_own_loader_reads_what_the_log_holds(data: Path, tmp_path: Path) -> None:
     assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
-    expected = logged(runlog.read(tmp_path / "run" / "log.jsonl"))
+    expected = logged(event_log.read(tmp_path / "run" / "log.jsonl"))
     assert {"train/loss", "train/lr", "train/grad_norm", "valid/accuracy", "score/test/accuracy"} <= expected.keys()
     assert [point[0] for point in expected["train/loss"]] == [1, 2, 3, 4]
     assert shown_by_tensorboard(tmp_path / "run/trackers/tensorboard") == expected
@@ -79,7 +81,7 @@ def test_pretraining_is_followed_too(tmp_path: Path) -> None:
     words = ["pretrain", "--corpus", str(tmp_path / "text.txt"), "--out", str(tmp_path / "run"), "--size", "tiny"]
     flags = ["--context", "16", "--batch-size", "4", "--max-steps", "2", "--log-every", "1", "--sample-tokens", "0"]
     assert cli.main([*words, *flags, "--vocab-size", "80", "--device", "cpu", "--track", "tensorboard"]) == 0
-    expected = logged(runlog.read(tmp_path / "run" / "log.jsonl"))
+    expected = logged(event_log.read(tmp_path / "run" / "log.jsonl"))
     assert "valid/perplexity" in expected
     assert shown_by_tensorboard(tmp_path / "run/trackers/tensorboard") == expected
 
@@ -104,7 +106,7 @@ def test_a_tracker_that_comes_later_gets_what_was_before(tmp_path: Path) -> None
     log.write("train", train(1))
     with following(TrackConfig("tensorboard"), log, tmp_path, {}):
         log.write("train", train(2))
-    assert shown_by_tensorboard(tmp_path / "trackers/tensorboard") == logged(runlog.read(log.path))
+    assert shown_by_tensorboard(tmp_path / "trackers/tensorboard") == logged(event_log.read(log.path))
 
 
 def test_settings_of_tracking_may_change_when_a_run_goes_on(data: Path, tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_settings_of_tracking_may_change_when_a_run_goes_on(data: Path, tmp_path
 def test_a_finished_run_is_sent_to_a_tracker_that_comes_after_it(data: Path, tmp_path: Path) -> None:
     assert finetuned(data, tmp_path / "run") == 0
     assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
-    expected = logged(runlog.read(tmp_path / "run/log.jsonl"))
+    expected = logged(event_log.read(tmp_path / "run/log.jsonl"))
     assert shown_by_tensorboard(tmp_path / "run/trackers/tensorboard") == expected
     assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
     assert shown_by_tensorboard(tmp_path / "run/trackers/tensorboard") == expected, "each figure once"
@@ -170,7 +172,7 @@ def test_a_tracker_that_cannot_be_opened_does_not_stop_a_run(
     with following(TrackConfig("tensorboard"), log, tmp_path, {}):
         log.write("train", train(1))
         log.write("train", train(2))
-    assert [event["step"] for event in runlog.read(log.path)] == [1, 2]
+    assert [event["step"] for event in event_log.read(log.path)] == [1, 2]
     assert capsys.readouterr().err.count("SystemExit log in first") == 1
 
 

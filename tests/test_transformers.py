@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Engine
-from gpt1.checkpoint import Model, load_model, save_model
-from gpt1.classifier import Classifier
+from gpt1.backends.parameters import Params, from_huggingface, initialise, shapes, to_huggingface
+from gpt1.checkpoint.convert import convert
+from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.config import DeviceConfig, DropoutConfig, Head, LossConfig, ModelConfig, Stored
-from gpt1.convert import convert
-from gpt1.data.tables import Example
-from gpt1.params import Params, from_huggingface, initialise, shapes, to_huggingface
-from gpt1.score import Scorer
-from gpt1.storage import read_tensors
-from gpt1.text.bpe import SPECIAL_TOKENS, Tokenizer
-from gpt1.text.train import train as train_tokenizer
+from gpt1.data.dataset import Example
+from gpt1.inference.classifier import Classifier
+from gpt1.inference.scorer import Scorer
+from gpt1.system.tensors import read_tensors
+from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
+from gpt1.tokenization.trainer import train as train_tokenizer
 from test_backend import assert_identical, float32
 from test_reference import random_params
 

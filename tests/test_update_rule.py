@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 import reference
 from gpt1 import backends
+from gpt1.backends.optim import adamw, clip_factor, corrections, global_norm, learning_rate
+from gpt1.backends.parameters import Params, decays, shapes
 from gpt1.config import DropoutConfig, LossConfig, OptimConfig
-from gpt1.optim import adamw, clip_factor, corrections, global_norm, learning_rate
-from gpt1.params import Params, decays, shapes
 from hardware import hardware
 from test_reference import random_batch, random_params, small_model, task_case
 

@@ -13,16 +13,16 @@ import pytest
 import reference
 from gpt1 import backends, cli
 from gpt1.backends.base import Engine
-from gpt1.checkpoint import Model, save_model
+from gpt1.backends.parameters import initialise, shapes
+from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import DeviceConfig, Heuristic, ModelConfig, ZeroShotConfig
-from gpt1.data.batches import Collator, Encoded
-from gpt1.data.tables import Example
+from gpt1.data.batching import Collator, Encoded
+from gpt1.data.dataset import Example
 from gpt1.errors import UserError
-from gpt1.inference import mean_logprobs
-from gpt1.metrics import METRICS
-from gpt1.params import initialise, shapes
-from gpt1.text.bpe import Tokenizer
-from gpt1.zero_shot import LOWEST, Verdict, ZeroShot, best_threshold, find_heuristic, find_labels
+from gpt1.evaluation.zero_shot import LOWEST, Verdict, ZeroShot, best_threshold, find_heuristic, find_labels
+from gpt1.inference.batched import mean_logprobs
+from gpt1.tasks.metrics import METRICS
+from gpt1.tokenization.tokenizer import Tokenizer
 from hardware import hardware
 
 FLOAT32 = 1e-5

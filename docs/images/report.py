@@ -15,7 +15,7 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from gpt1.report import write
+from gpt1.evaluation.report import write
 
 HERE = Path(__file__).parent
 DESK = {"width": 900, "height": 850}

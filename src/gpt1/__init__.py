@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from gpt1.api import evaluate
     from gpt1.api import open_tokenizer as tokenizer
     from gpt1.api import predict_texts as predict
+    from gpt1.config.recipes import recipe
     from gpt1.estimator import GPT1Classifier, GPT1Regressor
-    from gpt1.finetuning import finetune, starting_model
-    from gpt1.labelled import load_data
-    from gpt1.loaded import load
-    from gpt1.recipes import recipe
+    from gpt1.inference.loaded_model import load
+    from gpt1.tasks.dataset import load_data
+    from gpt1.training.finetune import finetune, starting_model
 
 __all__ = [
     "GPT1Classifier", "GPT1Regressor", "UserError", "evaluate", "finetune", "load", "load_data", "predict", "recipe",
     "starting_model", "tokenizer",
 ]  # fmt: skip
 
-HOMES = {
-    "recipe": ("recipes", "recipe"),
-    "load_data": ("finetuning", "load_data"),
-    "starting_model": ("finetuning", "starting_model"),
+_LAZY_IMPORTS = {
+    "recipe": ("config.recipes", "recipe"),
+    "load_data": ("tasks.dataset", "load_data"),
+    "starting_model": ("training.finetune", "starting_model"),
     "tokenizer": ("api", "open_tokenizer"),
-    "finetune": ("finetuning", "finetune"),
+    "finetune": ("training.finetune", "finetune"),
     "evaluate": ("api", "evaluate"),
     "predict": ("api", "predict_texts"),
-    "load": ("loaded", "load"),
+    "load": ("inference.loaded_model", "load"),
     "GPT1Classifier": ("estimator", "GPT1Classifier"),
     "GPT1Regressor": ("estimator", "GPT1Regressor"),
 }
@@ -45,9 +45,9 @@ HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in HOMES:
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module 'gpt1' has no attribute {name!r}; there are {', '.join(__all__)}")
-    module, inner = HOMES[name]
+    module, inner = _LAZY_IMPORTS[name]
     return getattr(importlib.import_module(f"gpt1.{module}"), inner)
 
 

@@ -10,44 +10,37 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gpt1 import backends, console, highlight
-from gpt1.batch_prediction import Predictor, require_new, write_predictions
-from gpt1.catalogue import bundled_model
-from gpt1.checkpoint import DETAILS
-from gpt1.classifier import Classifier
-from gpt1.config import (
-    END_OF_DOCUMENT,
-    Columns,
-    DeviceConfig,
-    GenerateConfig,
-    ModelConfig,
-    ServeConfig,
-    TextColumns,
-)  # fmt: skip
-from gpt1.convert import convert
-from gpt1.data.corpus import prepare, sources
-from gpt1.data.documents import documents
-from gpt1.data.files import file_type
-from gpt1.data.ray import RayWorkers
-from gpt1.data.tables import stream_examples
-from gpt1.data.workers import LocalWorkers
+from gpt1 import backends, console
+from gpt1.checkpoint.catalog import bundled_model
+from gpt1.checkpoint.convert import convert
+from gpt1.checkpoint.model_dir import DETAILS
+from gpt1.checkpoint.push import push
+from gpt1.checkpoint.run_dir import versions
+from gpt1.config import END_OF_DOCUMENT, Columns, DeviceConfig, GenerateConfig, ModelConfig, ServeConfig, TextColumns
+from gpt1.data.corpus.documents import documents
+from gpt1.data.corpus.local_workers import LocalWorkers
+from gpt1.data.corpus.prepare import prepare, sources
+from gpt1.data.corpus.ray_workers import RayWorkers
+from gpt1.data.dataset import stream_examples
+from gpt1.data.readers import file_type
 from gpt1.errors import UserError
-from gpt1.evaluating import evaluate, evaluate_zero_shot
-from gpt1.explain import MOST_TOKENS, Explainer, attention_weights, sequence_of
-from gpt1.explain import attention as attention_of
-from gpt1.finetuning import finetune
-from gpt1.generate import Piece, Writer
-from gpt1.pretrain import pretrain
-from gpt1.push import push
-from gpt1.report import write as write_report
-from gpt1.reproduce import reproduce
-from gpt1.run import versions
-from gpt1.score import Scorer
-from gpt1.seeds import finetune_seeds
-from gpt1.storage import require_page, write_text
-from gpt1.sweep import sweep
-from gpt1.text.bpe import Tokenizer
-from gpt1.text.train import train
+from gpt1.evaluation.evaluate import evaluate, evaluate_zero_shot
+from gpt1.evaluation.report import highlight
+from gpt1.evaluation.report import write as write_report
+from gpt1.inference.batch_prediction import Predictor, require_new, write_predictions
+from gpt1.inference.classifier import Classifier
+from gpt1.inference.explainer import MOST_TOKENS, Explainer, attention_weights, sequence_of
+from gpt1.inference.explainer import attention as attention_of
+from gpt1.inference.generator import Piece, Writer
+from gpt1.inference.scorer import Scorer
+from gpt1.system.files import require_page, write_text
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.trainer import train
+from gpt1.training.finetune import finetune
+from gpt1.training.pretrain import pretrain
+from gpt1.training.reproduce import reproduce
+from gpt1.training.seeds import finetune_seeds
+from gpt1.training.sweep import sweep
 
 EXAMPLES_AT_ONCE = 2_048
 """Rows of `--input` that are read and scored at a time."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gpt1.backends.base import Engine
+from gpt1.backends.dist import Ranks, place
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
-from gpt1.ranks import Ranks, place
+
+if TYPE_CHECKING:  # the command line imports `backends.dist`, and prints its help without NumPy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gpt1.backends.base import Engine
 
 BACKENDS = ("torch", "mindspore")
 NAMES = {"torch": "PyTorch", "mindspore": "MindSpore"}
@@ -85,6 +87,8 @@ def require(name: str, asked_by: str) -> None:
     _require_known(name)
     if name not in installed():
         raise UserError(f"{asked_by}: {NAMES[name]} is not installed; run: pip install 'gpt1[{name}]'")
+    import numpy as np
+
     if name == "mindspore" and int(np.__version__.partition(".")[0]) >= 2:  # it would fail at its first reshape
         raise UserError(f"{asked_by}: NumPy {np.__version__} found, MindSpore needs 1.26; run: pip install 'numpy<2'")
 

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt1.backends.parameters import Params
 from gpt1.config import ModelConfig
-from gpt1.params import Params
 
 IGNORE = -1
 """The value in `lm_targets` of a position that no loss looks at."""

@@ -15,11 +15,11 @@ from importlib.metadata import version
 import tyro
 from tyro import _errors as parse_errors
 
+from gpt1.backends.dist import VARIABLES, launcher, place
+from gpt1.cli.inference import evaluate, explain, generate, next_tokens, predict, report, score, serve
 from gpt1.cli.tools import TOKENIZER_COMMANDS, convert, doctor, push, tokenizer
 from gpt1.cli.training import prepare, reproduce, training_commands
-from gpt1.cli.using import evaluate, explain, generate, next_tokens, predict, report, score, serve
 from gpt1.errors import Interrupted, PeerLost, UserError
-from gpt1.ranks import VARIABLES, launcher, place
 
 DESCRIPTION = (
     "GPT-1: fine-tune it on labelled texts, evaluate, predict, explain, score, write. "

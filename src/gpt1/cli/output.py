@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gpt1.runlog import to_json
+from gpt1.system.serialization import to_json
 
 BAR_WIDTH = 40
 """Characters of the longest bar of `gpt1 next`."""
@@ -40,7 +40,7 @@ def prediction(found: dict[str, Any]) -> str:
 
 def explanation(found: dict[str, Any]) -> str:
     """Return the words that moved a label, coloured on a terminal, and where attention looks, if that was asked for."""
-    from gpt1.highlight import attention_lines, in_terminal
+    from gpt1.evaluation.report.highlight import attention_lines, in_terminal
 
     lines = [in_terminal(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))]
     if looks := found.get("attention"):
@@ -74,7 +74,7 @@ def shown(prompt: str) -> str:
 
 def bars(found: dict[str, Any]) -> str:
     """Return a line for each token: name, probability and bar."""
-    from gpt1.text.bpe import token_name
+    from gpt1.tokenization.tokenizer import token_name
 
     tokens = found["tokens"]
     names = [token_name(row["token"]) for row in tokens]

@@ -11,12 +11,7 @@ from tyro.conf import Positional, arg
 
 from gpt1.cli.flags import AsJson, Run, Texts
 from gpt1.cli.output import print_one, print_some
-from gpt1.config import (
-    END_OF_DOCUMENT,
-    Layout,
-    Stored,
-    TextColumns,
-)
+from gpt1.config import END_OF_DOCUMENT, Layout, Stored, TextColumns
 
 
 def tokenizer() -> None:

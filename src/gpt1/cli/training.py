@@ -9,18 +9,12 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import arg
 
+from gpt1.backends.dist import place
 from gpt1.cli.flags import AsJson
 from gpt1.cli.output import print_one
-from gpt1.config import (
-    END_OF_DOCUMENT,
-    FinetuneConfig,
-    PretrainConfig,
-    ReproduceConfig,
-    SweepConfig,
-)
+from gpt1.config import END_OF_DOCUMENT, FinetuneConfig, PretrainConfig, ReproduceConfig, SweepConfig
+from gpt1.config.recipes import pretraining, recipe
 from gpt1.errors import UserError
-from gpt1.ranks import place
-from gpt1.recipes import pretraining, recipe
 
 Seeds = Annotated[
     int | None,

@@ -5,15 +5,17 @@ The docstring under a field is its help text on the command line. A default stan
 
 from __future__ import annotations
 
+from gpt1.config.commands import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
 from gpt1.config.data import Columns, Cut, DataConfig, Draw, TextColumns
 from gpt1.config.device import Backend, Device, DeviceConfig, DType
+from gpt1.config.formats import Layout, Stored
+from gpt1.config.generation import MOST_SAMPLES, GenerateConfig
 from gpt1.config.model import PAPER_TASKS, SIZES, Head, ModelConfig, TaskName
-from gpt1.config.runs import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
 from gpt1.config.serving import ServeConfig
 from gpt1.config.sweeping import READY_SEARCH, SweepConfig
 from gpt1.config.tracking import TRACKERS, TrackConfig
 from gpt1.config.training import DropoutConfig, LmMean, LoopConfig, LossConfig, OptimConfig, Padding, Schedule
-from gpt1.config.use import MOST_SAMPLES, GenerateConfig, Heuristic, Layout, Stored, ZeroShotConfig
+from gpt1.config.zero_shot import Heuristic, ZeroShotConfig
 
 __all__ = [
     "END_OF_DOCUMENT",

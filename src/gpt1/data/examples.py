@@ -18,8 +18,8 @@ from textwrap import shorten
 from typing import Any
 
 from gpt1.config import Columns
-from gpt1.data.columns import BY_USUAL_NAMES, Layout, find_layout
-from gpt1.data.files import Row, file_type, read_rows
+from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
+from gpt1.data.readers import Row, file_type, read_rows
 from gpt1.errors import UserError
 
 Label = str | float | int

@@ -16,23 +16,24 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from gpt1 import console
-from gpt1.checkpoint import DETAILS, Model, Progress, load_model, save_model
-from gpt1.classifier import open_model
+from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.model_dir import DETAILS, Model, load_model, save_model
+from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.checkpoint.train_state import Progress
 from gpt1.config import DeviceConfig, FinetuneConfig
-from gpt1.data.given import given_examples
-from gpt1.data.tables import Example
+from gpt1.config.overrides import changed
+from gpt1.config.recipes import recipe as recipe_named
+from gpt1.data.dataset import Example
+from gpt1.data.in_memory import given_examples
 from gpt1.errors import Interrupted, UserError
-from gpt1.estimator.given import drawn, require_use
-from gpt1.finetuning import encode_splits, starting_model
-from gpt1.labelled import LabelledData
-from gpt1.loaded import LoadedModel
-from gpt1.metrics import own_metric
-from gpt1.recipes import recipe as recipe_named
-from gpt1.run import RunDirectory
-from gpt1.settings import changed
-from gpt1.storage import read_json, replace_directory, sha256, write_json
+from gpt1.estimator.validation import drawn, require_use
+from gpt1.inference.loaded_model import LoadedModel
+from gpt1.system.files import read_json, replace_directory, sha256, write_json
 from gpt1.tasks import TASKS, Labels, Task
-from gpt1.training import Training
+from gpt1.tasks.dataset import LabelledData
+from gpt1.tasks.metrics import own_metric
+from gpt1.training.finetune import encode_splits, starting_model
+from gpt1.training.setup import Training
 
 ESTIMATOR = "estimator.json"
 """What a saved estimator's directory holds beside the model: its parameters and its classes as they were."""

@@ -12,14 +12,14 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from gpt1.checkpoint import Model
+from gpt1.checkpoint.model_dir import Model
 from gpt1.config import FinetuneConfig
-from gpt1.data.given import given_examples
+from gpt1.data.in_memory import given_examples
 from gpt1.errors import UserError
 from gpt1.estimator.base import Estimator
-from gpt1.estimator.given import checked_choices, checked_targets, checked_weights, labelled
-from gpt1.metrics import probabilities
+from gpt1.estimator.validation import checked_choices, checked_targets, checked_weights, labelled
 from gpt1.tasks import Labels
+from gpt1.tasks.metrics import probabilities
 
 
 class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]

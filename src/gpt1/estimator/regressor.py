@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
-from gpt1.checkpoint import Model
-from gpt1.data.given import given_examples
+from gpt1.checkpoint.model_dir import Model
+from gpt1.data.in_memory import given_examples
 from gpt1.errors import UserError
 from gpt1.estimator.base import Estimator
-from gpt1.estimator.given import checked_targets, checked_weights, labelled
+from gpt1.estimator.validation import checked_targets, checked_weights, labelled
 from gpt1.tasks import Labels
 
 

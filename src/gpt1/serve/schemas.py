@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from gpt1.config import MOST_SAMPLES, ServeConfig
-from gpt1.data.tables import Example
+from gpt1.data.dataset import Example
 from gpt1.tasks.base import Kind
 
 MOST_CHOICES = 16

@@ -20,7 +20,7 @@ from gpt1.config import DeviceConfig, ServeConfig
 from gpt1.errors import UserError
 from gpt1.serve.app import create_app
 from gpt1.serve.errors import Refused
-from gpt1.serve.gate import Gate
+from gpt1.serve.middleware import Gate
 from gpt1.serve.service import Service
 
 KEY_VARIABLE = "GPT1_API_KEY"

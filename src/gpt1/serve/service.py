@@ -13,15 +13,16 @@ from typing import Any, Self, TypeVar
 
 from gpt1 import backends
 from gpt1.backends.base import Engine
-from gpt1.checkpoint import Model
-from gpt1.classifier import Classifier, open_model
+from gpt1.backends.parameters import count
+from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.model_dir import Model
 from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
-from gpt1.data.batches import Encoded
-from gpt1.data.tables import Example
-from gpt1.explain import MOST_TOKENS, attention, sequence_of, sequence_of_text
-from gpt1.generate import Piece, Writer
-from gpt1.loaded import LoadedModel
-from gpt1.params import count
+from gpt1.data.batching import Encoded
+from gpt1.data.dataset import Example
+from gpt1.inference.classifier import Classifier
+from gpt1.inference.explainer import MOST_TOKENS, attention, sequence_of, sequence_of_text
+from gpt1.inference.generator import Piece, Writer
+from gpt1.inference.loaded_model import LoadedModel
 from gpt1.serve.errors import Refused
 from gpt1.serve.metrics import Metrics
 from gpt1.serve.worker import Scores, Worker

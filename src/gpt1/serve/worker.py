@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.backends.base import Engine
-from gpt1.data.batches import Collator, Encoded, joined
-from gpt1.generate import Draft, Piece, Writer
+from gpt1.data.batching import Collator, Encoded, joined
+from gpt1.inference.generator import Draft, Piece, Writer
 from gpt1.serve.batcher import next_batch
-from gpt1.serve.writing import Scribe, Writing
+from gpt1.serve.generation_queue import Scribe, Writing
 
 log = logging.getLogger(__name__)
 

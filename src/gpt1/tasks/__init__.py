@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from gpt1.config import TaskName
-from gpt1.data.tables import Example
+from gpt1.data.dataset import Example
 from gpt1.errors import UserError
 from gpt1.tasks.base import Labels, Task, encode, limit
 from gpt1.tasks.classification import Classification

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.config import Cut, Head, TaskName
-from gpt1.data.batches import Encoded
-from gpt1.data.tables import Example
+from gpt1.data.batching import Encoded
+from gpt1.data.dataset import Example
 from gpt1.errors import UserError
-from gpt1.text.bpe import Tokenizer
+from gpt1.tokenization.tokenizer import Tokenizer
 
 Kind = Literal["single", "pair", "choices"]
 """Shape of an example, as `data.tables` detects it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gpt1.config import TaskName
-from gpt1.data.tables import Example
+from gpt1.data.dataset import Example
 from gpt1.tasks.base import Kind, Part
 
 

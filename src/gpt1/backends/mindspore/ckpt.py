@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from gpt1.config import Stored
 from gpt1.errors import UserError
-from gpt1.storage import CorruptFile, Tensors, full_disk_explained, rounded, widened
+from gpt1.system.files import CorruptFile, full_disk_explained
+from gpt1.system.tensors import Tensors, rounded, widened
 
 TYPES: dict[Stored, str] = {"float32": "Float32", "bfloat16": "BFloat16", "float16": "Float16"}
 """What a dtype is called in the file."""

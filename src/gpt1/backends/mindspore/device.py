@@ -9,9 +9,9 @@ from typing import Any
 import mindspore
 from mindspore import ops
 
+from gpt1.backends.dist import place
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
-from gpt1.ranks import place
 
 TARGETS = {"cpu": "CPU", "ascend": "Ascend"}
 """The names of devices here and in MindSpore."""

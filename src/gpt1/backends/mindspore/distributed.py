@@ -18,10 +18,10 @@ import numpy as np
 from mindspore import Tensor, ops
 from mindspore.communication import init
 
+from gpt1.backends.dist import Alone, Place, buckets, place
 from gpt1.backends.mindspore.device import choose
 from gpt1.config import DeviceConfig
 from gpt1.errors import PeerLost
-from gpt1.ranks import Alone, Place, buckets, place
 
 CONNECTING = 60.0
 """Seconds that rank 0 waits for the others' connections: they were all there just before."""

@@ -11,6 +11,7 @@ from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
 from gpt1.backends.base import IGNORE, Batch, StepResult
+from gpt1.backends.dropout import HostNoise
 from gpt1.backends.mindspore import device as devices
 from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.compiled import ABSENT, Compiled
@@ -19,9 +20,8 @@ from gpt1.backends.mindspore.distributed import MindSporeAlone, MindSporeRanks
 from gpt1.backends.mindspore.functional import LOGITS_AT_ONCE, squares, target_logprobs
 from gpt1.backends.mindspore.model import GPT1, Inference
 from gpt1.backends.mindspore.training import LOSS_SCALES, Gradients, Losses, Update, inputs, numbers
-from gpt1.backends.noise import HostNoise
+from gpt1.backends.parameters import Params, shapes
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
-from gpt1.params import Params, shapes
 
 COMPILED_FOR = 16
 """Batches of a shape that are scored together for which a graph of inference is compiled: it takes as long as 15 to 40

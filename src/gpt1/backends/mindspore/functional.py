@@ -9,7 +9,7 @@ import mindspore
 from mindspore import Tensor, nn, ops
 from mindspore.ops.auto_generate import LogSoftmaxGrad
 
-from gpt1.backends.noise import keep_scale
+from gpt1.backends.dropout import keep_scale
 
 DType = mindspore.dtype.Type
 

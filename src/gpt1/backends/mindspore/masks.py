@@ -13,7 +13,7 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt1.backends.base import Batch
-from gpt1.backends.noise import QUERY_BLOCK, HostNoise
+from gpt1.backends.dropout import QUERY_BLOCK, HostNoise
 from gpt1.config import DropoutConfig, ModelConfig
 
 Keep = Tensor | None

@@ -2,7 +2,7 @@
 state.
 
 Dimensions: N sequences, T time, D width, H heads, K head size (D / H), B examples, C columns of the task's head.
-Parameters have the names and layouts of `gpt1.params`.
+Parameters have the names and layouts of `gpt1.backends.parameters`.
 
 Dropout comes in as masks (see `masks.py`), because inside a compiled graph nothing re-seeds MindSpore's own: the same
 random numbers would come back at every step, or others after a restart. `None` stands for a mask when not training.

@@ -23,9 +23,9 @@ from gpt1.backends.mindspore.compiled import ABSENT
 from gpt1.backends.mindspore.functional import LmLoss, rows_at, squares
 from gpt1.backends.mindspore.masks import Masks
 from gpt1.backends.mindspore.model import GPT1, task_loss
+from gpt1.backends.optim import clip_factor, corrections
+from gpt1.backends.parameters import decays
 from gpt1.config import LmMean, LossConfig, OptimConfig
-from gpt1.optim import clip_factor, corrections
-from gpt1.params import decays
 
 LOSS_SCALES = (2.0**14, 2.0**10, 2.0**6, 2.0**2)
 """Where products are float16, gradients are computed of the loss times the first of these, so that small ones do not

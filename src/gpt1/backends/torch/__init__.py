@@ -1,0 +1,1 @@
+"""GPT-1 on PyTorch (see `backends.base`)."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from gpt1.backends.dist import place
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
-from gpt1.ranks import place
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TOKENS_AT_ONCE = {"cpu": 1_024, "cuda": 16_384}

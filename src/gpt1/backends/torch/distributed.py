@@ -11,10 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gpt1.backends.dist import Alone, Place, buckets, place
 from gpt1.backends.torch.device import choose
 from gpt1.config import DeviceConfig
 from gpt1.errors import PeerLost, UserError
-from gpt1.ranks import Alone, Place, buckets, place
 
 PATIENCE = timedelta(days=7)
 """How long a rank waits for the others. They wait while rank 0 encodes a corpus; one that died is noticed at once."""

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt1.backends.base import BUCKETS, IGNORE, Batch, StepResult
+from gpt1.backends.optim import clip_factor, corrections
+from gpt1.backends.parameters import Params, decays, shapes
 from gpt1.backends.torch import device as devices
 from gpt1.backends.torch.decode import TorchDecoder, Weights
 from gpt1.backends.torch.distributed import TorchAlone, TorchRanks
 from gpt1.backends.torch.functional import Noise, gradient_of, lm_loss_and_gradient, target_logprobs
 from gpt1.backends.torch.model import GPT1, Embeddings, Linear, task_loss
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
-from gpt1.optim import clip_factor, corrections
-from gpt1.params import Params, decays, shapes
 
 
 class TorchEngine:

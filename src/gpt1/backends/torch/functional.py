@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gpt1.backends.noise import QUERY_BLOCK, HostNoise, keep_scale, threshold
+from gpt1.backends.dropout import QUERY_BLOCK, HostNoise, keep_scale, threshold
 
 LOGITS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 28}
 """Elements of the (positions, V) logits that exist at one time: what a CPU's cache and a GPU's memory like."""

@@ -1,8 +1,8 @@
 """GPT-1 (Radford et al. 2018) in PyTorch: a post-norm transformer decoder, and the head of a task on its `<eos>` state.
 
 Dimensions: N sequences, T time, D width, H heads, K head size (D / H), B examples, C columns of the task's head.
-Parameters have the names and layouts of `gpt1.params`. Inside an autocast region the products run in its dtype; the
-residual stream, the layer norms, the losses and all weights are float32.
+Parameters have the names and layouts of `gpt1.backends.parameters`. Inside an autocast region the products run in its
+dtype; the residual stream, the layer norms, the losses and all weights are float32.
 """
 
 from __future__ import annotations

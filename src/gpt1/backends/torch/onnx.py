@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gpt1.backends.parameters import shapes
 from gpt1.backends.torch.model import GPT1
 from gpt1.config import DropoutConfig, ModelConfig
-from gpt1.params import shapes
 
 SAMPLE = (4, 8)
 """(N, T) of the sequences that the graph is traced with."""

@@ -1,0 +1,233 @@
+"""Hugging Face's directory of an openai-gpt: `config.json` and `model.safetensors`, every tensor accounted for.
+
+MindNLP's is the same, with `model.safetensors` or a `.ckpt` of MindSpore.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1 import backends
+from gpt1.backends.parameters import INIT_STD, Params, from_huggingface, shapes, to_huggingface
+from gpt1.config import DropoutConfig, Head, ModelConfig, Stored
+from gpt1.errors import UserError
+from gpt1.system.files import read_json
+from gpt1.system.tensors import read_tensors, write_tensors
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CKPT = "mindspore.ckpt"
+"""MindNLP's name for MindSpore's format of weights."""
+ONNX = "model.onnx"
+"""The usual name of a graph for ONNX Runtime, which holds the weights too."""
+
+
+# ---- reading
+
+
+def read(directory: Path) -> tuple[ModelConfig, Params, tuple[str, ...]]:
+    """Return the shape, the parameters and the label names of a directory; `vocab_size` counts the embedding's rows.
+
+    Raises:
+        UserError: the configuration is not a GPT-1's or not that of the weights; a tensor is missing, has another
+            shape, or has no place in a GPT-1; there are two files of weights. CorruptFile: a file is cut off.
+    """
+    path = directory / CONFIG
+    given = read_json(path)
+    if given.get("model_type") != "openai-gpt":
+        raise UserError(f"{path}: model_type {given.get('model_type')!r} found, 'openai-gpt' expected")
+    if given.get("afn", "gelu") != "gelu":
+        raise UserError(f"{path}: afn {given['afn']!r} found; GPT-1 has 'gelu'")
+    weights = _only_weights(directory)
+    found = read_weights(weights)
+    config = _model_config(path, weights, given, found)
+    score = found.get("score.weight")
+    label_names: tuple[str, ...] = ()
+    if score is not None:
+        regression = given.get("problem_type") == "regression" or len(score) == 1
+        config = replace(config, head=Head("classification", len(score), regression))
+        label_names = () if regression else _label_names(path, given, len(score))
+    expected = shapes(config)
+    for name, shape in expected.items():
+        if name not in found:
+            raise UserError(f"{weights}: parameter {name} is missing")
+        if found[name].shape != shape:
+            raise UserError(f"{weights}: parameter {name}: shape {found[name].shape} found, {shape} expected")
+    if unknown := found.keys() - expected.keys():
+        raise UserError(f"{weights}: tensor {min(unknown)} does not belong to a GPT-1 of {config.n_layer} layers")
+    return config, found, label_names
+
+
+def _only_weights(directory: Path) -> Path:
+    """Return the file of weights: `model.safetensors`, or a `.ckpt` of any name."""
+    found = [path for path in (directory / WEIGHTS, *sorted(directory.glob("*.ckpt"))) if path.exists()]
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise UserError(f"{directory}: holds {names}; leave the one file of weights that is meant")
+    return found[0] if found else directory / WEIGHTS
+
+
+def read_weights(path: Path) -> Params:
+    """Return the parameters of a safetensors file or a `.ckpt` under our names.
+
+    Raises:
+        UserError: the file is missing, holds no GPT-1, a tensor twice, a softmax that is not tied to the embedding, a
+            mask that is not causal, or the head of a model that gpt1 does not have.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: missing; gpt1 reads safetensors and MindSpore's .ckpt")
+    found: Params = {}
+    repeating: Params = {}  # tensors that hold nothing of their own
+    for name, value in _tensors(path).items():
+        ours = from_huggingface(name)
+        if not np.isfinite(value).all():
+            raise UserError(f"{path}: tensor {name} holds NaN or infinity; the file is damaged, or training diverged")
+        if ours in found:
+            raise UserError(f"{path}: two tensors for parameter {ours}, under two of its names")
+        if ours is None:
+            repeating[name] = value
+        elif ours.startswith("multiple_choice_head."):
+            raise UserError(
+                f"{path}: tensor {name} belongs to the head of an OpenAIGPTDoubleHeadsModel, which has no place in "
+                "gpt1; save the model without it: model.transformer.save_pretrained(DIR)"
+            )
+        else:
+            found[ours] = value
+    if "tokens_embed.weight" not in found:
+        raise UserError(f"{path}: parameter tokens_embed.weight is missing; this is no GPT-1")
+    for name, value in repeating.items():
+        if name.endswith("lm_head.weight"):
+            if not np.array_equal(value, found["tokens_embed.weight"]):
+                raise UserError(f"{path}: tensor {name} differs from the token embedding; in a GPT-1 the two are one")
+        elif not _is_causal_mask(value):
+            raise UserError(
+                f"{path}: tensor {name} of shape {value.shape} is no causal mask, and a GPT-1 has nothing else there"
+            )
+    return found
+
+
+def _tensors(path: Path) -> Params:
+    if path.suffix != ".ckpt":
+        return read_tensors(path)
+    backends.require("mindspore", str(path))
+    from gpt1.backends.mindspore import ckpt
+
+    found: Params = ckpt.read(path)
+    return found
+
+
+def _is_causal_mask(value: NDArray[np.float32]) -> bool:
+    size = value.shape[-1] if value.ndim else 0
+    return value.shape == (1, 1, size, size) and np.array_equal(value[0, 0], np.tril(np.ones((size, size))))
+
+
+def _model_config(path: Path, weights: Path, given: Mapping[str, Any], found: Params) -> ModelConfig:
+    """Return the shape that `config.json` gives, once it is that of the weights."""
+    if "positions_embed.weight" not in found:
+        raise UserError(f"{weights}: parameter positions_embed.weight is missing")
+    for name in ("tokens_embed.weight", "positions_embed.weight"):
+        if found[name].ndim != 2:
+            raise UserError(f"{weights}: {name} has shape {found[name].shape}; (rows, width) expected")
+    rows, width = found["tokens_embed.weight"].shape
+    layers = {int(match[1]) for name in found if (match := re.match(r"h\.(\d+)\.", name))}
+    positions = "n_positions" if "n_positions" in given else "n_ctx"
+    held = {
+        "n_layer": max(layers, default=-1) + 1,
+        "n_embd": width,
+        positions: len(found["positions_embed.weight"]),
+        "vocab_size": rows,
+    }
+    for name, value in held.items():
+        if _whole_number(path, given, name, default=value) != value:
+            raise UserError(f"{path}: {name} {given[name]} there, {value} in {weights.name}")
+    n_head = _whole_number(path, given, "n_head")
+    if width % n_head:
+        raise UserError(f"{path}: n_head {n_head}; the width {width} is not a multiple of it")
+    epsilon = given.get("layer_norm_epsilon", ModelConfig.layer_norm_epsilon)
+    if not isinstance(epsilon, float) or epsilon <= 0:
+        raise UserError(f"{path}: layer_norm_epsilon {epsilon!r}; a positive number expected")
+    return ModelConfig(
+        n_layer=held["n_layer"], n_head=n_head, n_embd=width, n_ctx=held[positions], vocab_size=rows,
+        layer_norm_epsilon=epsilon,
+    )  # fmt: skip
+
+
+def _whole_number(path: Path, given: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = given.get(name, default)
+    if type(value) is not int or value <= 0:
+        raise UserError(f"{path}: {name} {value!r}; a positive whole number expected")
+    return value
+
+
+def _label_names(path: Path, given: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """Return the labels by their ids; `transformers` writes none where they are its two default ones."""
+    labels = given.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    if set(labels) != {str(index) for index in range(count)}:
+        raise UserError(f"{path}: id2label names {', '.join(labels)}; score.weight has the labels 0 to {count - 1}")
+    return tuple(labels[str(index)] for index in range(count))
+
+
+def read_dropout(directory: Path) -> DropoutConfig:
+    """Return the drop probabilities in `config.json`, GPT-1's where there is none."""
+    path = directory / CONFIG
+    given = read_json(path) if path.exists() else {}
+    return DropoutConfig(**{name: given[name] for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop") if name in given})
+
+
+# ---- writing
+
+
+def write_weights(path: Path, params: Params, dtype: Stored = "float32") -> None:
+    """Write a safetensors file, or a `.ckpt`, with `transformers`' names, which are MindNLP's too."""
+    tensors = {to_huggingface(name): value for name, value in params.items()}
+    if path.suffix == ".ckpt":
+        backends.require("mindspore", str(path))
+        from gpt1.backends.mindspore import ckpt
+
+        ckpt.write(path, tensors, dtype)
+    else:
+        write_tensors(path, tensors, dtype)
+
+
+def config_json(
+    config: ModelConfig, dropout: DropoutConfig, special: Mapping[str, int], label_names: Sequence[str] = (),
+    dtype: Stored = "float32",
+) -> dict[str, Any]:  # fmt: skip
+    """Return what `config.json` holds; `special` has the ids of special tokens by `transformers`' names.
+
+    `dtype` is that of the weights, in which `transformers` loads them and computes.
+    """
+    head = config.head
+    values: dict[str, Any] = {
+        "architectures": ["OpenAIGPTForSequenceClassification" if head else "OpenAIGPTLMHeadModel"],
+        "model_type": "openai-gpt",
+        "afn": "gelu",
+        "vocab_size": config.vocab_size + config.n_segments,
+        "n_positions": config.n_ctx,
+        "n_embd": config.n_embd,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "layer_norm_epsilon": config.layer_norm_epsilon,
+        "initializer_range": INIT_STD,
+        "embd_pdrop": dropout.embd_pdrop,
+        "resid_pdrop": dropout.resid_pdrop,
+        "attn_pdrop": dropout.attn_pdrop,
+        **special,
+        "tie_word_embeddings": True,
+        "dtype": dtype,
+    }
+    if head:
+        labels = label_names or tuple(f"LABEL_{index}" for index in range(head.n_labels))
+        values |= {
+            "id2label": {str(index): label for index, label in enumerate(labels)},
+            "label2id": {label: index for index, label in enumerate(labels)},
+            "problem_type": "single_label_classification" if label_names else "regression",
+        }
+    return values

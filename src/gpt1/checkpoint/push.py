@@ -1,0 +1,141 @@
+"""Publish a model on the Hugging Face hub: the model directory's own files, in one commit, never a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpt1 import console
+from gpt1.checkpoint.catalog import BUNDLED_MODELS
+from gpt1.checkpoint.hub_download import endpoint
+from gpt1.checkpoint.model_dir import CARD, model_files
+from gpt1.checkpoint.run_dir import RunDirectory, require_single
+from gpt1.errors import UserError
+
+REPORT = "report.html"
+
+
+def push(
+    path: Path, repo: str, *, private: bool = False, revision: str | None = None, license: str | None = None,
+    language: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Upload a run's best model, or a model directory, to `repo` (OWNER/NAME), which is made where it is not there.
+
+    The files are those that gpt1 wrote (other files in the directory stay here), and the run's `report.html`. `license`
+    and `language` go into the card's metadata as it is uploaded. `revision` is a branch, made where it is not there.
+
+    Returns:
+        {"url", "commit", "files"}
+
+    Raises:
+        UserError: there is no whole model, no token, no network, or the hub refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    _require_name(repo)
+    files = _files(path)
+    contents: dict[str, str | Path | bytes] = {file.name: file for file in files}
+    contents[CARD] = _card(next(file for file in files if file.name == CARD), license, language)
+    token = _token()
+    hub = HfApi(endpoint=endpoint(), token=token)
+    with _answers(repo):
+        url = hub.create_repo(repo, private=private, exist_ok=True)
+        if private and not hub.model_info(url.repo_id).private:
+            raise UserError(f"--private: {url} is there already and is public; make it private on its page, or drop it")
+        if revision:
+            hub.create_branch(url.repo_id, branch=revision, exist_ok=True)
+        console.say(f"Uploading {len(contents)} files to {url} …")
+        done = hub.create_commit(
+            url.repo_id,
+            [CommitOperationAdd(name, content) for name, content in contents.items()],
+            commit_message="Upload with gpt1",
+            revision=revision,
+        )
+    console.say(f"Published: {done.commit_url}")
+    return {"url": str(url), "commit": done.oid, "files": sorted(contents)}
+
+
+def _require_name(repo: str) -> None:
+    owner, slash, name = repo.partition("/")
+    if not (owner and slash and name) or "/" in name:
+        raise UserError(f"{repo}: expected OWNER/NAME, as on the hub, with your name there as OWNER")
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files to upload; a damaged model is refused, and what stays here is named."""
+    if not path.is_dir():
+        named = " (it comes with gpt1)" if str(path) in BUNDLED_MODELS else ""
+        raise UserError(f"{path}{named}: no run or model directory; gpt1 convert {path} DIR makes one of any model")
+    run = RunDirectory(path)
+    of_run = run.model.is_dir() or run.log.path.exists()
+    directory = run.model if of_run else path
+    if not of_run:
+        require_single(path)
+    if not directory.is_dir():
+        raise UserError(f"{path}: this run has no model yet; run the same command again to go on with it")
+    files = model_files(directory)
+    if others := sorted({found.name for found in directory.iterdir()} - {file.name for file in files}):
+        console.say(f"Not uploaded, since gpt1 did not write it: {', '.join(others)}")
+    if of_run and not run.finished:
+        console.say(f"{path} is not finished: the card has no results.")
+    report = path / REPORT
+    return [*files, *([report] if report.is_file() else ())]
+
+
+def _card(path: Path, license: str | None, language: str | None) -> bytes:
+    """Return the card with the metadata that only a person knows."""
+    from huggingface_hub import RepoCard
+
+    text = path.read_text(encoding="utf-8")
+    if license is None and language is None:
+        return text.encode()
+    card = RepoCard(text, ignore_metadata_errors=False)
+    for name, value in (("license", license), ("language", language)):
+        if value is not None:
+            setattr(card.data, name, value)
+    return str(card).encode()
+
+
+def _token() -> str:
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if not token:
+        raise UserError(
+            "no token of the Hugging Face hub: make one that may write (https://huggingface.co/settings/tokens), then "
+            "`hf auth login`, or set HF_TOKEN"
+        )
+    return token
+
+
+@contextmanager
+def _answers(repo: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one line that says what to do."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    again = "nothing was published: run the same command again"
+    try:
+        yield
+    except UserError:
+        raise
+    except HFValidationError as error:
+        raise UserError(f"{repo}: expected OWNER/NAME, as on the hub ({error})") from error
+    except OfflineModeIsEnabled as error:
+        raise UserError("HF_HUB_OFFLINE is set, and an upload needs the network: unset it") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status == 401:
+            raise UserError(
+                f"{endpoint()} does not accept the token (401): `hf auth login` with a valid one"
+            ) from error
+        if status == 403:
+            raise UserError(
+                f"the token may not write to {repo} (403): `hf auth login` with one that may, or choose another name"
+            ) from error
+        said = f": {error.server_message}" if error.server_message else ""
+        raise UserError(f"{endpoint()} answers {status}{said}; {again}") from error
+    except Exception as error:  # its HTTP library's own, which changes with the version
+        reason = f"{type(error).__name__}: {error}".split("\n")[0]
+        raise UserError(f"{endpoint()} cannot be reached ({reason}); {again}") from error

@@ -1,0 +1,90 @@
+"""Resumable training state: weights, moments and progress, with digests.
+
+A checkpoint is a directory `step-N` with `state.safetensors` (weights and moments), `progress.json` and
+`manifest.json`, the sha256 of both.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.backends.parameters import Params
+from gpt1.errors import UserError
+from gpt1.system.files import CorruptFile, dump_json, read_json, replace_directory, sha256
+from gpt1.system.tensors import read_tensors, write_tensors
+
+STATE_FILES = ("state.safetensors", "progress.json")
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the weights and moments it is all that resuming needs."""
+
+    step: int = 0
+    """Optimiser steps done."""
+    evaluated: int = 0
+    """The step after which the last evaluation was."""
+    best: float | None = None
+    """Best value of the selection criterion so far."""
+    best_step: int = 0
+    without_gain: int = 0
+    """Evaluations since then."""
+    seconds: float = 0.0
+    """Wall-clock time spent training so far."""
+    tokens: int = 0
+    """Tokens trained on so far, without padding."""
+    unlogged: list[dict[str, float]] = field(default_factory=list)
+    """The losses of each step since the last line of the log, whose means the next line will give."""
+
+
+class Checkpoints:
+    """The newest few checkpoints of a run, `step-N` directories of one folder; the loop writes none if `read_only`."""
+
+    def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False):
+        self.folder, self.keep, self.read_only = folder, keep, read_only
+
+    def save(self, tensors: Mapping[str, NDArray[np.float32]], progress: Progress) -> Path:
+        """Write a checkpoint and drop those that are too old."""
+        target = self.folder / f"step-{progress.step}"
+
+        def write(folder: Path) -> None:
+            write_tensors(folder / "state.safetensors", tensors)
+            dump_json(folder / "progress.json", asdict(progress))
+            dump_json(folder / "manifest.json", {file: sha256(folder / file) for file in STATE_FILES})
+
+        replace_directory(target, write)
+        leftovers = self.folder.glob(".step-*")  # of a crash while another checkpoint was written
+        for old in (*self.paths()[self.keep :], *leftovers):
+            shutil.rmtree(old)
+        return target
+
+    def paths(self) -> list[Path]:
+        """Return the checkpoints, the newest first."""
+        found = [path for path in self.folder.glob("step-*") if path.name[5:].isdigit()]
+        return sorted(found, key=lambda path: -int(path.name[5:]))
+
+    def load_newest(self, say: Callable[[str], None]) -> tuple[Params, Progress] | None:
+        """Return the tensors and progress of the newest intact checkpoint; each damaged one is named through `say`.
+
+        `None` when there is none at all. Raises UserError when all are damaged.
+        """
+        paths = self.paths()
+        for path in paths:
+            try:
+                manifest = read_json(path / "manifest.json")
+                for file in STATE_FILES:
+                    if sha256(path / file) != manifest.get(file):
+                        raise CorruptFile(f"{path / file}: its sha256 is not the one in manifest.json")
+                progress = Progress(**read_json(path / "progress.json"))
+                return read_tensors(path / "state.safetensors"), progress
+            except (UserError, OSError, TypeError) as error:
+                say(f"{error}; checkpoint {path.name} is left aside, the one before is used")
+        if paths:
+            raise UserError(f"{self.folder}: all {len(paths)} checkpoints are damaged; start again with another --out")
+        return None

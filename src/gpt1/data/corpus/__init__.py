@@ -1,0 +1,1 @@
+"""Unlabelled text for pretraining: documents, shards of token ids, prepared corpora, windows."""

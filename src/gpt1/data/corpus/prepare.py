@@ -1,0 +1,243 @@
+"""A corpus: text files, encoded once into shards of token ids, read as one long sequence.
+
+A prepared corpus is a directory with a shard for each text file (`shards.py`) and `manifest.json`, written last,
+which names them in order. Preparing it again, also after it was stopped anywhere, redoes no finished shard and gives
+the same files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1 import console
+from gpt1.data.corpus.local_workers import LocalWorkers, Workers
+from gpt1.data.corpus.shards import FORMAT, Request, finished, token_type, tokenizer_digest
+from gpt1.errors import UserError
+from gpt1.system.files import read_json, sha256, write_json
+from gpt1.tokenization.tokenizer import Tokenizer
+
+MANIFEST = "manifest.json"
+PACKINGS = (".gz", ".xz", ".zst")
+
+
+# ---- text files
+
+
+def sources(paths: Sequence[Path], flag: str = "--corpus") -> dict[str, Path]:
+    """Return {name: file} of the text files given, those of a folder and of all below it sorted by their names.
+
+    Raises:
+        UserError: a path is missing, a folder has no text file, or two files have one name.
+    """
+    if not paths:
+        raise UserError(f"{flag} is missing: text files (.txt, also .gz .xz .zst), or folders of them")
+    found: dict[str, Path] = {}
+    taken: set[str] = set()
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{flag} {path}: no such file or folder")
+        inside = sorted(file for file in path.rglob("*") if file.is_file() and _is_text(file)) if path.is_dir() else []
+        if path.is_dir() and not inside:
+            raise UserError(f"{flag} {path}: no .txt file (or .txt.gz .txt.xz .txt.zst) in this folder")
+        for file in inside or [path]:
+            name = file.relative_to(path).as_posix() if inside else file.name
+            if shard_name(name) in taken:
+                raise UserError(f"{flag} {file}: another file is called {shard_name(name)} too; rename one of them")
+            taken.add(shard_name(name))
+            found[name] = file
+    return found
+
+
+def _is_text(file: Path) -> bool:
+    plain = file.stem if file.suffix.lower() in PACKINGS else file.name
+    return plain.lower().endswith(".txt") and not file.name.startswith(".")
+
+
+def shard_name(name: str) -> str:
+    """Return what the shard of the text file `name` is called, without suffix."""
+    path = Path(name)
+    while path.suffix.lower() in (".txt", *PACKINGS):
+        path = path.with_suffix("")
+    return "__".join(path.parts)
+
+
+# ---- preparing
+
+
+def is_prepared(path: Path) -> bool:
+    """Say whether a folder holds tokens, perhaps not yet all of them, and no text."""
+    return (path / MANIFEST).exists() or any(path.glob("*.index.bin"))
+
+
+def prepare(
+    texts: Mapping[str, Path],
+    tokenizer: Tokenizer,
+    out: Path,
+    *,
+    end_of_document: str,
+    workers: Workers = LocalWorkers(),  # noqa: B008 - frozen
+) -> Corpus:
+    """Let `workers` encode text files into `out`, several at a time; return the corpus.
+
+    Raises:
+        UserError: a file cannot be read or changed meanwhile, all of them hold no text, or `out` holds something else.
+    """
+    asked = {"tokenizer_sha256": tokenizer_digest(tokenizer), "end_of_document": end_of_document, "format": FORMAT}
+    _require_own(out, asked)
+    out.mkdir(parents=True, exist_ok=True)
+    for leftover in out.glob(".*.partial"):
+        leftover.unlink()
+    shards = {name: out / f"{shard_name(name)}.bin" for name in texts}
+    details = {name: finished(shards[name], source, asked) for name, source in texts.items()}
+    todo = [name for name, found in details.items() if found is None]
+    if todo:
+        requests = [
+            {"shard": str(shards[name]), "source": str(texts[name]), "name": name, "asked": asked} for name in todo
+        ]
+        details |= _encode_all(requests, tokenizer, workers)
+    facts = [found["shard"] for found in details.values() if found]
+    if not sum(each["tokens"] for each in facts):
+        raise UserError(f"{_listed(texts)}: no text in it; expected UTF-8 text with at least one word")
+    totals = {key: sum(each[key] for each in facts) for key in ("tokens", "bytes", "documents")}
+    manifest = asked | {
+        "vocab_size": tokenizer.vocab_size, "dtype": token_type(tokenizer.vocab_size).name, **totals, "shards": facts,
+    }  # fmt: skip
+    write_json(out / MANIFEST, manifest)
+    return Corpus.open(out, tokenizer)
+
+
+def _require_own(out: Path, asked: Mapping[str, Any]) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file; choose a new directory")
+    if not (out / MANIFEST).exists():
+        if others := sorted(
+            path.name for path in out.glob("[!.]*") if path.suffix != ".bin" and not path.with_suffix(".bin").exists()
+        ):
+            raise UserError(f"--out {out}: holds {others[0]} and is no corpus; choose a new directory")
+        return
+    found = read_json(out / MANIFEST)
+    if found.get("tokenizer_sha256") != asked["tokenizer_sha256"]:
+        raise UserError(f"--out {out}: holds a corpus of another tokenizer; choose a new directory")
+
+
+def _listed(texts: Mapping[str, Path]) -> str:
+    first, *others = map(str, texts.values())
+    return first + (f" and {len(others):,} more" if others else "")
+
+
+def _encode_all(requests: list[Request], tokenizer: Tokenizer, workers: Workers) -> dict[str, dict[str, Any]]:
+    """Return {name: what its shard's JSON holds} of all requests."""
+    found = {}
+    bar = console.Bar(0, "preparing", "B", scaled=True)
+    try:
+        with closing(workers.encode(requests, tokenizer)) as answers:
+            for request, answer in answers:
+                match answer:
+                    case {"size": size}:
+                        bar.advance(size)
+                    case {"done": details}:
+                        found[request["name"]] = details
+                    case {"refused": message}:
+                        raise UserError(message)
+                    case {"failed": message}:
+                        raise RuntimeError(f"{request['source']}: {message}")
+        return found
+    finally:
+        bar.close()
+
+
+# ---- reading
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus as one sequence of tokens: document after document, each `<bos> text <eos>`."""
+
+    directory: Path
+    manifest: dict[str, Any]
+    _open: dict[int, NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(cls, directory: Path, tokenizer: Tokenizer) -> Corpus:
+        """Open a prepared corpus.
+
+        Raises:
+            UserError: its preparation is not finished, a shard is missing or cut off, or it is of another tokenizer.
+        """
+        if not (directory / MANIFEST).exists():
+            raise UserError(f"{directory}: no {MANIFEST}; the preparation was interrupted: run gpt1 prepare again")
+        manifest = read_json(directory / MANIFEST)
+        if manifest.get("format") != FORMAT:
+            raise UserError(f"{directory / MANIFEST}: format {manifest.get('format')} found, {FORMAT} expected")
+        if manifest["tokenizer_sha256"] != tokenizer_digest(tokenizer):
+            raise UserError(
+                f"{directory}: its {manifest['vocab_size']:,} tokens are another tokenizer's; "
+                "give that one as --tokenizer, or prepare the text again"
+            )
+        itemsize = np.dtype(manifest["dtype"]).itemsize
+        for shard in manifest["shards"]:
+            path, expected = directory / shard["file"], shard["tokens"] * itemsize
+            size = path.stat().st_size if path.exists() else None
+            if size != expected:
+                raise UserError(f"{path}: {size or 'no'} bytes, {expected} expected; run gpt1 prepare again")
+        return cls(directory, manifest)
+
+    def __len__(self) -> int:
+        tokens: int = self.manifest["tokens"]
+        return tokens
+
+    @property
+    def sha256(self) -> str:
+        """A digest of all tokens."""
+        return hashlib.sha256("".join(shard["sha256"] for shard in self.manifest["shards"]).encode()).hexdigest()
+
+    def check(self) -> None:
+        """Raise UserError where a shard has another checksum than the manifest says."""
+        for shard in self.manifest["shards"]:
+            if sha256(self.directory / shard["file"]) != shard["sha256"]:
+                raise UserError(f"{self.directory / shard['file']}: damaged; delete it and run gpt1 prepare again")
+
+    def tokens(self, start: int, stop: int) -> NDArray[np.int32]:
+        """Return the ids from `start` to before `stop`, across the shards' borders."""
+        first = int(np.searchsorted(self._starts, start, "right")) - 1
+        parts = []
+        for number in range(first, len(self.manifest["shards"])):
+            begin = int(self._starts[number])
+            if begin >= stop:
+                break
+            parts.append(self._shard(number)[max(0, start - begin) : stop - begin])
+        found: NDArray[np.int32] = np.concatenate(parts).astype(np.int32, copy=False)
+        return found
+
+    @property
+    def _starts(self) -> NDArray[np.int64]:
+        if -1 not in self._open:
+            counts = [shard["tokens"] for shard in self.manifest["shards"]]
+            self._open[-1] = np.concatenate([[0], np.cumsum(counts[:-1])]).astype(np.int64)
+        return self._open[-1]
+
+    def _shard(self, number: int) -> NDArray[Any]:
+        if number not in self._open:
+            shard = self.manifest["shards"][number]
+            if not shard["tokens"]:
+                return np.zeros(0, np.int32)
+            self._open[number] = np.memmap(self.directory / shard["file"], shard["dtype"], "r")
+        return self._open[number]
+
+    def pieces(self) -> NDArray[np.int64]:
+        """Return (pieces, 3): a piece's first token and first byte in the whole corpus, 1 where a document starts."""
+        parts, size = [], 0
+        for shard, start in zip(self.manifest["shards"], self._starts, strict=True):
+            path = self.directory / Path(shard["file"]).with_suffix(".index.bin")
+            rows = np.fromfile(path, "<i8").reshape(-1, 3)
+            parts.append(rows + np.array([start, size, 0]))
+            size += shard["bytes"]
+        return np.concatenate(parts)

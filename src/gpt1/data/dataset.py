@@ -1,0 +1,195 @@
+"""Data sets: a folder of train, valid and test files, or one file that is split, as examples.
+
+The layers below: `files` reads rows, `columns` finds what is where, `examples` checks each row, `splits` finds the
+files of the splits, or draws splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt1.config import Columns, Draw
+from gpt1.data.column_detection import BY_USUAL_NAMES
+from gpt1.data.examples import Example, Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
+from gpt1.data.splits import OPENAI_SEED, SPLITS, find_splits, openai_split, scan_folder, strata, stratified_split
+from gpt1.errors import UserError
+
+__all__ = [
+    "TEST_FRACTION",
+    "VALID_FRACTION",
+    "Columns",
+    "Dataset",
+    "Example",
+    "find_splits",
+    "load_dataset",
+    "read_examples",
+    "repeated_texts",
+    "shared_texts",
+    "stratified_split",
+    "stream_examples",
+]
+
+VALID_FRACTION = 0.1
+TEST_FRACTION = 0.1
+OPENAI_VALID_FRACTION = 374 / 1_871
+"""What OpenAI drew of ROCStories' labelled rows for validation."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    kind: str
+    """single | pair | choices"""
+    splits: dict[str, list[Example]]
+    """keys among train, valid, test; none is empty, all labels are of one type"""
+    notes: tuple[str, ...]
+    """sentences for a person: what was split how, what was left out"""
+
+
+def load_dataset(
+    path: Path | Mapping[str, Sequence[Path]],
+    columns: Columns = BY_USUAL_NAMES,
+    kind: str | None = None,
+    *,
+    train_fraction: float = 1.0,
+    valid_fraction: float | None = None,
+    test_fraction: float | None = None,
+    draw: Draw = "stratified",
+    seed: int = 0,
+) -> Dataset:
+    """Read a data set; draw the splits that it does not have.
+
+    A single file is split into train, valid and test; a folder without valid gives part of train. In this order: test
+    is drawn, train is cut down to `train_fraction`, valid is drawn from that. A split without labels is left out.
+
+    Args:
+        path: a folder (see `find_splits`), a file, or the files of each split.
+        columns: where the columns of the first training file are; the other files must have the same.
+        kind: single | pair | choices; None = by the columns.
+        train_fraction: share of the training rows to use at all.
+        valid_fraction, test_fraction: share of the rows to draw; None = `VALID_FRACTION`, and for a single file
+            `TEST_FRACTION`, where there is no such split.
+        draw: how valid is drawn: stratified by label, or as OpenAI's code does (`openai_split`; None is then
+            `OPENAI_VALID_FRACTION`). The other draws are always stratified.
+        seed: of the stratified draws.
+
+    Raises:
+        UserError: no train files, a fraction for a split that has its own file, too few rows to draw from, labels that
+            are missing or of two types, or anything that `stream_examples` raises.
+    """
+    _check_fractions(train_fraction, valid_fraction, test_fraction)
+    files, notes = _files_of(path)
+    splits, kind, more = _read_splits(files, columns, kind)
+    notes += more
+    for split, fraction in (("valid", valid_fraction), ("test", test_fraction)):
+        if split in splits and fraction is not None:
+            own = files[split][0].name
+            raise UserError(f"--{split}-fraction {fraction}: {own} is already the {split} split; drop the flag")
+
+    single = path if isinstance(path, Path) and not path.is_dir() else None
+    source = single.name if single else "train"
+    if test_fraction is None:
+        test_fraction = TEST_FRACTION if single else 0.0
+    if valid_fraction is None:
+        usual = OPENAI_VALID_FRACTION if draw == "openai" else VALID_FRACTION
+        valid_fraction = 0.0 if "valid" in splits else usual
+    if valid_fraction + test_fraction >= 1:
+        shares = f"--valid-fraction {valid_fraction} and --test-fraction {test_fraction}"
+        raise UserError(f"{shares} leave nothing of {source} to train on")
+    if test_fraction:
+        notes.append(_draw(splits, "test", test_fraction, source, seed))
+    if train_fraction < 1:
+        n_rows = len(splits["train"])
+        splits["train"], _ = stratified_split(splits["train"], 1 - train_fraction, seed)
+        notes.append(f"train: cut down to {len(splits['train']):,} of {n_rows:,} rows (seed {seed}).")
+    if valid_fraction:
+        share = valid_fraction / (1 - test_fraction)
+        notes.append(_draw(splits, "valid", share, source, seed, draw))
+    notes += [f"{split}: there is none." for split in SPLITS if split not in splits]
+    return Dataset(kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes))
+
+
+def _check_fractions(train: float, valid: float | None, test: float | None) -> None:
+    if not 0 < train <= 1:
+        raise UserError(f"--train-fraction {train}: expected more than 0 and at most 1")
+    for flag, fraction in (("--valid-fraction", valid), ("--test-fraction", test)):
+        if fraction is not None and not 0 <= fraction < 1:
+            raise UserError(f"{flag} {fraction}: expected at least 0 and less than 1")
+
+
+def _read_splits(
+    files: Mapping[str, Sequence[Path]], columns: Columns, kind: str | None
+) -> tuple[dict[str, list[Example]], str, list[str]]:
+    """The labelled splits among `files`, the kind of their examples, and notes."""
+    reader = Reader(columns, kind)
+    splits = {
+        split: reader.read(files[split], labelled=split == "train")
+        for split in SPLITS  # train first: the others are read by its columns
+        if split in files
+    }
+    assert reader.layout is not None
+    notes = [f"Columns not used: {', '.join(reader.unused)}."] if reader.unused else []
+    for split, examples in list(splits.items()):
+        # -1 is how hub data sets mark a row without a label.
+        if all(example.label in (None, -1, "-1") for example in examples):
+            if split == "train":
+                raise UserError(f"{files[split][0]}: no row has a label other than -1, nothing to train on")
+            del splits[split]
+            notes.append(f"{split}: left out, because none of its {len(examples):,} rows has a label.")
+        elif unlabelled := next((example for example in examples if example.label is None), None):
+            raise no_label(unlabelled, reader.layout.label)
+    typed = one_label_type(list(splits.values()), [is_untyped(files[split]) for split in splits])
+    splits = dict(zip(splits, typed, strict=True))
+    for split, examples in splits.items():
+        labels = {example.label for example in examples}
+        if len(labels) > 2 and labels == set(range(-1, len(labels) - 1)):
+            count = sum(example.label == -1 for example in examples)
+            notes.append(f"{split}: {count:,} rows have the label -1, kept as a class; if it means none, remove them.")
+    return splits, reader.layout.kind, notes
+
+
+def _draw(
+    splits: dict[str, list[Example]], split: str, fraction: float, source: str, seed: int, draw: Draw = "stratified"
+) -> str:
+    """Move `fraction` of train to a new split; returns the note that says so."""
+    n_rows = len(splits["train"])
+    if draw == "openai":
+        how, seed = "by OpenAI's draw for ROCStories", OPENAI_SEED
+        splits["train"], splits[split] = openai_split(splits["train"], fraction)
+    else:
+        how = "stratified by label" if len(strata(splits["train"])) > 1 else "at random"
+        splits["train"], splits[split] = stratified_split(splits["train"], fraction, seed)
+    if not splits[split]:
+        advice = f"add rows or a {split} file, or raise --{split}-fraction"
+        raise UserError(f"{source}: {n_rows} rows are too few to draw {split} from them; {advice}")
+    return f"{split}: {len(splits[split]):,} of {n_rows:,} rows drawn from {source}, {how} (seed {seed})."
+
+
+def _files_of(path: Path | Mapping[str, Sequence[Path]]) -> tuple[Mapping[str, Sequence[Path]], list[str]]:
+    if isinstance(path, Path):
+        return scan_folder(path, required="train") if path.is_dir() else ({"train": [path]}, [])
+    if unknown := path.keys() - set(SPLITS):
+        raise ValueError(f"splits {sorted(unknown)}, expected some of {SPLITS}")
+    if "train" not in path:
+        raise UserError(f"the data set has no train split, only {', '.join(path) or 'nothing'}")
+    return path, []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Repeated texts
+
+
+def shared_texts(a: Sequence[Example], b: Sequence[Example]) -> int:
+    """Rows of `b` whose texts stand in `a` too, white space and case aside."""
+    known = {_folded(example) for example in a}
+    return sum(_folded(example) in known for example in b)
+
+
+def repeated_texts(a: Sequence[Example]) -> int:
+    """Rows of `a` whose texts stand in an earlier row too, white space and case aside."""
+    return len(a) - len({_folded(example) for example in a})
+
+
+def _folded(example: Example) -> tuple[str, ...]:
+    return tuple([" ".join(text.split()).casefold() for text in (*example.parts, *example.choices)])

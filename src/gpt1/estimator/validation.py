@@ -1,0 +1,100 @@
+"""What is given to `fit` beside X: labels, weights, and settings, each checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import assert_all_finite
+
+from gpt1.config import DataConfig, FinetuneConfig
+from gpt1.data.dataset import Example, stratified_split
+from gpt1.data.splits import openai_split
+from gpt1.errors import UserError
+
+Weights = NDArray[np.float64]
+
+
+def checked_targets(estimator: object, y: Any, count: int) -> NDArray[Any]:
+    """Return y as an array (n,) without NaN."""
+    if y is None:
+        raise UserError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+    _require_one_kind(y)
+    targets: NDArray[Any] = column_or_1d(y, warn=True)
+    assert_all_finite(targets, input_name="y")
+    if len(targets) != count:
+        raise UserError(f"X and y are of unequal lengths: {count} examples, {len(targets)} labels")
+    return targets
+
+
+def _require_one_kind(y: Any) -> None:
+    """Raises UserError where NumPy would make texts of a list's numbers, or None stands for a label."""
+    values = y.tolist() if isinstance(y, np.ndarray) else list(y) if isinstance(y, list | tuple) else []
+    if (missing := next((n for n, value in enumerate(values) if value is None), None)) is not None:
+        raise UserError(f"y[{missing}] is None: a label expected")
+    if len({isinstance(value, str) for value in values}) > 1:
+        other = next(n for n, value in enumerate(values) if isinstance(value, str) != isinstance(values[0], str))
+        raise UserError(f"y mixes texts and numbers: y[0] is {values[0]!r}, y[{other}] is {values[other]!r}")
+
+
+def checked_weights(sample_weight: Any, count: int) -> Weights:
+    """Return (n,) weights of at least 0, of which some are above."""
+    if sample_weight is None:
+        return np.ones(count)
+    weights = np.asarray(sample_weight, np.float64)
+    if weights.ndim == 0:
+        weights = np.full(count, weights)
+    if weights.shape != (count,):
+        raise UserError(f"sample_weight has the shape {weights.shape}, ({count},) expected: a weight an example")
+    if not np.isfinite(weights).all() or weights.min() < 0:
+        raise UserError("sample_weight holds a weight that is negative or no finite number")
+    if not weights.any():
+        raise UserError("sample_weight: all weights are zero; at least one must be non-zero")
+    return weights
+
+
+def checked_choices(targets: NDArray[Any], examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Return y of multiple choice as int64: the right choice of each example, counted from 0."""
+    for index, (found, example) in enumerate(zip(targets.tolist(), examples, strict=True)):
+        if found not in range(len(example.choices)):
+            raise UserError(f"y[{index}] is {found!r}, expected a choice, 0 to {len(example.choices) - 1}")
+    return targets.astype(np.int64)
+
+
+def labelled(examples: Sequence[Example], labels: Sequence[Any], weights: Weights) -> list[Example]:
+    triples = zip(examples, labels, weights.tolist(), strict=True)
+    return [replace(example, label=label, weight=weight) for example, label, weight in triples]
+
+
+def drawn(examples: list[Example], config: FinetuneConfig) -> dict[str, list[Example]]:
+    """Return the examples to train on and, where a share is asked for, those to validate on."""
+    fraction = config.split.valid_fraction
+    if fraction is None:
+        return {"train": examples}
+    by_openai = config.split.draw == "openai"
+    rest, drawn = (
+        openai_split(examples, fraction) if by_openai else stratified_split(examples, fraction, config.loop.seed)
+    )
+    if not drawn:
+        raise UserError(f"validation_fraction={fraction}: no row of {len(examples)} is left to validate on")
+    return {"train": rest, "valid": drawn}
+
+
+def require_use(config: FinetuneConfig) -> None:
+    """Refuse what only a run from files has a use for: nothing is ignored."""
+    usual = FinetuneConfig()
+    idle = {name: (getattr(config, name), getattr(usual, name)) for name in ("data", "out", "columns")}
+    for name in ("train_fraction", "test_fraction", "limit"):
+        idle[name] = getattr(config.split, name), getattr(DataConfig(), name)
+    idle["track"] = config.tracking.track, ""
+    if config.split.valid_fraction is None:
+        idle |= {name: (getattr(config.loop, name), None) for name in ("patience", "eval_every")}
+        idle["metric"] = config.metric, None
+    for name, (found, expected) in idle.items():
+        if found != expected:
+            needs = "validation_fraction" if name in ("patience", "eval_every", "metric") else "gpt1 finetune"
+            raise UserError(f"recipe: {name} is {found}, which fit has no use for without {needs}; leave it out")

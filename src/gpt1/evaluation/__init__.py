@@ -1,0 +1,1 @@
+"""Scores with intervals, baselines, diagnostics, zero-shot labels, reports."""

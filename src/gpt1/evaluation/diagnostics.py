@@ -1,0 +1,189 @@
+"""What a report draws of a model's answers, small enough to be stored with the scores: where it errs, how sure it is.
+
+Letters: N examples, C labels.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.tasks.metrics import COUNTS_AT_ONCE, PairMetric
+
+Array = NDArray[Any]
+
+CALIBRATION_BINS = 10
+"""Bins of equal width that confidence is sorted into."""
+CURVE_POINTS = 200
+"""Most points that are kept of a ROC or precision-recall curve; the areas are those of all points."""
+LENGTH_BINS = 5
+"""Bins of about as many examples each that lengths are sorted into."""
+NORMAL_95 = 1.959963984540054
+"""97.5 % quantile of the normal distribution."""
+
+
+def per_label(confusion: Array, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return {"label", "precision", "recall", "f1", "support"} of each label; 0 where there is no evidence.
+
+    `confusion` is (C, C) counts, rows are the truth.
+    """
+    right, true, found = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    rows = zip(names, right.tolist(), true.tolist(), found.tolist(), strict=True)
+    return [
+        {
+            "label": name,
+            "precision": hit / n_found if n_found else 0.0,
+            "recall": hit / n_true if n_true else 0.0,
+            "f1": 2 * hit / (n_true + n_found) if n_true + n_found else 0.0,
+            "support": n_true,
+        }
+        for name, hit, n_true, n_found in rows
+    ]
+
+
+def calibration(confidence: Array, right: Array) -> dict[str, Any]:
+    """Return {"error", "bins": [{"from", "to", "examples", "confidence", "accuracy"}]}, without empty bins.
+
+    `confidence` (N,) is the probability of the predicted label, `right` (N,) whether it is the true one; "error" is
+    the expected calibration error of Guo et al. 2017, eq. 3: the mean over examples of |accuracy - confidence| of
+    their bin.
+    """
+    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
+    of_bin = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, CALIBRATION_BINS - 1)
+    bins = []
+    for number in np.unique(of_bin):
+        inside = of_bin == number
+        bins.append(
+            {
+                "from": float(edges[number].round(6)),
+                "to": float(edges[number + 1].round(6)),
+                "examples": int(inside.sum()),
+                "confidence": float(confidence[inside].mean()),
+                "accuracy": float(right[inside].mean()),
+            }
+        )
+    gaps = [each["examples"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
+    return {"error": float(sum(gaps) / len(confidence)), "bins": bins}
+
+
+def ranking(score: Array, positive: Array) -> dict[str, Any]:
+    """Return {"roc": {"auc", "points"}, "precision_recall": {"average_precision", "points"}} of scores (N,).
+
+    `positive` (N,) says which examples have the label that a high score speaks for. Points are [false positive rate,
+    true positive rate] and [recall, precision], one for each distinct threshold, thinned; the average precision is the
+    sum over thresholds of (R_n - R_{n-1}) P_n. Empty where all examples, or none, are positive.
+    """
+    n_true = int(positive.sum())
+    if n_true in (0, len(positive)):
+        return {}
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # of the examples with one score
+    hits = np.cumsum(positive[order])[last]
+    false = last + 1 - hits
+    recall, fallout = np.append(0, hits) / n_true, np.append(0, false) / (len(positive) - n_true)
+    precision = np.append(1.0, hits / (last + 1))
+    auc = float((np.diff(fallout) * (recall[1:] + recall[:-1]) / 2).sum())
+    average = float((np.diff(recall) * precision[1:]).sum())
+    return {
+        "roc": {"auc": auc, "points": _thinned(fallout, recall)},
+        "precision_recall": {"average_precision": average, "points": _thinned(recall, precision)},
+    }
+
+
+def _thinned(x: Array, y: Array) -> list[list[float]]:
+    """Return (x, y) as a list of `CURVE_POINTS` points at most, spread evenly over the length of the curve."""
+    if len(x) > CURVE_POINTS:
+        way = np.append(0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
+        places = np.searchsorted(way, np.linspace(0.0, way[-1], CURVE_POINTS)).clip(max=len(x) - 1)
+        kept = np.unique(np.append(0, np.append(places, len(x) - 1)))[-CURVE_POINTS:]
+        x, y = x[kept], y[kept]
+    return [[round(float(a), 5), round(float(b), 5)] for a, b in zip(x, y, strict=True)]
+
+
+def by_length(lengths: Array, values: Array, name: str) -> list[dict[str, Any]]:
+    """Return {"from", "to", "examples", name: mean, "interval": [low, high]} of bins of examples with similar lengths.
+
+    `values` (N,) are whether each answer is right, or the absolute errors of a regression. The interval (95 %) is
+    Wilson's of a share (Wilson 1927), the normal one of a mean.
+    """
+    cuts = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTH_BINS + 1)[1:-1], method="higher"))
+    of_bin = np.digitize(lengths, cuts)
+    found = []
+    for number in np.unique(of_bin):
+        inside = of_bin == number
+        some = values[inside].astype(np.float64)
+        low, high = _wilson(some) if values.dtype == bool else _normal(some)
+        found.append(
+            {
+                "from": int(lengths[inside].min()),
+                "to": int(lengths[inside].max()),
+                "examples": len(some),
+                name: float(some.mean()),
+                "interval": [low, high],
+            }
+        )
+    return found
+
+
+def _wilson(right: Array) -> tuple[float, float]:
+    n, p, z = len(right), float(right.mean()), NORMAL_95
+    middle, half = p + z * z / (2 * n), z * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
+    return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
+
+
+def _normal(values: Array) -> tuple[float, float]:
+    half = NORMAL_95 * float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+# ---- two models on the same rows
+
+
+def pack(values: Array) -> dict[str, Any]:
+    """Return label ids or values (N,) as JSON of few bytes: {"dtype", "zlib": base64 of the compressed bytes}."""
+    if values.dtype.kind == "f":
+        values = values.astype("<f4")
+    else:
+        values = values.astype(np.uint8 if len(values) == 0 or values.max() < 256 else "<u2")
+    return {"dtype": values.dtype.str, "zlib": base64.b64encode(zlib.compress(values.tobytes(), 9)).decode()}
+
+
+def unpack(packed: Mapping[str, Any]) -> Array:
+    """Return what `pack` packed: int64 label ids or float64 values.
+
+    Raises:
+        ValueError: it was not made by `pack`.
+    """
+    if packed["dtype"] not in ("|u1", "<u2", "<f4"):
+        raise ValueError(f"dtype {packed['dtype']}: expected |u1, <u2 or <f4")
+    try:
+        values = np.frombuffer(zlib.decompress(base64.b64decode(packed["zlib"])), packed["dtype"])
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+
+
+def paired_difference(
+    metric: PairMetric, labels: Array, a: Array, b: Array, *, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return metric(a) - metric(b), and its 95 % percentile interval by the paired bootstrap: (difference, low, high).
+
+    Each resample draws examples, and with each the answers (N,) of both models, so what makes an example hard for both
+    does not blur the difference (Efron & Tibshirani 1993, ch. 8; Koehn 2004). An interval without 0 in it is a
+    difference that these examples would hardly give by chance.
+    """
+    triples = np.stack([labels, a, b], axis=1).astype(np.float64)
+    (truth, first, second), counts = (array.T for array in np.unique(triples, axis=0, return_counts=True))
+    generator = np.random.default_rng(seed)
+    at_once = max(1, COUNTS_AT_ONCE // len(counts))
+    differences = []
+    for start in range(0, resamples, at_once):
+        draws = generator.multinomial(len(labels), counts / len(labels), size=min(at_once, resamples - start))
+        differences.append(metric.of_counts(truth, first, draws) - metric.of_counts(truth, second, draws))
+    low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
+    return metric(labels, a) - metric(labels, b), float(low), float(high)

@@ -1,0 +1,144 @@
+"""Score a model on labelled rows: what `gpt1 evaluate` does, step by step, with a head or zero-shot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt1 import console
+from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
+from gpt1.data.batching import Encoded
+from gpt1.data.dataset import Example
+from gpt1.errors import UserError
+from gpt1.evaluation.scoring import baselines, examine, majority, show_scores
+from gpt1.evaluation.zero_shot import ZeroShot, find_heuristic, find_labels
+from gpt1.inference.classifier import Classifier
+from gpt1.inference.explainer import Explainer, explain_mistakes
+from gpt1.tasks.dataset import limited, load_data, named_rows
+from gpt1.tasks.metrics import Metric, own_metric
+
+
+def evaluate(
+    path: Path | str, data: str, *, split: str = "test", columns: Columns | None = None,
+    hardware: DeviceConfig | None = None, limit: int | None = None, metric: str | Metric | None = None,
+    revision: str | None = None, baseline: bool = True, beside: Sequence[Path | str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Score a run's best model (or a model directory) on one split of a data set, or on all of a file.
+
+    A file that the run was trained on is split as it was then, so that `split` names the same rows.
+
+    `baseline` also fits the plain baselines on the run's own training rows and scores them on the same examples;
+    `beside` are other runs or models of the same task and labels, which are scored on them too. `metric` is your own,
+    a function of (labels, predictions) or its name as `package.module:function`.
+
+    `evaluate("runs/demo", "reviews", limit=50)["test"]["accuracy"]` loads a run's model again and scores it.
+
+    Returns:
+        {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split}, as
+        `metrics.json` has it, and {"beside": {path: …}} of what `beside` names.
+
+    Raises:
+        UserError: there is no model with a head, no such data, or a row of it cannot be used.
+    """
+    path = Path(path)
+    trained_on = _run_settings(path)
+    model = Classifier.open(path, hardware)
+    others = {str(other): _of_the_same_kind(Path(other), path, model, hardware) for other in beside}
+    examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
+    examples = _at_most(limit, examples)
+    extra = own_metric(metric)
+    encoded = model.encode(examples, labelled=True)
+    if encoded.truncated:
+        console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {model.limit}.")
+    console.say(f"{len(encoded):,} examples; {model.engine.device}, {model.engine.dtype}")
+    logits = model.logits(encoded, label=f"scoring {split}")
+    scored = examine(logits, encoded, examples, model.head, model.labels, extra)
+    explain_mistakes(Explainer(model), scored["mistakes"])
+    _log_mistakes(RunDirectory(path), data, split, scored["mistakes"])
+    plain = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
+    results: dict[str, Any] = {split: scored, "baseline": plain, "baseline_split": split}
+    if others:
+        results["beside"] = {}
+        for name, other in others.items():
+            encoded = other.encode(examples, labelled=True)
+            logits = other.logits(encoded, label=f"scoring {name}")
+            results["beside"][name] = examine(logits, encoded, examples, other.head, other.labels, extra)
+            explain_mistakes(Explainer(other), results["beside"][name]["mistakes"])
+    show_scores(results, str(path) if others else "GPT-1")
+    return results
+
+
+def _log_mistakes(run: RunDirectory, data: str, split: str, mistakes: Sequence[dict[str, Any]]) -> None:
+    """Add the mistakes, with the words that drove them, to the log of a run: reports draw them from there."""
+    if not run.log.path.exists():
+        return
+    try:
+        run.log.write("mistakes", {"data": data, "split": split, "mistakes": mistakes})
+    except OSError as error:  # someone else's run may be evaluated too
+        console.say(f"{run.log.path}: {error.strerror}; the mistakes are not added to the run's log")
+
+
+def _of_the_same_kind(other: Path, path: Path, model: Classifier, hardware: DeviceConfig | None) -> Classifier:
+    """Load what --beside names; its scores compare only where it gives the same answers as the `model` of `path`."""
+    found = Classifier.open(other, hardware)
+    if (found.task, found.labels) != (model.task, model.labels):
+        mine, its = (
+            f"{each.task.name} ({', '.join(each.labels.names) or 'no label names'})" for each in (model, found)
+        )
+        raise UserError(f"--beside {other}: {its} found, {mine} as in {path} expected")
+    return found
+
+
+def evaluate_zero_shot(
+    path: Path, data: str, how: ZeroShotConfig, *, split: str = "test", columns: Columns | None = None,
+    hardware: DeviceConfig | None = None, limit: int | None = None, metric: str | None = None,
+    revision: str | None = None, baseline: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Score a model as a language model on rows that it was never trained to label (see `zero_shot`).
+
+    The result has the form of `evaluate`'s; the one baseline is the majority class. Computed in float32 unless --dtype
+    says otherwise.
+    """
+    given = {"choice": "choices", "acceptability": "single", "sentiment": "single", None: None}[how.heuristic]
+    rows = named_rows(_run_settings(path), data, split, columns or Columns(), given, revision)
+    examples = rows.read(split)
+    heuristic = find_heuristic(how, data, examples)
+    labels = find_labels(how, heuristic, examples, rows.label_names)
+    extra = own_metric(metric)
+    examples = _at_most(limit, examples)
+    model = ZeroShot(open_model(path), how, (hardware or DeviceConfig()).exact())
+    console.say(f"{len(examples):,} examples; zero-shot {heuristic}; {model.engine.device}, {model.engine.dtype}")
+    verdict = model.judge(heuristic, examples, labels, rows.readers.get("train"))
+    beside = majority(verdict.encoded, verdict.head, extra) if baseline else {}
+    results = {split: verdict.scores(examples, extra), "baseline": beside, "baseline_split": split}
+    show_scores(results)
+    return results
+
+
+def _at_most(limit: int | None, examples: list[Example]) -> list[Example]:
+    if limit is None:
+        return examples
+    DataConfig(limit=limit)  # refuses what finetune's flag refuses
+    return limited(examples, limit, seed=0)
+
+
+def _run_settings(path: Path) -> FinetuneConfig | None:
+    """Return the settings of the run in `path`; `None` for a bare model directory."""
+    run = RunDirectory(path)
+    settings = run.settings() if run.started else {}
+    return FinetuneConfig.from_dict(settings["config"]) if settings.get("command") == "finetune" else None
+
+
+def _baselines(
+    trained_on: FinetuneConfig, model: Classifier, examples: list[Example], encoded: Encoded, extra: dict[str, Metric]
+) -> dict[str, Any]:
+    try:
+        train = load_data(trained_on).splits["train"]
+        labels = model.labels.ids(model.task.name, train)
+    except UserError as error:
+        console.say(f"No baseline beside it: the run's training data cannot be read again ({error}).")
+        return {}
+    return baselines(model.task.kind, train, labels, examples, encoded, model.head, extra, trained_on.loop.seed)

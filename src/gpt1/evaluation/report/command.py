@@ -1,0 +1,63 @@
+"""The command that repeats a run: its recipe, and each flag that says something else."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt1.config import FinetuneConfig, PretrainConfig
+from gpt1.config.recipes import pretraining, recipe
+from gpt1.errors import UserError
+from gpt1.evaluation.report.record import Record
+
+
+def command_line(record: Record, out: Path | None = None) -> str:
+    """Return `gpt1 finetune … --out OUT` with the flags that differ from the recipe's settings, as a shell reads it.
+
+    `out` is where the run would go, by default where it lies.
+    """
+    return shlex.join(["gpt1", record.command, *_flags(record), "--out", str(out or record.path)])
+
+
+def _flags(record: Record) -> Iterator[str]:
+    name = record.config.get("recipe")
+    try:
+        if record.command == "finetune":
+            found: Any = FinetuneConfig.from_dict(record.config)
+            default: Any = recipe(name) if name else FinetuneConfig()
+        else:
+            found = PretrainConfig.from_dict(record.config)
+            default = pretraining(name) if name else PretrainConfig()
+    except UserError:  # of another version: what cannot be said otherwise
+        found, default = None, None
+    if name:
+        yield from ("--recipe", name)
+    if found is not None:
+        yield from _differences(found, default)
+
+
+def _differences(found: Any, default: Any) -> Iterator[str]:
+    for item in fields(found):
+        value, usual = getattr(found, item.name), getattr(default, item.name)
+        flag = f"--{item.name.replace('_', '-')}"
+        if is_dataclass(value):
+            yield from _differences(value, usual)
+        elif value == usual or item.name in ("out", "recipe"):
+            continue
+        elif isinstance(value, bool):
+            yield flag if value else f"--no-{flag[2:]}"
+        else:
+            yield flag
+            yield from map(_word, value if isinstance(value, tuple) else (value,))
+
+
+def _word(value: Any) -> str:
+    return str(without_point(value))
+
+
+def without_point(value: Any) -> Any:
+    """Return a whole float as an int: 5.0 and 5 are one setting."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

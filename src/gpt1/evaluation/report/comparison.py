@@ -1,0 +1,196 @@
+"""Several runs on one page: what they differ in, their scores, and whether a difference is more than noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt1.evaluation.report import html, plots, scores
+from gpt1.evaluation.report.command import without_point
+from gpt1.evaluation.report.curves import METRIC_LABELS
+from gpt1.evaluation.report.record import Record
+
+Paired = Mapping[str, Mapping[str, scores.Difference]]
+"""{run: {metric: run minus the first one}}"""
+MOST_TOLD = 3
+"""Runs that the sentence at the top speaks of."""
+DRAWN_BY = ("data", "limit", "valid-fraction", "test-fraction", "draw", "split-seed", "seed", "revision")
+"""Settings that say which rows a split has."""
+OF_NO_EFFECT = ("baseline",)
+"""Settings that change neither the model nor its scores."""
+PRETRAINED = (
+    "Language models have no paired test here: bits per byte of the same text compare between vocabularies, perplexity "
+    "only within one. Another seed shows how much is chance."
+)
+
+
+def of_runs(records: Sequence[Record]) -> str:
+    """Return the page that compares runs; the first is what the others are measured against."""
+    names = _names(records)
+    paired, reasons = _paired(records, names)
+    parts = [
+        _unfinished(records, names),
+        _summary(records, names, paired),
+        _scores(records, names),
+        _differences(records, names, paired, reasons),
+        _curves(records, names),
+        _settings(records, names),
+    ]
+    return html.page("Comparison", " · ".join(names), parts)
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    """Return the runs' names; where two are the same, their paths."""
+    names = [record.name for record in records]
+    if len(set(names)) < len(names):
+        names = [str(record.path) for record in records]
+    return [name if names.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(names)]
+
+
+def _unfinished(records: Sequence[Record], names: Sequence[str]) -> str:
+    missing = [name for record, name in zip(records, names, strict=True) if not record.finished]
+    if not missing:
+        return ""
+    said = f"Not finished, so without final scores: {', '.join(missing)}. Of these the page has what their logs hold."
+    return html.paragraph(said, "notice")
+
+
+def _scores(records: Sequence[Record], names: Sequence[str]) -> str:
+    rows = [(record, name, _figures(record)) for record, name in zip(records, names, strict=True) if record.finished]
+    if not rows:
+        return ""
+    metrics = list(dict.fromkeys(metric for *_, figures in rows for metric in figures))
+    language = [record.command == "pretrain" for record, *_ in rows]
+    rows += _baselines([(record, name) for record, name, _ in rows])
+    shown = [
+        [name, *_rows_of(record), *(figures.get(metric, "–") for metric in metrics)] for record, name, figures in rows
+    ]
+    note = "" if any(language) else "Score [95 % bootstrap interval]"
+    rows_are = "tokens" if all(language) else "examples"
+    head = ["", "split", rows_are, *map(scores.named, metrics)]
+    return html.section("scores", "Scores", html.table(head, shown, caption=note))
+
+
+def _rows_of(record: Record) -> tuple[str, str]:
+    """Return the split that a run was scored on, and how many examples (of a language model: tokens) that are."""
+    return record.split, f"{record.scored.get('examples', record.scored.get('tokens', 0)):,}"
+
+
+def _baselines(rows: Sequence[tuple[Record, str]]) -> Iterator[tuple[Record, str, dict[str, str]]]:
+    """Yield the baselines, those of the same test rows once: (a run that had them, name, {metric: figure})."""
+    seen: set[tuple[str, object]] = set()
+    for record, run in rows:
+        where = record.scored.get("answers", {}).get("rows_sha256", run)
+        for name, found in record.results.get("baseline", {}).items():
+            if (name, where) not in seen:
+                seen.add((name, where))
+                told = name if len({each for _, each in seen}) == 1 else f"{name} (rows of {run})"
+                yield record, told, scores.with_intervals(found)
+
+
+def _figures(record: Record) -> dict[str, str]:
+    scored = record.scored
+    if record.command == "pretrain":
+        return {name: f"{scored[name]:.4g}" for name in ("bits_per_byte", "perplexity")}
+    return scores.with_intervals(scored)
+
+
+def _paired(records: Sequence[Record], names: Sequence[str]) -> tuple[Paired, list[str]]:
+    """Return the paired differences from the first run, and why a run has none."""
+    first, *others = [(record, name) for record, name in zip(records, names, strict=True)]
+    paired: dict[str, Mapping[str, scores.Difference]] = {}
+    reasons = []
+    for record, name in others:
+        if reason := _not_comparable(first[0], record, (first[1], name)):
+            reasons.append(f"{name} cannot be compared with {first[1]}: {reason}.")
+        elif "answers" in record.scored:
+            paired[name] = scores.differences(record, first[0].scored["answers"]["predicted"])
+    return paired, reasons
+
+
+def _summary(records: Sequence[Record], names: Sequence[str], paired: Paired) -> str:
+    """Return the result in a sentence or two, where runs were scored on the same rows."""
+    first = records[0]
+    reached = {name: record.scored for record, name in zip(records, names, strict=True)}
+    metric = first.metrics[0] if first.metrics else ""
+    said = [
+        f"{name} reaches {scores.number(reached[name][metric])}: {scores.in_words(metric, each[metric], name)}"
+        for name, each in list(paired.items())[:MOST_TOLD]
+        if metric in each
+    ]
+    if not said:
+        return ""
+    beginning = (
+        f"On the same {first.scored['examples']:,} {scores.of_split(first)} examples {names[0]} reaches "
+        f"{scores.named(metric)} {scores.number(first.scored[metric])}."
+    )
+    return html.paragraph(" ".join([beginning, *said]), "lead")
+
+
+def _differences(records: Sequence[Record], names: Sequence[str], paired: Paired, reasons: Sequence[str]) -> str:
+    language = records[0].command == "pretrain" and len(reasons) < len(records) - 1
+    return html.section(
+        "differences",
+        "More than noise?",
+        scores.differences_table(f"run minus {names[0]}", paired),
+        html.items(reasons),
+        html.paragraph(PRETRAINED, "hint") if language else "",
+    )
+
+
+def _not_comparable(first: Record, other: Record, names: tuple[str, str]) -> str:
+    """Return why two runs' scores do not compare, "" where they do."""
+    if first.command != other.command:
+        return f"{names[1]} is a {other.command} run, {names[0]} a {first.command} run"
+    for record, name in zip((first, other), names, strict=True):
+        if not record.finished:
+            return f"{name} is not finished"
+    if first.command == "pretrain":
+        return "" if _validation_text(first) == _validation_text(other) else "they were validated on other text"
+    answers = [record.scored.get("answers") for record in (first, other)]
+    if None in answers:
+        return "the answers of one of them were not stored (a run of an older version)"
+    rows = [each["rows_sha256"] for each in answers if each]
+    return "" if rows[0] == rows[1] else f"their {first.split} rows are not the same{_other_rows(first, other)}"
+
+
+def _other_rows(first: Record, other: Record) -> str:
+    """Return which settings may have drawn other rows, "" where all of them are the same."""
+    here, there = (dict(_leaves(record.config)) for record in (first, other))
+    differ = [name for name in DRAWN_BY if here.get(name) != there.get(name)]
+    said = ", ".join(f"--{name} {there.get(name)} instead of {here.get(name)}" for name in differ)
+    advice = "; --split-seed keeps the splits of runs with other seeds the same" if "seed" in differ else ""
+    return f" ({said}{advice})" if said else ""
+
+
+def _validation_text(record: Record) -> tuple[object, ...]:
+    """Return what tells the validation text of a pretraining run: its files and its bytes, whatever its tokens are."""
+    files = record.config.get("valid") or record.config.get("corpus") or ()
+    return [Path(path).name for path in files], record.scored.get("bytes")
+
+
+def _curves(records: Sequence[Record], names: Sequence[str]) -> str:
+    metrics = {str(event.get("metric", "loss")) for record in records for event in record.valid}
+    keys = ["loss", *(["bits_per_byte"] if any(record.command == "pretrain" for record in records) else [])]
+    keys += [name for name in METRIC_LABELS if name in metrics]
+    parts = [plots.side_by_side(records, names, key, f"Validation {scores.named(key)}") for key in keys]
+    return html.section("training", "Training", html.figures(parts)) if metrics else ""
+
+
+def _settings(records: Sequence[Record], names: Sequence[str]) -> str:
+    flat = [dict(_leaves({"command": record.command, **record.config})) for record in records]
+    shared = [key for key in flat[0] if all(key in each for each in flat) and key not in OF_NO_EFFECT]
+    rows = [[key, *(each[key] for each in flat)] for key in shared if len({each[key] for each in flat}) > 1]
+    same = html.paragraph("All settings are the same.")
+    return html.section("settings", "What they differ in", html.table(["setting", *names], rows) or same)
+
+
+def _leaves(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value)
+        else:
+            said = value if isinstance(value, str) else json.dumps(without_point(value), ensure_ascii=False)
+            yield name.replace("_", "-"), "none" if value is None else said

@@ -1,0 +1,223 @@
+"""Figures of a report as inline SVG: text stays text, and colours are the page's, light or dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpt1.evaluation.report import curves
+from gpt1.evaluation.report.curves import MUTED, TRAIN, VALID
+from gpt1.evaluation.report.record import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, AXIS, GRID = "#111827", "#9ca3af", "#e5e7eb"
+SERIES = (TRAIN, VALID, "#3f8f5b", "#8a5fb5", "#b08a1e", "#2f8f9d")
+"""One colour for each run of a comparison."""
+COLOURS = {
+    INK: "ink", MUTED: "muted", AXIS: "axis", GRID: "grid", "#ffffff": "ground", "#000000": "ink",
+    **{colour: f"series-{number}" for number, colour in enumerate(SERIES)},
+}  # fmt: skip
+"""What matplotlib is given -> the CSS variable that stands there instead."""
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+STYLE = curves.STYLE | {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlepad": 12,
+    "text.color": MUTED,
+    "figure.constrained_layout.w_pad": 0.06,
+    "figure.constrained_layout.h_pad": 0.06,
+}
+SIZE = (5.2, 2.9)
+"""Inches; a page shows them as wide as it likes."""
+MOST_DOTS = 1_000
+"""Of a regression's scatter plot."""
+
+Draw = Callable[["Axes"], None]
+
+
+def figure(name: str, caption: str, draw: Draw, size: tuple[float, float] = SIZE) -> str:
+    """Return `<figure>` with what `draw` draws into one panel; `name` must be the only one on the page."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        drawing = Figure(figsize=size, layout="constrained")
+        draw(drawing.add_subplot())
+        text = io.StringIO()
+        drawing.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return f"<figure>{_inline(text.getvalue(), name, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _inline(svg: str, name: str, caption: str) -> str:
+    """Return matplotlib's SVG as a part of a page: no prolog, size or style of its own, no id that is not used."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    head = re.compile(r"<svg[^>]*?viewBox=\"([^\"]*)\"[^>]*>")
+    svg = head.sub(rf'<svg viewBox="\1" role="img" aria-label="{escape(caption)}">', svg, count=1)
+    used = set(re.findall(r"#([A-Za-z]\w*)[\")]", svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
+    svg = re.sub(r'(xlink:)?href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
+    for colour, variable in COLOURS.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    svg = re.sub(r"font: ([\d.]+px|(?:\w+ )?[\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", svg)
+    return re.sub(r">\s+<", "><", svg).strip()
+
+
+def _shares(axes: Axes) -> None:
+    """Make the panel one of shares, from 0 to 1 on both sides."""
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.set_yticks(np.linspace(0, 1, 6))
+
+
+# ---- training
+
+
+def training(record: Record) -> Iterator[str]:
+    """Yield the curves of a run: losses, the main metric, learning rate, gradient norm, speed."""
+    train, valid = record.train, record.valid
+    metric = str(valid[-1].get("metric", "loss")) if valid else "loss"
+    best = curves.best_step(valid, metric)
+
+    def drawn(draw: Draw) -> Draw:
+        def both(axes: Axes) -> None:
+            draw(axes)
+            curves.share_steps([axes], train, valid)
+
+        return both
+
+    def speed(axes: Axes) -> None:
+        curves.draw_noisy(axes, curves.series(train, "tokens_per_second"), TRAIN)
+        axes.set(title="Speed", ylabel="tokens/s", ylim=(0, None))
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+
+    yield figure("loss", "Loss on training batches and on the validation split; the ring is the model that was kept.",
+                 drawn(lambda axes: curves.draw_losses(axes, train, valid, best)))  # fmt: skip
+    yield figure("metric", "The validation metric at each evaluation.",
+                 drawn(lambda axes: curves.draw_metric(axes, valid, metric, best)))  # fmt: skip
+    if not train:
+        return
+    yield figure("rate", "Learning rate at each logged step.", drawn(lambda axes: curves.draw_rate(axes, train)))
+    yield figure("norm", "Norm of the gradient before clipping.", drawn(lambda axes: curves.draw_norm(axes, train)))
+    yield figure("speed", "Tokens of real text a second, evaluation and saving left out.", drawn(speed))
+
+
+# ---- answers
+
+
+def intervals(rows: Mapping[str, tuple[float, Sequence[float]]], metric: str) -> str:
+    """Return the value of each model with its interval, one below the other."""
+
+    def draw(axes: Axes) -> None:
+        for place, (value, (low, high)) in enumerate(rows.values()):
+            colour = TRAIN if place == 0 else MUTED
+            axes.plot([low, high], [place, place], color=colour, linewidth=2.2)
+            axes.plot(value, place, "o", color=colour, markersize=6)
+            axes.annotate(f"{value:.3f}", (value, place), (0, 7), textcoords="offset points", ha="center", color=colour)
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.spines["left"].set_visible(False)
+        axes.set(ylim=(len(rows) - 0.5, -0.6), xlabel=curves.METRIC_LABELS.get(metric, metric))
+        axes.grid(axis="x")
+        axes.grid(visible=False, axis="y")
+
+    caption = "Each dot is a model's score, its line the 95 % bootstrap interval."
+    return figure("intervals", caption, draw, (7.0, 0.9 + 0.5 * len(rows)))
+
+
+def calibration(found: Mapping[str, Any]) -> str:
+    """Return how often an answer is right beside how sure the model was of it."""
+
+    def draw(axes: Axes) -> None:
+        _shares(axes)
+        bins = found["bins"]
+        largest = max(each["examples"] for each in bins)
+        axes.plot([0, 1], [0, 1], color=AXIS, linewidth=1, linestyle="--")
+        axes.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], color=TRAIN, linewidth=1.2)
+        sizes = [20 + 100 * each["examples"] / largest for each in bins]
+        axes.scatter([b["confidence"] for b in bins], [b["accuracy"] for b in bins], sizes, TRAIN, zorder=3)
+        axes.set(title="Calibration", xlabel="confidence", ylabel="share that is right")
+
+    caption = (
+        f"Expected calibration error {found['error']:.3f}. On the dashed line the model is right as often as it says; "
+        "below it, it is too sure. Larger dots stand for more examples."
+    )
+    return figure("calibration", caption, draw)
+
+
+def ranking(scored: Mapping[str, Any], label: str) -> Iterator[str]:
+    """Yield the ROC and the precision-recall curve of the label that a high probability speaks for."""
+    roc, precision = scored["roc"], scored["precision_recall"]
+
+    def draw_roc(axes: Axes) -> None:
+        _shares(axes)
+        axes.plot([0, 1], [0, 1], color=AXIS, linewidth=1, linestyle="--")
+        axes.plot(*zip(*roc["points"], strict=True), color=TRAIN)
+        axes.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
+
+    def draw_precision(axes: Axes) -> None:
+        _shares(axes)
+        axes.plot(*zip(*precision["points"], strict=True), color=TRAIN, drawstyle="steps-pre")
+        axes.set(title="Precision and recall", xlabel="recall", ylabel="precision")
+
+    area, average = roc["auc"], precision["average_precision"]
+    yield figure("roc", f"Area under the curve {area:.3f} (1 is perfect, 0.5 is chance), for label {label}.", draw_roc)
+    yield figure("precision", f"Average precision {average:.3f}, for label {label}.", draw_precision)
+
+
+def by_length(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Return the accuracy (of a regression the error) of short and of long examples."""
+    name = "accuracy" if "accuracy" in bins[0] else "mae"
+
+    def draw(axes: Axes) -> None:
+        for place, each in enumerate(bins):
+            axes.plot([place, place], each["interval"], color=TRAIN, alpha=0.45, linewidth=4)
+            axes.plot(place, each[name], "o", color=TRAIN, markersize=6)
+        ranges = [f"{b['from']:,}–{b['to']:,}" if b["from"] < b["to"] else f"{b['from']:,}" for b in bins]
+        axes.set_xticks(range(len(bins)), ranges)
+        axes.set(title="By length", xlabel="tokens", ylabel=curves.METRIC_LABELS[name], xlim=(-0.5, len(bins) - 0.5))
+        axes.set(ylim=(-0.02, 1.02) if name == "accuracy" else (0, None))
+
+    counts = ", ".join(f"{each['examples']:,}" for each in bins)
+    return figure("length", f"Short and long inputs, {counts} examples; bars are 95 % intervals.", draw)
+
+
+def scatter(record: Record) -> str:
+    """Return a regression's predictions over the true values."""
+    truth, found = (record.unpacked(record.scored["answers"][name]) for name in ("truth", "predicted"))
+    drawn = np.random.default_rng(0).permutation(len(truth))[:MOST_DOTS]
+
+    def draw(axes: Axes) -> None:
+        span = [min(truth.min(), found.min()), max(truth.max(), found.max())]
+        axes.plot(span, span, color=AXIS, linewidth=1, linestyle="--")
+        axes.plot(truth[drawn], found[drawn], "o", color=TRAIN, alpha=0.35, markersize=3)
+        axes.set(title="Predictions", xlabel="true value", ylabel="predicted value")
+
+    return figure("scatter", f"{len(drawn):,} examples; on the dashed line a prediction is exact.", draw)
+
+
+# ---- several runs
+
+
+def side_by_side(records: Sequence[Record], names: Sequence[str], key: str, title: str) -> str:
+    """Return the validation curves of several runs in one panel."""
+
+    def draw(axes: Axes) -> None:
+        for number, (record, name) in enumerate(zip(records, names, strict=True)):
+            if found := curves.series(record.valid, key):
+                colour, dashes = SERIES[number % len(SERIES)], DASHES[number % len(DASHES)]
+                axes.plot(*zip(*found, strict=True), color=colour, linestyle=dashes, marker="o", label=name)
+        axes.set(title=title, ylabel=curves.METRIC_LABELS.get(key, key))
+        curves.share_steps([axes], [], [event for record in records for event in record.valid])
+        if axes.lines:
+            axes.legend(loc="best", labelcolor=MUTED)
+
+    return figure(f"valid-{key}", f"{title} of each run.", draw)

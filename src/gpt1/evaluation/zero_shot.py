@@ -1,0 +1,276 @@
+"""The language model as a classifier that was never trained on the task (Radford et al. 2018, §5).
+
+A text or a choice is scored by the mean log-probability of its tokens. The model of the paper knew no special tokens
+before fine-tuning, so none is used: as in `score`, the first token of all has no log-probability and does not count.
+
+- `acceptability` (CoLA): the mean of the whole text; label id 1 is predicted above a threshold.
+- `sentiment` (SST-2): "very" is added to the text; the label is that of the word which follows with the higher mean.
+- `choice` (RACE, Story Cloze, COPA): the choice that follows context and question with the highest mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1 import backends, console
+from gpt1.checkpoint.model_dir import Model
+from gpt1.config import DeviceConfig, Head, Heuristic, ZeroShotConfig
+from gpt1.data.batching import Collator, Encoded
+from gpt1.data.dataset import Example
+from gpt1.errors import UserError
+from gpt1.evaluation.scoring import examine
+from gpt1.inference.batched import mean_logprobs
+from gpt1.tasks import Labels
+from gpt1.tasks.metrics import METRICS, Metric, PairMetric
+
+HEURISTIC_OF_DATA: dict[str, Heuristic] = {
+    "cola": "acceptability", "sst2": "sentiment", "imdb": "sentiment", "reviews": "sentiment",
+}  # fmt: skip
+"""Data sets of single texts by name -> the paper's heuristic for them."""
+
+SETTINGS: dict[Heuristic, tuple[str, ...]] = {
+    "acceptability": ("threshold",), "sentiment": ("words", "append"), "choice": (),
+}  # fmt: skip
+"""The fields of `ZeroShotConfig` that a heuristic reads."""
+
+LOWEST = -1e30
+"""Stands for the -inf of a text without a log-probability: below every mean, and a number to the softmax."""
+
+
+def find_heuristic(config: ZeroShotConfig, data: str, examples: Sequence[Example]) -> Heuristic:
+    """Return the heuristic that the flag names, else the one for the examples' columns and the data's name.
+
+    Raises:
+        UserError: it cannot be told, it does not fit the examples, or a flag of another one was given.
+    """
+    path, example = Path(data), examples[0]
+    names = [path.resolve().name.partition(".")[0], path.resolve().parent.name if path.is_file() else ""]
+    known = [HEURISTIC_OF_DATA[name.lower()] for name in names if name.lower() in HEURISTIC_OF_DATA]
+    if len(example.parts) > 1 and not example.choices:
+        raise UserError(
+            f"--zero-shot: {data} holds pairs of texts; the heuristics are for single texts and for choices"
+        )
+    found = config.heuristic or ("choice" if example.choices else next(iter(known), None))
+    if found is None:
+        raise UserError(
+            f"--zero-shot: {data} holds single texts; say how to label them: --heuristic acceptability or sentiment"
+        )
+    if (found == "choice") != bool(example.choices):
+        held = "choices" if example.choices else "single texts"
+        raise UserError(f"--heuristic {found}: {data} holds {held}")
+    for name in {name for each in SETTINGS.values() for name in each} - set(SETTINGS[found]):
+        if getattr(config, name) != getattr(ZeroShotConfig, name):
+            raise UserError(f"--{name} {getattr(config, name)}: is not for --heuristic {found}")
+    return found
+
+
+def find_labels(
+    config: ZeroShotConfig, heuristic: Heuristic, examples: Sequence[Example], names: Sequence[str] | None = None
+) -> Labels:
+    """Return the labels of the examples, their ids in the order in which fine-tuning has them: that of their names.
+
+    `names` are those of the labels 0, 1, …, where a catalogue knows them.
+
+    Raises:
+        UserError: there are not as many labels as the heuristic answers.
+    """
+    if heuristic == "choice":
+        return Labels()
+    labels = Labels.of("classification", examples, names)
+    wanted = 2 if heuristic == "acceptability" else len(_words(config))
+    if labels.regression or len(labels.names) != wanted:
+        found = "numbers with a fraction" if labels.regression else f"{len(labels.names)} ({', '.join(labels.names)})"
+        words = f" --words {config.words}" if heuristic == "sentiment" else ""
+        raise UserError(f"--heuristic {heuristic}{words}: answers {wanted} labels, the data has {found}")
+    return labels
+
+
+def _words(config: ZeroShotConfig) -> list[str]:
+    return [word.strip() for word in config.words.split(",")]
+
+
+@dataclass
+class _Sequences:
+    """Token sequences, `per_example` of them an example, and where the scored tokens of each start."""
+
+    n_ctx: int
+    pad: int
+    per_example: int
+    tokens: list[NDArray[np.int32]] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    cut: list[bool] = field(default_factory=list)
+
+    def add(self, before: Sequence[int], scored: Sequence[int]) -> None:
+        """Add a sequence that fits: all scored tokens, or as many as there is room for, after the end of `before`."""
+        kept = before[max(0, len(before) + len(scored) - self.n_ctx) :]
+        tokens = [*kept, *scored[: self.n_ctx - len(kept)]]
+        self.tokens.append(np.array(tokens or [self.pad], np.int32))
+        self.starts.append(max(1, len(kept)))
+        self.cut.append(len(tokens) < len(before) + len(scored))
+
+    def encoded(self) -> Encoded:
+        cut = np.reshape(self.cut, (-1, self.per_example)).any(1)
+        return Encoded(self.tokens, self.per_example, truncated=int(cut.sum()))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a heuristic says of examples."""
+
+    logits: NDArray[np.float64]
+    """(B, C): the largest is the answer. They order the answers; only those of `sentiment` are log-probabilities."""
+    encoded: Encoded
+    """The scored sequences, with the examples' label ids."""
+    head: Head
+    labels: Labels
+    told: dict[str, Any]
+    """The heuristic with its settings, for `metrics.json`."""
+
+    def scores(self, examples: Sequence[Example], extra: Mapping[str, Metric]) -> dict[str, Any]:
+        """Return a split's entry of `metrics.json` as `evaluation.examine` does, without a loss, and what was done."""
+        scored = examine(self.logits.astype(np.float32), self.encoded, examples, self.head, self.labels, extra)
+        return {name: value for name, value in scored.items() if name != "loss"} | self.told
+
+
+class ZeroShot:
+    """A model as a language model, on one device."""
+
+    def __init__(self, model: Model, config: ZeroShotConfig, hardware: DeviceConfig | None = None):
+        self.tokenizer, self.n_ctx, self.config = model.tokenizer, model.config.n_ctx, config
+        self.engine = backends.get(model.config, model.params, hardware=hardware)
+        self.collator = Collator(model.tokenizer.pad, model.config.n_ctx, buckets=self.engine.buckets, lm_targets=True)
+
+    def judge(
+        self, heuristic: Heuristic, examples: Sequence[Example], labels: Labels,
+        train: Callable[[], list[Example]] | None = None,
+    ) -> Verdict:  # fmt: skip
+        """Answer labelled examples by a heuristic; `labels` as `find_labels` has it.
+
+        `train` reads the training split, where there is one: `acceptability` chooses its threshold there.
+
+        Raises:
+            UserError: no threshold and no training split; a choice or a word that the model's context has no room for.
+        """
+        match heuristic:
+            case "acceptability":
+                return self._acceptability(examples, labels, train)
+            case "sentiment":
+                return self._sentiment(examples, labels)
+            case "choice":
+                return self._choice(examples)
+
+    def _acceptability(
+        self, examples: Sequence[Example], labels: Labels, train: Callable[[], list[Example]] | None
+    ) -> Verdict:
+        threshold = self.config.threshold
+        if threshold is None and train is None:
+            raise UserError(
+                "--threshold is missing: the data has no training split that it could be chosen on; give a mean "
+                "log-probability, such as --threshold -4, or a folder with train and test files"
+            )
+        learned: dict[str, Any] = {}
+        if threshold is None:
+            assert train is not None
+            known = train()
+            _, scores = self._whole_texts(known, "scoring train")
+            threshold, matthews = best_threshold(scores[:, 0], labels.ids("classification", known))
+            learned = {"threshold_matthews": matthews}
+            console.say(f"Threshold {threshold:.4f}: the best of {len(known):,} training examples ({matthews:.4f}).")
+        console.say(f"Acceptable is the label {labels.names[1]!r} (id 1).")
+        encoded, scores = self._whole_texts(examples, "scoring")
+        logits = np.hstack([np.zeros_like(scores), scores - threshold])
+        return self._verdict("acceptability", logits, encoded, examples, labels, {"threshold": threshold} | learned)
+
+    def _whole_texts(self, examples: Sequence[Example], label: str) -> tuple[Encoded, NDArray[np.float64]]:
+        sequences = self._sequences(1)
+        for ids in self.tokenizer.encode_batch([example.parts[0] for example in examples]):
+            sequences.add([], ids)
+        return self._scored(sequences, label, "only their first {n_ctx} tokens were read")
+
+    def _sentiment(self, examples: Sequence[Example], labels: Labels) -> Verdict:
+        words = _words(self.config)
+        shown = ", ".join(f"{word!r} for label {name!r}" for word, name in zip(words, labels.names, strict=True))
+        console.say(f"After {self.config.append!r}: {shown}.")
+        ids_of_words = self.tokenizer.encode_batch(words)
+        if not all(ids_of_words) or len({tuple(ids) for ids in ids_of_words}) < len(words):
+            raise UserError(f"--words {self.config.words}: to this model's tokenizer two are the same, or one is empty")
+        if max(map(len, ids_of_words)) >= self.n_ctx:
+            raise UserError(f"--words {self.config.words}: longer than the model's context of {self.n_ctx} tokens")
+        appended = self.tokenizer.encode(self.config.append)
+        sequences = self._sequences(len(words))
+        for ids in self.tokenizer.encode_batch([example.parts[0] for example in examples]):
+            for word in ids_of_words:
+                sequences.add([*ids, *appended], word)
+        encoded, scores = self._scored(sequences, "scoring", "only their end was read")
+        told = {"words": dict(zip(labels.names, words, strict=True)), "append": self.config.append}
+        return self._verdict("sentiment", scores, encoded, examples, labels, told)
+
+    def _choice(self, examples: Sequence[Example]) -> Verdict:
+        sequences = self._sequences(len(examples[0].choices))
+        ids = iter(self.tokenizer.encode_batch([text for e in examples for text in (*e.parts, *e.choices)]))
+        for example in examples:
+            before = [token for _ in example.parts for token in next(ids)]
+            for choice in example.choices:
+                scored = next(ids)
+                if len(scored) >= self.n_ctx:
+                    raise UserError(
+                        f"{example.origin}: the choice {choice[:30]!r} … has {len(scored)} tokens, which the model's "
+                        f"context of {self.n_ctx} has no room for"
+                    )
+                sequences.add(before, scored)
+        encoded, scores = self._scored(sequences, "scoring", "only the end of the context was read")
+        return self._verdict("choice", scores, encoded, examples, Labels(), {})
+
+    def _sequences(self, per_example: int) -> _Sequences:
+        return _Sequences(self.n_ctx, self.tokenizer.pad, per_example)
+
+    def _scored(self, sequences: _Sequences, label: str, how: str) -> tuple[Encoded, NDArray[np.float64]]:
+        encoded = sequences.encoded()
+        starts = np.reshape(sequences.starts, (-1, sequences.per_example))
+        scores = mean_logprobs(self.engine, encoded, starts, self.collator, label=label)
+        if encoded.truncated:
+            how = how.format(n_ctx=self.n_ctx)
+            console.say(f"{encoded.truncated:,} of {len(encoded):,} examples are too long for the context: {how}.")
+        if unknown := int(np.isneginf(scores).any(1).sum()):
+            console.say(
+                f"{unknown:,} of {len(encoded):,} examples have a text without a log-probability (it needs two tokens, "
+                "or one and something before it): it counts as the least likely."
+            )
+        return encoded, np.maximum(scores, LOWEST)
+
+    def _verdict(
+        self, heuristic: Heuristic, logits: NDArray[np.float64], encoded: Encoded, examples: Sequence[Example],
+        labels: Labels, told: dict[str, Any],
+    ) -> Verdict:  # fmt: skip
+        head = labels.head("multiple-choice" if heuristic == "choice" else "classification")
+        answered = replace(encoded, labels=labels.ids(head.task, examples))
+        return Verdict(logits, answered, head, labels, {"heuristic": heuristic} | told)
+
+
+def best_threshold(scores: NDArray[np.float64], labels: NDArray[Any]) -> tuple[float, float]:
+    """Return (threshold, Matthews' coefficient) of the best "label 1 is above": midway between two neighbouring scores.
+
+    `scores` and `labels` (0 or 1) are (N,). Of equally good thresholds it is the lowest.
+
+    Raises:
+        UserError: all scores are the same.
+    """
+    order = np.argsort(scores, kind="stable")
+    ordered, truth = scores[order], labels[order].astype(np.int64)
+    cuts = np.flatnonzero(np.diff(ordered) > 0) + 1  # so many scores lie below
+    if not len(cuts):
+        raise UserError("all training texts have the same mean log-probability; give a --threshold")
+    ones_below = np.cumsum(truth)[cuts - 1]
+    zeros_below, ones, zeros = cuts - ones_below, truth.sum(), len(truth) - truth.sum()
+    matthews = METRICS["matthews"]
+    assert isinstance(matthews, PairMetric)
+    counts = np.stack([zeros_below, zeros - zeros_below, ones_below, ones - ones_below], axis=1)  # (R, K)
+    values = matthews.of_counts(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), counts)
+    best = int(values.argmax())
+    return float(ordered[cuts[best] - 1] + ordered[cuts[best]]) / 2, float(values[best])

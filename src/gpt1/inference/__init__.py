@@ -1,0 +1,1 @@
+"""A loaded model at work: classify, score, generate, explain, predict files."""

@@ -1,0 +1,90 @@
+"""Scores of many examples: batched, the longest first, in the order that they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1 import console
+from gpt1.backends.base import IGNORE, Engine
+from gpt1.config import Head
+from gpt1.data.batching import Collator, Encoded, inference_batches
+from gpt1.tasks.metrics import compute, predictions, probabilities
+
+
+def task_logits(
+    engine: Engine, encoded: Encoded, collator: Collator, *, label: str | None = None, bar: console.Bar | None = None
+) -> NDArray[np.float32]:
+    """Return (B, C) scores of every example, in the given order.
+
+    `label` names a progress bar; `bar` is one that stands for more than these examples.
+    """
+    head = engine.config.head
+    assert head is not None
+    columns = encoded.per_example if head.task == "multiple-choice" else head.n_labels
+    out = np.empty((len(encoded), columns), np.float32)
+    own = console.Bar(len(encoded), label or "", "text") if label else None
+    for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
+        out[examples] = engine.logits(batch)
+        if shown := bar or own:
+            shown.advance(len(examples))
+    if own:
+        own.close()
+    return out
+
+
+def scores(
+    logits: NDArray[np.float32], encoded: Encoded, head: Head, metric_names: tuple[str, ...], extra: dict[str, Any]
+) -> dict[str, float]:
+    """Return {"loss": weighted mean, metric: value …} of (B, C) logits against the examples' labels."""
+    labels = encoded.labels
+    assert labels is not None
+    losses = (
+        (logits[:, 0].astype(np.float64) - labels) ** 2
+        if head.regression
+        else -np.log(np.maximum(probabilities(logits)[np.arange(len(labels)), labels], np.finfo(np.float64).tiny))
+    )
+    return {"loss": float(np.average(losses, weights=encoded.weights))} | compute(
+        metric_names, labels, predictions(logits, head.regression), extra
+    )
+
+
+def sequence_logprobs(
+    engine: Engine, sequences: list[NDArray[np.int32]], collator: Collator
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield (place, (T - 1,) natural-log probabilities of each token after the first) of every sequence."""
+    encoded = Encoded(sequences)
+    for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
+        logprobs = engine.token_logprobs(batch)
+        assert batch.lm_targets is not None
+        for place, row, targets in zip(examples, logprobs, batch.lm_targets, strict=True):
+            yield int(place), row[: int((targets != IGNORE).sum())]
+
+
+def mean_logprobs(
+    engine: Engine, encoded: Encoded, starts: NDArray[np.int64], collator: Collator, *, label: str | None = None
+) -> NDArray[np.float64]:
+    """Return (B, k) mean natural-log probabilities of the tokens of each sequence from a place on, -inf of none.
+
+    `starts` (B, k), 1 or more, are the places: what stands before them is read and not scored, so that the softmax over
+    the vocabulary is computed for the scored tokens alone. `label` names a progress bar.
+    """
+    out = np.full(starts.shape, -np.inf)
+    bar = console.Bar(len(encoded), label or "", "text") if label else None
+    for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
+        assert batch.lm_targets is not None
+        predicts = np.arange(1, batch.tokens.shape[1] + 1)  # position t predicts token t + 1
+        targets = np.where(predicts >= starts[examples].reshape(-1, 1), batch.lm_targets, IGNORE)
+        sums = engine.token_logprobs(replace(batch, lm_targets=targets)).sum(1, dtype=np.float64)
+        counts = (targets != IGNORE).sum(1)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
+        out[examples] = means.reshape(len(examples), -1)
+        if bar:
+            bar.advance(len(examples))
+    if bar:
+        bar.close()
+    return out

@@ -1,0 +1,127 @@
+"""A fine-tuned model that is ready to be used: examples in, labels with probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1 import backends, console
+from gpt1.backends.base import BUCKETS, Engine
+from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.model_dir import Model
+from gpt1.config import DeviceConfig, Head, Padding
+from gpt1.data.batching import Collator, Encoded
+from gpt1.data.dataset import Example
+from gpt1.errors import UserError
+from gpt1.inference.batched import task_logits
+from gpt1.tasks import Labels, encode, find_task, limit
+from gpt1.tasks.metrics import probabilities
+
+
+class Classifier:
+    """A model directory with a head, on one device.
+
+    `predict` takes the task's examples: one text, a pair, or a context with choices.
+    """
+
+    def __init__(self, model: Model, engine: Engine):
+        head = head_of(model)
+        self.model, self.head, self.task = model, head, find_task(head.task, "this model's task")
+        self.labels = Labels(model.label_names, head.regression)
+        self.engine = engine
+        # PyTorch on a CPU likes any length: short texts that are padded to a multiple of 16 take 4/3 of the time.
+        any_length = engine.buckets == BUCKETS and engine.device.startswith("cpu")
+        padding: Padding = "longest" if any_length else "bucket"
+        self.collator = Collator(model.tokenizer.pad, model.max_length, padding, engine.buckets)
+
+    @classmethod
+    def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
+        """Load a run directory's best model, or a model directory.
+
+        Raises:
+            UserError: there is no model, it has no head, or its files are damaged.
+        """
+        model = open_model(path)
+        head_of(model)  # before a framework is loaded
+        return cls(model, backends.get(model.config, model.params, hardware=hardware))
+
+    def encode(self, examples: Sequence[Example], *, labelled: bool = False) -> Encoded:
+        """Return the examples as token ids, with their labels' ids where they are wanted."""
+        return encode(
+            self.task, examples, self.model.tokenizer, self.model.max_length,
+            labels=self.labels if labelled else None, segments=self.model.config.n_segments > 0, cut=self.model.cut,
+        )  # fmt: skip
+
+    @property
+    def limit(self) -> str:
+        """What too long examples are cut to, for people."""
+        return limit(self.task, self.model.max_length, self.model.cut)
+
+    def logits(self, encoded: Encoded, *, label: str | None = None) -> NDArray[np.float32]:
+        """Return (B, C) scores; `label` names a progress bar."""
+        return task_logits(self.engine, encoded, self.collator, label=label)
+
+    def predict(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        """Return {"label", "score", "scores": {label: probability}} for each example, in order.
+
+        A regression gives {"label": None, "score": value, "scores": {}}; the label of multiple choice is an index.
+        """
+        encoded = self.encode(examples)
+        if encoded.truncated:
+            console.say(f"{encoded.truncated:,} of {len(encoded):,} examples were cut to {self.limit}.")
+        return [self.told(row) for row in self.logits(encoded)]
+
+    def example(self, texts: Sequence[str]) -> Example:
+        """Return the one example that these texts make for the model's task.
+
+        Raises:
+            UserError: too few or too many texts, or an empty one.
+        """
+        origin = f"text {texts[0][:30]!r}" if texts else "text"
+        if any(not text.strip() for text in texts):
+            raise UserError("an empty text was given; there is nothing to classify")
+        match self.task.kind:
+            case "single" if len(texts) == 1:
+                return Example(tuple(texts), origin=origin)
+            case "pair" if len(texts) == 2:
+                return Example(tuple(texts), origin=origin)
+            case "choices" if len(texts) >= 3:
+                return Example((texts[0],), tuple(texts[1:]), origin=origin)
+        wanted = {"single": "one text", "pair": "two texts", "choices": "a context and at least two choices"}[
+            self.task.kind
+        ]
+        raise UserError(f"this model's task is {self.task.name}: it takes {wanted}, {len(texts)} given")
+
+    def examples(self, texts: Sequence[str]) -> list[Example]:
+        """Return the examples that texts on a command line make: one each, one of two (pairs), one of all (choices)."""
+        size = {"single": 1, "pair": 2, "choices": max(1, len(texts))}[self.task.kind]
+        return [self.example(texts[start : start + size]) for start in range(0, len(texts), size)]
+
+    def told(self, logits: NDArray[np.float32]) -> dict[str, Any]:
+        """Return what `predict` says of one example from its logits (C,)."""
+        if self.head.regression:
+            return {"label": None, "score": float(logits[0]), "scores": {}}
+        row = probabilities(logits)
+        names: Sequence[str] = self.labels.names or [str(index) for index in range(len(row))]
+        best = int(row.argmax())
+        label: str | int = names[best] if self.labels.names else best
+        scores = {name: float(value) for name, value in zip(names, row, strict=True)}
+        return {"label": label, "score": float(row[best]), "scores": scores}
+
+
+def head_of(model: Model) -> Head:
+    """Return the head of a fine-tuned model.
+
+    Raises:
+        UserError: it is a language model without one.
+    """
+    if model.config.head is None:
+        raise UserError(
+            "this model is a language model without a task; fine-tune it first: gpt1 finetune --model DIR …, in Python "
+            "gpt1.GPT1Classifier(DIR).fit(texts, labels)"
+        )
+    return model.config.head

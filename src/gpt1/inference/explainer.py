@@ -1,0 +1,314 @@
+"""Which words moved the label, and where attention looks: gradient x input, occlusion, softmax weights.
+
+A word's weight is the sum over its tokens of e · d(margin)/de, e their embeddings (`Engine.attributions`; Denil et al.
+2014, Shrikumar et al. 2016): to the first order, what the word adds to the margin. The margin is the score (logit) of
+the label that is explained minus the mean of the others: for two labels their log odds, for a regression the value.
+Weights are slopes at one point, and no proof: occlusion takes a word out and looks what the probability does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.backends.base import Batch, Engine
+from gpt1.data.batching import Encoded, inference_batches, joined
+from gpt1.data.dataset import Example
+from gpt1.errors import UserError
+from gpt1.inference.classifier import Classifier
+from gpt1.tasks.base import Kind, kept_of_parts
+from gpt1.tasks.metrics import probabilities
+from gpt1.tokenization.offsets import Word
+from gpt1.tokenization.pretokenizers import valid_unicode
+from gpt1.tokenization.tokenizer import Tokenizer
+
+TOKENS_AT_ONCE = 8_192
+"""Padded tokens of a batch at most: a gradient keeps what every layer computed."""
+MOST_TOKENS = 192
+"""Tokens of which attention is shown: it grows with their square."""
+NEGLIGIBLE = 0.02
+"""Of the largest weight of an example: smaller ones are not stored with a mistake."""
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Text:
+    """One of an example's texts: its words, and where its tokens stand in the example's sequences."""
+
+    name: str
+    text: str
+    words: Sequence[Word]
+    stretches: Sequence[tuple[int, int, int]]
+    """(sequence, first position, how many of the text's tokens stand there)."""
+
+    @cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """Behind which of the text's tokens each word ends."""
+        return np.cumsum([word.size for word in self.words], dtype=np.int64)
+
+    @property
+    def size(self) -> int:
+        """How many tokens it is."""
+        return int(self.ends[-1]) if self.words else 0
+
+    @property
+    def cut(self) -> bool:
+        """Whether tokens are missing in a sequence."""
+        return any(kept < self.size for _, _, kept in self.stretches)
+
+    def told(self, weights: Sequence[float]) -> dict[str, Any]:
+        """Return the text with its words, as the result has it without occlusion."""
+        return {
+            "name": self.name,
+            "text": self.text,
+            "words": [
+                {"text": word.text, "start": word.start, "end": word.end, "weight": weight, "occlusion": None}
+                for word, weight in zip(self.words, weights, strict=True)
+            ],
+        }
+
+    def weights(self, attributions: Sequence[NDArray[np.float32]]) -> list[float]:
+        """Return the weight of each word: the sum over its tokens in all sequences, 0 for what was cut off."""
+        each = np.zeros(self.size)
+        for sequence, start, kept in self.stretches:
+            each[:kept] += attributions[sequence][start : start + kept]
+        return [float(part.sum()) for part in np.split(each, self.ends[:-1])] if self.words else []
+
+    def places(self, index: int) -> list[tuple[int, slice]]:
+        """Return (sequence, positions) of a word's tokens that were not cut off."""
+        end = int(self.ends[index])
+        before = end - self.words[index].size
+        return [
+            (sequence, slice(start + before, start + min(kept, end)))
+            for sequence, start, kept in self.stretches
+            if before < kept
+        ]
+
+
+class Explainer:
+    """Explains what a classifier answers."""
+
+    def __init__(self, classifier: Classifier):
+        self.classifier, self.engine, self.head = classifier, classifier.engine, classifier.head
+
+    def explain(self, example: Example, label: str | int | None = None, occlusion: bool = False) -> dict[str, Any]:
+        """Return which words speak for `label`, the predicted one where it is None, and which against.
+
+        {"label", "score", "scores"} as `Classifier.predict`, "explained" (the label explained; None of a regression),
+        "truncated", and "texts": {"name", "text", "words": [{"text", "start", "end", "weight", "occlusion"}]} of each
+        text in the order of the example. `start` and `end` count code points of the text; a word of splitter `openai`
+        that was not found there (a line break, repaired text) has None. Words that were cut off weigh 0.
+
+        With `occlusion`, how much the probability of the label (of a regression, the value) falls where the word's
+        tokens are taken out, and with them its place: `<unk>` instead of it would be a token that the model hardly ever
+        saw. A word counts as often as it stands in the sequences: a context for each choice, similarity in both orders.
+
+        Raises:
+            UserError: there is no such label.
+        """
+        return self.explain_all([example], [label], occlusion=occlusion)[0]
+
+    def explain_all(
+        self, examples: Sequence[Example], labels: Sequence[str | int | None] | None = None, *, occlusion: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return `explain` of each example; the examples are computed in batches."""
+        encoded = self.classifier.encode(examples)
+        logits = self.classifier.logits(encoded)
+        names = labels or [None] * len(examples)
+        columns = [self._column(name, row) for name, row in zip(names, logits, strict=True)]
+        attributions = self._attributions(encoded, logits, columns)
+        results = []
+        for index, (example, told) in enumerate(zip(examples, map(self.classifier.told, logits), strict=True)):
+            of_tokens = attributions[index * encoded.per_example : (index + 1) * encoded.per_example]
+            texts = self._texts(example)
+            found = {
+                **told,
+                "explained": self._label(columns[index]),
+                "texts": [text.told(text.weights(of_tokens)) for text in texts],
+                "truncated": any(text.cut for text in texts),
+            }
+            if occlusion:
+                variants = joined(self.without_words(example))
+                self.add_occlusion(found, example, [*self.classifier.logits(variants, label="occluding")])
+            results.append(found)
+        return results
+
+    def _column(self, label: str | int | None, row: Scores) -> int:
+        """Return the column of the scores that `label` names; the largest where it is None."""
+        if label is None:
+            return int(row.argmax())
+        if self.head.regression:
+            raise UserError(f"--label {label}: this model gives a value and has no labels; leave the flag out")
+        names = self.classifier.labels.names or tuple(map(str, range(len(row))))
+        if str(label) not in names:
+            raise UserError(f"--label {label}: unknown; expected one of {', '.join(names[:20])}")
+        return names.index(str(label))
+
+    def _label(self, column: int) -> str | int | None:
+        if self.head.regression:
+            return None
+        return self.classifier.labels.names[column] if self.classifier.labels.names else column
+
+    def _attributions(self, encoded: Encoded, logits: Scores, columns: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Return what each token of each sequence adds to the margin of its example."""
+        margins = np.full(logits.shape, -1.0 / max(1, logits.shape[1] - 1), np.float32)
+        margins[np.arange(len(columns)), columns] = 1.0
+        out: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(encoded.sequences)
+        at_once = min(self.engine.tokens_at_once, TOKENS_AT_ONCE)
+        for some, batch in inference_batches(encoded, self.classifier.collator, at_once):
+            found = self.engine.attributions(batch, margins[some])
+            k = encoded.per_example
+            for row, sequence in enumerate((some[:, None] * k + np.arange(k)).ravel()):
+                out[sequence] = found[row]
+        return out
+
+    def _texts(self, example: Example) -> list[Text]:
+        names = text_names(self.classifier.task.kind, example)
+        model = self.classifier.model
+        texts = dict(zip(names.parts + names.choices, (*example.parts, *example.choices), strict=True))
+        words = {name: model.tokenizer.encode_with_words(text)[1] for name, text in texts.items()}
+        stretches: dict[str, list[tuple[int, int, int]]] = {name: [] for name in texts}
+
+        def size(name: str) -> int:
+            if name not in words:  # a text of the task's own
+                return len(model.tokenizer.encode(name))
+            return sum(word.size for word in words[name])
+
+        for number, parts in enumerate(self.classifier.task.sequences(names)):
+            lengths = [[size(name) for name in part] for part in parts]
+            kept = iter(kept_of_parts(lengths, model.max_length, model.cut))
+            start = 1  # after <bos>
+            for part in parts:
+                for name in part:
+                    length = next(kept)
+                    if name in stretches:
+                        stretches[name].append((number, start, length))
+                    start += length
+                start += 1  # <sep> or <eos>
+        return [Text(name, valid_unicode(text), words[name], stretches[name]) for name, text in texts.items()]
+
+    def without_words(self, example: Example) -> list[Encoded]:
+        """Return the example, and then the example without each word that was not cut off, in the order of its texts.
+
+        The scores of these are what `add_occlusion` takes; who has to share the engine computes them by and by.
+        """
+        whole = self.classifier.encode([example])
+        places = [text.places(index) for text in self._texts(example) for index in range(len(text.words))]
+        return [whole, *(_without(whole, gone) for gone in places if gone)]
+
+    def add_occlusion(self, found: dict[str, Any], example: Example, scores: Sequence[Scores]) -> None:
+        """Write into the words of `explain`'s result what the probability (or value) loses without each of them.
+
+        `scores` are the (C,) scores of each of `without_words`.
+        """
+        logits = np.stack(scores)
+        column = 0 if self.head.regression else self._column(found["explained"], logits[0])
+        values = logits[:, 0].astype(np.float64) if self.head.regression else probabilities(logits)[:, column]
+        falls = iter(values[0] - values[1:])
+        for told, text in zip(found["texts"], self._texts(example), strict=True):
+            for index, word in enumerate(told["words"]):
+                word["occlusion"] = float(next(falls)) if text.places(index) else 0.0
+
+
+def text_names(kind: Kind, example: Example) -> Example:
+    """Return an example whose texts are the names of those of `example`: its task arranges them alike."""
+    match kind:
+        case "single":
+            return Example(("text",))
+        case "pair":
+            return Example(("text_a", "text_b"))
+        case "choices":
+            choices = tuple(f"choice {index}" for index in range(len(example.choices)))
+            return Example(("context", "question")[: len(example.parts)], choices)
+
+
+def _without(one: Encoded, gone: Sequence[tuple[int, slice]]) -> Encoded:
+    """Return an example whose sequences lack the tokens at some places."""
+    sequences = [*one.sequences]
+    segments = None if one.segments is None else [*one.segments]
+    for number, positions in gone:
+        sequences[number] = np.delete(sequences[number], positions)
+        if segments is not None:
+            segments[number] = np.delete(segments[number], positions)
+    return Encoded(sequences, one.per_example, segments)
+
+
+# ---- mistakes
+
+
+def explain_mistakes(explainer: Explainer, mistakes: Sequence[dict[str, Any]]) -> None:
+    """Add "words" to the entries of `evaluation.examine`'s "mistakes": what spoke for the wrong answer, and against it.
+
+    {name of a text: [{"text", "start", "end", "weight"}]}, without the words that hardly weigh anything.
+    """
+    examples = [Example(tuple(entry["texts"]), tuple(entry.get("choices", ()))) for entry in mistakes]
+    labels = [None if explainer.head.regression else entry["predicted"] for entry in mistakes]
+    for entry, found in zip(mistakes, explainer.explain_all(examples, labels) if mistakes else (), strict=True):
+        largest = max((abs(word["weight"]) for text in found["texts"] for word in text["words"]), default=0.0)
+        entry["words"] = {
+            text["name"]: [
+                {key: word[key] for key in ("text", "start", "end")} | {"weight": float(f"{word['weight']:.4g}")}
+                for word in text["words"]
+                if abs(word["weight"]) > NEGLIGIBLE * largest
+            ]
+            for text in found["texts"]
+        }
+
+
+# ---- attention
+
+
+def attention(
+    engine: Engine, tokenizer: Tokenizer, ids: Sequence[int], layer: int, segments: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Return where each of the first `MOST_TOKENS` of `ids` looks: {"layer", "tokens", "heads", "truncated"}.
+
+    Each head is rows: row t has the t + 1 weights, which sum to 1, of the tokens up to t. `segments` are those of the
+    ids, of a model that has them (0 where none are given).
+
+    Raises:
+        UserError: the model has no such layer.
+    """
+    if not 0 <= layer < engine.config.n_layer:
+        raise UserError(f"layer {layer}: this model has the layers 0 to {engine.config.n_layer - 1}")
+    weights = attention_weights(engine, ids, segments)[layer]
+    return {
+        "layer": layer,
+        "tokens": tokenizer.tokens(ids[: weights.shape[-1]]),
+        "heads": [[row[: t + 1] for t, row in enumerate(head)] for head in weights.round(6).tolist()],
+        "truncated": len(ids) > weights.shape[-1],
+    }
+
+
+def attention_weights(engine: Engine, ids: Sequence[int], segments: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """Return (n_layer, H, T, T) softmax weights over the first T tokens of `ids`, `MOST_TOKENS` at most."""
+    tokens = np.array([ids[:MOST_TOKENS]], np.int32)
+    rows = None
+    if engine.config.n_segments:
+        rows = np.zeros_like(tokens) if segments is None else np.array([segments[:MOST_TOKENS]], np.int32)
+    batch = Batch(tokens, read_at=np.array([tokens.shape[1] - 1], np.int32), segments=rows)
+    return engine.attention(batch)[:, 0].astype(np.float64)
+
+
+def sequence_of_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return what a language model reads of a text: `<bos>` and its tokens."""
+    return [tokenizer.bos, *tokenizer.encode(text)]
+
+
+def sequence_of(classifier: Classifier, example: Example, choice: int = 0) -> tuple[list[int], list[int] | None]:
+    """Return the ids and the segments of one of an example's sequences: `choice` counts the choices (or both orders).
+
+    Raises:
+        UserError: there are fewer.
+    """
+    encoded = classifier.encode([example])
+    if not 0 <= choice < len(encoded.sequences):
+        raise UserError(f"choice {choice}: this example has the choices 0 to {len(encoded.sequences) - 1}")
+    segments = None if encoded.segments is None else encoded.segments[choice].tolist()
+    return encoded.sequences[choice].tolist(), segments

@@ -1,0 +1,176 @@
+"""A model with everything that it can do, on one engine: `gpt1.load` gives it, a server and an estimator hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from gpt1 import backends
+from gpt1.backends.base import Engine
+from gpt1.backends.parameters import count
+from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.model_dir import Model, save_model
+from gpt1.config import DeviceConfig, GenerateConfig
+from gpt1.config.overrides import changed, named_as_in_python
+from gpt1.data.dataset import Example
+from gpt1.data.in_memory import given_examples
+from gpt1.errors import UserError
+from gpt1.inference.classifier import Classifier, head_of
+from gpt1.inference.explainer import Explainer
+from gpt1.inference.generator import SHORTEST_CONTEXT, Writer
+from gpt1.inference.scorer import Scorer
+
+
+class LoadedModel:
+    """A model on one device. `predict` and `explain` need a fine-tuned one; every model scores and writes text.
+
+    Attributes:
+        model: shape, parameters (NumPy), tokenizer, label names. engine: what computes.
+        classifier, explainer: None for a bare language model. scorer. writer: None where the context is too short.
+    """
+
+    def __init__(self, model: Model, engine: Engine):
+        self.model, self.engine = model, engine
+        self.classifier = Classifier(model, engine) if model.config.head else None
+        self.explainer = Explainer(self.classifier) if self.classifier else None
+        self.scorer = Scorer(model, engine)
+        self.writer = Writer.of(model, engine) if model.config.n_ctx >= SHORTEST_CONTEXT else None
+
+    def __repr__(self) -> str:
+        head = self.model.config.head
+        names = f" ({', '.join(self.model.label_names)})" if self.model.label_names else ""
+        what = f"{head.task}{names}" if head else "language model"
+        size = f"{count(self.model.config) / 1e6:.1f} M parameters"
+        return f"<gpt1 {what}, {size}, {self.engine.device}, {self.engine.dtype}>"
+
+    @classmethod
+    def of(cls, model: Model, hardware: DeviceConfig | None = None) -> Self:
+        """Put a model on the device that `hardware` asks for; computed in float32 unless it names a dtype."""
+        hardware = (hardware or DeviceConfig()).exact()
+        return cls(model, backends.get(model.config, model.params, hardware=hardware))
+
+    def predict(self, examples: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return {"label", "score", "scores": {label: probability}} of each example (`Classifier.predict`).
+
+        An example is a text, a pair (text, text), or (context, [choice, choice, …]), as the model's task asks.
+
+        Raises:
+            UserError: the model has no head, or these are no examples of its task.
+        """
+        classifier = self.require_classifier()
+        return classifier.predict(self.examples(examples))
+
+    def explain(
+        self, examples: Sequence[Any], *, label: str | None = None, occlusion: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return which words moved the label of each example (`Explainer.explain`); examples as for `predict`.
+
+        Raises:
+            UserError: the model has no head, no such label, or these are no examples of its task.
+        """
+        given = self.examples(examples)
+        assert self.explainer
+        with named_as_in_python():
+            return self.explainer.explain_all(given, [label] * len(given), occlusion=occlusion)
+
+    def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, …} of each text (`Scorer.score`).
+
+        Raises:
+            UserError: these are no texts.
+        """
+        return self.scorer.score(_texts(texts))
+
+    def generate(self, prompt: str, **settings: Any) -> list[dict[str, Any]]:
+        """Return {prompt, text, finish_reason, tokens} of each sample that goes on from `prompt` (`Writer.generate`).
+
+        `settings` are those of `gpt1 generate`: max_tokens, temperature, top_k, top_p, seed, stop, n …
+
+        Raises:
+            UserError: there is no such setting, or the model's context is too short.
+        """
+        return self._writer().generate([_text(prompt)], changed(GenerateConfig(), settings, "generate"))
+
+    def next(self, prompt: str, top: int = 10) -> list[dict[str, Any]]:
+        """Return {token, id, probability} of the likeliest tokens after `prompt`, the likeliest first.
+
+        Raises:
+            UserError: `top` is below 1, or the model's context is too short.
+        """
+        with named_as_in_python():
+            return self._writer().next(_text(prompt), top)
+
+    def save(self, directory: Path | str) -> None:
+        """Write the model directory (safetensors and JSON), in place of what stood there."""
+        save_model(Path(directory), self.model)
+
+    def examples(self, given: Sequence[Any]) -> list[Example]:
+        """Return examples of the model's task.
+
+        Raises:
+            UserError: the model has no head, or these are none.
+        """
+        self.require_classifier()
+        kind, examples = given_examples(given, "examples")
+        self.require_kind(kind, "examples")
+        return examples
+
+    def require_kind(self, kind: str, name: str) -> None:
+        """Make sure that the model's task takes examples of this kind, which are called `name`.
+
+        Raises:
+            UserError: it does not, or the model has no head.
+        """
+        task = self.require_classifier().task
+        if kind != task.kind:
+            wanted = {"single": "texts", "pair": "pairs (text, text)", "choices": "(context, [choice, choice, …])"}
+            raise UserError(f"{name}: {wanted[kind]} given; this model's task is {task.name}: {wanted[task.kind]}")
+
+    def require_classifier(self) -> Classifier:
+        """Return the classifier.
+
+        Raises:
+            UserError: the model has no head.
+        """
+        head_of(self.model)
+        assert self.classifier
+        return self.classifier
+
+    def _writer(self) -> Writer:
+        if self.writer is None:
+            raise UserError(f"this model's context is {self.model.config.n_ctx} tokens: too short to write")
+        return self.writer
+
+
+def load(directory: Path | str, *, backend: str = "auto", device: str = "auto", dtype: str = "auto") -> LoadedModel:
+    """Load a run's best model, a model directory, or `mini`, to `predict`, `explain`, `score`, `generate`, `next`.
+
+    One engine serves all of them. Computed in float32 unless `dtype` says otherwise.
+
+    >>> import gpt1
+    >>> model = gpt1.load("mini")
+    >>> model.next("The sun rises in the", top=1)[0]["token"]
+    'sky</w>'
+    >>> model.generate("The old house", max_tokens=3, temperature=0)[0]["finish_reason"]
+    'length'
+
+    Raises:
+        UserError: there is no model, its files are damaged, or the device is not to be had.
+    """
+    if not isinstance(directory, str | Path):
+        raise UserError(f"{directory!r}: the path of a run or model directory expected, or 'mini'")
+    hardware = changed(DeviceConfig(), {"backend": backend, "device": device, "dtype": dtype})
+    return LoadedModel.of(open_model(Path(directory)), hardware)
+
+
+def _text(prompt: str) -> str:
+    if not isinstance(prompt, str):
+        raise UserError(f"prompt {str(prompt)[:30]!r}: a text expected")
+    return prompt
+
+
+def _texts(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"texts {str(texts)[:30]!r}: a list of texts expected")
+    return list(texts)

@@ -1,0 +1,137 @@
+"""Files of predictions, in pieces that are added one after another: .jsonl .csv .tsv; .parquet is made of .jsonl.
+
+A line of .jsonl is {"label", "score", "scores": {label: probability}}; the tables have the columns `label`, `score` and
+a `probability of X` for each label X. The row's own columns, where they are wanted, stand before these.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gpt1.data.readers import Row
+from gpt1.errors import UserError
+from gpt1.system.files import sync
+from gpt1.system.serialization import to_json
+from gpt1.tokenization.pretokenizers import valid_unicode
+
+SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+PARQUET_ROWS = 1 << 14
+"""Rows of a group, which are in memory together."""
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+Record = dict[str, Any]
+
+
+def with_own_columns(row: Row, prediction: Record) -> Record:
+    """Return the cells of a row and its prediction; a cell whose name the prediction takes is called `input NAME`.
+
+    Raises:
+        UserError: there is a column of that name too.
+    """
+    names = {name: f"input {name}" if name in prediction else name for name in row.cells}
+    for name, new in names.items():
+        if new != name and new in row.cells:
+            raise UserError(f"--with-input: {row.where} has columns {name!r} and {new!r}; rename one of them")
+    return {names[name]: value for name, value in row.cells.items()} | prediction
+
+
+def flat(prediction: Record) -> Record:
+    """Return a prediction as a row of a table."""
+    scores = {f"probability of {name}": value for name, value in prediction["scores"].items()}
+    return {"label": prediction["label"], "score": prediction["score"], **scores}
+
+
+class PredictionFile:
+    """What the bytes of an output are; `columns` are those of a table whose header is already written."""
+
+    def __init__(self, suffix: str, *, with_input: bool):
+        self.suffix, self.with_input = suffix, with_input
+        self.columns: list[str] = []
+
+    def piece(self, rows: Sequence[Row], predictions: Iterable[Record]) -> bytes:
+        """Return the bytes to add for some rows; the first piece of a .csv or .tsv begins with the header.
+
+        Raises:
+            UserError: a cell of the input has no place in such a file.
+        """
+        found = list(predictions) if self.suffix == ".jsonl" else [flat(each) for each in predictions]
+        if self.with_input:
+            found = [with_own_columns(row, each) for row, each in zip(rows, found, strict=True)]
+        if self.suffix in DELIMITERS:
+            return self._table(rows, found)
+        lines = (to_json(each, default=_text_of(row)) for row, each in zip(rows, found, strict=True))
+        return _utf8("".join(f"{line}\n" for line in lines))
+
+    def _table(self, rows: Sequence[Row], found: Sequence[Record]) -> bytes:
+        text = io.StringIO()
+        table = csv.writer(text, delimiter=DELIMITERS[self.suffix], lineterminator="\n")
+        if not self.columns:
+            self.columns = list(found[0])
+            table.writerow(self.columns)
+        for row, each in zip(rows, found, strict=True):
+            if unknown := [name for name in each if name not in self.columns]:
+                raise UserError(
+                    f"--with-input: {row.where}: the first row has no {unknown[0]!r}, so there is no such column in a "
+                    f"{self.suffix}; use --output FILE.jsonl"
+                )
+            table.writerow([_cell(row, each.get(name)) for name in self.columns])
+        return _utf8(text.getvalue())
+
+    def read_columns(self, path: Path) -> None:
+        """Take the columns of a table from its header, to go on with it."""
+        if self.suffix in DELIMITERS:
+            with path.open(encoding="utf-8", newline="") as file:
+                self.columns = next(csv.reader(file, delimiter=DELIMITERS[self.suffix]))
+
+    def finish(self, pieces: Path, output: Path) -> None:
+        """Put the file of all pieces in the place of `output`, at once.
+
+        Raises:
+            UserError: what stands in a column is of several types, and the output a .parquet.
+        """
+        if self.suffix == ".parquet":
+            whole = pieces.with_suffix(".assembled")
+            _assemble(pieces, whole, output)
+        else:
+            whole = pieces
+        sync(whole)
+        whole.replace(output)
+        pieces.unlink(missing_ok=True)
+
+
+def _assemble(pieces: Path, whole: Path, output: Path) -> None:
+    import polars
+
+    try:
+        polars.scan_ndjson(pieces, infer_schema_length=None).sink_parquet(whole, row_group_size=PARQUET_ROWS)
+    except polars.exceptions.PolarsError as error:
+        found = str(error).splitlines()[0]
+        raise UserError(f"--output {output}: {found}; what has no one type per column goes to .jsonl") from None
+
+
+def _cell(row: Row, value: Any) -> Any:
+    """Return what a cell of a table holds: text and numbers as they are, everything else as JSON."""
+    if isinstance(value, Mapping | list | tuple):
+        return to_json(value, default=_text_of(row))
+    return value if value is None or isinstance(value, str | int | float) else _text_of(row)(value)
+
+
+def _text_of(row: Row) -> Callable[[Any], str]:
+    """Return what makes a text of a value of a .parquet that JSON has no word for: dates, durations, decimals."""
+    return partial(_as_text, row.where)
+
+
+def _as_text(where: str, value: Any) -> str:
+    if isinstance(value, bytes):
+        raise UserError(f"--with-input: {where} holds bytes, which are no text; leave the column out of the input")
+    return str(value)
+
+
+def _utf8(text: str) -> bytes:
+    """Return UTF-8, which has no place for half a character (of a column that the model does not read)."""
+    return valid_unicode(text).encode()

@@ -1,0 +1,84 @@
+"""What the language model makes of a text: the log-probability of each token, perplexity, bits per byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1 import backends
+from gpt1.backends.base import Engine
+from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.model_dir import Model
+from gpt1.config import DeviceConfig
+from gpt1.data.batching import Collator
+from gpt1.inference.batched import sequence_logprobs
+from gpt1.tokenization.pretokenizers import valid_unicode
+
+
+class Encoding(NamedTuple):
+    ids: list[int]
+    sizes: list[int]
+    """UTF-8 bytes behind each id."""
+
+
+class Scorer:
+    """A model as a language model, on one device."""
+
+    def __init__(self, model: Model, engine: Engine):
+        self.model, self.engine = model, engine
+        self.collator = Collator(model.tokenizer.pad, model.config.n_ctx, buckets=self.engine.buckets, lm_targets=True)
+
+    @classmethod
+    def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
+        """Load a run directory's best model, or a model directory."""
+        model = open_model(path)
+        return cls(model, backends.get(model.config, model.params, hardware=hardware))
+
+    def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, unknown_share} for each text.
+
+        `logprobs` are natural and the first is None: nothing stands before the first token. A text longer than the
+        context is read in windows that overlap by half, so that every later token sees at least half a context.
+        Perplexity is over the tokens that have a log-probability; bits per byte divides by the UTF-8 bytes they stand
+        for. Both are None for a text of one token, or of none (`<br />`). `unknown_share` is the share of the text's
+        bytes that became `<unk>`: the model says nothing about them, so bits per byte of texts with many mean little.
+        """
+        texts = [valid_unicode(text) for text in texts]
+        encodings = [Encoding(*self.model.tokenizer.encode_with_sizes(text)) for text in texts]
+        windows = [
+            (place, start, np.array(encoding.ids[start : start + self.model.config.n_ctx], np.int32))
+            for place, encoding in enumerate(encodings)
+            for start in self._starts(len(encoding.ids))
+        ]
+        logprobs = [np.full(len(encoding.ids), np.nan) for encoding in encodings]
+        found = dict(sequence_logprobs(self.engine, [ids for _, _, ids in windows], self.collator))
+        for index, (place, start, _) in enumerate(windows):
+            fresh = 0 if start == 0 else self.model.config.n_ctx // 2 - 1
+            values = found[index]
+            logprobs[place][start + 1 + fresh : start + 1 + len(values)] = values[fresh:]
+        return [self._told(*item) for item in zip(texts, encodings, logprobs, strict=True)]
+
+    def _starts(self, length: int) -> range:
+        step = self.model.config.n_ctx // 2
+        return range(0, length - step if length > step else length, step)
+
+    def _told(self, text: str, encoding: Encoding, logprobs: NDArray[np.float64]) -> dict[str, Any]:
+        known = logprobs[1:]
+        n_bytes = len(text.encode())
+        after_first = n_bytes - sum(encoding.sizes[:1])
+        unknown = sum(size for i, size in zip(*encoding, strict=True) if i == self.model.tokenizer.unk)
+        total = float(-known.sum())
+        return {
+            "text": text,
+            "ids": encoding.ids,
+            "tokens": self.model.tokenizer.tokens(encoding.ids),
+            "logprobs": [None, *map(float, known)][: len(encoding.ids)],
+            "perplexity": math.exp(total / len(known)) if len(known) else None,
+            "bits_per_byte": total / math.log(2) / after_first if len(known) and after_first > 0 else None,
+            "unknown_share": min(1.0, unknown / n_bytes) if n_bytes else 0.0,
+        }

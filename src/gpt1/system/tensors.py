@@ -1,0 +1,94 @@
+"""Safetensors files of float32, bfloat16 and float16 tensors, read and written as float32 arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.config import Stored
+from gpt1.errors import UserError
+from gpt1.system.files import CorruptFile, full_disk_explained
+
+Tensors = dict[str, NDArray[np.float32]]
+
+
+CODES: dict[Stored, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+"""What a dtype is called in a safetensors file."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype: Stored = "float32") -> None:
+    """Write float32 arrays as safetensors, rounded to the nearest of `dtype`, marked as `transformers` wants it.
+
+    Ties go to the even one. The bytes are those of safetensors' own `save_file`, which takes NumPy's dtypes and so no
+    bfloat16; its call for raw bytes takes other arguments from one release to the next, while the format is fixed.
+
+    Raises:
+        UserError: a finite value is beyond the range of `dtype`. OSError: among others ENOSPC, where the disk is full;
+            its text then says how much is needed.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in sorted(tensors):
+        start, end = end, end + tensors[name].size * (4 if dtype == "float32" else 2)
+        shape = list(tensors[name].shape)
+        header[name] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # so that the values are aligned
+    with full_disk_explained(path, end), path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in sorted(tensors):
+            file.write(rounded(path, name, tensors[name], dtype).tobytes())
+
+
+def rounded(path: Path, name: str, value: NDArray[np.float32], dtype: Stored) -> NDArray[Any]:
+    """Return the values of tensor `name` as they stand in the file `path`: bfloat16 as uint16, all little-endian.
+
+    Raises:
+        UserError: a finite value is beyond the range of `dtype`.
+    """
+    match dtype:
+        case "float32":
+            return value.astype("<f4", copy=False)
+        case "float16":
+            with np.errstate(over="ignore"):  # named below
+                found = value.astype("<f2")
+        case "bfloat16":  # the upper half of a float32
+            bits = np.ascontiguousarray(value, np.float32).view(np.uint32)
+            nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+            quiet = bits >> 16 | 0x40  # what is left of a NaN is one, and no infinity
+            found = np.where(np.isnan(value), quiet, nearest).astype("<u2").reshape(value.shape)
+    beyond = np.isfinite(value) & ~np.isfinite(widened(found.tobytes(), dtype).reshape(value.shape))
+    if beyond.any():
+        raise UserError(f"{path}: tensor {name} holds {value[beyond][0]:g}, which is beyond the range of {dtype}")
+    return found
+
+
+def read_tensors(path: Path) -> Tensors:
+    """Read a safetensors file as float32 arrays; float16 and bfloat16 are widened (exactly)."""
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        entries = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise CorruptFile(f"{path}: not a whole safetensors file ({error})") from None
+    dtypes = {code: dtype for dtype, code in CODES.items()}
+    for name, entry in entries:
+        if entry["dtype"] not in dtypes:
+            raise UserError(f"{path}: tensor {name} has dtype {entry['dtype']}; F32, F16 or BF16 expected")
+    return {name: widened(entry["data"], dtypes[entry["dtype"]]).reshape(entry["shape"]) for name, entry in entries}
+
+
+def widened(data: bytes, dtype: Stored) -> NDArray[np.float32]:
+    """Return the numbers that `rounded` gave the bytes of, flat."""
+    match dtype:
+        case "float32":
+            return np.frombuffer(data, "<f4").astype(np.float32)
+        case "float16":
+            return np.frombuffer(data, "<f2").astype(np.float32)
+        case "bfloat16":  # the upper half of a float32
+            return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)

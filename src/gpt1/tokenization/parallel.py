@@ -1,0 +1,111 @@
+"""Encoding with several processes, where Python itself does the work: the splitter `openai`.
+
+The processes are started anew, never forked, so a framework that is loaded here and its threads stay out of it, and
+they end with the call. Parent and worker speak over pipes: JSON of texts one way, counts and ids as int32 the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.system.processes import cores, start_python
+
+WORTH_A_PROCESS = 6_000_000
+"""Characters of a batch for each process: loading spaCy takes as long as encoding a few million."""
+CHARACTERS_AT_ONCE = 500_000
+"""Characters that are handed out at a time."""
+
+Encode = Callable[[str], list[int]]
+Texts = Sequence[str]
+
+
+def encode_all(encode: Encode, texts: Texts, pipeline: Callable[[], str]) -> list[list[int]]:
+    """Return `encode` of each text, on all cores where the batch is large. `pipeline` gives the tokenizer as JSON.
+
+    `TOKENIZERS_PARALLELISM=false` keeps it to this process.
+    """
+    processes = min(cores(), sum(map(len, texts)) // WORTH_A_PROCESS)
+    if processes < 2 or os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("0", "false", "no", "off"):
+        return [encode(text) for text in texts]
+    portions = dict(enumerate(_portions(texts)))
+    waiting = deque(portions)
+    found: dict[int, list[list[int]]] = {}
+
+    def by_worker() -> None:
+        with _started() as worker:
+            try:
+                _send(worker, pipeline())
+                while waiting:
+                    number = waiting.popleft()
+                    try:
+                        _send(worker, json.dumps(portions[number]))
+                        found[number] = _received(worker)
+                    except (OSError, EOFError):
+                        waiting.append(number)
+                        raise
+            except (OSError, EOFError, IndexError):
+                return  # the worker died, or another took the last portion: this process does what is left
+
+    def here() -> None:
+        with suppress(IndexError):
+            while waiting:
+                number = waiting.popleft()
+                found[number] = [encode(text) for text in portions[number]]
+
+    threads = [threading.Thread(target=by_worker, daemon=True) for _ in range(processes - 1)]
+    for thread in threads:
+        thread.start()
+    here()
+    for thread in threads:
+        thread.join()
+    here()
+    return [ids for number in portions for ids in found[number]]
+
+
+def _portions(texts: Texts) -> Iterator[Texts]:
+    start = size = 0
+    for place, text in enumerate(texts):
+        size += len(text)
+        if size >= CHARACTERS_AT_ONCE:
+            yield texts[start : place + 1]
+            start, size = place + 1, 0
+    if start < len(texts):
+        yield texts[start:]
+
+
+# ---- the pipes
+
+
+def _started() -> subprocess.Popen[bytes]:
+    return start_python("gpt1.tokenization.parallel_worker", stderr=subprocess.DEVNULL)
+
+
+def _send(worker: subprocess.Popen[bytes], line: str) -> None:
+    assert worker.stdin
+    worker.stdin.write(line.encode() + b"\n")  # JSON has no line break, and surrogates are escaped in it
+    worker.stdin.flush()
+
+
+def _received(worker: subprocess.Popen[bytes]) -> list[list[int]]:
+    assert worker.stdout
+    (n_texts,) = _numbers(worker.stdout, 1)
+    counts = _numbers(worker.stdout, int(n_texts))
+    ids = _numbers(worker.stdout, int(counts.sum()))
+    return [part.tolist() for part in np.split(ids, np.cumsum(counts)[:-1])]
+
+
+def _numbers(stream: IO[bytes], count: int) -> NDArray[np.int32]:
+    data = stream.read(4 * count)
+    if len(data) < 4 * count:
+        raise EOFError
+    return np.frombuffer(data, np.int32)

@@ -1,0 +1,152 @@
+"""From text to words: what happens before BPE.
+
+A splitter is a `tokenizers` normaliser and pre-tokeniser, so that a saved `tokenizer.json` holds all of it and any
+program that reads the file splits alike. The splitter of the original code (`openai`: ftfy and spaCy) cannot be written
+into that file: the pipeline here is the nearest to it, and `text/openai.py` does its exact work in Python.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tokenizers import Regex
+from tokenizers.normalizers import NFC, Lowercase, Normalizer, Replace
+from tokenizers.normalizers import Sequence as NormalizerSequence
+from tokenizers.pre_tokenizers import PreTokenizer, Split
+
+from gpt1.errors import UserError
+
+
+class Splitter(NamedTuple):
+    normalizer: Normalizer
+    pre_tokenizer: PreTokenizer
+
+
+# Han, kana, and the length, repetition and closing marks of Japanese, which Unicode assigns to no script.
+_CJK = r"\p{Han}\p{Hiragana}\p{Katakana}" "\u3006\u3031-\u3035\u303c\u30fc\uff70\uff9e\uff9f"
+_LETTER = rf"[\p{{L}}&&[^{_CJK}]]"
+_LETTERS = rf"{_LETTER}[\p{{L}}\p{{M}}&&[^{_CJK}]]*+"
+
+# Possessive quantifiers: a word of megabytes leaves no trail of places to come back to.
+_WORD = rf"{_LETTERS}(?:'{_LETTERS})*+|[{_CJK}][{_CJK}\p{{M}}]*+|\n|\S"
+
+# A tag starts with a letter right after "<" or "</", or with "<!". It holds no other "<", which keeps the search
+# linear, and at most 1,000 characters, so that two far signs do not take the text between them along.
+_TAG = r"<(?:/?[A-Za-z]|!)[^<>]{0,1000}>"
+
+
+def _fast() -> Splitter:
+    return Splitter(
+        NormalizerSequence(
+            [
+                NFC(),
+                Replace(Regex(_TAG), " "),
+                Replace(Regex(r"[\r\n]\s*"), "\n"),
+                Replace(Regex("[\u2018-\u201b\u02bc\u00b4]"), "'"),
+                Replace(Regex("[\u201c-\u201f]"), '"'),
+                Replace(Regex("[\u2010-\u2015]"), "-"),
+                Replace("\u2026", "..."),
+                Lowercase(),
+            ]
+        ),
+        Split(Regex(_WORD), behavior="removed", invert=True),
+    )
+
+
+# ---- what of OpenAI's splitter can be written into tokenizer.json
+
+OPENAI_AGREEMENT = 0.90
+"""Share of 2,420 reference texts (reviews, news, stories, exam texts, nasty lines) for which `tokenizer.json` alone
+gives every id of OpenAI's code (`benchmarks/tokenizer.py` measures it; the exact splitter: 1)."""
+
+_MARK = r"[\p{L}\p{M}\p{N}]"
+_RUN = rf"{_MARK}++"
+_END = rf"(?!{_MARK})"
+_START = r"(?<![\p{L}\p{N}'])"
+_CLITIC = rf"'(?:s|m|d|ll|re|ve){_END}"
+_BEFORE_NOT = "ca|wo|sha|do|does|did|is|are|was|were|has|have|had|would|could|should|must|might|need|ai|dare|may|ought"
+_WITH_DOT = (  # spaCy's list, without those that are also words
+    r"mr|mrs|ms|dr|st|jr|mt|vs|v\.s|e\.g|i\.e|a\.m|p\.m|ph\.d|adm|bros|corp|gen|gov|inc|ltd|messrs|prof|rep|rev|sen|"
+    "jan|feb|apr|aug|sep|sept|oct|nov|dec|ala|ariz|calif|conn|fla|kan|md|mich|minn|mont|neb|nev|okla|pa|tenn|wis"
+)
+_INSIDE = (
+    rf"(?:'(?!(?:s|m|d|ll|re|ve){_END})|\.<|(?<=\d)[.:](?=\d)|\.(?=(?:com|net|org){_END})|(?<=\.\p{{L}})\.|[&@$%])"
+)
+_OPENAI_WORD = "|".join(
+    [
+        r"\n",
+        r"\.\.+|--+|//+|~~+",
+        rf"(?<![\p{{L}}\p{{N}}.])(?:[a-z]\.)+{_END}",  # initials
+        rf"(?<![\p{{L}}\p{{N}}])(?:{_WITH_DOT})\.{_END}",
+        rf"{_START}(?:{_BEFORE_NOT})(?=n't{_END})",
+        rf"n't{_END}",
+        rf"(?<=\w){_CLITIC}",
+        rf"'em{_END}",
+        rf"{_START}can(?=not{_END})",
+        rf"(?<=can)not{_END}",
+        rf"{_START}(?:gon|got)(?=(?:na|ta){_END})",
+        rf"\d+(?=(?:am|pm|km|kg|mm|cm|m|g|lb){_END})",
+        rf"{_RUN}(?:{_INSIDE}(?=[\p{{L}}\p{{N}}]){_RUN})*+",
+        rf"(?:@|`|\.<)(?=\w){_RUN}",
+        r"\S",
+    ]
+)
+
+
+def _nearest_to_openai() -> Splitter:
+    return Splitter(
+        NormalizerSequence(
+            [
+                NFC(),
+                Replace(Regex("[\u02bc\u2018-\u201b\u00b4\u0091\u0092]"), "'"),
+                Replace(Regex("[\u201c-\u201f\u0093\u0094]"), '"'),
+                Replace(Regex("[\u2013\u2014\u2015\u0096\u0097]"), "-"),
+                Replace(Regex("[\u2026\u0085]"), "..."),
+                Replace("&amp;", "&"),
+                Replace(Regex(r"[\r\n]\s*"), "\n"),
+                Replace(Regex(r"\A\s+|\s+\Z"), ""),
+                Lowercase(),
+            ]
+        ),
+        Split(Regex(_OPENAI_WORD), behavior="removed", invert=True),
+    )
+
+
+SPLITTERS: dict[str, Splitter] = {"fast": _fast(), "openai": _nearest_to_openai()}
+"""Splitters by name.
+
+`fast`: NFC; HTML tags become blanks; curly quotes, dashes and `…` become ASCII; lower case, character by character. A
+word is a run of letters with their combining marks and inner apostrophes (`don't`), a run of Han and kana, a line
+break, or any other single character: a digit, a punctuation mark, a symbol. Blanks separate words and vanish. `\\r\\n`
+and `\\r` are line breaks, and line breaks with nothing but blanks between them are one, as in OpenAI's
+`text_standardize`.
+
+`openai`: the nearest that a regular expression comes to ftfy and spaCy; `Tokenizer` and `split` use `text/openai.py`.
+"""
+
+
+def splitter(name: str) -> Splitter:
+    """Return the splitter called `name`. Raises UserError where there is none."""
+    try:
+        return SPLITTERS[name]
+    except KeyError:
+        raise UserError(f"unknown word splitter {name!r}: expected one of {', '.join(sorted(SPLITTERS))}") from None
+
+
+def valid_unicode(text: str) -> str:
+    """Return `text` with each lone surrogate, which no UTF-8 can hold, replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def split(text: str, words: str = "fast") -> list[str]:
+    """Return the words of `text`, as splitter `words` normalises and separates them."""
+    if words == "openai":
+        from gpt1.tokenization import openai_pretokenizer
+
+        return openai_pretokenizer.split(text)
+    normalizer, pre_tokenizer = splitter(words)
+    return [word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(valid_unicode(text)))]

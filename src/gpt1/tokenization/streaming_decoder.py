@@ -1,0 +1,78 @@
+"""Text that appears while its tokens do: each piece is given out when no later token can change it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.vocab_files import BYTE_TOKENS, END_OF_WORD
+
+_END_IN_BYTES = tuple(BYTE_TOKENS[byte] for byte in END_OF_WORD.encode())
+
+
+class TextStream:
+    """The text of tokens that come one by one, up to the first of the strings in `stop`.
+
+    The pieces that `push` and `finish` return make up what decoding all tokens at once gives behind the text of
+    `before`, the tokens that stand before them. Whether a blank stands between two words is known when the second one
+    is whole (`n't` takes none, `n'tis` would), so a word is given out when its last token has come; and an end that may
+    be the beginning of a stop string is held back until it is clear that it is none.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = (), stop: Sequence[str] = ()):
+        self.tokenizer, self.stop = tokenizer, [text.lower() for text in stop]
+        self.stopped = False
+        """Whether a stop string was met; nothing comes after it."""
+        self._last_word = self._last_whole_word(before)
+        self._word: list[int] = []
+        self._held = ""
+
+    def push(self, token: int) -> str:
+        """Add a token; return the text that has become certain, often none."""
+        self._word.append(token)
+        return self._release(self._take_word()) if self._ends_word(self._word) else ""
+
+    def finish(self) -> str:
+        """Return the rest of the text: no token follows."""
+        rest = self._release(self._take_word())
+        if not self.stopped:
+            rest, self._held = rest + self._held, ""
+        return rest
+
+    def _take_word(self) -> str:
+        """Return what the tokens since the last whole word add to the text."""
+        known = len(self.tokenizer.decode(self._last_word))
+        text = self.tokenizer.decode([*self._last_word, *self._word])[known:]
+        self._last_word, self._word = self._word, []
+        return text
+
+    def _release(self, text: str) -> str:
+        """Return what of the held and the new text may be given out."""
+        if self.stopped:
+            return ""
+        text = self._held + text
+        found = [place for stop in self.stop if (place := text.find(stop)) >= 0]
+        if found:
+            self.stopped, self._held = True, ""
+            return text[: min(found)]
+        longest = max(map(len, self.stop), default=1)
+        held = next((size for size in range(longest - 1, 0, -1) if text and self._may_stop(text[-size:])), 0)
+        cut = len(text) - min(held, len(text))
+        self._held = text[cut:]
+        return text[:cut]
+
+    def _may_stop(self, end: str) -> bool:
+        return any(stop.startswith(end) for stop in self.stop)
+
+    def _ends_word(self, tokens: Sequence[int]) -> bool:
+        """Return whether a word ends with the last of `tokens`; after an unknown character its end is bytes too."""
+        *_, last = end = self.tokenizer.tokens(tokens[-len(_END_IN_BYTES) :])
+        return last.endswith(END_OF_WORD) or tuple(end) == _END_IN_BYTES
+
+    def _last_whole_word(self, tokens: Sequence[int]) -> list[int]:
+        """Return the tokens of the last word that is whole, which says what may follow without a blank."""
+        size = len(_END_IN_BYTES)
+        ends = [i for i in range(len(tokens)) if self._ends_word(tokens[max(0, i + 1 - size) : i + 1])][-2:]
+        if not ends:
+            return []
+        return list(tokens[ends[0] + 1 if len(ends) == 2 else 0 : ends[-1] + 1])

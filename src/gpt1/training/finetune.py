@@ -1,0 +1,316 @@
+"""Fine-tuning from data to finished run: what `gpt1 finetune` does, step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt1 import backends, console
+from gpt1.backends.base import Engine
+from gpt1.backends.parameters import HEAD, count, initialise
+from gpt1.checkpoint import event_log, hub
+from gpt1.checkpoint.catalog import bundled_model
+from gpt1.checkpoint.event_log import Event
+from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.model_card import Results
+from gpt1.checkpoint.model_dir import Model, add_results, huggingface_differences, save_model
+from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.checkpoint.train_state import Progress
+from gpt1.config import SIZES, FinetuneConfig, ModelConfig
+from gpt1.data.batching import Collator, Encoded
+from gpt1.errors import UserError
+from gpt1.evaluation import report
+from gpt1.evaluation.scoring import baselines, examine, show_scores
+from gpt1.inference.batched import task_logits
+from gpt1.inference.classifier import Classifier
+from gpt1.inference.explainer import Explainer, explain_mistakes
+from gpt1.system.files import read_json, replace_directory, write_json
+from gpt1.tasks import Labels, encode, limit
+from gpt1.tasks.dataset import LabelledData, load_data
+from gpt1.tasks.metrics import Metric, compute, own_metric
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.trainer import train as train_tokenizer
+from gpt1.training.setup import Training
+from gpt1.training.trackers import following
+
+
+def finetune(
+    config: FinetuneConfig, metric: Metric | None = None, files: hub.DatasetFiles | None = None, *,
+    follow: Callable[[Event], None] | None = None, score: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Fine-tune as `config` says, or go on where the run in `config.out` stopped; return what `metrics.json` holds.
+
+    `metric` is a person's own, (labels, predictions) -> value, larger is better; it is reported under its name and
+    selects the best model. `files` are those of the data set where its folder is not laid out as `--data` expects;
+    `config.data` then only names it. `follow` is called with each event of the run's log as it is written.
+
+    Without `score` the run ends with the training: nothing is scored on its test split, and what is returned is
+    {"best": the best value on validation, "best_step", "steps"}. A call with it does the rest.
+
+    `finetune(recipe("quickstart", data="reviews", out="runs/demo"))["test"]["accuracy"]` is 0.65.
+
+    Raises:
+        UserError: the settings, the data or the model cannot be used. Interrupted: stopped after a checkpoint.
+    """
+    require_settings(config)
+    run = RunDirectory(config.out)
+    with closing(run), following(config.tracking, run.log, run.path, config):
+        if follow:
+            run.log.followers.append(follow)
+        return _finetune(config, run, metric, files, score)
+
+
+def _finetune(
+    config: FinetuneConfig, run: RunDirectory, metric: Metric | None, files: hub.DatasetFiles | None, score: bool
+) -> dict[str, Any]:
+    extra = own_metric(config.metric if metric is None else metric)
+    if not run.finished:
+        backends.check(config.hardware)
+    data = load_data(config, files)
+    for note in data.notes:
+        console.say(note)
+    start = starting_model(config, data, run)
+    encoded = encode_splits(config, data, start)
+    valid = encoded["valid"]
+    assert valid.labels is not None
+    compute((), valid.labels, valid.labels, extra)  # an own metric that fails does so before the training
+    digests = {split: part.sha256() for split, part in encoded.items()}
+    facts = {"data_sha256": digests, "labels": list(data.labels.names)}
+    if run.finished:
+        run.open("finetune", config, facts)
+        console.say(f"{config.out} is finished; its results:")
+        if not run.report.exists():
+            report.write([run.path])
+        results = read_results(run)
+        show_scores(results)
+        console.say(run.places)
+        return results
+    # before the run is opened: a device that is not there leaves nothing behind
+    training = Training(config, start, encoded, extra)
+    engine = training.engine
+    run.open("finetune", config, facts)
+    run.hold()
+    if not run.tokenizer.exists():
+        replace_directory(run.tokenizer, start.tokenizer.save)
+    _introduce(config, data, start, encoded, engine, run)
+
+    def save_best(progress: Progress) -> None:
+        best = replace(start, params=engine.parameters(), provenance=_provenance(config, progress))
+        save_model(run.model, best, config.dropout)
+
+    progress = training.run(save_best, run.checkpoints, run.log)
+    console.say(f"Best model: step {progress.best_step:,} ({training.criterion} {progress.best:.4f} on validation).")
+    if not score:
+        return {"best": progress.best, "best_step": progress.best_step, "steps": progress.step}
+    best = run.load_model()
+    engine.load_parameters(best.params)
+    results = _final_scores(config, data, encoded, engine, training.collator, extra, run)
+    split = results["baseline_split"]
+    explain_mistakes(Explainer(Classifier(best, engine)), results[split]["mistakes"])
+    run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
+    report.draw_curves(event_log.read(run.log.path), run.curves)
+    add_results(run.model, Results(results, Path(config.data).name, *_on_the_hub(config, files)))
+    write_json(run.metrics_path, results)  # with it the run is finished
+    report.write([run.path])
+    show_scores(results)
+    if differences := huggingface_differences(start):
+        console.say(f"transformers will not give all of this model's answers: {'; '.join(differences)}.")
+    console.say(run.places)
+    return results
+
+
+# ---- examples as tokens, model
+
+
+def encode_splits(config: FinetuneConfig, data: LabelledData, start: Model) -> dict[str, Encoded]:
+    """Return every split as token ids and say how many examples were truncated."""
+    encoded = {
+        name: encode(
+            data.task, examples, start.tokenizer, start.max_length, labels=data.labels,
+            segments=start.config.n_segments > 0, cut=start.cut,
+        )
+        for name, examples in data.splits.items()
+    }  # fmt: skip
+    for name, part in encoded.items():
+        if part.truncated:
+            cut_to = limit(data.task, start.max_length, start.cut)
+            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were cut to {cut_to}.")
+    return encoded
+
+
+def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory | None = None) -> Model:
+    """Return the model that training starts from, with a fresh head for the task: shape, parameters, tokenizer.
+
+    A vocabulary that was learned for `run` is read from there. `starting_model(config, load_data(config)).params` are
+    NumPy arrays by name.
+
+    Raises:
+        UserError: there is no such model, size or tokenizer.
+    """
+    head = replace(data.labels.head(data.task.name), bias=config.head_bias)
+    label_names = data.labels.names
+    n_segments = 2 if config.segments and data.task.kind != "single" else 1 if config.segments else 0
+    if config.model.startswith("random:"):
+        size = config.model.removeprefix("random:")
+        if size not in SIZES:
+            raise UserError(
+                f"--model {config.model}: unknown size; there are {', '.join('random:' + s for s in SIZES)}"
+            )
+        tokenizer = _tokenizer(config, SIZES[size], data, run)
+        shape = replace(SIZES[size], vocab_size=tokenizer.vocab_size, n_segments=n_segments, head=head)
+        max_length = _max_length(config, shape)
+        params = initialise(shape, config.loop.seed)
+        return Model(shape, params, tokenizer, label_names, max_length, cut=config.split.cut)
+    for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
+        if value is not None:
+            raise UserError(
+                f"--{flag} {value}: {config.model} has its own vocabulary; the flag is for --model random:SIZE"
+            )
+    path = bundled_model(config.model)
+    loaded = open_model(path if path.exists() else hub.resolve_model(config.model, revision=config.revision))
+    shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
+    body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
+    params = initialise(shape, config.loop.seed, body)
+    max_length = _max_length(config, shape)
+    return Model(shape, params, loaded.tokenizer, label_names, max_length, loaded.provenance, config.split.cut)
+
+
+def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: LabelledData, run: RunDirectory | None) -> Tokenizer:
+    if run and run.tokenizer.exists():
+        return Tokenizer.load(run.tokenizer)
+    if config.tokenizer:
+        if config.vocab_size:
+            raise UserError(
+                f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
+            )
+        return Tokenizer.load(bundled_model(config.tokenizer))
+    texts = (text for example in data.splits["train"] for text in (*example.parts, *example.choices))
+    return train_tokenizer(texts, config.vocab_size or size.vocab_size)
+
+
+def _max_length(config: FinetuneConfig, shape: ModelConfig) -> int:
+    wanted = config.split.max_length or shape.n_ctx
+    if wanted > shape.n_ctx:
+        raise UserError(f"--max-length {wanted}: the model's context has {shape.n_ctx} tokens")
+    return wanted
+
+
+# ---- the rest
+
+
+def require_settings(config: FinetuneConfig) -> None:
+    """Raises UserError where a setting is missing, or one that is given has nothing to act on."""
+    if not config.data:
+        raise UserError(
+            "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
+        )
+    if config.out == Path():
+        raise UserError("--out is missing: the directory of the run, for example --out runs/first")
+    if config.revision and Path(config.data).exists() and _is_local(config.model):
+        raise UserError(f"--revision {config.revision}: neither --model nor --data is a name of the hub")
+
+
+def _is_local(model: str) -> bool:
+    return model.startswith("random:") or bundled_model(model).exists()
+
+
+def _on_the_hub(config: FinetuneConfig, given: hub.DatasetFiles | None) -> tuple[str | None, str | None]:
+    """Return the repositories of the run's data set and of the model that it started from, where they are the hub's."""
+    return (
+        None if given else hub.repository(config.data, "dataset"),
+        None if config.model.startswith("random:") else hub.repository(config.model, "model"),
+    )
+
+
+def _provenance(config: FinetuneConfig, progress: Progress) -> dict[str, Any]:
+    return {
+        "fine-tuned from": config.model,
+        "data": Path(config.data).name,
+        "recipe": config.recipe,
+        "seed": config.loop.seed,
+        "step": progress.best_step,
+        "validation": progress.best,
+    }
+
+
+def _introduce(
+    config: FinetuneConfig, data: LabelledData, start: Model, encoded: Mapping[str, Encoded], engine: Engine,
+    run: RunDirectory,
+) -> None:  # fmt: skip
+    rows = ", ".join(f"{len(part):,} {name}" for name, part in encoded.items())
+    shape = start.config
+    head = shape.head
+    assert head is not None
+    what = "regression" if head.regression else f"{len(data.labels.names)} labels" if data.labels.names else "choices"
+    console.say(f"{data.task.name} ({what}): {rows} examples")
+    if config.loop.drop_last and (left := len(encoded["train"]) % config.loop.batch_size):
+        console.say(f"--drop-last: {left:,} training examples, other ones each time, are left out of an epoch.")
+    console.say(
+        f"{config.model}: {count(shape) / 1e6:.1f} M parameters, {shape.n_layer} layers × {shape.n_embd}, "
+        f"vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
+    )
+    if not run.log.path.exists():
+        run.log.write("start", {"examples": {name: len(part) for name, part in encoded.items()},
+                                "truncated": {name: part.truncated for name, part in encoded.items()},
+                                "labels": {name: _label_counts(part, data.labels) for name, part in encoded.items()},
+                                "parameters": count(shape), "device": engine.device, "dtype": engine.dtype,
+                                "notes": list(data.notes)})  # fmt: skip
+
+
+def _label_counts(part: Encoded, labels: Labels) -> dict[str, int]:
+    """Return how many examples have each label; nothing where labels have no names."""
+    if not labels.names or part.labels is None:
+        return {}
+    counts = np.bincount(part.labels, minlength=len(labels.names))
+    return {name: int(count) for name, count in zip(labels.names, counts, strict=True)}
+
+
+def _final_scores(
+    config: FinetuneConfig, data: LabelledData, encoded: Mapping[str, Encoded], engine: Engine, collator: Collator,
+    extra: dict[str, Metric], run: RunDirectory,
+) -> dict[str, Any]:  # fmt: skip
+    started = time.perf_counter()
+    head = engine.config.head
+    assert head is not None
+    results: dict[str, Any] = {}
+    for split in ("valid", "test"):
+        if split not in encoded:
+            continue
+        logits = task_logits(engine, encoded[split], collator, label=f"scoring {split}")
+        results[split] = examine(
+            logits, encoded[split], data.splits[split], head, data.labels, extra, seed=config.loop.seed
+        )
+        run.log.write("score", {"split": split} | _figures(results[split]))
+    console.say(f"Scored in {time.perf_counter() - started:.1f} s.")
+    split = "test" if "test" in encoded else "valid"
+    results["baseline"] = {}
+    if config.baseline:
+        labels = encoded["train"].labels
+        assert labels is not None
+        results["baseline"] = baselines(
+            data.task.kind,
+            data.splits["train"],
+            labels,
+            data.splits[split],
+            encoded[split],
+            head,
+            extra,
+            config.loop.seed,
+        )
+    results["baseline_split"] = split
+    return results
+
+
+def _figures(scored: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in scored.items() if isinstance(value, int | float)}
+
+
+def read_results(run: RunDirectory) -> dict[str, Any]:
+    """Return `metrics.json` of a finished run."""
+    return read_json(run.metrics_path)

@@ -1,0 +1,275 @@
+"""The training loop. There is one: pretraining and fine-tuning differ by what they hand to it.
+
+Everything that happens at a step is a function of the step's number and the state in the checkpoint, so a run that is
+killed and started again does what the uninterrupted run does, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from gpt1 import console
+from gpt1.backends.base import Batch, Engine, StepResult
+from gpt1.backends.dist import Alone, Ranks
+from gpt1.backends.optim import learning_rate
+from gpt1.checkpoint.event_log import RunLog
+from gpt1.checkpoint.train_state import Checkpoints, Progress
+from gpt1.config import LoopConfig, OptimConfig
+from gpt1.errors import Interrupted, UserError
+from gpt1.tasks.metrics import better
+
+
+class Source(Protocol):
+    """Where batches come from."""
+
+    steps_per_epoch: int
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        """Return the micro-batches of optimiser step `step` (0-based)."""
+
+
+Validate = Callable[[], dict[str, float]]
+"""Scores the engine's present weights on the validation split: {"loss": …, metric: …}."""
+
+
+def total_steps(config: LoopConfig, steps_per_epoch: int) -> int:
+    """Return how many optimiser steps the run has."""
+    steps = max(1, math.ceil(config.epochs * steps_per_epoch - 1e-9))
+    return min(steps, config.max_steps) if config.max_steps else steps
+
+
+def train(
+    engine: Engine,
+    source: Source,
+    config: LoopConfig,
+    optim: OptimConfig,
+    *,
+    validate: Validate | None,
+    criterion: str,
+    save_best: Callable[[Progress], None],
+    checkpoints: Checkpoints,
+    log: RunLog,
+    ranks: Ranks | None = None,
+    look: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Train to the end of the schedule, or until no evaluation has brought a gain for `config.patience` of them.
+
+    `criterion` names the value of `validate` that decides which weights are the best; `save_best` is called when the
+    engine holds better ones, `look` after each evaluation. Without `validate` nothing is evaluated: the engine's last
+    weights are the model. Resumes from the newest checkpoint, if there is one. All `ranks` of a run come here, each
+    with the same `config` and a `validate` that returns the same on each of them.
+
+    Raises:
+        Interrupted: after Ctrl-C (or SIGTERM) and a checkpoint.
+        UserError: the loss or the gradient is no longer finite; the last checkpoint stays. PeerLost: a rank ended.
+    """
+    progress = _resume(engine, checkpoints, log)
+    last = total_steps(config, source.steps_per_epoch)
+    pending: list[tuple[int, StepResult]] = []
+    meter = _Meter(progress, last)
+    ranks = ranks or Alone()
+    with _graceful_stop() as stop, _Saver(checkpoints) as saver:
+        try:
+            while True:
+                # ---- evaluate, save (first: a resumed run may stand between a step and its evaluation)
+                step = progress.step
+                ended = step >= last
+                due = ended or _due(step, config.eval_every, source.steps_per_epoch)
+                if validate and step > progress.evaluated and due:
+                    _read(pending, progress, saver)
+                    _evaluate(validate, criterion, save_best, progress, source, log)
+                    if look:
+                        look(progress)
+                    meter.restart()
+                ended = ended or (config.patience is not None and progress.without_gain >= config.patience)
+                (interrupted,) = ranks.total(stop.is_set())
+                if step > meter.saved and (
+                    ended or interrupted or _due(step, config.save_every, source.steps_per_epoch)
+                ):
+                    _read(pending, progress, saver)
+                    meter.save(engine, saver, log)
+                if interrupted or ended:
+                    saver.wait()
+                if interrupted:
+                    raise Interrupted
+                if ended:
+                    return progress
+                # ---- one step
+                batches = source.micro_batches(step)
+                rate = learning_rate(step, last, optim)
+                result = engine.train_step(batches, lr=rate, step=step)
+                progress.step += 1
+                pending.append((progress.step, result))
+                (tokens,) = ranks.total(sum(int(batch.read_at.sum()) + len(batch.read_at) for batch in batches))
+                progress.tokens += int(tokens)
+                meter.count(int(tokens))
+                # ---- log
+                if progress.step % config.log_every == 0 or progress.step == last:
+                    _read(pending, progress, saver)
+                    log.write("train", meter.report() | {"lr": rate, "epoch": progress.step / source.steps_per_epoch})
+        finally:
+            meter.close()
+
+
+def _resume(engine: Engine, checkpoints: Checkpoints, log: RunLog) -> Progress:
+    found = checkpoints.load_newest(console.say)
+    if found is None:
+        return Progress()
+    tensors, progress = found
+    engine.load_parameters(tensors)
+    engine.load_optimizer_state(tensors, progress.step)
+    log.write("resume", {"step": progress.step})
+    console.say(f"Resuming after step {progress.step:,}.")
+    return progress
+
+
+def _due(step: int, every: int | None, steps_per_epoch: int) -> bool:
+    return step > 0 and (step % steps_per_epoch == 0 or (every is not None and step % every == 0))
+
+
+def _read(pending: list[tuple[int, StepResult]], progress: Progress, saver: _Saver) -> None:
+    """Move what the steps found from the device to `progress`; wait for the device here and nowhere else."""
+    for step, result in pending:
+        values = result.read()
+        for name, value in values.items():
+            if not math.isfinite(value):
+                kept = saver.kept()
+                where = f"the last good checkpoint is {kept[0]}" if kept else "no checkpoint had been written yet"
+                raise UserError(f"{name} is {value} at step {step}; {where}. Try a lower --lr, or --dtype float32")
+        progress.unlogged.append(values)
+    pending.clear()
+
+
+def _evaluate(
+    validate: Validate,
+    criterion: str,
+    save_best: Callable[[Progress], None],
+    progress: Progress,
+    source: Source,
+    log: RunLog,
+) -> None:
+    scores = validate()
+    value, step = scores[criterion], progress.step
+    gained = progress.best is None or better(criterion, value, progress.best)
+    epoch = step / source.steps_per_epoch
+    log.write("evaluate", {"split": "valid", "step": step, "epoch": epoch, "metric": criterion} | scores)
+    shown = "  ".join(f"{name} {score:.4f}" for name, score in scores.items())
+    console.say(f"step {step:,}  valid  {shown}{'  (best)' if gained else ''}")
+    if gained:
+        best = replace(progress, best=value, best_step=step)
+        save_best(best)
+        progress.best, progress.best_step, progress.without_gain = value, step, 0
+    else:
+        progress.without_gain += 1
+    progress.evaluated = step
+
+
+class _Meter:
+    """Time, tokens and the progress bar of one run."""
+
+    def __init__(self, progress: Progress, total: int):
+        self.progress, self.saved = progress, progress.step
+        self.bar = console.Bar(total, "training", "step", done=progress.step)
+        self.started = time.perf_counter()
+        self.before = progress.seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """Measure the speed from here on: evaluating and saving is not training."""
+        self.since, self.tokens = time.perf_counter(), 0
+
+    def count(self, tokens: int) -> None:
+        self.tokens += tokens
+        self.bar.advance()
+
+    def seconds(self) -> float:
+        return round(self.before + time.perf_counter() - self.started, 2)
+
+    def report(self) -> dict[str, Any]:
+        """Return the means over the steps since the last report, and the speed."""
+        steps = self.progress.unlogged
+        means = {name: float(np.mean([values[name] for values in steps])) for name in steps[0]}
+        steps.clear()
+        speed = self.tokens / (time.perf_counter() - self.since)
+        self.restart()
+        self.bar.advance(0, loss=f"{means['loss']:.3f}", tok_s=f"{speed:,.0f}")
+        return {"step": self.progress.step, **means, "tokens_per_second": round(speed, 1), "seconds": self.seconds()}
+
+    def save(self, engine: Engine, saver: _Saver, log: RunLog) -> None:
+        self.progress.seconds = self.seconds()
+        saver.save(engine, self.progress)
+        self.saved = self.progress.step
+        log.write("checkpoint", {"step": self.saved, "seconds": self.progress.seconds})
+        self.restart()
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+class _Saver:
+    """Writes checkpoints, one at a time, while the training goes on; on leaving it the last one is whole."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self.checkpoints = checkpoints
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._begun: Future[Path] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown()
+
+    def save(self, engine: Engine, progress: Progress) -> None:
+        """Copy the state, and begin to write it once the checkpoint before is whole; not where they are read only."""
+        if self.checkpoints.read_only:
+            return
+        self.wait()
+        tensors = engine.parameters() | engine.optimizer_state()
+        snapshot = replace(progress, unlogged=list(progress.unlogged))
+        self._begun = self._thread.submit(self.checkpoints.save, tensors, snapshot)
+
+    def wait(self) -> None:
+        """Return when the checkpoint that was begun is on the disk; raise what went wrong with it."""
+        begun, self._begun = self._begun, None
+        if begun:
+            begun.result()
+
+    def kept(self) -> list[Path]:
+        """Return the checkpoints on the disk, the newest first."""
+        self.wait()
+        return self.checkpoints.paths()
+
+
+@contextmanager
+def _graceful_stop() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C (or SIGTERM) into a set event; a second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        with suppress(RuntimeError):  # the signal may have come in the middle of another line on stderr
+            console.say("Stopping after this step; press Ctrl-C again to stop at once.", urgent=True)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,132 @@
+"""The paper's fine-tuning results (Radford et al. 2018, tables 2 to 4), and the files that repeat each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from gpt1.checkpoint.hub import DatasetFiles
+from gpt1.config import TaskName
+from gpt1.data.dataset import TEST_FRACTION, VALID_FRACTION, find_splits
+from gpt1.data.readers import file_type
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of the table."""
+
+    title: str
+    paper: float
+    """In percent, on the test split."""
+    files: str = ""
+    """Files that are scored for it, by stem ("A|B": either); "": the run's test split, or valid where it has none."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model of the paper: what it is fine-tuned on, and the lines of the table that it fills."""
+
+    name: str
+    """Folder of the data set."""
+    task: TaskName
+    metric: str
+    results: tuple[Result, ...]
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Split -> patterns of the stems of its files ("A|B": either), each of which must be there; a folder with a plain
+    train file is read as `--data` reads it."""
+    drawn: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `DataConfig` by which a split that the data set does not have is drawn."""
+    drawn_from_valid: bool = False
+    """Where there is no train file, draw all splits from the valid file."""
+    note: str = ""
+    """What differs from the paper where splits are drawn."""
+
+
+EXPERIMENTS = (
+    Experiment(
+        "mnli", "entailment", "accuracy",
+        (Result("MNLI-m", 82.1), Result("MNLI-mm", 81.4, "dev_mismatched|validation_mismatched")),
+        files={"train": ("train",), "valid": ("dev_matched|validation_matched",)},
+    ),
+    Experiment(
+        "snli", "entailment", "accuracy", (Result("SNLI", 89.9),),
+        drawn={"valid_fraction": VALID_FRACTION, "test_fraction": TEST_FRACTION}, drawn_from_valid=True,
+        note="train, valid and test drawn from dev by each seed",
+    ),
+    Experiment("scitail", "entailment", "accuracy", (Result("SciTail", 88.3),)),
+    Experiment("qnli", "entailment", "accuracy", (Result("QNLI", 88.1),)),
+    Experiment("rte", "entailment", "accuracy", (Result("RTE", 56.0),)),
+    Experiment(
+        "storycloze", "multiple-choice", "accuracy", (Result("Story Cloze", 86.5),),
+        files={"train": ("val",), "test": ("test",)},
+        drawn={"draw": "openai"},
+        note="374 of val validate, the original's draw; the paper's median of 10 runs: 85.8",
+    ),
+    Experiment(
+        "race", "multiple-choice", "accuracy",
+        (Result("RACE-m", 62.9, "test-middle"), Result("RACE-h", 57.4, "test-high"), Result("RACE", 59.0)),
+        files={"train": ("train-middle*", "train-high*"), "valid": ("dev-middle", "dev-high"),
+               "test": ("test-middle", "test-high")},
+    ),
+    Experiment("cola", "classification", "matthews", (Result("CoLA", 45.4),)),
+    Experiment("sst2", "classification", "accuracy", (Result("SST-2", 91.3),)),
+    Experiment("mrpc", "similarity", "f1", (Result("MRPC", 82.3),)),
+    Experiment("stsb", "similarity", "pearson", (Result("STS-B", 82.0),)),
+    Experiment("qqp", "similarity", "f1", (Result("QQP", 70.3),)),
+)  # fmt: skip
+"""In the order of the paper's tables."""
+
+
+class NotThereError(Exception):
+    """The data of an experiment, or a part of it, is not there; the message says what."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """The files of an experiment."""
+
+    files: DatasetFiles
+    drawn: Mapping[str, Any]
+    """Fields of `DataConfig`."""
+    of_result: Mapping[str, list[Path]]
+    """Title of a result with files of its own -> those; empty where they are not there."""
+    note: str
+
+
+def locate(experiment: Experiment, root: Path) -> Located:
+    """Find the files of an experiment below `root`.
+
+    Raises:
+        NotThereError: there is no such folder, or a file is missing in it.
+        UserError: files of a split contradict each other.
+    """
+    folder = root / experiment.name
+    if not folder.is_dir():
+        raise NotThereError(f"no folder {experiment.name}")
+    stems = {path: kind.stem for path in sorted(folder.iterdir()) if (kind := file_type(path))}
+
+    def like(pattern: str) -> list[Path]:
+        alternatives = pattern.split("|")
+        return [path for path, stem in stems.items() if any(fnmatchcase(stem, each) for each in alternatives)]
+
+    patterns = [pattern for of_split in experiment.files.values() for pattern in of_split]
+    missing = [pattern for pattern in patterns if not like(pattern)]
+    if patterns and not missing:
+        splits = {split: [p for each in wanted for p in like(each)] for split, wanted in experiment.files.items()}
+    elif missing and not like("train|train[-_][0-9]*"):
+        raise NotThereError(f"no {', '.join(missing)} in {experiment.name}".replace("|", " or "))
+    else:
+        splits = find_splits(folder) if stems else {}
+    if "train" not in splits and "valid" in splits and experiment.drawn_from_valid:
+        splits = {"train": splits["valid"]}
+    if "train" not in splits:
+        raise NotThereError(f"no train file in {experiment.name}")
+    there = {f"{split}_fraction" for split in splits}
+    drawn = {} if "valid" in splits else {name: v for name, v in experiment.drawn.items() if name not in there}
+    note = experiment.note if drawn else ""
+    files = DatasetFiles(splits, experiment.task, {}, None, str(folder), drop_label=-1)
+    of_result = {result.title: like(result.files) for result in experiment.results if result.files}
+    return Located(files, drawn, of_result, note)

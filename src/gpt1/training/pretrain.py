@@ -1,0 +1,309 @@
+"""Pretraining from text to finished run: what `gpt1 pretrain` does, step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt1 import backends, console
+from gpt1.backends.base import Engine
+from gpt1.backends.dist import Alone, Ranks, first
+from gpt1.backends.parameters import HEAD, count, initialise
+from gpt1.checkpoint import event_log, hub
+from gpt1.checkpoint.catalog import bundled_model
+from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.model_card import Results
+from gpt1.checkpoint.model_dir import Model, add_results, save_model
+from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.checkpoint.train_state import Progress
+from gpt1.config import SIZES, PretrainConfig
+from gpt1.data.corpus.documents import documents
+from gpt1.data.corpus.prepare import Corpus, is_prepared, prepare, sources
+from gpt1.data.corpus.windows import TrainingWindows, ValidationWindows
+from gpt1.errors import UserError
+from gpt1.evaluation import report
+from gpt1.inference.generator import SHORTEST_CONTEXT, Writer
+from gpt1.system.files import read_json, replace_directory, write_json
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.tokenization.trainer import train as train_tokenizer
+from gpt1.training.loop import total_steps, train
+from gpt1.training.samples import Sample
+from gpt1.training.trackers import following
+
+PROMPT_TOKENS = 8
+"""Tokens of the validation text from which samples go on."""
+
+
+def pretrain(config: PretrainConfig) -> dict[str, Any]:
+    """Pretrain as `config` says, or go on where the run in `config.out` stopped; return what `metrics.json` holds.
+
+    Raises:
+        UserError: the settings, the text or the model cannot be used. Interrupted: stopped after a checkpoint.
+    """
+    _require(config)
+    with backends.joined(config.hardware) as ranks, console.muted(ranks.rank > 0):
+        run = RunDirectory(config.out, read_only=ranks.rank > 0)
+        with closing(run), following(config.tracking, run.log, run.path, config):
+            return _pretrain(config, run, ranks)
+
+
+def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[str, Any]:
+    if run.finished:
+        run.require_same("pretrain", config)
+        console.say(f"{config.out} is finished; its results:")
+        if not (run.read_only or run.report.exists()):
+            report.write([run.path])
+        results = read_json(run.metrics_path)
+        _show(results)
+        console.say(run.places)
+        return results
+    backends.check(config.hardware)
+    with first(ranks):
+        run.require_seen()
+        start = _starting_model(config, run)
+        context = config.context or start.config.n_ctx
+        if context > start.config.n_ctx:
+            raise UserError(f"--context {context}: the model's context has {start.config.n_ctx} tokens")
+        corpus = _prepared(config, config.corpus, "train", start.tokenizer, run)
+        held_out = _prepared(config, config.valid, "valid", start.tokenizer, run) if config.valid else None
+        valid, valid_bytes = _validation(config, corpus, held_out, context, start.tokenizer, ranks)
+        n_train = len(corpus) if held_out else valid.start
+        windows = TrainingWindows(corpus, n_train, context, config.loop, ranks.rank, ranks.size)
+        engine = backends.get(  # before the run is opened: a device that is not there leaves nothing behind
+            start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
+            seed=config.loop.seed, ranks=ranks,
+        )  # fmt: skip
+        digests = {"train": corpus.sha256, "valid": held_out.sha256 if held_out else f"from token {valid.start}"}
+        run.open("pretrain", config, {"data_sha256": digests})
+        run.hold()
+        if not run.tokenizer.exists():
+            replace_directory(run.tokenizer, start.tokenizer.save)
+    steps = total_steps(config.loop, windows.steps_per_epoch)
+    _introduce(config, start, corpus, n_train, valid, steps, engine, ranks, run)
+
+    def validate() -> dict[str, float]:
+        return evaluate(engine, valid, valid_bytes, config.valid_windows, ranks)
+
+    def save_best(progress: Progress) -> None:
+        if run.read_only:
+            return
+        longest = max(context, start.max_length)
+        best = replace(
+            start, params=engine.parameters(), max_length=longest, provenance=_provenance(config, start, progress)
+        )
+        save_model(run.model, best, config.dropout)
+
+    sample = _sample(config, valid, start.tokenizer, engine) if ranks.rank == 0 else None
+
+    def look(progress: Progress) -> None:
+        if sample:
+            sample.show(progress.step, run.log)
+
+    progress = train(
+        engine, windows, config.loop, config.optim, validate=validate, criterion="loss", save_best=save_best,
+        checkpoints=run.checkpoints, log=run.log, ranks=ranks, look=look,
+    )  # fmt: skip
+    console.say(f"Best model: step {progress.best_step:,} (loss {progress.best:.4f} on validation).")
+    ranks.total()  # rank 0 has written it
+    engine.load_parameters(run.load_model().params)
+    final = evaluate(engine, valid, valid_bytes, ranks=ranks)
+    results = {
+        "valid": final | {"tokens": valid.stop - valid.start - 1, "bytes": valid_bytes},
+        "training": {"steps": progress.step, "tokens": progress.tokens, "best_step": progress.best_step},
+    }
+    run.log.write("score", {"split": "valid", "step": progress.best_step, **results["valid"]})
+    if not run.read_only:
+        report.draw_curves(event_log.read(run.log.path), run.curves)
+        base = hub.repository(config.model, "model") if config.model else None
+        add_results(run.model, Results(results, ", ".join(path.name for path in config.corpus), base_model=base))
+        write_json(run.metrics_path, results)  # with it the run is finished
+        report.write([run.path])
+    _show(results)
+    console.say(run.places)
+    return results
+
+
+def evaluate(
+    engine: Engine, windows: ValidationWindows, n_bytes: int, most: int | None = None, ranks: Ranks | None = None
+) -> dict[str, float]:
+    """Return the loss in nats a token, the perplexity and the bits per byte of a validation corpus of `n_bytes`.
+
+    `most` windows, spread evenly, stand for all where it is given. Bits per byte, which compares across vocabularies,
+    is the loss of all tokens in bits over the UTF-8 bytes of the text. The `windows` of each of the `ranks` are a share
+    of all.
+    """
+    total, n_tokens = 0.0, 0.0
+    for batch in windows.batches(engine.tokens_at_once, most):
+        total -= float(engine.token_logprobs(batch).sum(dtype=np.float64))
+        n_tokens += batch.target_count
+    total, n_tokens = (ranks or Alone()).total(total, n_tokens)
+    loss = total / n_tokens
+    bits = loss * (windows.stop - windows.start - 1) / math.log(2) / n_bytes
+    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "bits_per_byte": bits}
+
+
+# ---- text
+
+
+def _prepared(
+    config: PretrainConfig, paths: Sequence[Path], part: str, tokenizer: Tokenizer, run: RunDirectory
+) -> Corpus:
+    """Return a prepared corpus: the one that is named, or the text as tokens in the run's own folder."""
+    flag = "--corpus" if part == "train" else "--valid"
+    if len(paths) == 1 and is_prepared(paths[0]):
+        corpus = Corpus.open(paths[0], tokenizer)
+    elif run.read_only:  # rank 0 has prepared it
+        corpus = Corpus.open(run.corpus / part, tokenizer)
+    else:
+        texts = sources(paths, flag)
+        corpus = prepare(texts, tokenizer, run.corpus / part, end_of_document=config.end_of_document)
+    corpus.check()
+    return corpus
+
+
+def _validation(
+    config: PretrainConfig, corpus: Corpus, held_out: Corpus | None, context: int, tokenizer: Tokenizer, ranks: Ranks
+) -> tuple[ValidationWindows, int]:
+    """Return the windows that validate and the bytes of their text: those of --valid, or the end of the corpus."""
+    if held_out:
+        windows = ValidationWindows(held_out, 0, len(held_out), context, tokenizer.pad, ranks.rank, ranks.size)
+        return windows, held_out.manifest["bytes"]
+    pieces = corpus.pieces()
+    wanted = len(corpus) * (1.0 - config.valid_fraction)
+    border = pieces[1:][np.abs(pieces[1:, 0] - wanted).argmin()] if len(pieces) > 1 else None
+    if border is None:
+        raise UserError(
+            f"--corpus: {len(corpus):,} tokens are too few to keep a part for validation; "
+            "give more text, or validation text as --valid FILE"
+        )
+    windows = ValidationWindows(
+        corpus, int(border[0]), len(corpus), context, tokenizer.pad, ranks.rank, ranks.size
+    )  # fmt: skip
+    return windows, int(corpus.manifest["bytes"] - border[1])
+
+
+def _learn(config: PretrainConfig, vocab_size: int) -> Tokenizer:
+    files = sources(config.corpus)
+
+    def texts() -> Iterator[str]:
+        for path in files.values():
+            for piece in documents(path, config.end_of_document):
+                yield piece.text
+
+    console.say(
+        f"Learning a vocabulary of {vocab_size:,} tokens from the corpus (--tokenizer DIR takes a learned one)."
+    )
+    tokenizer = train_tokenizer(console.reading(texts()), vocab_size)
+    if tokenizer.vocab_size < vocab_size:
+        console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
+    return tokenizer
+
+
+# ---- model
+
+
+def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
+    if config.model:
+        own = {"size": config.size, "tokenizer": config.tokenizer, "vocab-size": config.vocab_size}
+        for flag, value in (own | {"init": None if config.init == "normal" else config.init}).items():
+            if value is not None:
+                raise UserError(f"--{flag} {value}: the flag is for a new model; --model {config.model} has its own")
+        path = bundled_model(config.model)
+        loaded = open_model(path if path.exists() else hub.resolve_model(config.model))
+        body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
+        shape = replace(loaded.config, head=None)
+        return Model(shape, body, loaded.tokenizer, (), loaded.max_length, loaded.provenance)
+    size = SIZES[config.size or "gpt1"]
+    if run.started:
+        tokenizer = Tokenizer.load(run.tokenizer)
+    elif config.tokenizer:
+        if config.vocab_size:
+            raise UserError(
+                f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
+            )
+        tokenizer = Tokenizer.load(bundled_model(config.tokenizer))
+    elif len(config.corpus) == 1 and is_prepared(config.corpus[0]):
+        raise UserError(f"--tokenizer is missing: {config.corpus[0]} holds tokens; name the tokenizer that made them")
+    else:
+        tokenizer = _learn(config, config.vocab_size or size.vocab_size)
+    shape = replace(size, vocab_size=tokenizer.vocab_size)
+    params = initialise(shape, config.loop.seed, init=config.init)
+    return Model(shape, params, tokenizer, max_length=0)
+
+
+# ---- the rest
+
+
+def _sample(
+    config: PretrainConfig, valid: ValidationWindows, tokenizer: Tokenizer, engine: Engine
+) -> Sample | None:  # fmt: skip
+    if not config.sample_tokens or engine.config.n_ctx < SHORTEST_CONTEXT:
+        return None
+    prompt = config.sample_prompt
+    if prompt is None:
+        middle = (valid.start + valid.stop) // 2
+        ids = valid.corpus.tokens(middle, min(middle + PROMPT_TOKENS, valid.stop))
+        prompt = tokenizer.decode([int(i) for i in ids])
+    return Sample(Writer(tokenizer, engine), prompt, config.sample_tokens, config.loop.seed)
+
+
+def _require(config: PretrainConfig) -> None:
+    if not config.corpus:
+        raise UserError("--corpus is missing: text files (.txt, also .gz .xz .zst), or folders of them")
+    if config.out == Path():
+        raise UserError("--out is missing: the directory of the run, for example --out runs/pretrained")
+
+
+def _provenance(config: PretrainConfig, start: Model, progress: Progress) -> dict[str, Any]:
+    """Return where the weights come from; what was known of the model that they started from stays, under `before`."""
+    return {
+        "pretrained from": config.model or f"random:{config.size or 'gpt1'}",
+        **({"before": start.provenance} if start.provenance else {}),
+        "corpus": ", ".join(path.name for path in config.corpus),
+        "recipe": config.recipe,
+        "seed": config.loop.seed,
+        "step": progress.best_step,
+        "tokens": progress.tokens,
+        "validation": progress.best,
+    }
+
+
+def _introduce(
+    config: PretrainConfig, start: Model, corpus: Corpus, n_train: int, valid: ValidationWindows, steps: int,
+    engine: Engine, ranks: Ranks, run: RunDirectory,
+) -> None:  # fmt: skip
+    shape, facts = start.config, corpus.manifest
+    n_valid = valid.stop - valid.start
+    per_step = config.loop.batch_size * valid.context
+    console.say(
+        f"{facts['documents']:,} documents, {facts['bytes'] / 1e6:,.1f} MB; {n_train:,} tokens to train on, "
+        f"{n_valid:,} to validate"
+    )
+    console.say(
+        f"{config.model or config.size or 'gpt1'}: {count(shape) / 1e6:.1f} M parameters, "
+        f"{shape.n_layer} layers × {shape.n_embd}, vocabulary {shape.vocab_size:,}; "
+        f"{f'{ranks.size} × ' if ranks.size > 1 else ''}{engine.device}, {engine.dtype}"
+    )
+    console.say(
+        f"{steps:,} steps of {config.loop.batch_size} × {valid.context} tokens: {steps * per_step / n_train:.2f} epochs"
+    )
+    if valid.context < shape.n_ctx:
+        console.say(f"--context {valid.context}: the positions from there to {shape.n_ctx} are not trained.")
+    if not run.log.path.exists():
+        run.log.write("start", {"tokens": {"train": n_train, "valid": n_valid}, "bytes": facts["bytes"],
+                                "documents": facts["documents"], "parameters": count(shape), "device": engine.device,
+                                "dtype": engine.dtype, "steps": steps})  # fmt: skip
+
+
+def _show(results: dict[str, Any]) -> None:
+    valid, training = results["valid"], results["training"]
+    console.say(
+        f"valid, {valid['tokens']:,} tokens: perplexity {valid['perplexity']:.2f}, "
+        f"{valid['bits_per_byte']:.3f} bits per byte, after {training['tokens']:,} tokens"
+    )

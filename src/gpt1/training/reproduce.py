@@ -1,0 +1,227 @@
+"""The paper's fine-tuning results beside those of this model on the data at hand: what `gpt1 reproduce` does.
+
+Each (experiment, seed) is an ordinary run in OUT/ROW/seed-N, which loses its checkpoints once it is finished. A
+finished one is read and a killed one goes on, so that the same command comes to the same table however often it was
+stopped. What a run says goes to OUT/ROW/seed-N.txt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gpt1 import console
+from gpt1.checkpoint.run_dir import RunDirectory, notices
+from gpt1.config import Columns, FinetuneConfig, ReproduceConfig
+from gpt1.config.recipes import recipe
+from gpt1.data.dataset import read_examples
+from gpt1.errors import UserError
+from gpt1.evaluation.scoring import examine
+from gpt1.inference.classifier import Classifier
+from gpt1.system.files import read_json, write_json
+from gpt1.tasks.dataset import limited
+from gpt1.training.paper_results import EXPERIMENTS, Experiment, Located, NotThereError, locate
+from gpt1.training.seeds import run_once, spread
+
+Row = dict[str, Any]
+"""A line of the table: {"task", "metric", "paper", "median", "min", "max", "values" by seed, "split",
+"examples", "truncated", "note", "missing", "error"}; figures in percent, None where there is none."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment whose data is there."""
+
+    experiment: Experiment
+    located: Located
+    runs: tuple[FinetuneConfig, ...]
+    """One a seed."""
+
+
+def reproduce(config: ReproduceConfig) -> dict[str, Any]:
+    """Fine-tune on each data set of the paper that is there; return {"model", "recipe", "seeds", "limit", "rows"}.
+
+    A row whose data is not there says so, one that fails says why, and the others are still computed. The table is
+    written to OUT/results.json too.
+
+    Raises:
+        UserError: the settings cannot be used, none of the data is there, or runs of other settings lie in `out`.
+        Interrupted: stopped after a checkpoint.
+    """
+    plans, rows = _plans(config)
+    size = f"at most {config.limit:,} examples of each split" if config.limit else "all examples"
+    seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
+    console.say(f"{config.model}, recipe {config.recipe}, {seeds}, {size}; runs in {config.out}")
+    failures: set[str] = set()
+    for plan in plans:
+        rows |= _repeat(plan, failures)
+    titles = [result.title for experiment in EXPERIMENTS for result in experiment.results]
+    table = {
+        "model": config.model, "recipe": config.recipe, "seeds": config.seeds, "limit": config.limit,
+        "rows": [rows[title] for title in titles if title in rows],
+    }  # fmt: skip
+    show(table)
+    write_json(config.out / "results.json", table)
+    return table
+
+
+def _plans(config: ReproduceConfig) -> tuple[list[Plan], dict[str, Row]]:
+    """Return what is to be run, and the rows of what cannot be."""
+    if not config.data_root.is_dir():
+        raise UserError(f"--data-root {config.data_root}: no such folder; expected one with folders such as rte, cola")
+    names = [name.strip() for name in config.tasks.split(",") if name.strip()]
+    known = [experiment.name for experiment in EXPERIMENTS]
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"--tasks {unknown[0]}: unknown; there are {', '.join(known)}")
+    plans: list[Plan] = []
+    rows: dict[str, Row] = {}
+    for experiment in EXPERIMENTS:
+        if names and experiment.name not in names:
+            continue
+        try:
+            located = locate(experiment, config.data_root)
+        except NotThereError as error:
+            rows |= _rows(experiment, missing=str(error))
+            continue
+        except UserError as error:
+            console.say(f"{experiment.name}: {error}")
+            rows |= _rows(experiment, error=str(error))
+            continue
+        plans.append(Plan(experiment, located, tuple(_runs(config, experiment, located))))
+    if not plans:
+        first = next(iter(rows.values()))
+        raise UserError(f"--data-root {config.data_root}: no data to run ({first['missing'] or first['error']})")
+    for run in (run for plan in plans for run in plan.runs if RunDirectory(run.out).started):
+        RunDirectory(run.out).require_same("finetune", run)
+    return plans, rows
+
+
+def _runs(config: ReproduceConfig, experiment: Experiment, located: Located) -> list[FinetuneConfig]:
+    settings = recipe(config.recipe)
+    loop = replace(
+        settings.loop,
+        epochs=settings.loop.epochs if config.epochs is None else config.epochs,
+        max_steps=settings.loop.max_steps if config.max_steps is None else config.max_steps,
+    )
+    return [
+        replace(
+            settings,
+            data=str(config.data_root / experiment.name),
+            out=config.out / experiment.name / f"seed-{seed}",
+            task=experiment.task,
+            model=config.model,
+            recipe=config.recipe,
+            baseline=False,  # the paper's figure stands in its place
+            loop=replace(loop, seed=seed),
+            split=replace(settings.split, limit=config.limit, **located.drawn),
+            hardware=config.hardware,
+        )
+        for seed in range(config.seeds)
+    ]
+
+
+def _repeat(plan: Plan, failures: set[str]) -> dict[str, Row]:
+    """Run an experiment with each seed; return its rows by title, and say a line for each run.
+
+    Raises:
+        UserError: what fails is told in the same words as a failure before, so it is not the data's but the settings'.
+    """
+    experiment = plan.experiment
+    rows = _rows(experiment, note=plan.located.note)
+    for result in experiment.results:
+        if result.files and not plan.located.of_result[result.title]:
+            rows[result.title]["missing"] = f"no {result.files.replace('|', ' or ')} in {experiment.name}"
+    for config in plan.runs:
+        seed = config.loop.seed
+        started = time.perf_counter()
+        try:
+            with console.notices_to(notices(config.out)):
+                scored = _run(plan, config)
+        except UserError as error:
+            if str(error) in failures:
+                raise
+            failures.add(str(error))
+            for row in rows.values():
+                row["error"] = str(error)
+            console.say(f"{experiment.name}, seed {seed}: {error}")
+            break
+        for title, (split, scores) in scored.items():
+            rows[title]["values"].append(round(100 * scores[experiment.metric], 2))
+            rows[title] |= {"split": split, "examples": scores["examples"], "truncated": scores["truncated"]}
+        values = ", ".join(f"{title} {rows[title]['values'][-1]:.1f}" for title in scored)
+        console.say(f"{values}  ({experiment.metric}, seed {seed}, {time.perf_counter() - started:.0f} s)")
+    return {title: row | spread(row["values"]) for title, row in rows.items()}
+
+
+def _run(plan: Plan, config: FinetuneConfig) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Run, go on with or read one run; return title -> (split, scores as `metrics.json` has them)."""
+    run, results = RunDirectory(config.out), run_once(config, files=plan.located.files)
+    split = "test" if "test" in results else "valid"
+    scored = {}
+    for result in plan.experiment.results:
+        if not result.files:
+            scored[result.title] = split, results[split]
+        elif files := plan.located.of_result[result.title]:
+            scored[result.title] = result.files.partition("|")[0], _score_files(run, files, config)
+    return scored
+
+
+def _score_files(run: RunDirectory, files: Sequence[Path], config: FinetuneConfig) -> dict[str, Any]:
+    """Return the scores of a finished run's model on other files than its own splits; keep them in the run."""
+    kept = run.path / f"metrics-{files[0].name.partition('.')[0]}.json"
+    if kept.exists():
+        return read_json(kept)
+    model = Classifier.open(run.path, config.hardware)
+    examples = read_examples(files, Columns(), model.task.kind)
+    if config.split.limit:
+        examples = limited(examples, config.split.limit, config.loop.seed)
+    encoded = model.encode(examples, labelled=True)
+    logits = model.logits(encoded, label=f"scoring {files[0].name}")
+    scored = examine(logits, encoded, examples, model.head, model.labels, {}, seed=config.loop.seed)
+    write_json(kept, scored)
+    return scored
+
+
+# ---- the table
+
+
+def _rows(
+    experiment: Experiment, *, note: str = "", missing: str | None = None, error: str | None = None
+) -> dict[str, Row]:
+    """Return the experiment's rows by title, without figures."""
+    return {
+        result.title: {
+            "task": result.title, "metric": experiment.metric, "paper": result.paper, "median": None, "min": None,
+            "max": None, "values": [], "split": None, "examples": None, "truncated": None, "note": note,
+            "missing": missing, "error": error,
+        }
+        for result in experiment.results
+    }  # fmt: skip
+
+
+def show(table: dict[str, Any]) -> None:
+    """Print the table: the paper's figure, the median and the spread of the seeds, and what was scored."""
+    console.say()
+    header = ["", "metric", "paper", "median", "min–max", "seeds", "scored", "note"]
+    console.table(header, [_cells(row) for row in table["rows"]], text=(0, 1, 6, 7))
+    console.say("Figures in percent; the paper's are of the test split.")
+
+
+def _cells(row: Row) -> list[str]:
+    figures = ["–", "–", str(len(row["values"])), "–"]
+    if row["values"]:
+        scored = f"{row['split']}, {row['examples']:,}"
+        figures = [f"{row['median']:.1f}", f"{row['min']:.1f}–{row['max']:.1f}", str(len(row["values"])), scored]
+    return [row["task"], row["metric"], f"{row['paper']:.1f}", *figures, _note(row)]
+
+
+def _note(row: Row) -> str:
+    notes = [row["missing"] or "", "failed (see above)" if row["error"] else "", row["note"]]
+    if row["split"] == "valid":
+        notes.append("valid also chose the epoch")
+    if row["truncated"]:
+        notes.append(f"{row['truncated']:,} cut to the context")
+    return "; ".join(note for note in notes if note)

@@ -1,0 +1,102 @@
+"""Runs that differ in their seed alone: each an ordinary run, their median and spread beside the baselines."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+from gpt1 import console
+from gpt1.checkpoint.hub import DatasetFiles
+from gpt1.checkpoint.run_dir import RunDirectory, notices
+from gpt1.config import FinetuneConfig
+from gpt1.errors import UserError
+from gpt1.system.files import write_json
+from gpt1.tasks.metrics import Metric
+from gpt1.training.finetune import finetune, read_results
+
+
+def run_once(config: FinetuneConfig, metric: Metric | None = None, files: DatasetFiles | None = None) -> dict[str, Any]:
+    """Run, go on with or read one run of a series; return its `metrics.json`. A finished run keeps no checkpoints."""
+    run = RunDirectory(config.out)
+    results = read_results(run) if run.finished else finetune(config, metric=metric, files=files)
+    shutil.rmtree(run.checkpoints.folder, ignore_errors=True)  # of 36 runs with 12 layers they would take 100 GB
+    return results
+
+
+def spread(values: Iterable[float]) -> dict[str, float]:
+    """Return {"median", "min", "max"} of some values; nothing of none."""
+    values = list(values)
+    return {"median": median(values), "min": min(values), "max": max(values)} if values else {}
+
+
+def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = None) -> dict[str, Any]:
+    """Fine-tune with `count` seeds from `config.loop.seed` on, in OUT/seed-N; return what OUT/metrics.json then holds.
+
+    {"seeds": [0, …], "split", "examples", split: {metric: {"median", "min", "max", "values"}}, "baseline"}. All runs
+    have the same splits; the baselines are fitted once, by the first. The same command goes on where it was.
+
+    Raises:
+        UserError: the settings or the data cannot be used, or `config.out` holds something else. Interrupted.
+    """
+    if count < 1:
+        raise UserError(f"--seeds {count}: expected 1 or more")
+    runs = _runs(config, count)
+    if RunDirectory(config.out).started:
+        raise UserError(f"--out {config.out}: holds one run, no seeds; choose a new directory")
+    for run in runs:
+        if RunDirectory(run.out).started:
+            RunDirectory(run.out).require_same("finetune", run)
+    results = []
+    for run in runs:
+        started = time.perf_counter()
+        with console.notices_to(notices(run.out)):
+            results.append(run_once(run, metric))
+        split = results[-1]["baseline_split"]
+        shown = "  ".join(f"{name} {results[-1][split][name]:.4f}" for name in results[-1][split]["interval"])
+        console.say(f"seed {run.loop.seed}  {split}  {shown}  ({time.perf_counter() - started:.0f} s)")
+    table = _table([run.loop.seed for run in runs], results)
+    write_json(config.out / "metrics.json", table)
+    _show(table)
+    console.say(f"Runs: {', '.join(str(run.out) for run in runs)}   table: {config.out / 'metrics.json'}")
+    console.say(f"Beside each other: {shlex.join(['gpt1', 'report', *(str(run.out) for run in runs)])}")
+    return table
+
+
+def _runs(config: FinetuneConfig, count: int) -> list[FinetuneConfig]:
+    first, fixed = config.loop.seed, config.with_fixed_splits()
+    return [
+        replace(
+            fixed,
+            out=config.out / f"seed-{seed}",
+            baseline=config.baseline and seed == first,
+            loop=replace(config.loop, seed=seed),
+        )
+        for seed in range(first, first + count)
+    ]
+
+
+def _table(seeds: list[int], results: list[dict[str, Any]]) -> dict[str, Any]:
+    split = results[0]["baseline_split"]
+    table = {"seeds": seeds, "split": split, "examples": results[0][split]["examples"]}
+    for part in ("valid", split):
+        table[part] = {}
+        for name in ("loss", *results[0][part]["interval"]):
+            values = [found[part][name] for found in results]
+            table[part][name] = spread(values) | {"values": values}
+    return table | {"baseline": results[0]["baseline"]}
+
+
+def _show(table: dict[str, Any]) -> None:
+    split, seeds = table["split"], table["seeds"]
+    metrics = [name for name in table[split] if name != "loss"]
+    rows = [[f"GPT-1, median of {len(seeds)}", *(f"{table[split][name]['median']:.3f}" for name in metrics)]]
+    rows.append(["lowest–highest", *("{min:.3f}–{max:.3f}".format(**table[split][name]) for name in metrics)])
+    rows += [[name, *(f"{found[metric]:.3f}" for metric in metrics)] for name, found in table["baseline"].items()]
+    console.say(f"\n{split}, {table['examples']:,} examples, seeds {seeds[0]} to {seeds[-1]}")
+    console.table(["", *metrics], rows)
+    console.say()

@@ -1,0 +1,252 @@
+"""A search for the settings of fine-tuning: what `gpt1 sweep` does.
+
+Each trial is an ordinary run in OUT/trial-N that is not scored on its test split; it loses its checkpoints once another
+one is better. The best one is finished, and so scored on test, in OUT/best. Several processes, also of several
+machines, run the same command at once and share the study; whichever ends last finishes the best run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from gpt1 import backends, console
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.event_log import Event
+from gpt1.checkpoint.run_dir import RunDirectory, notices
+from gpt1.config import DeviceConfig, FinetuneConfig, SweepConfig, TrackConfig
+from gpt1.errors import Interrupted, UserError
+from gpt1.evaluation import report
+from gpt1.evaluation.report.command import command_line
+from gpt1.evaluation.report.record import Record
+from gpt1.system.files import replace_directory, write_json
+from gpt1.tasks.dataset import LabelledData, load_data
+from gpt1.tasks.metrics import own_metric
+from gpt1.training.finetune import finetune, require_settings, starting_model
+from gpt1.training.setup import selected_by
+from gpt1.training.sweep import display
+from gpt1.training.sweep.space import Dimension, configured, parse, require_free
+from gpt1.training.sweep.study import Study, directory, require_optuna
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial, Trial
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What makes two sweeps the same."""
+
+    finetune: FinetuneConfig
+    search: str
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        return cls(FinetuneConfig.from_dict(values["finetune"]), values["search"])
+
+
+def sweep(config: FinetuneConfig, how: SweepConfig) -> dict[str, Any]:
+    """Search settings of fine-tuning by their validation metric, or go on with the sweep in `config.out`.
+
+    Returns what OUT/sweep.json holds: {"metric", "maximise", "search", "trials": [{"run", "state", "value", "settings",
+    "error"}], "best": {"run", "value", "settings", "path", "test": {metric: value, …}}}; "best" is None while other
+    processes still run trials.
+
+    Raises:
+        UserError: the settings, the data or the search space cannot be used, all trials failed, or `config.out` holds
+            another sweep. Interrupted: stopped; the trial goes on from its checkpoint.
+    """
+    require_optuna()
+    require_settings(config)
+    began = time.monotonic()
+    base = config.with_fixed_splits()  # no trial trains on another one's test rows
+    dimensions = parse(how.search, base)
+    require_free(base, dimensions)
+    backends.check(config.hardware)
+    data = load_data(base)
+    head = starting_model(base, data).config.head
+    assert head is not None
+    metric = selected_by(base, head, own_metric(config.metric))
+    _open(config, base, how, data)
+    study = Study(config.out, metric, how.trials, base.loop.seed, how.prune)
+    names = ", ".join(dimension.name for dimension in dimensions)
+    console.say(f"Searching {names} by validation {metric}: {how.trials} trials in {config.out}")
+    while how.timeout is None or time.monotonic() - began < how.timeout:
+        trial = study.ask()
+        if trial is None:
+            break
+        _try(trial, study, base, dimensions)
+    return _conclude(study, base, how, metric)
+
+
+def _open(config: FinetuneConfig, base: FinetuneConfig, how: SweepConfig, data: LabelledData) -> None:
+    """Start the sweep's directory, or make sure that it holds this sweep."""
+    digest = hashlib.sha256()
+    for name, examples in data.splits.items():
+        for example in examples:
+            digest.update(repr((name, example.parts, example.choices, example.label)).encode())
+    same = Searched(replace(base, out=Path(), hardware=DeviceConfig(), tracking=TrackConfig()), how.search)
+    run = RunDirectory(config.out)
+    was_there = run.started
+    try:
+        run.open("sweep", same, {"data_sha256": digest.hexdigest()})
+    except UserError:
+        if was_there or not run.started:
+            raise
+        run.open("sweep", same, {"data_sha256": digest.hexdigest()})  # another process opened it in this moment
+
+
+# ---- one trial
+
+
+def _try(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tuple[Dimension, ...]) -> None:
+    """Run a trial, or go on with the run of one that was cut, and tell the study what came of it."""
+    from optuna import TrialPruned
+
+    started = time.perf_counter()
+    out = base.out / directory(trial)
+    with study.alive(trial):
+        settings = {dimension.name: dimension.draw(trial) for dimension in dimensions}
+        config = replace(configured(base, settings), out=out)
+        try:
+            with console.notices_to(notices(out)):
+                found = finetune(config, follow=_Reports(trial, config), score=False)
+            study.end(trial, "COMPLETE", found["best"])
+            ended = f"{found['best']:.4f} at step {found['best_step']:,}"
+        except TrialPruned:
+            study.end(trial, "PRUNED")
+            ended = "pruned"
+        except UserError as error:
+            _require_new(study, str(error))
+            trial.set_user_attr("error", str(error))
+            study.end(trial, "FAIL")
+            ended = f"failed: {error}"
+        except (Interrupted, KeyboardInterrupt):
+            study.put_back(trial)
+            raise
+        except BaseException as error:
+            trial.set_user_attr("error", f"{type(error).__name__} {error}")
+            study.end(trial, "FAIL")
+            raise
+    console.say(f"{out.name}  {display.told(settings)}  {ended}  ({time.perf_counter() - started:.0f} s)")
+    _drop_checkpoints(study)
+
+
+class _Reports:
+    """Reports each evaluation of a run to its trial, and ends a trial that is worse than others were there."""
+
+    def __init__(self, trial: Trial, config: FinetuneConfig):
+        self.trial, self.epochs = trial, config.loop.epochs
+        self.reported: set[int] = set()
+        log = RunDirectory(config.out).log.path
+        for event in event_log.read(log) if log.exists() else ():  # of the run before it was cut
+            self._report(event)
+
+    def __call__(self, event: Event) -> None:
+        from optuna import TrialPruned
+
+        if self._report(event) and event["epoch"] < self.epochs and self.trial.should_prune():
+            raise TrialPruned
+
+    def _report(self, event: Event) -> bool:
+        """Report an evaluation at its hundredth of an epoch: where trials of other batch sizes can be compared."""
+        if event["event"] != "evaluate" or (value := event.get(event["metric"])) is None:
+            return False
+        at = round(100 * event["epoch"])
+        if at in self.reported:
+            return False
+        self.reported.add(at)
+        self.trial.report(value, at)
+        return True
+
+
+def _require_new(study: Study, error: str) -> None:
+    """Raises UserError: the trial failed as one before did, and none ended well, so it is not the values' fault."""
+    trials = study.taken()
+    if not study.best() and any(trial.user_attrs.get("error") == error for trial in trials):
+        raise UserError(error)
+
+
+def _drop_checkpoints(study: Study) -> None:
+    """Remove the checkpoints of trials that have ended, but for those of the best, which may still be finished.
+
+    A trial that is beaten stays so, so that it does not matter which of several processes does this first.
+    """
+    ended = [trial for trial in study.taken() if trial.state.name in ("COMPLETE", "PRUNED", "FAIL")]
+    complete = [trial for trial in ended if trial.state.name == "COMPLETE"]
+    best = study.best_of(complete)
+    for trial in ended:
+        if trial is not best:
+            shutil.rmtree(RunDirectory(study.out / directory(trial)).checkpoints.folder, ignore_errors=True)
+
+
+# ---- the best one
+
+
+def _conclude(study: Study, base: FinetuneConfig, how: SweepConfig, metric: str) -> dict[str, Any]:
+    best, running = study.best(), study.running_elsewhere()
+    table: dict[str, Any] = {
+        "metric": metric, "maximise": study.maximise, "search": how.search,
+        "trials": [_row(trial) for trial in study.taken()], "best": None,
+    }  # fmt: skip
+    if running:
+        console.say(f"{', '.join(running)}: still run by other processes; the last of them finishes the best run.")
+    if running or not study.is_mine_to_finish():
+        return table
+    if best is None:
+        said = [row["error"] for row in table["trials"] if row["error"]]
+        raise UserError(f"no trial came to its end{f' ({said[-1]})' if said else ''}; the runs are in {base.out}")
+    display.show(table, directory(best))
+    results = _finish(best, base)
+    split = results["baseline_split"]
+    scored = {name: value for name, value in results[split].items() if isinstance(value, int | float)}
+    table["best"] = _row(best) | {"path": str(base.out / "best"), split: scored}
+    write_json(base.out / "sweep.json", table)
+    plots = display.draw(study, base.out, metric)
+    report.write([base.out / "best"])  # now with the search
+    console.say(
+        f"Best run: {base.out / 'best'}   table: {base.out / 'sweep.json'}   plots: {', '.join(map(str, plots))}"
+    )
+    again = command_line(Record.read(base.out / "best"), base.out.with_name(f"{base.out.name}-seeds"))
+    console.say(f"Other seeds of it: {again} --seeds 5")
+    return table
+
+
+def _finish(best: FrozenTrial, base: FinetuneConfig) -> dict[str, Any]:
+    """Score the best trial's model in OUT/best, a copy of its run that is finished as any other run."""
+    trial = RunDirectory(base.out / directory(best))
+    config = replace(configured(base, best.params), out=base.out / "best")
+    run = RunDirectory(config.out)
+    if not (run.started and _same(run, config)):
+
+        def copy(folder: Path) -> None:
+            shutil.copytree(trial.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("trackers"))
+
+        replace_directory(run.path, copy)
+    results = finetune(config)
+    for done in (trial, run):
+        shutil.rmtree(done.checkpoints.folder, ignore_errors=True)
+    return results
+
+
+def _same(run: RunDirectory, config: FinetuneConfig) -> bool:
+    try:
+        run.require_same("finetune", config)
+    except UserError:
+        return False
+    return True
+
+
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    state = trial.state.name.lower()
+    ended, began = trial.datetime_complete, trial.datetime_start
+    return {
+        "run": directory(trial), "state": "failed" if state == "fail" else state,
+        "value": trial.value if state == "complete" else None,
+        "settings": dict(trial.params), "epochs_seen": max(trial.intermediate_values, default=0) / 100,
+        "seconds": round((ended - began).total_seconds(), 1) if ended and began else None,
+        "error": trial.user_attrs.get("error"),
+    }  # fmt: skip

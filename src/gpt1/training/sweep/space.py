@@ -1,0 +1,142 @@
+"""What a sweep searches: `lr=1e-5..1e-3:log,epochs=2|3|4` as dimensions, each a setting of `gpt1 finetune`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+
+from gpt1.config import FinetuneConfig
+from gpt1.config.overrides import changed, homes, value_of
+from gpt1.config.recipes import recipe
+from gpt1.errors import UserError
+
+EXAMPLE = "--search lr=1e-5..1e-3:log,epochs=2|3|4"
+TOGETHER = {"dropout": ("embd_pdrop", "resid_pdrop", "attn_pdrop", "clf_pdrop")}
+"""Names of the search alone -> the settings that get the one value."""
+PARTS = ("optim", "dropout", "loss", "loop")
+OTHERS = ("model", "segments", "head_bias", "max_length")
+"""Settings outside these parts that can be searched: not those that change what is scored."""
+
+
+class Draws(Protocol):
+    """What draws the values: an Optuna trial."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float: ...
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int: ...
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched setting: some `choices`, or from `values[0]` to `values[1]`."""
+
+    name: str
+    values: tuple[Any, ...]
+    choices: bool
+    log: bool = False
+
+    def draw(self, trial: Draws) -> Any:
+        if self.choices:
+            return trial.suggest_categorical(self.name, self.values)
+        low, high = self.values
+        if isinstance(low, int):
+            return trial.suggest_int(self.name, low, high, log=self.log)
+        return trial.suggest_float(self.name, low, high, log=self.log)
+
+
+def parse(search: str, base: FinetuneConfig) -> tuple[Dimension, ...]:
+    """Return the dimensions that `search` names, each of their values one that `base` could have.
+
+    Raises:
+        UserError: a setting is unknown, named twice or has a value that it cannot have, or there is nothing to search.
+    """
+    known = searchable(base)
+    found: dict[str, Dimension] = {}
+    for part in filter(None, map(str.strip, search.split(","))):
+        name, equals, text = (piece.strip() for piece in part.partition("="))
+        name = name.replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f" (do you mean {near[0]}?)" if near else ""
+            raise UserError(f"--search {name}: unknown{meant}; there are {', '.join(known)}")
+        if not equals or not text:
+            raise UserError(f"--search {part}: no values; write {EXAMPLE}")
+        if name in found:
+            raise UserError(f"--search {name}: named twice")
+        found[name] = _dimension(name, text, known[name])
+        for value in found[name].values:
+            try:
+                configured(base, {name: value})
+            except UserError as error:
+                raise UserError(f"--search {part}: {error}") from None
+    taken = [setting for name in found for setting in TOGETHER.get(name, (name,))]
+    if twice := sorted({setting for setting in taken if taken.count(setting) > 1}):
+        raise UserError(f"--search {twice[0]}: named twice, by itself and by dropout")
+    if not any(len(set(dimension.values)) > 1 for dimension in found.values()):
+        raise UserError(f"--search {search!r}: nothing to search; write {EXAMPLE}")
+    return tuple(found.values())
+
+
+def require_free(base: FinetuneConfig, dimensions: Iterable[Dimension]) -> None:
+    """Make sure that no setting is both searched and given: its value would be ignored.
+
+    `seed` may be both: that of `base` draws the splits and the values.
+
+    Raises:
+        UserError: one is.
+    """
+    usual = recipe(base.recipe) if base.recipe else FinetuneConfig()
+    for name in (setting for each in dimensions for setting in TOGETHER.get(each.name, (each.name,))):
+        if name != "seed" and (given := value_of(base, name)) != value_of(usual, name):
+            raise UserError(
+                f"--{name.replace('_', '-')} {given}: is searched too (--search), so that each trial has its own; "
+                "leave it out here or there"
+            )
+
+
+def searchable(base: FinetuneConfig) -> dict[str, Any]:
+    """Return the settings that can be searched and their types."""
+    places = homes(base)
+    hints = {part: get_type_hints(type(getattr(base, part) if part else base)) for part in {*places.values()}}
+    names = [name for name, part in places.items() if part in PARTS or name in OTHERS]
+    return dict.fromkeys(TOGETHER, float) | {name: hints[places[name]][name] for name in sorted(names)}
+
+
+def configured(base: FinetuneConfig, values: Mapping[str, Any]) -> FinetuneConfig:
+    """Return `base` with the values of dimensions."""
+    return changed(base, {setting: value for name, value in values.items() for setting in TOGETHER.get(name, (name,))})
+
+
+def _dimension(name: str, text: str, hint: Any) -> Dimension:
+    if ".." not in text:
+        return Dimension(name, tuple(_value(name, choice.strip(), hint) for choice in text.split("|")), choices=True)
+    span, _, scale = text.partition(":")
+    low, high = (_value(name, end.strip(), hint) for end in span.split("..", 1))
+    if any(isinstance(end, bool) or not isinstance(end, int | float) for end in (low, high)):
+        raise UserError(f"--search {name}={text}: no numbers; write {name}=A|B")
+    if not low < high:
+        raise UserError(f"--search {name}={text}: expected the lower end first")
+    if scale not in ("", "log"):
+        raise UserError(f"--search {name}={text}: unknown scale {scale}; expected log, or nothing")
+    if scale and low <= 0:
+        raise UserError(f"--search {name}={text}: a log scale starts above 0")
+    return Dimension(name, (low, high), choices=False, log=bool(scale))
+
+
+def _value(name: str, text: str, hint: Any) -> Any:
+    """Return a text as the first of the setting's types that it fits."""
+    for kind in (hint,) if get_origin(hint) is Literal else get_args(hint) or (hint,):
+        if get_origin(kind) is Literal or kind is str:
+            return text
+        if kind is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if kind is type(None) and text.lower() == "none":
+            return None
+        if kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    raise UserError(f"--search {name}: {text!r} is no value of it; see --{name.replace('_', '-')} in gpt1 sweep --help")

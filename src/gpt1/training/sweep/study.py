@@ -1,0 +1,197 @@
+"""Optuna's study of a sweep: a journal in the sweep's directory, shared by all processes and machines that see it.
+
+A process says every few seconds that it is alive. The trial of one that is not is marked as failed, and put in line
+again with the same values and the same run directory, where it goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt1 import console
+from gpt1.errors import UserError
+from gpt1.tasks.metrics import SMALLER_IS_BETTER
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial, Trial
+
+BEAT = 5.0
+"""Seconds between two signs of life."""
+LOST = 60.0
+"""Seconds without one after which a process on another machine is given up."""
+EXTRA = "extra"
+"""Mark of a trial of Optuna that has no run of its own: one that was put in line again, or one too many."""
+RANDOM_TRIALS = 5
+"""Trials before the sampler (TPE) and the pruner take the others' results into account."""
+
+
+def require_optuna() -> None:
+    """Raises UserError where Optuna is not installed."""
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("gpt1 sweep: Optuna is not installed; pip install 'optuna>=4'")
+
+
+class Study:
+    """The trials of a sweep, at most `trials` of them, whoever runs them."""
+
+    def __init__(self, out: Path, metric: str, trials: int, seed: int, prune: bool):
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.out, self.trials, self.seed = out, trials, seed
+        self.maximise = metric not in SMALLER_IS_BETTER
+        journal = out / "study.journal"
+        # A link as the lock, Optuna's default, is not to be had on every file system of Windows.
+        lock = JournalFileOpenLock(str(journal)) if os.name == "nt" else None
+        self.optuna = optuna.create_study(
+            study_name="sweep",
+            storage=JournalStorage(JournalFileBackend(str(journal), lock)),
+            load_if_exists=True,
+            direction="maximize" if self.maximise else "minimize",
+            pruner=optuna.pruners.MedianPruner(RANDOM_TRIALS) if prune else optuna.pruners.NopPruner(),
+        )
+        self._alive = out / ".alive"
+        self._alive.mkdir(exist_ok=True)
+        self._mine: set[int] = set()
+
+    # ---- trials
+
+    def taken(self) -> list[FrozenTrial]:
+        """Return the trials that count, by number: those that run, ended, or failed by what they were asked to do."""
+        found = self.optuna.get_trials(deepcopy=False)
+        counted = [t for t in found if t.state.name in ("RUNNING", "COMPLETE", "PRUNED") or "error" in t.user_attrs]
+        return sorted(counted, key=lambda trial: trial.number)[: self.trials]
+
+    def ask(self) -> Trial | None:
+        """Return a trial that this process has to run; None where there are enough."""
+        import optuna
+
+        for lost in [trial for trial in self.taken() if self._is_lost(trial)]:
+            console.say(f"{directory(lost)}  was cut; it is taken up again from its checkpoint")
+            self.put_back(lost)
+        if len(self.taken()) == self.trials:
+            return None
+        trial = self.optuna.ask()
+        if trial.number not in [other.number for other in self.taken()]:  # another process was a moment faster
+            trial.set_user_attr(EXTRA, True)
+            self.optuna.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return None
+        if "directory" not in trial.user_attrs:
+            earlier = [other for other in self.optuna.get_trials(deepcopy=False) if other.number < trial.number]
+            number = sum(EXTRA not in other.user_attrs for other in earlier)
+            trial.set_user_attr("directory", f"trial-{number}")
+        # Seeded by the trial: a sweep that goes on draws no value twice, and one process always draws the same ones.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # Optuna 4 calls constant_liar so
+            self.optuna.sampler = optuna.samplers.TPESampler(
+                n_startup_trials=RANDOM_TRIALS, constant_liar=True, seed=(self.seed * 1_000_003 + trial.number) % 2**32
+            )
+        self._mine.add(trial.number)
+        return trial
+
+    def end(self, trial: Trial, state: str, value: float | None = None) -> None:
+        from optuna.trial import TrialState
+
+        self.optuna.tell(trial, value, TrialState[state])
+
+    def put_back(self, trial: Trial | FrozenTrial) -> None:
+        """Put a trial that was cut in line again, unless another process has just done so."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        try:
+            self.optuna.tell(trial.number, state=TrialState.FAIL)
+        except (ValueError, UpdateFinishedTrialError):
+            return
+        self.optuna.enqueue_trial(trial.params, {"directory": directory(trial), EXTRA: True})
+        self._sign(trial.number).unlink(missing_ok=True)
+
+    def running_elsewhere(self) -> list[str]:
+        return [directory(trial) for trial in self.taken() if trial.state.name == "RUNNING"]
+
+    def best(self) -> FrozenTrial | None:
+        """Return the best complete trial, of equal ones the first."""
+        return self.best_of([trial for trial in self.taken() if trial.state.name == "COMPLETE"])
+
+    def best_of(self, complete: list[FrozenTrial]) -> FrozenTrial | None:
+        sign = -1 if self.maximise else 1
+        return min(complete, key=lambda trial: (sign * trial.value, trial.number), default=None)
+
+    def is_mine_to_finish(self) -> bool:
+        """Is this the process that closes the sweep: nothing runs, and it ran the last trial, or none at all?"""
+        if self.running_elsewhere():
+            return False
+        last = max(self.taken(), key=lambda trial: trial.datetime_complete or datetime.min, default=None)
+        return not self._mine or last is None or last.number in self._mine
+
+    # ---- signs of life
+
+    @contextmanager
+    def alive(self, trial: Trial) -> Iterator[None]:
+        """Say meanwhile that the trial is being run."""
+        sign, ended = self._sign(trial.number), threading.Event()
+        sign.write_text(f"{socket.gethostname()} {os.getpid()}\n", encoding="utf-8")
+
+        def beat() -> None:
+            while not ended.wait(BEAT):
+                with suppress(OSError):
+                    sign.touch()
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            sign.unlink(missing_ok=True)
+
+    def _sign(self, number: int) -> Path:
+        return self._alive / str(number)
+
+    def _is_lost(self, trial: FrozenTrial) -> bool:
+        if trial.state.name != "RUNNING":
+            return False
+        try:
+            host, pid = self._sign(trial.number).read_text(encoding="utf-8").split()
+            silent = self._now() - self._sign(trial.number).stat().st_mtime
+        except (FileNotFoundError, ValueError):  # not there yet, or killed within a moment
+            started = trial.datetime_start or datetime.now()
+            return (datetime.now() - started).total_seconds() > LOST
+        return silent > LOST or (host == socket.gethostname() and not _runs(int(pid)))
+
+    def _now(self) -> float:
+        """Return the time as the file system has it, which the clocks of several machines do not agree on."""
+        clock = self._alive / f"clock-{socket.gethostname()}-{os.getpid()}"
+        clock.touch()
+        now = clock.stat().st_mtime
+        clock.unlink()
+        return now
+
+
+def directory(trial: Trial | FrozenTrial) -> str:
+    """Return the name of a trial's run directory; one that was put back keeps it."""
+    return str(trial.user_attrs.get("directory", f"trial-{trial.number}"))
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # os.kill would end it there: wait for LOST instead
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,261 @@
+"""Where else a run's log goes: TensorBoard, Weights & Biases, MLflow, trackio, each through one small sink.
+
+A tracker reads the same events as everything else. It has a thread of its own and a note of what it has got
+(OUT/trackers/NAME.json), so that a run never waits for it, a run that goes on after a kill repeats no step there, and a
+tracker that is asked for later gets what it missed from the log. Where one fails, a notice says so once and the run
+goes on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from gpt1 import console
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.event_log import Event, RunLog
+from gpt1.config import TrackConfig
+from gpt1.errors import UserError
+from gpt1.system.files import read_json, write_json
+
+PATIENCE = 30.0
+"""Seconds that the end of a run waits for a tracker that has not got all events yet."""
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What a tracker is told of a run."""
+
+    project: str
+    name: str
+    id: str
+    """The tracker's own name of the run: another at its start, the same when it goes on."""
+    resumed: bool
+    folder: Path
+    """Where it may keep files."""
+    settings: dict[str, Any]
+    """{"optim.lr": 6.25e-05, …}"""
+
+
+class Sink(Protocol):
+    """A tracker with a run open in it."""
+
+    id: str
+    where: str
+    """Where the run is seen: an address, or a command that shows it."""
+
+    def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
+        """Send {"train/loss": 0.69, …} of optimiser step `step`, measured `time` seconds after 1970."""
+
+    def close(self) -> None:
+        """Send what is left, and say that the run has ended."""
+
+
+class TensorBoard:
+    """One event file a start of the run, each figure a float32 scalar, on the disk as soon as it is written."""
+
+    def __init__(self, run: Tracked):
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self.id = run.id
+        self.where = f"tensorboard --logdir {run.folder / 'tensorboard'}"
+        self._file = EventFileWriter(str(run.folder / "tensorboard"))
+
+    def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event as Record
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
+        self._file.add_event(Record(wall_time=time, step=step, summary=Summary(value=values)))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class WeightsAndBiases:
+    """`wandb login` or WANDB_API_KEY says who sends; WANDB_MODE=offline keeps the run in OUT/trackers."""
+
+    def __init__(self, run: Tracked):
+        import wandb
+
+        self.id = run.id
+        self._run = wandb.init(
+            project=run.project, name=run.name, id=run.id, resume="allow", dir=str(run.folder), config=run.settings
+        )
+        self.where = str(self._run.url or self._run.dir)
+
+    def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
+        self._run.log(dict(figures), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class MLflow:
+    """MLFLOW_TRACKING_URI says where; without it, MLflow's own default."""
+
+    def __init__(self, run: Tracked):
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+
+        self._client, self._metric = MlflowClient(), Metric
+        self.where = f"experiment {run.project} of {self._client.tracking_uri}"
+        if run.resumed:
+            self.id = run.id
+            self._client.update_run(self.id, status="RUNNING")
+            return
+        experiment = self._client.get_experiment_by_name(run.project)
+        number = experiment.experiment_id if experiment else self._client.create_experiment(run.project)
+        self.id = self._client.create_run(number, run_name=run.name).info.run_id
+        self._client.log_batch(self.id, params=[Param(name, str(value)) for name, value in run.settings.items()])
+
+    def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
+        metrics = [self._metric(name, value, round(time * 1000), step) for name, value in figures.items()]
+        self._client.log_batch(self.id, metrics=metrics)
+
+    def close(self) -> None:
+        self._client.set_terminated(self.id)
+
+
+class Trackio:
+    """A local tracker with the calls of wandb; it knows a run by its name, and prints where --json has its place."""
+
+    def __init__(self, run: Tracked):
+        import trackio
+
+        self.id = run.id
+        self.where = f"trackio show --project {run.project}"
+        with redirect_stdout(sys.stderr):
+            self._run = trackio.init(
+                project=run.project, name=f"{run.name} {run.id}", resume="allow", config=run.settings, embed=False
+            )
+
+    def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
+        self._run.log(dict(figures), step=step)
+
+    def close(self) -> None:
+        with redirect_stdout(sys.stderr):
+            self._run.finish()
+
+
+SINKS: dict[str, Callable[[Tracked], Sink]] = {
+    "tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow, "trackio": Trackio,
+}  # fmt: skip
+"""By the name of the flag, which is that of the package too."""
+
+
+@contextmanager
+def following(config: TrackConfig, log: RunLog, out: Path, settings: Any) -> Iterator[None]:
+    """Let the trackers of `config` follow `log` meanwhile; `settings` is the run's dataclass, shown beside it.
+
+    Raises:
+        UserError: the package of a tracker is not installed.
+    """
+    for name in config.names:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"--track {name}: the package is not installed; pip install {name}")
+    followers = [_Follower(name, log, out, config.track_project, _flat(settings)) for name in config.names]
+    log.followers.extend(followers)
+    try:
+        yield
+        for follower in followers:
+            follower.catch_up()
+    finally:
+        for follower in followers:
+            log.followers.remove(follower)
+            follower.close()
+
+
+def figures(event: Event) -> dict[str, float]:
+    """Return the numbers of an event under the names that trackers show: train/loss, valid/accuracy, score/test/f1."""
+    match event["event"]:
+        case "train":
+            prefix = "train"
+        case "evaluate":
+            prefix = str(event["split"])
+        case "score":
+            prefix = f"score/{event['split']}"
+        case _:
+            return {}
+    return {
+        f"{prefix}/{name}": float(value)
+        for name, value in event.items()
+        if name not in ("step", "time") and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+class _Follower:
+    """Hands each event of a log to a tracker, in a thread that begins with the first one."""
+
+    def __init__(self, name: str, log: RunLog, out: Path, project: str, settings: dict[str, Any]):
+        self.name, self.log, self.folder = name, log, out / "trackers"
+        self._noted = self.folder / f"{name}.json"
+        self._about: dict[str, Any] = {"project": project, "name": out.as_posix(), "settings": settings}
+        self._events: SimpleQueue[Event | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, event: Event) -> None:
+        if self._thread is None:
+            self.catch_up()
+        else:
+            self._events.put(event)
+
+    def catch_up(self) -> None:
+        """Hand over what the log holds, unless that has begun: also of a run that was finished before."""
+        if self._thread is None and not self.log.read_only and self.log.path.exists():
+            for event in event_log.read(self.log.path):
+                self._events.put(event)
+            self._thread = threading.Thread(target=self._follow, name=f"tracker {self.name}", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        if self._thread is None:
+            return
+        self._events.put(None)
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            self._give_up(f"no answer for {PATIENCE:.0f} s")
+
+    def _follow(self) -> None:
+        try:
+            self.folder.mkdir(exist_ok=True)
+            noted = read_json(self._noted) if self._noted.exists() else {}
+            name = noted.get("id") or secrets.token_hex(8)
+            sink = SINKS[self.name](Tracked(id=name, resumed=bool(noted), folder=self.folder, **self._about))
+            console.say(f"--track {self.name}: {sink.where}")
+            sent: dict[str, int] = noted.get("sent", {})
+            step = 0
+            while (event := self._events.get()) is not None:
+                step = int(event.get("step", step))
+                kind = f"{event['event']} {event.get('split', '')}".strip()
+                found = figures(event)
+                if found and step > sent.get(kind, -1):
+                    sink.write(step, event["time"], found)
+                    sent[kind] = step
+                    write_json(self._noted, {"id": sink.id, "sent": sent})
+            sink.close()
+        except (Exception, SystemExit) as error:
+            self._give_up(f"{type(error).__name__} {error}".strip().partition("\n")[0])
+
+    def _give_up(self, why: str) -> None:
+        console.say(f"--track {self.name}: {why}; the run goes on without it, its log has everything")
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the settings of a dataclass and its parts as one level of JSON values."""
+    flat: dict[str, Any] = {}
+    for name, value in (asdict(settings) if is_dataclass(settings) else settings).items():  # type: ignore[arg-type]
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif value is not None and name not in ("track", "track_project"):
+            flat[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
