@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpt1.tokenization.tokenizer import Tokenizer
-from gpt1.tokenization.vocab_files import BYTE_TOKENS, END_OF_WORD
-
-_END_IN_BYTES = tuple(BYTE_TOKENS[byte] for byte in END_OF_WORD.encode())
+from gpt1.tokenization.vocab_files import END_OF_WORD, END_OF_WORD_BYTES
 
 
 class TextStream:
@@ -66,12 +64,12 @@ class TextStream:
 
     def _ends_word(self, tokens: Sequence[int]) -> bool:
         """Return whether a word ends with the last of `tokens`; after an unknown character its end is bytes too."""
-        *_, last = end = self.tokenizer.tokens(tokens[-len(_END_IN_BYTES) :])
-        return last.endswith(END_OF_WORD) or tuple(end) == _END_IN_BYTES
+        *_, last = end = self.tokenizer.tokens(tokens[-len(END_OF_WORD_BYTES) :])
+        return last.endswith(END_OF_WORD) or tuple(end) == END_OF_WORD_BYTES
 
     def _last_whole_word(self, tokens: Sequence[int]) -> list[int]:
         """Return the tokens of the last word that is whole, which says what may follow without a blank."""
-        size = len(_END_IN_BYTES)
+        size = len(END_OF_WORD_BYTES)
         ends = [i for i in range(len(tokens)) if self._ends_word(tokens[max(0, i + 1 - size) : i + 1])][-2:]
         if not ends:
             return []

@@ -26,6 +26,7 @@ from gpt1.tokenization.parallel import encode_all
 from gpt1.tokenization.pretokenizers import split, splitter, valid_unicode
 from gpt1.tokenization.vocab_files import (
     END_OF_WORD,
+    END_OF_WORD_BYTES,
     UNK_TOKEN,
     Merges,
     Vocab,
@@ -116,10 +117,10 @@ class Tokenizer:
         if not self._exact:
             text = valid_unicode(text)
             encoding = self.backend.encode(text, add_special_tokens=False)
-            return encoding.ids, _sizes((text, 0, span) for span in encoding.offsets)
+            return encoding.ids, _sizes((text, 0, span) for span in self._spans(encoding))
         words = split(text, self.words)
         encoding = self._encode_words(words)
-        spans = zip(cast("list[int]", encoding.word_ids), encoding.offsets, strict=True)
+        spans = zip(cast("list[int]", encoding.word_ids), self._spans(encoding), strict=True)
         return encoding.ids, _sizes((words[word], word, span) for word, span in spans)
 
     def encode_with_words(self, text: str) -> tuple[list[int], list[Word]]:
@@ -132,14 +133,32 @@ class Tokenizer:
         if self._exact:
             names = split(text, self.words)
             encoding = self._encode_words(names)
-            spans: Sequence[Span | None] = find_words(names, text)
+            spans: list[Span | None] = find_words(names, text)
         else:
             encoding = self.backend.encode(text, add_special_tokens=False)
             count = 1 + max(cast("list[int]", encoding.word_ids), default=-1)
-            spans, names = [encoding.word_to_chars(word) for word in range(count)], [""] * count
+            spans, names = [None] * count, [""] * count
+            for word, span in zip(cast("list[int]", encoding.word_ids), self._spans(encoding), strict=True):
+                if span is not None:
+                    start, end = spans[word] or span
+                    spans[word] = min(start, span[0]), max(end, span[1])
         sizes = Counter(cast("list[int]", encoding.word_ids))
         each = ((name, span, sizes[word]) for word, (name, span) in enumerate(zip(names, spans, strict=True)))
         return encoding.ids, words_in(text, each)
+
+    def _spans(self, encoding: tokenizers.Encoding) -> list[Span | None]:
+        """Return the characters that each token stands for; None for the bytes that end a word after unknown ones.
+
+        `tokenizers` gives those bytes spans beside the word.
+        """
+        spans: list[Span | None] = list(encoding.offsets)
+        if self.byte_fallback:
+            word_ids, tokens = cast("list[int]", encoding.word_ids), encoding.tokens
+            for end in range(len(END_OF_WORD), len(tokens) + 1):
+                whole = end == len(tokens) or word_ids[end] != word_ids[end - 1]
+                if whole and tuple(tokens[end - len(END_OF_WORD) : end]) == END_OF_WORD_BYTES:
+                    spans[end - len(END_OF_WORD) : end] = [None] * len(END_OF_WORD)
+        return spans
 
     def _ids_of_words(self, words: Sequence[str]) -> list[tuple[int, ...]]:
         encoding = self._encode_words(words)
@@ -276,13 +295,14 @@ def _template(vocab: Vocab, types: tuple[int, int]) -> TemplateProcessing:
     )
 
 
-def _sizes(spans: Iterable[tuple[str, int, Span]]) -> list[int]:
-    """Return the UTF-8 bytes of each span of a text, given with the text and its number.
+def _sizes(spans: Iterable[tuple[str, int, Span | None]]) -> list[int]:
+    """Return the UTF-8 bytes of each span of a text, given with the text and its number; 0 where there is none.
 
     The tokens of a character's bytes all have its span: the first of them counts it, the others count 0.
     """
     sizes, last = [], (-1, (-1, -1))
-    for text, number, (start, end) in spans:
+    for text, number, span in spans:
+        start, end = span or (0, 0)
         sizes.append(0 if (number, (start, end)) == last else len(text[start:end].encode()))
         last = number, (start, end)
     return sizes

@@ -15,6 +15,8 @@ END_OF_WORD = "</w>"
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 """Tokens of single UTF-8 bytes, by the names that `tokenizers` gives them. A vocabulary that has all of them falls back
 on them for characters that it lacks, so that no text holds `<unk>`."""
+END_OF_WORD_BYTES = tuple(BYTE_TOKENS[byte] for byte in END_OF_WORD.encode())
+"""The end of a word whose last character is encoded as bytes."""
 
 Vocab = dict[str, int]
 Merges = list[tuple[str, str]]
