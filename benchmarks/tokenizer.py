@@ -4,7 +4,7 @@
     python benchmarks/tokenizer.py --data D --golden FILE      also: how many of OpenAI's own ids does each give?
 
 The original's way is what OpenAI's `text_utils.py` does: ftfy, one regular expression and spaCy over the text, BPE
-a token at a time with every token's pieces kept (tests/openai_text.py). `tokenizers`' pipeline is that of
+a token at a time with every token's pieces kept (tests/support/openai_text.py). `tokenizers`' pipeline is that of
 `transformers.OpenAIGPTTokenizer`: BERT's normaliser and splitter before the same merges.
 
 Every contestant gets the same texts, one by one, in rounds of alternating order; medians are shown. "Cold" counts from
@@ -121,7 +121,7 @@ def n_bytes(texts: Sequence[str]) -> int:
 
 
 def original_way(vocabulary: Path) -> Encode:
-    from openai_text import OriginalWay
+    from support.openai_text import OriginalWay
 
     return OriginalWay(*read_vocab(vocabulary)).ids
 

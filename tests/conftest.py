@@ -1,4 +1,4 @@
-"""What several test files ask for."""
+"""Options and fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from gpt1 import backends
 
 # Threads that spin while they wait for each other bring a busy machine to a halt: twenty times slower was measured.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+pytest.register_assert_rewrite("support")
+pytest_plugins = ["support.engines", "support.sample_runs"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

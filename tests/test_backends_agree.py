@@ -11,9 +11,9 @@ from gpt1 import backends
 from gpt1.backends.base import Engine
 from gpt1.backends.optim import learning_rate
 from gpt1.config import LossConfig, OptimConfig
-from hardware import hardware
-from test_backend import DROPOUTS, TASKS, assert_close, longer_case
-from test_reference import HEADS, SEQUENCES, random_batch
+from support.comparisons import assert_close
+from support.engines import DROPOUTS, hardware
+from support.model_cases import HEADS, SEQUENCES, TASKS, longer_case, random_batch
 
 pytestmark = pytest.mark.skipif(len(backends.installed()) < 2, reason="needs PyTorch and MindSpore")
 

@@ -35,8 +35,8 @@ from gpt1.inference.batch_prediction import Predictor, write_predictions
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.prediction_writer import PredictionFile
 from gpt1.tokenization.trainer import train
-from hardware import hardware
-from outcome import PATIENCE
+from support.engines import hardware
+from support.run_outcome import PATIENCE
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 CHUNK = 4

@@ -13,19 +13,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fake_hub import FakeHub
 from gpt1 import api
-from gpt1.backends.parameters import Params
 from gpt1.checkpoint.convert import convert
 from gpt1.checkpoint.model_dir import Model, load_model, save_model
-from gpt1.config import DropoutConfig, Head, Layout
+from gpt1.config import Head, Layout
 from gpt1.errors import UserError
 from gpt1.system.files import read_json
 from gpt1.system.tensors import read_tensors
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
-from release import COMPLETE, CONFIG, ENCODER, MERGES, contents, random_params, write_release
-from test_cli import Outcome, assert_refused, done
-from test_cli import gpt1 as run
+from support.command_line import Outcome, assert_refused, done
+from support.command_line import gpt1 as run
+from support.comparisons import assert_same_arrays
+from support.fake_hub import FakeHub
+from support.openai_release import (
+    COMPLETE,
+    CONFIG,
+    ENCODER,
+    MERGES,
+    contents,
+    random_params,
+    trained_on_release,
+    write_release,
+)
 
 LOGITS = 1e-5
 """Largest difference of a logit of about 3, in float32 on both sides."""
@@ -41,13 +50,6 @@ SPECIAL = list(SPECIAL_TOKENS)
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
     return write_release(tmp_path / "release", random_params())
-
-
-def assert_same(found: Params, expected: Params) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert found[name].shape == value.shape, name
-        assert found[name].tobytes() == value.tobytes(), name
 
 
 # ---- round trips
@@ -84,7 +86,7 @@ def test_our_directory_is_complete(release: Path, tmp_path: Path) -> None:
     result = convert(str(release), tmp_path / "model")
     model = load_model(tmp_path / "model")
     assert model.config == COMPLETE
-    assert_same(model.params, load_model(release).params)
+    assert_same_arrays(model.params, load_model(release).params)
     assert model.tokenizer.encode("abc bad") == load_model(release).tokenizer.encode("abc bad")
     assert result == {
         "source": str(release), "out": str(tmp_path / "model"), "to": "gpt1",
@@ -94,19 +96,8 @@ def test_our_directory_is_complete(release: Path, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def trained(tmp_path: Path, **changes: Any) -> Path:
-    """A model directory of ours, as training leaves it."""
-    head = changes.get("head")
-    config = replace(COMPLETE, **changes)
-    labels = ("bad", "good") if head else ()
-    tokenizer = load_model(write_release(tmp_path / "pretrained", random_params())).tokenizer
-    model = Model(config, random_params(config), tokenizer, labels, 20, {"recipe": "x"})
-    save_model(tmp_path / "trained", model, DropoutConfig(0.2, 0.3, 0.4))
-    return tmp_path / "trained"
-
-
 def test_our_own_directory_is_copied_whole(tmp_path: Path) -> None:
-    given = trained(tmp_path, head=Head("classification", 2), n_segments=1)
+    given = trained_on_release(tmp_path, head=Head("classification", 2), n_segments=1)
     result = convert(str(given), tmp_path / "copy")
     assert contents(tmp_path / "copy") == contents(given)
     assert (result["drawn"], result["left_out"]) == ([], [])
@@ -114,7 +105,7 @@ def test_our_own_directory_is_copied_whole(tmp_path: Path) -> None:
 
 def test_run_is_a_source(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    trained(tmp_path, head=Head("classification", 2)).rename(tmp_path / "run" / "model")
+    trained_on_release(tmp_path, head=Head("classification", 2)).rename(tmp_path / "run" / "model")
     convert(str(tmp_path / "run"), tmp_path / "copy")
     assert contents(tmp_path / "copy") == contents(tmp_path / "run" / "model")
 
@@ -133,7 +124,7 @@ def test_plain_directory_is_like_the_hubs(release: Path, tmp_path: Path) -> None
     assert (folder / "merges.txt").read_text() == MERGES
     tensors = read_tensors(folder / "model.safetensors")
     assert {name.removeprefix("transformer.") for name in tensors} == random_params().keys()
-    assert_same({name.removeprefix("transformer."): value for name, value in tensors.items()}, random_params())
+    assert_same_arrays({name.removeprefix("transformer."): value for name, value in tensors.items()}, random_params())
     config = read_json(folder / "config.json")
     assert not [name for name in config if name.endswith("_token_id")]
     assert (config["vocab_size"], config["architectures"]) == (len(ENCODER), ["OpenAIGPTLMHeadModel"])
@@ -141,7 +132,7 @@ def test_plain_directory_is_like_the_hubs(release: Path, tmp_path: Path) -> None
 
 
 def test_dropout_of_the_source_is_kept(tmp_path: Path) -> None:
-    convert(str(trained(tmp_path)), tmp_path / "hf", "huggingface")
+    convert(str(trained_on_release(tmp_path)), tmp_path / "hf", "huggingface")
     config = read_json(tmp_path / "hf" / "config.json")
     assert [config[f"{name}_pdrop"] for name in ("embd", "resid", "attn")] == [0.2, 0.3, 0.4]
 
@@ -185,14 +176,14 @@ def test_what_transformers_saved_becomes_a_release(tmp_path: Path) -> None:
 
 
 def test_a_head_does_not_go_to_the_plain_layout(tmp_path: Path) -> None:
-    given = trained(tmp_path, head=Head("classification", 2))
+    given = trained_on_release(tmp_path, head=Head("classification", 2))
     with pytest.raises(UserError, match=r"--to huggingface: the model has a head.*--to gpt1 is Hugging Face's layout"):
         convert(str(given), tmp_path / "out", "huggingface")
     assert not (tmp_path / "out").exists()
 
 
 def test_everything_without_a_place_in_a_release_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = trained(tmp_path, head=Head("entailment", 2), n_segments=2)
+    given = trained_on_release(tmp_path, head=Head("entailment", 2), n_segments=2)
     result = convert(str(given), tmp_path / "out", "openai")
     left_out = [*SPECIAL, "segment 0", "segment 1", "score.weight", "labels bad, good", "max_length 20"]
     assert result["left_out"] == left_out
@@ -208,7 +199,7 @@ def test_word_splitter_that_the_layout_does_not_name_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Layout
 ) -> None:
     """The folder is read with another splitter than the model was trained with."""
-    model = replace(load_model(trained(tmp_path)), tokenizer=Tokenizer(TOKENIZER.backend, "other"))
+    model = replace(load_model(trained_on_release(tmp_path)), tokenizer=Tokenizer(TOKENIZER.backend, "other"))
     monkeypatch.setattr("gpt1.checkpoint.convert.open_model", lambda path: model)
     assert convert(str(tmp_path), tmp_path / "out", to)["left_out"][-1] == "word splitter other"
 
@@ -227,7 +218,7 @@ def test_special_tokens_amid_the_vocabulary_cannot_be_left_out(tmp_path: Path, t
 @pytest.mark.parametrize("change", [{"n_head": 4}, {"layer_norm_epsilon": 1e-6}])
 def test_shape_of_which_a_release_says_nothing_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="--to openai: "):
-        convert(str(trained(tmp_path, **change)), tmp_path / "out", "openai")
+        convert(str(trained_on_release(tmp_path, **change)), tmp_path / "out", "openai")
     assert not list(tmp_path.glob("*out*")), "not even a half"
 
 
@@ -326,7 +317,7 @@ def test_narrow_model_is_widened_unless_it_is_asked_for_again(release: Path, tmp
     convert(str(tmp_path / "half"), tmp_path / "wide")
     assert contents(tmp_path / "again") == contents(tmp_path / "half")
     assert read_json(tmp_path / "wide" / "config.json")["dtype"] == "float32"
-    assert_same(load_model(tmp_path / "wide").params, load_model(tmp_path / "half").params)
+    assert_same_arrays(load_model(tmp_path / "wide").params, load_model(tmp_path / "half").params)
 
 
 def test_dtype_that_a_layout_lacks_is_refused(release: Path, tmp_path: Path) -> None:

@@ -26,16 +26,12 @@ from gpt1.data.corpus import documents as documents_module
 from gpt1.data.corpus import local_workers as workers_module
 from gpt1.data.corpus import shards
 from gpt1.data.corpus.documents import Piece, documents, pieces
-from gpt1.data.corpus.local_workers import LocalWorkers
 from gpt1.data.corpus.prepare import MANIFEST, Corpus, prepare, sources
 from gpt1.data.corpus.shards import Answer, Request
 from gpt1.errors import UserError
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import NEWLINE, train
-
-END = "<|endofbook|>"
-PATIENCE = 60
-"""Seconds after which a command of a second hangs, however busy the machine is."""
+from support.corpora import END, PATIENCE, files_of, made, story
 
 NASTY = [
     "a", "bc", "the", " ", "  ", "\n", "\n\n", "\r\n", "\t", "\r", "<", "<br>", "<i", "/>", ">", "\u00a0", "\x1c",
@@ -47,15 +43,6 @@ NASTY = [
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return train(["the fox ran over the hill and the hen sat still", "a bc a bc 7 - ' \" . < > /"], 80)
-
-
-WORDS = ["the", "fox", "ran", "over", "a", "hill", "and", "hen", "sat", "still"]
-
-
-def story(seed: int, n_lines: int = 60) -> str:
-    draw = random.Random(seed)
-    lines = (" ".join(draw.choices(WORDS, k=12)) for _ in range(n_lines))
-    return "\n\n".join(lines) + "\n"
 
 
 def lines_of(text: str) -> list[str]:
@@ -139,15 +126,6 @@ def texts(tmp_path: Path) -> Path:
     (folder / "d.TXT").write_text(story(5), encoding="utf-8")
     (folder / "notes.md").write_text("not a text file")
     return folder
-
-
-def made(folder: Path, tokenizer: Tokenizer, out: Path, processes: int | None = None) -> Corpus:
-    return prepare(sources([folder]), tokenizer, out, end_of_document=END, workers=LocalWorkers(processes))
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    """All that makes a corpus: not the time stamps in the shards' own JSON."""
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.suffix == ".bin" or path.name == MANIFEST}
 
 
 def test_a_corpus_is_its_documents_one_after_the_other(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:

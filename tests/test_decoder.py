@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import reference
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch, Decoder, Engine
 from gpt1.backends.parameters import Params
 from gpt1.config import DeviceConfig, Head, ModelConfig
-from hardware import hardware
-from test_reference import random_params
+from support import reference_model
+from support.engines import hardware
+from support.model_cases import random_params
 
 FLOAT32 = 1e-5
 """Of the largest value or of 1: float32 against float64 through two layers; 6e-7 was seen."""
@@ -55,7 +55,7 @@ def prefill(decoder: Decoder, prompts: Sequence[NDArray[np.int32]], rows: Sequen
 
 def full(tokens: NDArray[np.int32], config: ModelConfig = CONFIG, params: Any = PARAMS) -> Any:
     """The reference's logits (T, V) of one sequence."""
-    states = reference.hidden(params, config, tokens[None])[0]
+    states = reference_model.hidden(params, config, tokens[None])[0]
     return states @ params["tokens_embed.weight"][: config.vocab_size].T.astype(np.float64)
 
 
@@ -65,7 +65,7 @@ def assert_close(found: Any, expected: Any, tolerance: float = FLOAT32) -> None:
 
 
 def log_softmax(logits: Logits) -> Any:
-    return reference.log_softmax(logits.astype(np.float64))
+    return reference_model.log_softmax(logits.astype(np.float64))
 
 
 # ---- cached = full

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from fake_hub import FakeHub
 from gpt1.checkpoint.catalog import CATALOGUE, CONVERTED
 from gpt1.checkpoint.hub import DatasetFiles, resolve_dataset, resolve_model
 from gpt1.data.dataset import Columns, read_examples
 from gpt1.errors import UserError
+from support.fake_hub import FakeHub
 
 pytest.importorskip("huggingface_hub")
 polars = pytest.importorskip("polars")

@@ -21,10 +21,10 @@ from gpt1.errors import UserError
 from gpt1.system.files import CorruptFile, read_json, write_json
 from gpt1.system.tensors import read_tensors, write_tensors
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS
-from release import COMPLETE, CONFIG, ENCODER, MERGES, contents, random_params
-from test_cli import assert_refused, done
-from test_cli import gpt1 as run
-from test_convert import assert_same, trained
+from support.command_line import assert_refused, done
+from support.command_line import gpt1 as run
+from support.comparisons import assert_same_arrays
+from support.openai_release import COMPLETE, CONFIG, ENCODER, MERGES, contents, random_params, trained_on_release
 
 SMALL: Params = {
     "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -98,13 +98,13 @@ def test_a_written_file_is_mindspores_byte_for_byte(ckpt: Any, mindspore: Any, t
     assert (tmp_path / "ours.ckpt").read_bytes() == theirs.read_bytes()
     loaded = mindspore.load_checkpoint(str(tmp_path / "ours.ckpt"))
     assert {value.dtype for value in loaded.values()} == {getattr(mindspore, dtype)}
-    assert_same({name: value.astype(mindspore.float32).asnumpy() for name, value in loaded.items()}, SMALL)
+    assert_same_arrays({name: value.astype(mindspore.float32).asnumpy() for name, value in loaded.items()}, SMALL)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("checked", [False, True])
 def test_what_mindspore_wrote_is_read(ckpt: Any, tmp_path: Path, dtype: str, checked: bool) -> None:
-    assert_same(ckpt.read(save_theirs(tmp_path / "x.ckpt", SMALL, dtype, crc_check=checked)), SMALL)
+    assert_same_arrays(ckpt.read(save_theirs(tmp_path / "x.ckpt", SMALL, dtype, crc_check=checked)), SMALL)
 
 
 def test_a_tensor_that_mindspore_cut_in_pieces_is_one_again(
@@ -118,7 +118,7 @@ def test_a_tensor_that_mindspore_cut_in_pieces_is_one_again(
     whole = {"large": np.arange(600, dtype=np.float32).reshape(20, 30), "b": SMALL["b"]}
     path = save_theirs(tmp_path / "x.ckpt", whole)
     assert len(Checkpoint.FromString(path.read_bytes()).value) > 2
-    assert_same(ckpt.read(path), whole)
+    assert_same_arrays(ckpt.read(path), whole)
 
 
 def test_every_cut_and_every_flipped_bit_is_an_error_or_changes_no_shape(ckpt: Any, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_value_beyond_the_dtype_is_refused(ckpt: Any, tmp_path: Path) -> None:
     ids=["language model", "classifier", "multiple choice"],
 )
 def test_a_model_goes_there_and_back_byte_for_byte(mindspore: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
-    given = trained(tmp_path, **changes)
+    given = trained_on_release(tmp_path, **changes)
     result = convert(str(given), tmp_path / "ms", "mindspore")
     assert (result["to"], result["left_out"], result["drawn"]) == ("mindspore", [], [])
     assert not (tmp_path / "ms" / "model.safetensors").exists()
@@ -251,14 +251,14 @@ def test_a_model_goes_there_and_back_byte_for_byte(mindspore: Any, tmp_path: Pat
 
 
 def test_the_weights_have_mindnlps_names(mindspore: Any, tmp_path: Path) -> None:
-    given = trained(tmp_path, head=Head("classification", 2))
+    given = trained_on_release(tmp_path, head=Head("classification", 2))
     done("convert", given, tmp_path / "ms", "--to", "mindspore")
     loaded = mindspore.load_checkpoint(str(tmp_path / "ms" / "mindspore.ckpt"))
-    assert_same({name: value.asnumpy() for name, value in loaded.items()}, new_names(load_model(given).params))
+    assert_same_arrays({name: value.asnumpy() for name, value in loaded.items()}, new_names(load_model(given).params))
 
 
 def test_the_directory_says_what_transformers_does_not_read(mindspore: Any, tmp_path: Path) -> None:
-    convert(str(trained(tmp_path)), tmp_path / "ms", "mindspore")
+    convert(str(trained_on_release(tmp_path)), tmp_path / "ms", "mindspore")
     details = read_json(tmp_path / "ms" / "gpt1.json")
     assert details["sha256"].keys() == {"mindspore.ckpt", "tokenizer.json"}
     assert details["huggingface_differences"][-1].startswith("the weights: mindspore.ckpt is MindSpore's")
@@ -266,16 +266,16 @@ def test_the_directory_says_what_transformers_does_not_read(mindspore: Any, tmp_
 
 
 def test_our_directory_knows_its_own_weights_among_others(mindspore: Any, tmp_path: Path) -> None:
-    given = trained(tmp_path)
+    given = trained_on_release(tmp_path)
     convert(str(given), tmp_path / "ms", "mindspore")
     for folder, other in ((given, "mindspore.ckpt"), (tmp_path / "ms", "model.safetensors")):
         (folder / other).write_bytes(b"something else")
-        assert_same(load_model(folder).params, random_params(COMPLETE))
+        assert_same_arrays(load_model(folder).params, random_params(COMPLETE))
 
 
 @pytest.mark.parametrize("damage", ["flip", "lose"])
 def test_damage_to_our_weights_is_found_by_their_checksum(mindspore: Any, tmp_path: Path, damage: str) -> None:
-    convert(str(trained(tmp_path)), tmp_path / "ms", "mindspore")
+    convert(str(trained_on_release(tmp_path)), tmp_path / "ms", "mindspore")
     path = tmp_path / "ms" / "mindspore.ckpt"
     content = path.read_bytes()
     path.unlink()
@@ -286,7 +286,7 @@ def test_damage_to_our_weights_is_found_by_their_checksum(mindspore: Any, tmp_pa
 
 
 def test_bfloat16_is_the_same_in_both_files(mindspore: Any, tmp_path: Path) -> None:
-    given = trained(tmp_path)
+    given = trained_on_release(tmp_path)
     found = done("convert", given, tmp_path / "ms", "--to", "mindspore", "--dtype", "bfloat16", "--json")
     assert found.json["dtype"] == "bfloat16"
     loaded = mindspore.load_checkpoint(str(tmp_path / "ms" / "mindspore.ckpt"))
@@ -315,7 +315,7 @@ def test_a_folder_of_mindnlp_is_read(tmp_path: Path, names: Callable[[Params], P
     found = load_model(tmp_path / "model")
     assert found.config == COMPLETE
     rows = found.params["tokens_embed.weight"]
-    assert_same(found.params | {"tokens_embed.weight": rows[: len(ENCODER)]}, random_params())
+    assert_same_arrays(found.params | {"tokens_embed.weight": rows[: len(ENCODER)]}, random_params())
 
 
 def test_a_classifier_of_mindnlp_is_read(mindspore: Any, tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_a_folder_of_mindnlp_is_a_model_everywhere(mindspore: Any, tmp_path: Pat
     assert here["logprobs"] == there["logprobs"]
     assert done("convert", folder, tmp_path / "plain", "--to", "huggingface").code == 0
     found = read_tensors(tmp_path / "plain" / "model.safetensors")
-    assert_same(found, new_names(random_params()))
+    assert_same_arrays(found, new_names(random_params()))
 
 
 # ---- without MindSpore
@@ -422,7 +422,9 @@ def absent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 def test_writing_says_what_to_install(tmp_path: Path, absent: str) -> None:
-    assert_refused(run("convert", trained(tmp_path), tmp_path / "ms", "--to", "mindspore"), f"--to mindspore: {absent}")
+    assert_refused(
+        run("convert", trained_on_release(tmp_path), tmp_path / "ms", "--to", "mindspore"), f"--to mindspore: {absent}"
+    )
     assert not (tmp_path / "ms").exists()
 
 

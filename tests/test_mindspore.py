@@ -1,4 +1,4 @@
-"""MindSpore alone: compiled steps, and what it refuses. (tests/test_backend.py holds it to what all backends do.)"""
+"""MindSpore alone: compiled steps, and what it refuses. (tests/test_backend_*.py hold it to what all backends do.)"""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from gpt1 import backends
 from gpt1.backends.base import Engine
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig
 from gpt1.errors import UserError
-from test_backend import DROPOUTS, assert_close, assert_identical, longer_case, shortest
+from support.comparisons import assert_close, assert_identical
+from support.engines import DROPOUTS
+from support.model_cases import longer_case, shortest
 
 FLOAT32 = 1e-5
 """Of the largest value or of 1: a graph computes the same sums in other orders (epsilon 1.2e-7)."""

@@ -19,8 +19,9 @@ from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.config import SIZES, ModelConfig, recipes
 from gpt1.system.files import read_json
 from gpt1.tokenization.trainer import train as train_tokenizer
-from test_cli import assert_refused, done, lines
-from test_cli import gpt1 as run
+from support.command_line import assert_refused, done
+from support.command_line import gpt1 as run
+from support.sample_runs import lines
 
 MINI = catalog.BUNDLED_MODELS["mini"]
 MOST_BYTES = 20_000_000

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import openai_reference
-import reference
 from gpt1 import backends
 from gpt1.backends.base import IGNORE, Batch
 from gpt1.backends.parameters import INIT_STD, Params, shapes
@@ -25,9 +23,10 @@ from gpt1.config import DeviceConfig, Head, ModelConfig
 from gpt1.errors import UserError
 from gpt1.inference.scorer import Scorer
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
-from hardware import hardware
-from openai_reference import Original
-from release import COMPLETE, CONFIG, ENCODER, MERGES, contents, evenly, random_params, write_release
+from support import openai_model, reference_model
+from support.engines import hardware
+from support.openai_model import Original
+from support.openai_release import COMPLETE, CONFIG, ENCODER, MERGES, contents, evenly, random_params, write_release
 
 LOGITS = 1e-5
 """Largest difference of a logit of about 3, in float32 on both sides."""
@@ -132,7 +131,7 @@ def test_imported_weights_give_the_log_probabilities_of_the_original(release: Pa
     original = Original.from_release(release, n_head=2, special=model.params["tokens_embed.weight"][-4:])
     texts = [[rows - 3, 5, 9, 0, 27, 13, rows - 1], [rows - 3, *range(1, 22), rows - 1], [3, 4]]
     batch = original.inputs([[ids] for ids in texts])
-    logprobs = openai_reference.log_softmax(original.lm_logits(batch)[..., :rows])
+    logprobs = openai_model.log_softmax(original.lm_logits(batch)[..., :rows])
     tokens = batch.X[:, 0, :, 0]
     expected = np.take_along_axis(logprobs, tokens[:, 1:, None], -1)[..., 0] * batch.M[:, 0, 1:]
     assert expected.min() < -3
@@ -181,9 +180,11 @@ def test_states_and_scores_are_those_of_the_reference(classifier: tuple[ModelCon
     clf_token = config.vocab_size - 1
     batch = original.inputs([[[7, 8, clf_token], [9, clf_token]], [[1, 2, 3, 4, clf_token], [5, 6, clf_token]]])
     tokens = batch.X.reshape(4, -1, 2)[..., 0]
-    np.testing.assert_allclose(original.states(batch), reference.hidden(params, config, tokens), atol=FLOAT64)
+    np.testing.assert_allclose(original.states(batch), reference_model.hidden(params, config, tokens), atol=FLOAT64)
     read_at = np.array([2, 1, 4, 2], np.int32)
-    expected = reference.task_logits(params, config, Batch(tokens.astype(np.int32), read_at, sequences_per_example=2))
+    expected = reference_model.task_logits(
+        params, config, Batch(tokens.astype(np.int32), read_at, sequences_per_example=2)
+    )
     assert expected.shape == (2, 2)
     np.testing.assert_allclose(original.logits(batch, clf_token), expected, atol=FLOAT64)
     biased = Original.from_params({**params, "score.bias": np.array([2.5])}, n_head=2)

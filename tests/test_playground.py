@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import gpt1
-from playground import CONTRASTS, KEY, PATIENCE, Servers, browser
+from support.playground_driver import CONTRASTS, KEY, PATIENCE, Servers, browser
 
 STATIC = Path(gpt1.__file__).parent / "serve" / "static"
 STRINGS: dict[str, dict[str, str]] = json.loads((STATIC / "strings.json").read_text(encoding="utf-8"))

@@ -32,7 +32,7 @@ from gpt1.errors import UserError
 from gpt1.system.files import read_json
 from gpt1.tokenization.trainer import train as train_tokenizer
 from gpt1.training.pretrain import evaluate, pretrain
-from outcome import RunCommand, assert_same_outcome, outcome
+from support.run_outcome import RunCommand, assert_same_outcome, outcome
 
 ROUNDING = 1e-5
 """Relative: float32 log-probabilities, summed in another order."""

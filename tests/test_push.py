@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from fake_hub import FakeHub
 from gpt1 import api
 from gpt1.checkpoint.hub import repository
 from gpt1.checkpoint.model_card import Results, model_card
@@ -20,6 +19,7 @@ from gpt1.cli import main
 from gpt1.config import SIZES, Head
 from gpt1.config.recipes import recipe
 from gpt1.inference.classifier import Classifier
+from support.fake_hub import FakeHub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 

@@ -131,7 +131,7 @@ def test_a_result_has_files_of_its_own_where_they_are_there(tmp_path: Path) -> N
 
 def test_the_paper_trains_story_cloze_on_1497_rows_and_validates_on_374() -> None:
     """Of the 1,871 rows of its validation file."""
-    assert EXPERIMENT["storycloze"].drawn == {"draw": "openai"}, "tests/test_tables.py holds which rows those are"
+    assert EXPERIMENT["storycloze"].drawn == {"draw": "openai"}, "tests/test_splits.py holds which rows those are"
     assert round(1_871 * OPENAI_VALID_FRACTION) == 374
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-import served
 from gpt1 import backends
 from gpt1.checkpoint.model_dir import save_model
 from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
@@ -25,6 +24,7 @@ from gpt1.serve import schemas
 from gpt1.serve.errors import Refused
 from gpt1.serve.server import gated
 from gpt1.serve.service import Service
+from support import served_models
 
 TOLERANCE = 1e-5
 """Of a probability in float32: batches of other shapes sum in another order."""
@@ -34,7 +34,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="module")
 def text_client() -> Iterator[TestClient]:
-    with served.client("single") as found:
+    with served_models.client("single") as found:
         yield found
 
 
@@ -52,10 +52,10 @@ def refusal(response: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["single", "pair", "similarity", "choices"])
 def test_answers_are_those_of_offline_prediction(kind: str) -> None:
-    with served.client(kind) as client:
-        item = served.ITEMS[kind]
+    with served_models.client(kind) as client:
+        item = served_models.ITEMS[kind]
         found = client.post("/v1/classify", json={"input": [item] * 3}).json()
-    model = served.model(kind)
+    model = served_models.model(kind)
     offline = Classifier(model, backends.get(model.config, model.params, hardware=DeviceConfig(dtype="float32")))
     parsed = schemas.ITEMS[offline.task.kind]
     example = schemas.example(item if isinstance(item, str) else parsed.model_validate(item))  # type: ignore[attr-defined]
@@ -75,7 +75,7 @@ def test_one_input_needs_no_list(text_client: TestClient) -> None:
 
 
 def test_a_text_that_is_cut_says_so(text_client: TestClient) -> None:
-    found = text_client.post("/v1/classify", json={"input": ["a good day", served.TEXT * 3]}).json()
+    found = text_client.post("/v1/classify", json={"input": ["a good day", served_models.TEXT * 3]}).json()
     assert [each["truncated"] for each in found["data"]] == [False, True]
 
 
@@ -112,7 +112,7 @@ def test_the_report_of_a_run_is_offered_where_there_is_one(text_client: TestClie
     [model] = text_client.get("/v1/models").json()["data"]
     assert model["gpt1"]["report"] is False
     assert refusal(text_client.get("/report"))["code"] == "no_report"
-    save_model(tmp_path / "model", served.model("single"))
+    save_model(tmp_path / "model", served_models.model("single"))
     (tmp_path / "report.html").write_text("<p>a report</p>")
     with TestClient(gated(Service.open(tmp_path, ServeConfig()), "secret"), raise_server_exceptions=False) as client:
         assert client.get("/report").status_code == 401  # it quotes the data
@@ -127,8 +127,8 @@ def test_the_report_of_a_run_is_offered_where_there_is_one(text_client: TestClie
 
 @pytest.mark.parametrize("kind", ["single", "pair", "similarity", "choices"])
 def test_an_explanation_has_the_words_of_every_text(kind: str) -> None:
-    item = served.ITEMS[kind]
-    with served.client(kind) as client:
+    item = served_models.ITEMS[kind]
+    with served_models.client(kind) as client:
         found = client.post("/v1/explain", json={"input": item, "occlusion": True}).json()
         [label] = [each["label"] for each in client.post("/v1/classify", json={"input": item}).json()["data"]]
     assert found["label"] == found["explained"] == label
@@ -150,18 +150,20 @@ def test_another_label_can_be_explained(text_client: TestClient) -> None:
 
 
 def test_occlusion_that_is_too_much_work_is_refused_and_the_rest_is_not() -> None:
-    asked = {"input": served.TEXT}
-    with served.client("single", max_work=300) as client:
+    asked = {"input": served_models.TEXT}
+    with served_models.client("single", max_work=300) as client:
         refused = client.post("/v1/explain", json=asked | {"occlusion": True})
         assert (refused.status_code, refusal(refused)["param"]) == (422, "occlusion")
         assert client.post("/v1/explain", json=asked).status_code == 200
 
 
 def test_occlusion_is_that_of_the_command(text_client: TestClient) -> None:
-    found = text_client.post("/v1/explain", json={"input": served.TEXT + " a b c d e f g", "occlusion": True}).json()
-    model = served.model("single")
+    found = text_client.post(
+        "/v1/explain", json={"input": served_models.TEXT + " a b c d e f g", "occlusion": True}
+    ).json()
+    model = served_models.model("single")
     engine = backends.get(model.config, model.params, hardware=DeviceConfig(dtype="float32"))
-    example = schemas.example(served.TEXT + " a b c d e f g")
+    example = schemas.example(served_models.TEXT + " a b c d e f g")
     expected = Explainer(Classifier(model, engine)).explain(example, occlusion=True)
     changes = [[word["occlusion"] for word in each["texts"][0]["words"]] for each in (found, expected)]
     assert changes[0] == pytest.approx(changes[1], abs=TOLERANCE) and 0.0 in changes[0]
@@ -169,8 +171,8 @@ def test_occlusion_is_that_of_the_command(text_client: TestClient) -> None:
 
 @pytest.mark.parametrize("kind", ["single", "pair", "choices", "none"])
 def test_attention_looks_back_alone(kind: str) -> None:
-    with served.client(kind) as client:
-        for given in ("a good day", served.ITEMS.get(kind, "a")):
+    with served_models.client(kind) as client:
+        for given in ("a good day", served_models.ITEMS.get(kind, "a")):
             found = client.post("/v1/attention", json={"input": given, "layer": 1}).json()
             assert found["tokens"][0] == "<bos>" and len(found["heads"]) == 2
             for head in found["heads"]:
@@ -183,7 +185,7 @@ def test_attention_looks_back_alone(kind: str) -> None:
 
 
 def written(kind: str, prompt: str, **settings: Any) -> list[str]:
-    model = served.model(kind)
+    model = served_models.model(kind)
     writer = Writer.of(model, backends.get(model.config, model.params, hardware=DeviceConfig(dtype="float32")))
     config = GenerateConfig(**{"top_p": 1.0, "temperature": 1.0, "max_tokens": 16} | settings)
     return [each["text"] for each in writer.generate([prompt], config)]
@@ -212,7 +214,7 @@ def test_streamed_pieces_make_up_the_same_text(text_client: TestClient) -> None:
 
 
 def test_token_ids_are_a_prompt_and_the_prompt_can_be_echoed(text_client: TestClient) -> None:
-    ids = served.tokenizer().encode("a good")
+    ids = served_models.tokenizer().encode("a good")
     asked = {"max_tokens": 4, "seed": 1}
     texts = [
         text_client.post("/v1/completions", json=asked | {"prompt": prompt}).json()["choices"][0]["text"]
@@ -224,7 +226,7 @@ def test_token_ids_are_a_prompt_and_the_prompt_can_be_echoed(text_client: TestCl
 
 
 def test_more_texts_than_places_are_written_one_after_another() -> None:
-    with served.client("none", texts_at_once=2) as client:
+    with served_models.client("none", texts_at_once=2) as client:
         found = client.post("/v1/completions", json={"prompt": ["a", "it"], "n": 3, "max_tokens": 5, "seed": 2}).json()
     expected = written("none", "a", n=3, max_tokens=5, seed=2) + written("none", "it", n=3, max_tokens=5, seed=2)
     assert [choice["text"] for choice in found["choices"]] == expected
@@ -292,8 +294,8 @@ def test_the_session_of_the_documentation_runs(
         ("classify", {"input": "a", "labels": 3}, 422, "labels"),
         ("classify", {"input": "a", "model": "other"}, 404, "model"),
         ("score", {"input": ["a", 1]}, 422, "input[1]"),
-        ("score", {"input": [(served.TEXT + " ") * 40] * 20}, 422, "input"),
-        ("next", {"prompt": served.TEXT * 3}, 422, "prompt"),
+        ("score", {"input": [(served_models.TEXT + " ") * 40] * 20}, 422, "input"),
+        ("next", {"prompt": served_models.TEXT * 3}, 422, "prompt"),
         ("next", {"prompt": "a", "top": 0}, 422, "top"),
         ("next", {"prompt": "a", "top": "5"}, 422, "top"),
         ("next", {"prompt": "a", "top": 1_000_000}, 422, "top"),
@@ -308,7 +310,7 @@ def test_the_session_of_the_documentation_runs(
         ("completions", {"prompt": ["a"] * 8, "n": 8}, 422, "n"),
         ("completions", {"prompt": ["a"] * 1000}, 422, "prompt"),
         ("completions", {"prompt": [10**9]}, 422, "prompt[0]"),
-        ("completions", {"prompt": served.TEXT * 3}, 422, "prompt"),
+        ("completions", {"prompt": served_models.TEXT * 3}, 422, "prompt"),
         ("completions", {"prompt": "a", "stop": ""}, 422, "stop"),
         ("completions", {"prompt": "a", "logprobs": 5}, 422, "logprobs"),
         ("completions", {"prompt": "a", "best_of": 2}, 422, "best_of"),
@@ -365,7 +367,7 @@ def test_openais_neutral_values_are_taken(text_client: TestClient) -> None:
 
 
 def test_a_language_model_says_that_it_cannot_label() -> None:
-    with served.client("none") as client:
+    with served_models.client("none") as client:
         found = client.post("/v1/classify", json={"input": "a"})
         assert found.status_code == 400
         assert "language model without a task" in refusal(found)["message"]
@@ -374,8 +376,8 @@ def test_a_language_model_says_that_it_cannot_label() -> None:
 
 
 def test_questions_with_different_numbers_of_choices_are_answered() -> None:
-    question = served.ITEMS["choices"]
-    with served.client("choices") as client:
+    question = served_models.ITEMS["choices"]
+    with served_models.client("choices") as client:
         found = client.post("/v1/classify", json={"input": [question, question | {"choices": ["a", "b", "c"]}]}).json()
     assert [len(each["scores"]) for each in found["data"]] == [2, 3]
 
@@ -409,7 +411,7 @@ def test_refused_is_what_routes_raise() -> None:
 
 
 def test_a_key_is_asked_for_under_v1_alone() -> None:
-    with served.client("single", key="geheim") as client:
+    with served_models.client("single", key="geheim") as client:
         for header in ({}, {"authorization": "Bearer falsch"}, {"authorization": "geheim"}):
             found = client.post("/v1/classify", json={"input": "a"}, headers=header)
             assert (found.status_code, refusal(found)["code"]) == (401, "invalid_api_key")
@@ -421,7 +423,7 @@ def test_a_key_is_asked_for_under_v1_alone() -> None:
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large_is_refused(chunked: bool) -> None:
     body = json.dumps({"input": "a" * 5_000}).encode()
-    with served.client("single", max_bytes=1_000) as client:
+    with served_models.client("single", max_bytes=1_000) as client:
         content: Any = (body[i : i + 100] for i in range(0, len(body), 100)) if chunked else body
         found = client.post("/v1/classify", content=content, headers=JSON)
         assert (found.status_code, refusal(found)["code"]) == (413, "payload_too_large")
@@ -429,8 +431,8 @@ def test_a_body_that_is_too_large_is_refused(chunked: bool) -> None:
 
 
 def test_a_draining_server_refuses_new_requests_and_says_that_it_is_not_ready() -> None:
-    with served.client("single") as client:
-        served.gate(client).draining = True
+    with served_models.client("single") as client:
+        served_models.gate(client).draining = True
         found = client.post("/v1/classify", json={"input": "a"})
         assert (found.status_code, refusal(found)["code"]) == (503, "draining")
         assert (client.get("/ready").status_code, client.get("/health").status_code) == (503, 200)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-import served
 from gpt1.checkpoint.model_dir import save_model
 from gpt1.cli import main
+from support import served_models
 
 PATIENCE = 60.0
 """Seconds for what takes a few where nothing else runs."""
@@ -29,7 +29,7 @@ PATIENCE = 60.0
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("served") / "tiny"
-    save_model(directory, served.model("single"))
+    save_model(directory, served_models.model("single"))
     return directory
 
 

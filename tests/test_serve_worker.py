@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import served
 from gpt1.backends.base import Batch
 from gpt1.config import GenerateConfig
 from gpt1.data.batching import Collator, Encoded
@@ -26,6 +25,7 @@ from gpt1.serve.batcher import MOST_PADDING, next_batch
 from gpt1.serve.errors import Refused
 from gpt1.serve.server import gated
 from gpt1.serve.worker import QueueFull, Worker
+from support import served_models
 
 PATIENCE = 20.0
 """Seconds after which a test that hangs fails: far more than any of them takes."""
@@ -189,8 +189,8 @@ async def test_a_failure_reaches_those_of_its_batch_alone() -> None:
 
 @asynchronous
 async def test_a_label_does_not_wait_for_the_end_of_a_long_text() -> None:
-    service = served.service("single")
-    service.writer.never.append(served.tokenizer().eos)  # type: ignore[union-attr]
+    service = served_models.service("single")
+    service.writer.never.append(served_models.tokenizer().eos)  # type: ignore[union-attr]
     service.worker.start()
     stream = service.write([[]], GenerateConfig(max_tokens=2_000)).pieces()
     await anext(stream)
@@ -211,7 +211,7 @@ async def test_texts_that_join_later_are_those_written_alone() -> None:
         return "".join([piece.text async for piece in writing.pieces()])
 
     jobs = [("a good", 1, 0), ("it", 2, 3), ("the sun", 3, 6), ("", 4, 9), ("a", 5, 9)]
-    service = served.service("none", texts_at_once=3)
+    service = served_models.service("none", texts_at_once=3)
     service.worker.start()
     together = await asyncio.gather(*(text(service, *job) for job in jobs))
     alone = [await text(service, *job) for job in jobs]
@@ -263,8 +263,8 @@ def body(value: Any, more: bool = False) -> dict[str, Any]:
 
 @asynccontextmanager
 async def served_app(**settings: Any) -> Any:
-    service = served.service("single", **settings)
-    service.writer.never.append(served.tokenizer().eos)  # type: ignore[union-attr]
+    service = served_models.service("single", **settings)
+    service.writer.never.append(served_models.tokenizer().eos)  # type: ignore[union-attr]
     gate = gated(service)
     service.worker.start()
     try:

@@ -1,13 +1,12 @@
-"""The tokenizer: word splitting, BPE, its files, and learning a vocabulary. Run: pytest tests/test_tokenizer.py"""
+"""The tokenizer: BPE, special tokens, its files, and the same ids from `transformers`.
+
+Run: pytest tests/test_tokenizer.py
+"""
 
 from __future__ import annotations
 
 import json
 import lzma
-import subprocess
-import sys
-import unicodedata
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -19,39 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt1.errors import UserError
-from gpt1.tokenization.pretokenizers import SPLITTERS, split, splitter, valid_unicode
+from gpt1.tokenization.pretokenizers import split
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
-from gpt1.tokenization.trainer import MIN_FREQUENCY, NEWLINE, train
+from gpt1.tokenization.trainer import NEWLINE, train
 from gpt1.tokenization.vocab_files import Merges, Vocab
+from support.tokenizer_texts import NASTY, TEXTS, files_of
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ORIGINAL = SHARED_DATA / "gpt1-bpe"
 IMDB = SHARED_DATA / "imdb" / "test.jsonl.xz"
 needs_original = pytest.mark.skipif(not ORIGINAL.exists(), reason="the original vocabulary is not on this machine")
-
-TEXTS = [
-    "The lighthouse keeper's daughter wasn't afraid of the storm; the storm was afraid of her.",
-    "“Don’t go out,” said the keeper — but the daughter had gone out already…\nThe storm stopped.",
-    "A good storm, he thought, is worth 10 calm days. The daughter thought of 12.",
-    "灯塔看守人的女儿不怕风暴,风暴怕灯塔看守人的女儿。",
-    "灯塔很高。风暴很大。看守人的女儿很高兴。",
-]
-
-NASTY = [
-    "",
-    " ",
-    "\n",
-    "\r\n\r\n  first\r\n\r\n second\rthird\n",
-    "A <br /><br />B<i>talic</i> <a href='x>y'>z</a> <!-- c -->",
-    "3 < 5 and 7 > 2, a</3 b <3 c",
-    "<eos> <pad> <unk></w> < bos > <|endoftext|> &lt;sep&gt;",
-    "“It’s” ‘so’ — said he… ´x´ ‐‒–―",
-    "I'm rock'n'roll 'tis dogs' don''t O’Neill’s",
-    "naïve NAÏVE nai\u0308ve İstanbul ΌΣΟΣ Straße",
-    "你好world世界2026年 コーヒー ﾊﾟﾝ 〆切 한국어 ไทย हिन्दी",
-    "\x00 a\x00b \x1c \u200b \ufeff \xad \u2028 \x85 \xa0",
-    "👩‍👩‍👧 ❤️ 1️⃣ ½ Ⅷ",
-]
 
 
 @pytest.fixture(scope="module")
@@ -66,107 +42,7 @@ def toy_vocab() -> tuple[Vocab, Merges]:
     return {token: i for i, token in enumerate(tokens)}, merges
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
-
-CJK_RANGES = (
-    "2E80-2FD5 3005-3007 3021-3029 3031-3035 3038-303C 3041-3096 309D-309F 30A1-30FA 30FC-30FF 31F0-31FF 32D0-32FE "
-    "3300-3357 3400-4DBF 4E00-9FFF F900-FAFF FF66-FF9F 20000-2FA1F"
-)
-CJK = frozenset(
-    chr(code)
-    for first, last in (pair.split("-") for pair in CJK_RANGES.split())
-    for code in range(int(first, 16), int(last, 16) + 1)
-)
-ASCII = str.maketrans({**dict.fromkeys("‘’‚‛ʼ´", "'"), **dict.fromkeys("“”„‟", '"'), **dict.fromkeys("‐‑‒–—―", "-")})
-
-
-def is_blank(c: str) -> bool:
-    return c.isspace() and c not in "\x1c\x1d\x1e\x1f"  # Python alone counts these as blanks
-
-
-def tag_end(text: str, start: int) -> int | None:
-    """Return the index after the HTML tag that starts at `start`; None where none does."""
-    inside = text[start + 1 :].split(">")[0]
-    name = inside.removeprefix("/")
-    is_tag = inside.startswith("!") or (name[:1].isascii() and name[:1].isalpha())
-    closed = start + 1 + len(inside) < len(text)
-    bounded = len(inside) <= 1001 + (inside[:1] == "/")
-    return start + len(inside) + 2 if is_tag and closed and bounded and "<" not in inside else None
-
-
-def reference_words(text: str) -> list[str]:
-    """The rules of `fast`, character by character, without a regular expression."""
-    text = unicodedata.normalize("NFC", text)
-    untagged, i = "", 0
-    while i < len(text):
-        end = tag_end(text, i) if text[i] == "<" else None
-        untagged, i = (untagged + " ", end) if end else (untagged + text[i], i + 1)
-    text = "".join(c.lower() for c in untagged.translate(ASCII).replace("…", "..."))
-    words: list[str] = []
-    kind = ""  # of the word that may still grow: "letters", "cjk", "line" or none
-    for c, following in pairwise(text + " "):
-        category = unicodedata.category(c)[0]
-        inner = c == "'" and unicodedata.category(following)[0] == "L" and following not in CJK
-        if c in "\r\n":
-            if kind != "line":
-                words.append("\n")
-            kind = "line"
-        elif is_blank(c):
-            kind = kind if kind == "line" else ""
-        else:
-            own = "cjk" if c in CJK else "letters" if category == "L" else ""
-            if kind in ("letters", "cjk") and (own == kind or category == "M" or (inner and kind == "letters")):
-                words[-1] += c
-            else:
-                words.append(c)
-                kind = own
-    return words
-
-
-def test_fast_words_are_what_the_contract_says() -> None:
-    assert split("Don’t panic—it's 42!") == ["don't", "panic", "-", "it's", "4", "2", "!"]
-    assert split("a<br />b") == ["a", "b"]
-    assert split("3 < 5 and 7 > 2") == ["3", "<", "5", "and", "7", ">", "2"]
-    assert split("one\r\n\r\n two\n") == ["one", "\n", "two", "\n"]
-    assert split("我用iPhone手机") == ["我用", "iphone", "手机"]
-    assert split("Wait…") == ["wait", ".", ".", "."]
-    assert split("'tis the dogs' rock'n'roll") == ["'", "tis", "the", "dogs", "'", "rock'n'roll"]
-
-
-def test_a_tag_has_at_most_a_thousand_characters() -> None:
-    assert split(f"a <b{'c' * 1000}> d") == ["a", "d"]
-    assert len(split(f"a <b{'c' * 1001}> d")) == 5
-
-
-# Characters that Unicode 3.2 knows: no later version of its tables changes what they are.
-settled = st.characters(codec="utf-8").filter(lambda c: unicodedata.ucd_3_2_0.category(c) != "Cn")
-tricky = st.sampled_from("abİΣé'’ʼ“”—…<>/!=0½ \t\r\n\x85\xa0\u2028\u0301\u3099中々あーｱﾞ한ก\u0e33\x00\ufeff𝔸😀")
-
-
-@given(st.text(st.one_of(tricky, settled), max_size=40))
-@settings(max_examples=500, deadline=None)
-def test_fast_splits_like_the_rules_written_by_hand(text: str) -> None:
-    assert split(text) == reference_words(text)
-
-
-@pytest.mark.parametrize("text", NASTY + TEXTS)
-def test_fast_splits_nasty_texts_like_the_rules_written_by_hand(text: str) -> None:
-    assert split(text) == reference_words(text)
-
-
-def test_lone_surrogates_become_replacement_characters() -> None:
-    assert valid_unicode("a\ud800b\udc00") == "a\ufffdb\ufffd"
-    assert valid_unicode("\ud83d\ude00") == "😀"
-    assert split("a\ud800b") == ["a", "\ufffd", "b"]
-
-
-def test_unknown_splitter_is_an_error_that_lists_those_that_exist() -> None:
-    with pytest.raises(UserError, match=r"'spacy'.*fast"):
-        splitter("spacy")
-    assert "fast" in SPLITTERS
-
-
-# --- encoding and decoding -------------------------------------------------------------------------------------------
+# ---- encoding and decoding
 
 
 def reference_encode(text: str, vocab: Vocab, merges: Merges) -> list[int]:
@@ -252,13 +128,6 @@ def test_ids_outside_the_vocabulary_are_errors(tokenizer: Tokenizer, bad: int) -
     for method in (tokenizer.decode, tokenizer.tokens):
         with pytest.raises(UserError, match=f"{bad}: expected 0 to"):
             method([1, bad])
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def files_of(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 def test_save_then_load_gives_the_same_files_byte_for_byte(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -423,7 +292,7 @@ def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "nowhere")
 
 
-# --- the original vocabulary -----------------------------------------------------------------------------------------
+# ---- the original vocabulary
 
 
 @needs_original
@@ -450,7 +319,7 @@ def test_encode_equals_bpe_written_by_hand_on_the_original_vocabulary() -> None:
         assert tokenizer.encode(text) == reference_encode(text, vocab, merges)
 
 
-# --- transformers ----------------------------------------------------------------------------------------------------
+# ---- transformers
 
 
 @pytest.fixture(scope="module", params=["trained", pytest.param("original", marks=needs_original)])
@@ -511,139 +380,3 @@ def test_a_directory_that_transformers_saved_loads(loaded_by_both: tuple[Tokeniz
     ours, theirs = loaded_by_both
     theirs.save_pretrained(tmp_path)
     assert Tokenizer.load(tmp_path).backend.to_str() == ours.backend.to_str()
-
-
-# --- learning --------------------------------------------------------------------------------------------------------
-
-
-def reference_merges(texts: list[str], symbols: list[str], n_tokens: int) -> Merges:
-    """Merge the most frequent pair, ties by the numbers of its symbols, until there are `n_tokens` new tokens."""
-    words = Counter((*word[:-1], word[-1] + "</w>") for text in texts for word in split(text))
-    number = {symbol: i for i, symbol in enumerate(symbols)}
-    merges: Merges = []
-    while len(number) < len(symbols) + n_tokens:
-        pairs: Counter[tuple[str, str]] = Counter()
-        for word, count in words.items():
-            for pair in pairwise(word):
-                pairs[pair] += count
-        best = min(pairs, key=lambda pair: (-pairs[pair], number[pair[0]], number[pair[1]]), default=None)
-        if best is None or pairs[best] < MIN_FREQUENCY:
-            break
-        merges.append(best)
-        number.setdefault("".join(best), len(number))
-        merged: Counter[tuple[str, ...]] = Counter()
-        for word, count in words.items():
-            parts, rest = [], word
-            while rest:
-                width = 2 if rest[:2] == best else 1
-                parts.append("".join(rest[:width]))
-                rest = rest[width:]
-            merged[tuple(parts)] += count
-        words = merged
-    return merges
-
-
-def vocab_and_merges(tokenizer: Tokenizer) -> tuple[list[str], Merges]:
-    model = json.loads(tokenizer.backend.to_str())["model"]
-    return sorted(model["vocab"], key=model["vocab"].get), [(left, right) for left, right in model["merges"]]
-
-
-def test_a_learned_vocabulary_has_the_layout_of_the_original() -> None:
-    tokens, merges = vocab_and_merges(train(["ab ab ab ba", "ab\nab"], 100))
-    assert tokens == ["<unk>", "a", "b", "a</w>", "b</w>", "ab</w>", NEWLINE, *SPECIAL_TOKENS]
-    assert merges == [("a", "b</w>")]
-
-
-@pytest.mark.parametrize(("vocab_size", "learned"), [(196, 196), (200, 200), (5000, 201)])
-def test_merges_are_those_of_the_algorithm_written_by_hand(vocab_size: int, learned: int) -> None:
-    """With 201 tokens every word is one token, and nothing is left to merge."""
-    texts = TEXTS * 2
-    tokenizer = train(iter(texts), vocab_size)
-    tokens, merges = vocab_and_merges(tokenizer)
-    characters = Counter(character for text in texts for character in "".join(split(text)) if character != "\n")
-    ordered = sorted(characters, key=lambda character: (-characters[character], character))
-    symbols = [*ordered, *(character + "</w>" for character in ordered)]
-    assert tokens[1 : len(symbols) + 1] == symbols
-    assert merges == reference_merges(texts, symbols, vocab_size - len(symbols) - 6)
-    assert tokenizer.vocab_size == learned
-
-
-def test_the_same_texts_give_the_same_bytes_in_every_process_and_order(tmp_path: Path) -> None:
-    """The library alone numbers `</w>` symbols in the order of a hash table with a random seed."""
-    program = (
-        "import sys; from pathlib import Path; from gpt1.tokenization.trainer import train\n"
-        "texts = Path(sys.argv[1]).read_text(encoding='utf-8').split('#')[:: int(sys.argv[3])]\n"
-        "train(texts, 400).save(Path(sys.argv[2]))"
-    )
-    (tmp_path / "texts").write_text("#".join(TEXTS * 2), encoding="utf-8")
-    for run, step in enumerate(("1", "1", "-1")):
-        arguments = [str(tmp_path / "texts"), str(tmp_path / str(run)), step]
-        subprocess.run([sys.executable, "-c", program, *arguments], check=True)
-    first, second, reversed_order = (files_of(tmp_path / str(run)) for run in range(3))
-    assert first == second == reversed_order
-
-
-def test_chinese_text_merges(tokenizer: Tokenizer) -> None:
-    ids = tokenizer.encode("灯塔看守人")
-    assert tokenizer.unk not in ids
-    assert len(ids) < 5
-    assert tokenizer.decode(tokenizer.encode(TEXTS[4])).replace(" ", "") == TEXTS[4]
-
-
-def test_words_of_chinese_come_out_of_a_few_sentences() -> None:
-    """The example of the README."""
-    lines = [
-        "今天天气很好，我们去公园看花。公园里的花很美，天气也很好。",
-        "昨天天气不好，我们在家里看书。书里的故事很好看。",
-        "我喜欢看书，也喜欢看花。她喜欢在公园里看书。",
-        "明天我们再去公园，天气好就去看花，天气不好就在家看书。",
-    ]
-    tokenizer = train(["\n".join(lines) + "\n"], 90)
-    ids = tokenizer.encode("天气很好，我们在公园看书。")
-    assert " ".join(tokenizer.tokens(ids)) == "天气 很好</w> ，</w> 我们 在 公园 看书</w> 。</w>"
-
-
-def test_characters_take_at_most_half_of_the_vocabulary_and_the_rarest_are_unknown() -> None:
-    rare = "".join(chr(0x4E00 + i) for i in range(500))
-    tokenizer = train([rare, "the cat sat on the mat " * 10], 106)
-    tokens, merges = vocab_and_merges(tokenizer)
-    assert tokenizer.vocab_size <= 106
-    assert sum(len(token.removesuffix("</w>")) == 1 for token in tokens) == 2 * 25 + 1, "and the line break"
-    assert ("t", "h") in merges or ("h", "e</w>") in merges
-    assert tokenizer.unk not in tokenizer.encode("the cat")
-    assert tokenizer.encode(rare[-1]) == [tokenizer.unk]
-
-
-def test_no_merge_spans_an_unknown_character() -> None:
-    tokenizer = train(["aéb " * 3], 14)  # room for two characters
-    assert tokenizer.tokens(tokenizer.encode("aéb")) == ["a", "<unk>", "b</w>"]
-    assert vocab_and_merges(tokenizer)[1] == []
-
-
-def test_the_most_frequent_pair_is_merged_first_however_often_it_comes() -> None:
-    """`a` and `b` alone are the more frequent characters; the pairs differ only past ten thousand."""
-    _, merges = vocab_and_merges(train(["zy " * 10_002, "ab " * 10_001, "a b " * 5], 30))
-    assert merges == [("z", "y</w>"), ("a", "b</w>")]
-
-
-def test_every_learned_vocabulary_has_the_line_break() -> None:
-    assert train(["no line breaks here"], 100).encode("\n") != [0]
-
-
-@pytest.mark.parametrize("texts", [[], [""], ["  \n\n <br /> \t"]])
-def test_texts_without_a_word_are_an_error(texts: list[str]) -> None:
-    with pytest.raises(UserError, match="the texts hold no word"):
-        train(texts, 100)
-
-
-def test_a_vocabulary_too_small_for_a_character_is_an_error() -> None:
-    with pytest.raises(UserError, match="--vocab-size 9: expected at least 10"):
-        train(["a"], 9)
-    assert train(["a a b"], 10).vocab_size == 8
-
-
-def test_training_keeps_stdout_clean(capfd: pytest.CaptureFixture[str]) -> None:
-    train(TEXTS, 300, progress=True)
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "learning merges" in err

@@ -28,8 +28,8 @@ from gpt1.inference.scorer import Scorer
 from gpt1.system.tensors import read_tensors
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
-from test_backend import assert_identical, float32
-from test_reference import random_params
+from support.comparisons import assert_identical
+from support.model_cases import float32, random_params
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import reference
 from gpt1 import backends
 from gpt1.backends.optim import adamw, clip_factor, corrections, global_norm, learning_rate
 from gpt1.backends.parameters import Params, decays, shapes
 from gpt1.config import DropoutConfig, LossConfig, OptimConfig
-from hardware import hardware
-from test_reference import random_batch, random_params, small_model, task_case
+from support import reference_model
+from support.engines import hardware
+from support.model_cases import random_batch, random_params, small_model, task_case
 
 STEPS = 100
 ROUNDING = 1e-12
@@ -190,7 +190,7 @@ def test_a_hundred_training_steps_are_the_rule_on_the_references_gradients(backe
         batches = [random_batch(shape, examples=2, seed=2 * step + i) for i in range(2)]
         result = engine.train_step(batches, lr=learning_rate(step, STEPS, config), step=step).read()
         n_clipped += result["grad_norm"] > config.clip
-        written.update(reference.gradients(written.p, shape, batches, **asdict(loss))[1])
+        written.update(reference_model.gradients(written.p, shape, batches, **asdict(loss))[1])
     assert 0 < n_clipped < STEPS
     found = engine.parameters()
     assert found.keys() == shapes(shape).keys()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import reference
 from gpt1 import backends, cli
 from gpt1.backends.base import Engine
 from gpt1.backends.parameters import initialise, shapes
@@ -23,7 +22,8 @@ from gpt1.evaluation.zero_shot import LOWEST, Verdict, ZeroShot, best_threshold,
 from gpt1.inference.batched import mean_logprobs
 from gpt1.tasks.metrics import METRICS
 from gpt1.tokenization.tokenizer import Tokenizer
-from hardware import hardware
+from support import reference_model
+from support.engines import hardware
 
 FLOAT32 = 1e-5
 """A float32 forward through two layers against float64; log-probabilities are about 3, 1e-6 was seen."""
@@ -69,7 +69,7 @@ def expected(model: Model, before: str, scored: str, n_ctx: int = SHAPE.n_ctx) -
     """The reference's mean of `scored` after as much of `before` as there is room for."""
     context, continuation = TOKENIZER.encode(before), TOKENIZER.encode(scored)
     tokens = (context + continuation)[-n_ctx:]
-    return reference.mean_logprob(model.params, model.config, tokens, max(1, len(tokens) - len(continuation)))
+    return reference_model.mean_logprob(model.params, model.config, tokens, max(1, len(tokens) - len(continuation)))
 
 
 def texts(*labelled: tuple[str, int]) -> list[Example]:
@@ -95,7 +95,7 @@ def test_means_are_the_references_whatever_stands_beside_a_sequence(engine: Engi
             engine, Encoded(sequences, per_example=2), starts, Collator(0, SHAPE.n_ctx, lm_targets=True)
         )
         wanted = [
-            reference.mean_logprob(random_model().params, SHAPE, list(tokens), start)
+            reference_model.mean_logprob(random_model().params, SHAPE, list(tokens), start)
             for tokens, start in zip(sequences, starts.ravel(), strict=True)
         ]
         assert found.ravel() == pytest.approx(wanted, abs=FLOAT32)

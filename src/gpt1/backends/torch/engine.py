@@ -97,7 +97,7 @@ class TorchEngine:
                 devices.keep_freed_memory()
             matrices = [p for name, p in self._params.items() if decays(name, tuple(p.shape))]
             vectors = [p for name, p in self._params.items() if not decays(name, tuple(p.shape))]
-            # The rule of optim.adamw, fused; tests/test_backend.py and test_update_rule.py hold them equal.
+            # The rule of optim.adamw, fused; test_backend_updates.py and test_update_rule.py hold them equal.
             self._optimizer = torch.optim.AdamW(
                 [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
                 betas=(self.optim.beta1, self.optim.beta2),

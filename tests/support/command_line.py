@@ -1,0 +1,62 @@
+"""Commands run in this process, with what they printed and their exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from gpt1.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        [line] = self.out.splitlines()
+        return json.loads(line, parse_constant=pytest.fail)
+
+    @property
+    def rows(self) -> list[Any]:
+        return [json.loads(line, parse_constant=pytest.fail) for line in self.out.splitlines()]
+
+
+def gpt1(*words: object) -> Outcome:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(word) for word in words])
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def done(*words: object) -> Outcome:
+    outcome = gpt1(*words)
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+NOTICE = re.compile(
+    r"(valid|test): [\d,]+ of [\d,]+ rows drawn|Columns not used|.*: all of its rows are scored"
+    r"|.*: the run was trained on this file|[\d,]+ examples; cpu|.*: cpu \(\d+ threads?\)|classification \(2 labels\)"
+    r"|random:tiny: 0.1 M parameters|(train|valid|test): [\d,]+ (of [\d,]+ )?examples (repeat|also stand)|step 1  valid"
+)
+"""What a person may have been told before the line about the input."""
+
+
+def assert_refused(outcome: Outcome, *said: str, notices: bool = False) -> None:
+    """One clear line, the last one; exit code 2; nothing on stdout."""
+    assert outcome.code == 2, outcome
+    assert outcome.out == ""
+    *before, last = outcome.err.splitlines()
+    assert last.startswith("gpt1: ")
+    for words in said:
+        assert words in last
+    assert [line for line in before if not (notices and NOTICE.match(line))] == []

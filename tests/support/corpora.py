@@ -1,0 +1,30 @@
+"""Stories, corpora prepared from them, and the files of a corpus."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from gpt1.data.corpus.local_workers import LocalWorkers
+from gpt1.data.corpus.prepare import MANIFEST, Corpus, prepare, sources
+from gpt1.tokenization.tokenizer import Tokenizer
+
+END = "<|endofbook|>"
+PATIENCE = 60
+"""Seconds after which a command of a second hangs, however busy the machine is."""
+WORDS = ["the", "fox", "ran", "over", "a", "hill", "and", "hen", "sat", "still"]
+
+
+def story(seed: int, n_lines: int = 60) -> str:
+    draw = random.Random(seed)
+    lines = (" ".join(draw.choices(WORDS, k=12)) for _ in range(n_lines))
+    return "\n\n".join(lines) + "\n"
+
+
+def made(folder: Path, tokenizer: Tokenizer, out: Path, processes: int | None = None) -> Corpus:
+    return prepare(sources([folder]), tokenizer, out, end_of_document=END, workers=LocalWorkers(processes))
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """All that makes a corpus: not the time stamps in the shards' own JSON."""
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.suffix == ".bin" or path.name == MANIFEST}

@@ -1,0 +1,30 @@
+"""Interruptions and power cuts at a chosen point."""
+
+from __future__ import annotations
+
+import os
+import signal
+from itertools import count
+from typing import Any
+
+import pytest
+
+
+class PowerCut(BaseException):
+    """Nothing is saved and nobody is told."""
+
+
+def cut_power_at(patch: pytest.MonkeyPatch, call: int) -> None:
+    """Cut the power in place of the given rename, the first being number 1."""
+    rename, calls = os.replace, count(1)
+
+    def renamed(*args: Any, **kwargs: Any) -> None:
+        if next(calls) == call:
+            raise PowerCut
+        rename(*args, **kwargs)
+
+    patch.setattr(os, "replace", renamed)
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)

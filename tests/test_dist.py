@@ -1,0 +1,368 @@
+"""Several processes train what one does: losses, gradients, whole runs, and what happens when one of them ends.
+
+Run: pytest tests/test_dist.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt1 import backends, cli
+from gpt1.backends import dist
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.model_dir import load_model
+from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.config import DeviceConfig, LoopConfig, PretrainConfig
+from gpt1.data.corpus.windows import TrainingWindows, ValidationWindows
+from gpt1.errors import PeerLost, UserError
+from gpt1.tokenization.tokenizer import Tokenizer
+from gpt1.training import pretrain
+from support import rank_process
+
+PATIENCE = 180
+"""Seconds after which a command of a few seconds hangs, however busy the machine is."""
+SAME = 1e-5
+"""Relative to the largest: float32 sums in another order."""
+AFTER_STEPS = 1e-4
+"""Relative to the largest: such sums, grown over twelve updates."""
+
+ENGINES = {"torch": "TorchEngine", "mindspore": "MindSporeEngine"}
+
+FLAGS = [
+    "--size", "tiny", "--vocab-size", "90", "--context", "16", "--max-steps", "12", "--warmup", "3", "--lr", "0.003",
+    "--batch-size", "4", "--micro-batch-size", "2", "--embd-pdrop", "0.1", "--attn-pdrop", "0", "--resid-pdrop", "0",
+    "--eval-every", "6", "--save-every", "2", "--log-every", "2", "--valid-fraction", "0.1", "--dtype", "float32",
+    "--device", "cpu",
+]  # fmt: skip
+
+
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),  # msrun knows "python" alone
+    "GLOG_v": "3",  # MindSpore's errors without its warnings
+    "MS_RETRY_INTERVAL_LOWER": "1",  # seconds between two tries to find the scheduler
+    "MS_RETRY_INTERVAL_UPPER": "1",
+    "MS_NODE_TIMEOUT": "10",  # seconds after which the scheduler misses a process, and ends
+}
+
+
+@dataclass
+class Done:
+    """What a command did."""
+
+    returncode: int
+    said: str
+    """By all of its processes, on stdout and stderr."""
+
+
+def call(words: list[str]) -> Done:
+    done = subprocess.run(
+        [sys.executable, *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    return Done(done.returncode, done.stdout + done.stderr)
+
+
+def call_two(backend: str, words: list[str], logs: Path) -> Done:
+    """Let the backend's launcher start two processes of `python` with `words`; msrun's write to `logs`."""
+    if backend == "torch":
+        return call(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = call([
+        "-m", "mindspore.parallel.cluster.run", "--worker_num", "2", "--local_worker_num", "2", "--join", "True",
+        "--master_port", str(port), "--log_dir", str(logs), "python", *words,
+    ])  # fmt: skip
+    return Done(done.returncode, "".join(path.read_text() for path in sorted(logs.glob("worker_*.log"))))
+
+
+@pytest.fixture(scope="module", params=backends.installed())
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each installed backend by its name, for all that a module's fixture makes with it."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    draw = random.Random(0)
+    words = ["the", "fox", "ran", "over", "a", "hill", "and", "hen", "sat", "still", "by", "its", "warm", "red", "nest"]
+    books = ("\n".join(" ".join(draw.choices(words, k=9)) + "." for _ in range(150)) for _ in range(3))
+    path = tmp_path_factory.mktemp("text") / "books.txt"
+    path.write_text("\n<|endofbook|>\n".join(books), encoding="utf-8")
+    return path
+
+
+# ---- one step
+
+
+def assert_close(found: Any, expected: Any) -> None:
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert np.abs(found - expected).max() <= SAME * max(1e-3, np.abs(expected).max())
+
+
+def test_losses_and_gradients_of_unequal_lengths_are_those_of_one_process(backend: str, tmp_path: Path) -> None:
+    """Each rank has half of a step, or one has all of it; the dropout is that of the micro-batch, wherever it goes."""
+    words = [str(Path(rank_process.__file__)), backend]
+    for done in (
+        call([*words, str(tmp_path / "one")]),
+        call_two(backend, [*words, str(tmp_path / "two")], tmp_path / "logs"),
+    ):
+        assert done.returncode == 0, done.said
+    one, first, second = (json.loads((tmp_path / name).read_text()) for name in ("one.0", "two.0", "two.1"))
+    assert first == second  # the same bits on each rank, or the ranks would drift apart
+    assert one.keys() == first.keys()
+    for case, expected in one.items():
+        assert first[case]["losses"].keys() == expected["losses"].keys()
+        for part in ("losses", "grads", "losses of one micro-batch"):
+            for name, value in expected[part].items():
+                assert_close(first[case][part][name], value)
+        assert_close(
+            first[case]["largest gradient of one micro-batch"], expected["largest gradient of one micro-batch"]
+        )
+
+
+# ---- what each rank reads
+
+
+class Counting:
+    def tokens(self, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+        return np.arange(start, stop, dtype=np.int32)
+
+
+@pytest.mark.parametrize("n_ranks", [2, 3, 8])
+@pytest.mark.parametrize("micro", [None, 1, 2])
+def test_ranks_read_the_windows_of_one_process_each_once(n_ranks: int, micro: int | None) -> None:
+    config = LoopConfig(batch_size=6, micro_batch_size=micro)
+    alone = TrainingWindows(Counting(), 300, 8, config)
+    shared = [TrainingWindows(Counting(), 300, 8, config, rank, n_ranks) for rank in range(n_ranks)]
+    for step in range(alone.steps_per_epoch):  # the last one has fewer windows than ranks
+        expected = [row.tolist() for batch in alone.micro_batches(step) for row in batch.tokens]
+        found = [row.tolist() for each in shared for batch in each.micro_batches(step) for row in batch.tokens]
+        assert sorted(found) == sorted(expected)
+    if micro != 2:
+        sizes = [sum(len(batch.tokens) for batch in each.micro_batches(0)) for each in shared]
+        assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("most", [None, 5])
+def test_ranks_validate_the_windows_of_one_process_each_once(most: int | None) -> None:
+    def rows(rank: int, n_ranks: int) -> list[list[int]]:
+        windows = ValidationWindows(Counting(), 3, 90, 8, 0, rank, n_ranks)
+        return [[int(first)] for batch in windows.batches(16, most) for first in batch.tokens[:, 0]]
+
+    assert sorted(rows(0, 3) + rows(1, 3) + rows(2, 3)) == sorted(rows(0, 1))
+
+
+# ---- whole runs
+
+
+def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
+    return [event for event in event_log.read(run.log.path) if event["event"] == kind]
+
+
+def assert_same_run(found: RunDirectory, expected: RunDirectory) -> None:
+    for kind in ("train", "evaluate", "score"):
+        ours, theirs = events(found, kind), events(expected, kind)
+        assert [event["step"] for event in ours] == [event["step"] for event in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            assert one["loss"] == pytest.approx(other["loss"], rel=SAME)
+    params, others = load_model(found.model).params, load_model(expected.model).params
+    for name, value in params.items():
+        assert np.abs(value - others[name]).max() <= AFTER_STEPS * np.abs(others[name]).max()
+
+
+def pretraining(backend: str, text: Path, out: Path) -> list[str]:
+    return ["pretrain", "--backend", backend, "--corpus", str(text), "--out", str(out), *FLAGS]
+
+
+@pytest.fixture(scope="module")
+def alone(backend: str, text: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    out = tmp_path_factory.mktemp("alone") / "run"
+    assert cli.main(pretraining(backend, text, out)) == 0
+    return RunDirectory(out)
+
+
+def test_run_of_two_processes_is_the_run_of_one(backend: str, text: Path, alone: RunDirectory, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    done = call_two(backend, ["-m", "gpt1", *pretraining(backend, text, run.path), "--json"], tmp_path / "logs")
+    assert done.returncode == 0, done.said
+    assert_same_run(run, alone)
+    assert len(events(run, "start")) == 1  # rank 0 alone writes
+    assert len(events(run, "sample")) == len(events(run, "evaluate"))
+    assert done.said.count("Best model") == 1
+    (results,) = [json.loads(line) for line in done.said.splitlines() if line.startswith("{")]  # and prints
+    assert results["training"]["tokens"] == 12 * 4 * 16
+    assert len(run.checkpoints.paths()) == 2
+
+
+def test_rank_0_alone_prepares_the_text(
+    text: Path, alone: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others come when it is there; several that write the same files at once would take them from each other."""
+    monkeypatch.setattr(pretrain, "prepare", lambda *_, **__: pytest.fail("prepared again"))
+    run = RunDirectory(alone.path, read_only=True)
+    run.require_seen()
+    tokenizer = Tokenizer.load(run.tokenizer)
+    assert len(pretrain._prepared(PretrainConfig(), (text,), "train", tokenizer, run)) > 0
+    with pytest.raises(UserError, match="rank 0's run is not seen here; the ranks of a run need one file system"):
+        RunDirectory(tmp_path / "elsewhere", read_only=True).require_seen()
+
+
+def test_run_that_lost_a_process_ends_and_goes_on_in_one(
+    backend: str, text: Path, alone: RunDirectory, tmp_path: Path
+) -> None:
+    """The one that is killed is not the one that writes; the other neither hangs nor loses the last checkpoint."""
+    run = RunDirectory(tmp_path / "run")
+    words = pretraining(backend, text, run.path)
+    script = tmp_path / "die.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from gpt1 import cli\n"
+        "from gpt1.backends.dist import place\n"
+        f"from gpt1.backends.{backend}.engine import {ENGINES[backend]} as Engine\n"
+        "train_step = Engine.train_step\n"
+        "def die(self, batches, *, lr, step):\n"
+        "    if step == 7 and place().rank == 1:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return train_step(self, batches, lr=lr, step=step)\n"
+        "Engine.train_step = die\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n",
+        encoding="utf-8",
+    )
+    started = time.monotonic()
+    done = call_two(backend, [str(script), *words], tmp_path / "logs")
+    assert time.monotonic() - started < PATIENCE
+    assert done.returncode != 0
+    if backend == "torch":  # msrun may kill the other one before it has said so
+        assert (
+            "gpt1: another process of this run has ended, or cannot be reached; the same command goes on" in done.said
+        )
+    assert run.checkpoints.paths()[0].name == "step-6"
+    assert not run.finished
+    assert cli.main(words) == 0
+    assert [event["step"] for event in events(run, "resume")] == [6]
+    assert_same_run(run, alone)
+
+
+# ---- how MindSpore's ranks meet
+
+
+def test_ranks_add_numbers_of_their_hosts_in_one_order() -> None:
+    pytest.importorskip("mindspore")
+    from gpt1.backends.mindspore.distributed import Lines
+
+    values = [1e16, 1.0, -1e16]  # their sum is 0 in this order, 1 in the reverse
+    pairs = [socket.socketpair() for _ in values[1:]]
+    hub = Lines(0, [ours for ours, _ in pairs])
+    lines = [hub, *(Lines(rank, [theirs]) for rank, (_, theirs) in enumerate(pairs, 1))]
+    with ThreadPoolExecutor(len(lines)) as pool:
+        found = list(pool.map(lambda line, value: line.total(value, 1.0), lines, values))
+        nothing = list(pool.map(lambda line: line.total(), lines))
+    for line in lines:
+        line.close()
+    assert found == [[sum(values), 3.0]] * 3
+    assert nothing == [[]] * 3
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_end_of_another_rank_is_noticed_at_once(rank: int) -> None:
+    pytest.importorskip("mindspore")
+    from gpt1.backends.mindspore.distributed import Lines
+
+    ours, theirs = socket.socketpair()
+    theirs.shutdown(socket.SHUT_WR)  # what it may still be sent reaches nobody, without an error
+    with ours, theirs, pytest.raises(PeerLost, match="another process of this run has ended"):
+        Lines(rank, [ours]).total(1.0)
+
+
+# ---- what the launchers say
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """That of a process that no launcher started."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MS_ROLE", "MS_NODE_ID", "MS_WORKER_NUM", "DEVICE_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_a_process_that_no_launcher_started_is_alone(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("DEVICE_ID", "3")  # as some set it for an Ascend device
+    assert dist.place() == dist.Place(0, 1, 0)
+
+
+TORCHRUN = "RANK=1 WORLD_SIZE=2 LOCAL_RANK=1"
+MSRUN = "MS_ROLE=MS_WORKER MS_NODE_ID=1 MS_WORKER_NUM=2 DEVICE_ID=1"
+SCHEDULER = "MS_ROLE=MS_SCHED MS_WORKER_NUM=2"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (TORCHRUN, dist.Place(1, 2, 1, "torchrun")),
+        (MSRUN, dist.Place(1, 2, 1, "msrun")),
+        (SCHEDULER, dist.Place(0, 2, 0, "msrun")),
+    ],
+)
+def test_place_is_what_the_launcher_says(said: str, expected: dist.Place, environment: pytest.MonkeyPatch) -> None:
+    for word in said.split():
+        environment.setenv(*word.split("="))
+    assert dist.place() == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ("RANK=2 WORLD_SIZE=2 LOCAL_RANK=0", r"RANK=2 .* in the environment: not what torchrun sets"),
+        ("RANK=0 WORLD_SIZE= LOCAL_RANK=0", r"WORLD_SIZE= .* in the environment: not what torchrun sets"),
+        ("RANK=a", r"RANK=a .* in the environment: not what torchrun sets"),
+        ("MS_ROLE=MS_WORKER MS_WORKER_NUM=2 DEVICE_ID=1", r"MS_NODE_ID= .* not what msrun sets; .* --node_rank"),
+        ("MS_ROLE=MS_WORKER MS_NODE_ID=0 MS_WORKER_NUM=1 DEVICE_ID=0", "msrun --worker_num 1: .*; run without msrun"),
+    ],
+)
+def test_contradictions_in_the_environment_are_named(
+    said: str, complaint: str, environment: pytest.MonkeyPatch
+) -> None:
+    for word in said.split():
+        environment.setenv(*word.split("="))
+    with pytest.raises(UserError, match=complaint):
+        dist.place()
+
+
+@pytest.mark.parametrize(("launcher", "said"), [("torchrun", TORCHRUN), ("msrun", MSRUN)])
+def test_commands_of_one_process_refuse_several(
+    launcher: str, said: str, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for word in said.split():
+        environment.setenv(*word.split("="))
+    assert cli.main(["doctor"]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint == f"gpt1 (rank 1): {launcher} started 2 processes; gpt1 doctor runs in one, without {launcher}\n"
+
+
+@pytest.mark.parametrize(("name", "other", "said"), [("torch", "msrun", MSRUN), ("mindspore", "torchrun", TORCHRUN)])
+def test_a_backend_refuses_the_launcher_of_another(
+    name: str, other: str, said: str, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setattr(backends, "chosen", lambda hardware: name)
+    for word in said.split():
+        environment.setenv(*word.split("="))
+    expected = f"--backend {name}: {other} started 2 processes; {backends.LAUNCHERS[name]} starts those of"
+    with pytest.raises(UserError, match=expected):
+        backends.joined(DeviceConfig()).__enter__()
