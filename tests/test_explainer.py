@@ -1,6 +1,6 @@
 """Words weigh what their tokens do, occlusion is the prediction without the word. Run: pytest tests/test_explainer.py
 
-The gradients themselves are compared with the reference in test_backend_attributions.py; here they are given out to words.
+test_backend_attributions.py compares the gradients with the reference; here words get their shares of them.
 """
 
 from __future__ import annotations
