@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/gpt1 generate mini "The old house" --max-tokens 60
 	$(BIN)/gpt1 finetune --recipe quickstart --data reviews --out $(DEMO)
 	$(BIN)/gpt1 finetune --recipe quickstart --data reviews --model random:mini --tokenizer mini --out $(DEMO)-random
-	$(BIN)/gpt1 evaluate $(DEMO) --data reviews --beside $(DEMO)-random
+	$(BIN)/gpt1 evaluate $(DEMO) --data reviews --compare $(DEMO)-random
 	$(BIN)/gpt1 predict $(DEMO) "Warm, funny and over far too soon." "The handle broke on the second day."
 
 test: $(READY)

@@ -48,7 +48,7 @@ class Review:
 
 def train(data: str, out: Path) -> None:
     """Fine-tune mini on 2,000 reviews of at most 160 tokens: about a quarter of an hour on one core."""
-    finetune(recipe("quickstart", data=data, out=str(out), limit=2_000, max_length=160, lr=3e-4, epochs=3,
+    finetune(recipe("quickstart", data=data, out=str(out), max_examples=2_000, max_length=160, lr=3e-4, epochs=3,
                     baseline=False))  # fmt: skip
 
 

@@ -65,7 +65,7 @@ from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
 
 BATCH_SIZE = 4
-OPTIM = OptimConfig(lr=2e-5, schedule="linear", warmup=0.0, weight_decay=0.01, clip=1.0)
+OPTIM = OptimConfig(lr=2e-5, schedule="linear", warmup=0.0, weight_decay=0.01, max_grad_norm=1.0)
 DROPOUT = 0.1
 BUSY = 0.5
 """Load average above which other programs are taking the machine's time."""
@@ -160,7 +160,7 @@ def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> Measured:
         adam_beta1=OPTIM.beta1,
         adam_beta2=OPTIM.beta2,
         adam_epsilon=OPTIM.eps,
-        max_grad_norm=OPTIM.clip,
+        max_grad_norm=OPTIM.max_grad_norm,
         train_sampling_strategy="sequential",  # of `dataset`, which is in random order: the one that gpt1 draws
         seed=seed,
         bf16=bf16,

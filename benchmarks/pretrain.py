@@ -58,7 +58,7 @@ from gpt1.data.corpus.windows import TrainingWindows
 from gpt1.errors import UserError
 from gpt1.tokenization.tokenizer import Tokenizer
 
-OPTIM = OptimConfig(lr=2.5e-4, schedule="cosine", warmup=0.0, weight_decay=0.01, clip=1.0)
+OPTIM = OptimConfig(lr=2.5e-4, schedule="cosine", warmup=0.0, weight_decay=0.01, max_grad_norm=1.0)
 DROPOUTS = (0.1, 0.0)
 
 
@@ -134,7 +134,7 @@ def train_with_transformers(
                 loss = model(ids, labels=targets, shift_labels=targets).loss * (len(ids) / work.batch_size)
             loss.backward()
             total += loss.detach()
-        torch.nn.utils.clip_grad_norm_(named.values(), OPTIM.clip)
+        torch.nn.utils.clip_grad_norm_(named.values(), OPTIM.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         return lambda: float(total)

@@ -106,7 +106,9 @@ def draw(experiment: Experiment, root: Path, scale: Scale, folder: Path) -> dict
         return read_json(facts)
     kind = TASKS[experiment.task].kind
     located = locate(experiment, root)
-    splits = load_dataset(located.files.splits, kind=kind, seed=0, draw=located.drawn.get("draw", "stratified")).splits
+    splits = load_dataset(
+        located.files.splits, kind=kind, seed=0, split_strategy=located.drawn.get("split_strategy", "stratified")
+    ).splits
     scored = "test" if "test" in splits else "valid"
     train = splits["train"]
     if scored == "test":

@@ -234,7 +234,7 @@ def batching(model: Path, by_length: dict[str, Sequence[Text]], clients: int, ro
 
 
 def overload(model: Path, texts: Sequence[Text]) -> None:
-    with server(model, "--queue", "32") as (port, _):
+    with server(model, "--max-queue-size", "32") as (port, _):
         answers, _ = run(port, iter(texts), 128)
         refused = sum(answer.status == 429 for answer in answers)
         others = [answer for answer in answers if answer.status != 429]

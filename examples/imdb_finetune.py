@@ -1,7 +1,7 @@
 """The MindSpore lesson in Python: GPT-1 learns whether a review is good or bad (docs/mindspore.md explains each step).
 
 Run: python examples/imdb_finetune.py --data imdb --backend mindspore --out runs/imdb
-A first look in some minutes: add --limit 200 --model random:tiny
+A first look in some minutes: add --max-examples 200 --model random:tiny
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     flags.add_argument("--model", default="mini", help="mini, random:SIZE, openai-gpt or a directory")
     flags.add_argument("--out", default="runs/imdb", help="where the run is written; the same command goes on with it")
     flags.add_argument("--backend", default="auto", choices=["auto", "torch", "mindspore"])
-    flags.add_argument("--limit", type=int, help="use at most so many reviews of each split")
+    flags.add_argument("--max-examples", type=int, help="use at most so many reviews of each split")
     chosen = flags.parse_args()
 
     # Settings: the recipe holds every number; a keyword changes one, under the name of the command's flag.
@@ -47,7 +47,11 @@ def main() -> None:
 
     # Evaluate and predict: the model is loaded again from the run's directory.
     again = gpt1.evaluate(
-        chosen.out, chosen.data, limit=chosen.limit or 1_000, metric=worst_recall, hardware=config.hardware
+        chosen.out,
+        chosen.data,
+        max_examples=chosen.max_examples or 1_000,
+        metric=worst_recall,
+        hardware=config.hardware,
     )
     print(f"{again['test']['examples']} test reviews again: accuracy {again['test']['accuracy']:.3f}")
     for found in gpt1.predict(chosen.out, [REVIEW], hardware=config.hardware):

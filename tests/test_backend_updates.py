@@ -35,17 +35,19 @@ UPDATED = 2e-6
 
 
 @pytest.mark.parametrize(
-    ("task", "clip"),
+    ("task", "max_grad_norm"),
     [("language model", 0.0), ("language model", 0.4), ("classification", 0.4), ("classification", 100.0)],
 )
-def test_two_dozen_steps_are_adamw_on_clipped_gradients_in_float64(build: Build, task: str, clip: float) -> None:
+def test_two_dozen_steps_are_adamw_on_clipped_gradients_in_float64(
+    build: Build, task: str, max_grad_norm: float
+) -> None:
     """`optim.adamw` in NumPy, fed with the engine's own gradients; the rates change, and the dropout is on.
 
     Decay is on matrices only. The key bias is left out: its gradient is mathematically zero, so that its update is
     rounding noise divided by itself.
     """
     config, params, batch = longer_case(task, 12, examples=4)
-    optim = OptimConfig(weight_decay=0.1, clip=clip, beta1=0.8, beta2=0.95)
+    optim = OptimConfig(weight_decay=0.1, max_grad_norm=max_grad_norm, beta1=0.8, beta2=0.95)
     engine = build(config, params, optim=optim, dropout=DropoutConfig(), lm_coef=0.5)
     expected = {name: value.astype(np.float64) for name, value in params.items()}
     first, second = ({name: np.zeros_like(value) for name, value in expected.items()} for _ in range(2))
@@ -57,8 +59,8 @@ def test_two_dozen_steps_are_adamw_on_clipped_gradients_in_float64(build: Build,
         assert found == pytest.approx({**losses, "grad_norm": norm}, rel=REGROUPED)
         for name, gradient in gradients.items():
             expected[name], first[name], second[name] = adamw(
-                expected[name], gradient.astype(np.float64) * clip_factor(norm, clip), first[name], second[name],
-                step=step, lr=rate(step), decay=decays(name, gradient.shape), config=optim,
+                expected[name], gradient.astype(np.float64) * clip_factor(norm, max_grad_norm),
+                first[name], second[name], step=step, lr=rate(step), decay=decays(name, gradient.shape), config=optim,
             )  # fmt: skip
     keys = slice(config.n_embd, 2 * config.n_embd)
     for name, value in engine.parameters().items():

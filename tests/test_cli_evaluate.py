@@ -51,8 +51,8 @@ def test_a_model_directory_is_evaluated_like_its_run() -> None:
 def test_other_runs_stand_beside_it_on_the_same_rows() -> None:
     flags = ["--data", "other-names.csv", "--text", "body", "--label", "verdict", "--dtype", "float32", "--json"]
     alone = done("evaluate", "run", *flags).json
-    found = done("evaluate", "run", *flags, "--beside", "run/model")
-    assert found.json["beside"] == {"run/model": alone["test"]}
+    found = done("evaluate", "run", *flags, "--compare", "run/model")
+    assert found.json["compare"] == {"run/model": alone["test"]}
     assert found.json["baseline"].keys() == alone["baseline"].keys()
     names = [line.strip().split("  ")[0] for line in found.err.splitlines() if re.search(r"\[\d", line)]
     assert names == ["run", "run/model", *alone["baseline"]]
@@ -62,11 +62,11 @@ def test_other_runs_stand_beside_it_on_the_same_rows() -> None:
     ("flags", "said"),
     [
         (
-            ["--beside", "grades"],
-            "--beside grades: similarity (no label names) found, classification (bad, good) as in run expected",
+            ["--compare", "grades"],
+            "--compare grades: similarity (no label names) found, classification (bad, good) as in run expected",
         ),
-        (["--beside", "gone"], "gone: no such directory"),
-        (["--beside", "run", "--zero-shot"], "--beside run: goes with fine-tuned models, not with --zero-shot"),
+        (["--compare", "gone"], "gone: no such directory"),
+        (["--compare", "run", "--zero-shot"], "--compare run: goes with fine-tuned models, not with --zero-shot"),
     ],
 )
 def test_a_run_of_another_kind_cannot_stand_beside(flags: list[str], said: str) -> None:
@@ -74,7 +74,7 @@ def test_a_run_of_another_kind_cannot_stand_beside(flags: list[str], said: str) 
 
 
 def test_a_sample_of_the_rows_can_be_scored_by_an_own_metric() -> None:
-    words = ["evaluate", "run", "--data", "reviews.csv", "--split", "train", "--limit", "10", "--no-baseline"]
+    words = ["evaluate", "run", "--data", "reviews.csv", "--split", "train", "--max-examples", "10", "--no-baseline"]
     found = done(*words, "--metric", "metrics_of_mine:share", "--json").json["train"]
     assert found["examples"] == 10
     assert found["share"] == found["accuracy"]
@@ -87,8 +87,8 @@ def test_a_sample_of_the_rows_can_be_scored_by_an_own_metric() -> None:
         (["--data", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
         (["--data", "new.csv"], "new.csv row 1 (line 2): no label in column 'label'"),
         (["--data", "unseen"], "test.csv row 2 (line 3): label 'mixed' does not occur in the training split"),
-        (["--data", "reviews.csv", "--limit", "0"], "--limit 0: expected 2 or more"),
-        (["--data", "reviews.csv", "--limit", "-3"], "--limit -3: expected 2 or more"),
+        (["--data", "reviews.csv", "--max-examples", "0"], "--max-examples 0: expected 2 or more"),
+        (["--data", "reviews.csv", "--max-examples", "-3"], "--max-examples -3: expected 2 or more"),
         (
             ["--data", "reviews.csv", "--text", "body"],
             "reviews.csv: the run was trained on this file, by columns of its own",

@@ -109,7 +109,18 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
-    words = ["finetune", "--data", "reviews.csv", "--out", tmp_path / "run", *QUICK, "--lr", "1e30", "--clip", "0"]
+    words = [
+        "finetune",
+        "--data",
+        "reviews.csv",
+        "--out",
+        tmp_path / "run",
+        *QUICK,
+        "--lr",
+        "1e30",
+        "--max-grad-norm",
+        "0",
+    ]
     assert_refused(gpt1(*words), " at step ", "no checkpoint had been written yet. Try a lower --lr", notices=True)
 
 

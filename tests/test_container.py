@@ -40,5 +40,5 @@ def test_the_replicas_start_with_flags_that_exist_and_may_drain(capsys: pytest.C
     services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
     gpt1 = services["gpt1"]
     assert "--port 70000: expected" in parsed_flags(["serve", *gpt1["command"]], capsys)
-    assert int(gpt1["stop_grace_period"].removesuffix("s")) > ServeConfig().drain
+    assert int(gpt1["stop_grace_period"].removesuffix("s")) > ServeConfig().shutdown_timeout
     assert f"gpt1:{ServeConfig().port}" in services["proxy"]["command"]

@@ -370,7 +370,9 @@ def test_a_fit_with_out_is_a_run_that_goes_on_and_is_pickled(tmp_path: Path) -> 
 
 
 def test_a_fine_tuned_run_is_loaded_as_an_estimator(tmp_path: Path) -> None:
-    config = gpt1.recipe("quickstart", data="reviews", out=tmp_path / "run", model="random:tiny", limit=20, epochs=1)
+    config = gpt1.recipe(
+        "quickstart", data="reviews", out=tmp_path / "run", model="random:tiny", max_examples=20, epochs=1
+    )
     gpt1.finetune(config)
     found = GPT1Classifier.load(tmp_path / "run", dtype="float32")
     told = gpt1.load(tmp_path / "run").predict(["Warm and funny."])[0]
@@ -381,7 +383,7 @@ def test_a_loaded_model_says_what_it_is_and_whether_its_run_is_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    gpt1.finetune(gpt1.recipe("quickstart", data="reviews", out=run, model="random:tiny", limit=20, epochs=1))
+    gpt1.finetune(gpt1.recipe("quickstart", data="reviews", out=run, model="random:tiny", max_examples=20, epochs=1))
     capsys.readouterr()
     assert re.fullmatch(
         r"<gpt1 classification \(negative, positive\), \d\.\d M parameters, cpu.*, float32>", repr(gpt1.load(run))

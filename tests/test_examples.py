@@ -73,7 +73,7 @@ def test_the_example_goes_from_rows_to_predictions(
 def test_the_example_runs_on_200_reviews_of_imdb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--data", IMDB, "--model", "random:tiny", "--limit", 200, "--out", tmp_path / "run"]
+    words = ["--data", IMDB, "--model", "random:tiny", "--max-examples", 200, "--out", tmp_path / "run"]
     assert run(monkeypatch, capsys, words)[0].startswith("train: 200 reviews")
 
 

@@ -20,7 +20,7 @@ import gpt1
 from gpt1 import api
 from gpt1.cli import main
 from gpt1.config import FinetuneConfig
-from gpt1.config.overrides import homes
+from gpt1.config.overrides import setting_holders
 
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ROOT / "docs" / "mindspore.md", ROOT / "docs" / "mindspore.zh-CN.md"
@@ -104,7 +104,7 @@ def test_what_the_lesson_names_is_there(page: str) -> None:
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
     assert named >= {"GPT1", "Block", "Attention", "Attend", "Gelu", "Affine", "Normalise", "LmLoss"}
     assert named <= there
-    settings = homes(FinetuneConfig())
+    settings = setting_holders(FinetuneConfig())
     for span in spans(page):
         if re.fullmatch(r"[a-z_]+=[-\d.e]+", span):
             assert span.partition("=")[0] in settings, span

@@ -56,11 +56,11 @@ every_head = pytest.mark.parametrize(
 
 @every_head
 def test_model_directory_round_trips_bit_for_bit(tmp_path: Path, config: ModelConfig) -> None:
-    given = model(config, cut="half")
+    given = model(config, truncation="half")
     save_model(tmp_path / "first", given)
     loaded = load_model(tmp_path / "first")
     assert_same_params(loaded.params, given.params)
-    for part in ("config", "label_names", "max_length", "provenance", "cut"):
+    for part in ("config", "label_names", "max_length", "provenance", "truncation"):
         assert getattr(loaded, part) == getattr(given, part), part
     save_model(tmp_path / "second", loaded)
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
@@ -120,11 +120,11 @@ def test_directory_from_before_a_setting_came_has_its_default(tmp_path: Path) ->
     rewrite(tmp_path / "gpt1.json", model=details["model"], cut=..., huggingface_exact=..., huggingface_differences=...)
     loaded = load_model(tmp_path)
     assert loaded.config == given.config
-    assert loaded.cut == "longest"
+    assert loaded.truncation == "longest"
 
 
 @pytest.mark.parametrize(
-    ("head", "cut", "said"),
+    ("head", "truncation", "said"),
     [
         (Head("classification", 3, bias=True), "longest", ["score.bias"]),
         (Head("entailment", 3), "half", ["cut by itself"]),
@@ -133,9 +133,9 @@ def test_directory_from_before_a_setting_came_has_its_default(tmp_path: Path) ->
     ],
 )
 def test_directory_says_what_transformers_will_do_otherwise(
-    tmp_path: Path, head: Head, cut: str, said: list[str]
+    tmp_path: Path, head: Head, truncation: str, said: list[str]
 ) -> None:
-    save_model(tmp_path, model(replace(SHAPE, head=head), cut=cut))
+    save_model(tmp_path, model(replace(SHAPE, head=head), truncation=truncation))
     details = read_json(tmp_path / "gpt1.json")
     assert details["huggingface_exact"] is (not said)
     assert len(details["huggingface_differences"]) == len(said)

@@ -108,7 +108,7 @@ def test_the_schedule_counts_whole_batches_alone(finished: tuple[FinetuneConfig,
     assert steps == list(range(1, 13))
 
 
-def test_a_model_directory_records_head_bias_and_cut(finished: tuple[FinetuneConfig, RunDirectory, str]) -> None:
+def test_a_model_directory_records_head_bias_and_truncation(finished: tuple[FinetuneConfig, RunDirectory, str]) -> None:
     _, run, _ = finished
     details = read_json(run.model / "gpt1.json")
     assert details["model"]["head"]["bias"] is True
@@ -124,8 +124,8 @@ def test_predictions_cut_as_the_training_did(
     examples = read_examples(data / "test.jsonl")
     found = model.encode(examples)
     halved, whole = (
-        encode(TASKS["multiple-choice"], examples, model.model.tokenizer, MAX_LENGTH, cut=cut)
-        for cut in ("half", "longest")
+        encode(TASKS["multiple-choice"], examples, model.model.tokenizer, MAX_LENGTH, truncation=truncation)
+        for truncation in ("half", "longest")
     )  # type: ignore[arg-type]
     assert [ids.tolist() for ids in found.sequences] == [ids.tolist() for ids in halved.sequences]
     assert found.sha256() != whole.sha256(), "the texts must be long enough for a difference"

@@ -182,12 +182,16 @@ def test_global_norm_is_the_norm_of_all_gradients_as_one_vector(array: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("clip", "factor"), [(1.0, 0.2), (2.5, 0.5), (5.0, 1.0), (10.0, 1.0), (0.0, 1.0)], ids=lambda value: f"{value}"
+    ("max_grad_norm", "factor"),
+    [(1.0, 0.2), (2.5, 0.5), (5.0, 1.0), (10.0, 1.0), (0.0, 1.0)],
+    ids=lambda value: f"{value}",
 )
-def test_clip_factor_brings_the_norm_down_to_the_limit_and_never_up(array: Any, clip: float, factor: float) -> None:
+def test_clip_factor_brings_the_norm_down_to_the_limit_and_never_up(
+    array: Any, max_grad_norm: float, factor: float
+) -> None:
     """A limit of 0 turns clipping off."""
     gradients = [array([3.0, 0.0]), array([[-4.0]])]
-    found = clip_factor(global_norm(gradients), clip)
+    found = clip_factor(global_norm(gradients), max_grad_norm)
     assert float(found) == pytest.approx(factor, rel=FLOAT32)
     clipped = [gradient * found for gradient in gradients]
     assert clipped[0].dtype == gradients[0].dtype

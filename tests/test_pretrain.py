@@ -381,9 +381,9 @@ def test_xavier_matrices_have_glorots_bounds_and_vectors_stay() -> None:
 
 PAPER: dict[str, Any] = {
     "context": 512, "init": "normal", "optim.lr": 2.5e-4, "optim.schedule": "cosine", "optim.warmup": 2_000,
-    "optim.beta1": 0.9, "optim.beta2": 0.999, "optim.weight_decay": 0.01, "optim.clip": 1.0, "dropout.embd_pdrop": 0.1,
-    "dropout.resid_pdrop": 0.1, "dropout.attn_pdrop": 0.1, "loop.epochs": 100, "loop.max_steps": None,
-    "loop.batch_size": 64,
+    "optim.beta1": 0.9, "optim.beta2": 0.999, "optim.weight_decay": 0.01, "optim.max_grad_norm": 1.0,
+    "dropout.embd_pdrop": 0.1, "dropout.resid_pdrop": 0.1, "dropout.attn_pdrop": 0.1, "loop.epochs": 100,
+    "loop.max_steps": None, "loop.batch_size": 64,
 }  # fmt: skip
 """Radford et al. 2018, §4.1."""
 COURSE: dict[str, Any] = PAPER | {

@@ -33,7 +33,7 @@ FILES = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "reviews"
-    api.finetune(recipe("quickstart", data="reviews", out=str(out), model="random:tiny", limit=40, max_steps=2))
+    api.finetune(recipe("quickstart", data="reviews", out=str(out), model="random:tiny", max_examples=40, max_steps=2))
     return out
 
 

@@ -15,7 +15,7 @@ from gpt1 import api
 from gpt1.backends.optim import learning_rate
 from gpt1.cli import main
 from gpt1.config import FinetuneConfig, PretrainConfig
-from gpt1.config.overrides import homes
+from gpt1.config.overrides import setting_holders
 from gpt1.config.recipes import PRETRAINING, RECIPES, recipe
 from gpt1.data.dataset import load_dataset
 from gpt1.errors import UserError
@@ -31,7 +31,7 @@ PAPER: dict[str, Any] = {
     "optim.beta2": 0.999,
     "optim.eps": 1e-8,
     "optim.weight_decay": 0.01,
-    "optim.clip": 1.0,
+    "optim.max_grad_norm": 1.0,
     "dropout.embd_pdrop": 0.1,
     "dropout.resid_pdrop": 0.1,
     "dropout.attn_pdrop": 0.1,
@@ -57,8 +57,8 @@ OPENAI: dict[str, Any] = PAPER | {
     "loop.bucketing": False,
     "loop.drop_last": True,
     "split.valid_fraction": None,
-    "split.cut": "half",
-    "split.draw": "openai",
+    "split.truncation": "half",
+    "split.split_strategy": "openai",
 }
 """What OpenAI's train.py, opt.py and datasets.py do otherwise."""
 
@@ -77,7 +77,7 @@ LESSON: dict[str, Any] = PAPER | {
     "split.valid_fraction": 0.3,
     "split.test_fraction": None,
     "split.max_length": 512,
-    "split.limit": None,
+    "split.max_examples": None,
 }
 """The lesson "GPT-1 in practice with MindSpore"."""
 
@@ -202,11 +202,11 @@ def test_an_unknown_flag_beside_a_recipe_is_refused(
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_from_python_is_that_of_the_same_flags(parsed: list[FinetuneConfig], name: str) -> None:
     """So that a script goes on with a run of the command, and the command with one of a script."""
-    flags = "--data some.csv --out run --lr 1 --max-length 64 --limit 200 --backend mindspore --no-baseline --text body"
-    assert main(["finetune", "--recipe", name, *flags.split()]) == 0
+    flags = "--data some.csv --out run --lr 1 --max-length 64 --max-examples 200 --backend mindspore --text body"
+    assert main(["finetune", "--recipe", name, *flags.split(), "--no-baseline"]) == 0
     assert parsed == [
         recipe(
-            name, data=Path("some.csv"), out="run", lr=1, max_length=64, limit=200, backend="mindspore",
+            name, data=Path("some.csv"), out="run", lr=1, max_length=64, max_examples=200, backend="mindspore",
             baseline=False, text="body",
         )
     ]  # fmt: skip
@@ -215,9 +215,11 @@ def test_a_recipe_from_python_is_that_of_the_same_flags(parsed: list[FinetuneCon
 def test_every_flag_is_a_setting_and_every_setting_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["finetune", "--help"]) == 0
     flags = set(re.findall(r"--([a-z][a-z0-9-]+)", capsys.readouterr().out))
-    for name in homes(FinetuneConfig()):
+    for name in setting_holders(FinetuneConfig()):
         assert name.replace("_", "-") in flags, name
-    assert len(homes(FinetuneConfig())) == len(flat(FinetuneConfig())), "two parts share the name of a setting"
+    assert len(setting_holders(FinetuneConfig())) == len(flat(FinetuneConfig())), (
+        "two parts share the name of a setting"
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,7 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag(capsys: pytest.Capture
         ({"lr": "2e-5"}, "lr='2e-5': expected a number"),
         ({"lr": -1.0}, "lr=-1.0: expected a positive number"),
         ({"epochs": True}, "epochs=True: expected a number"),
-        ({"limit": 2.5}, "limit=2.5: expected a whole number or None"),
+        ({"max_examples": 2.5}, "max_examples=2.5: expected a whole number or None"),
         ({"backend": "jax"}, "backend='jax': expected one of auto, torch, mindspore"),
         ({"out": None}, "out=None: expected a path"),
         ({"baseline": 1}, "baseline=1: expected True or False"),

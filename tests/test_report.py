@@ -16,7 +16,7 @@ import pytest
 
 from gpt1.cli import main
 from gpt1.config import FinetuneConfig, Head, PretrainConfig
-from gpt1.config.overrides import changed
+from gpt1.config.overrides import with_overrides
 from gpt1.config.recipes import recipe
 from gpt1.data.batching import Encoded
 from gpt1.data.dataset import Example
@@ -242,7 +242,7 @@ def test_the_command_repeats_the_settings(
     run, given = finetuned(tmp_path / "run", **settings), []
     monkeypatch.setattr(api, "finetune", lambda config: given.append(config) or {})
     assert main(shlex.split(command_line(Record.read(run)))[1:]) == 0
-    assert given == [changed(recipe("quickstart", data="reviews", **settings), {"out": str(run)})]
+    assert given == [with_overrides(recipe("quickstart", data="reviews", **settings), {"out": str(run)})]
 
 
 def test_a_pretraining_run_shows_perplexity_and_samples_over_time(tmp_path: Path) -> None:
@@ -429,9 +429,9 @@ def test_a_comparison_takes_the_place_of_another_one_alone(here: Path) -> None:
 def test_rows_that_settings_drew_otherwise_are_explained(here: Path) -> None:
     other = classified()
     other["test"]["answers"]["rows_sha256"] = "another"
-    runs = [finetuned(here / "a"), finetuned(here / "b", other, limit=50), finetuned(here / "c", other, seed=3)]
+    runs = [finetuned(here / "a"), finetuned(here / "b", other, max_examples=50), finetuned(here / "c", other, seed=3)]
     text = Page(write(runs)).text
-    assert "test rows are not the same (--limit 50 instead of none)." in text
+    assert "test rows are not the same (--max-examples 50 instead of none)." in text
     assert "(--seed 3 instead of 0; --split-seed keeps the splits of runs with other seeds the same)." in text
 
 

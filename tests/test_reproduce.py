@@ -90,8 +90,8 @@ def splits(found: Located) -> dict[str, list[str]]:
         ("mnli", ["train", "dev"], {"train": ["train"], "valid": ["dev"]}, ()),
         ("snli", ["train", "dev", "test"], {"train": ["train"], "valid": ["dev"], "test": ["test"]}, ()),
         ("snli", ["dev"], {"train": ["dev"]}, ("valid_fraction", "test_fraction")),
-        ("storycloze", ["val", "test"], {"train": ["val"], "test": ["test"]}, ("draw",)),
-        ("storycloze", ["train", "test"], {"train": ["train"], "test": ["test"]}, ("draw",)),
+        ("storycloze", ["val", "test"], {"train": ["val"], "test": ["test"]}, ("split_strategy",)),
+        ("storycloze", ["train", "test"], {"train": ["train"], "test": ["test"]}, ("split_strategy",)),
         ("storycloze", ["train", "valid", "test"], {"train": ["train"], "valid": ["valid"], "test": ["test"]}, ()),
         ("race", list(RACE), {"train": list(RACE[:3]), "valid": list(RACE[3:5]), "test": list(RACE[5:])}, ()),
         ("race", ["train", "dev", "test"], {"train": ["train"], "valid": ["dev"], "test": ["test"]}, ()),
@@ -131,7 +131,9 @@ def test_a_result_has_files_of_its_own_where_they_are_there(tmp_path: Path) -> N
 
 def test_the_paper_trains_story_cloze_on_1497_rows_and_validates_on_374() -> None:
     """Of the 1,871 rows of its validation file."""
-    assert EXPERIMENT["storycloze"].drawn == {"draw": "openai"}, "tests/test_splits.py holds which rows those are"
+    assert EXPERIMENT["storycloze"].drawn == {"split_strategy": "openai"}, (
+        "tests/test_splits.py holds which rows those are"
+    )
     assert round(1_871 * OPENAI_VALID_FRACTION) == 374
 
 
@@ -225,10 +227,10 @@ def test_finished_runs_are_read_and_people_see_a_table(
 def test_runs_of_other_settings_are_refused_before_anything_runs(
     data: Path, finished: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert reproduced(data, finished[0], "--limit", "4") == 2
+    assert reproduced(data, finished[0], "--max-examples", "4") == 2
     stderr = capsys.readouterr().err.splitlines()
     assert len(stderr) == 1
-    assert "mnli/seed-0: holds a different run (--limit None there, 4 asked for)" in stderr[0]
+    assert "mnli/seed-0: holds a different run (--max-examples None there, 4 asked for)" in stderr[0]
 
 
 def test_what_a_run_says_stands_in_a_file_beside_it(
@@ -300,7 +302,7 @@ def test_an_interrupt_keeps_the_finished_runs_and_the_same_command_goes_on(
         (["--tasks", "imdb"], "--tasks imdb: unknown; there are mnli, snli, scitail"),
         (["--tasks", "cola"], "no data to run (no folder cola)"),
         (["--seeds", "0"], "--seeds 0: expected 1 or more"),
-        (["--limit", "1"], "--limit 1: expected 2 or more"),
+        (["--max-examples", "1"], "--max-examples 1: expected 2 or more"),
         (["--epochs", "0"], "--epochs 0.0: expected a positive number"),
         (["--recipe", "bert"], "--recipe bert: unknown"),
         (["--data-root", "nowhere"], "--data-root nowhere: no such folder"),

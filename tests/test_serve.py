@@ -151,7 +151,7 @@ def test_another_label_can_be_explained(text_client: TestClient) -> None:
 
 def test_occlusion_that_is_too_much_work_is_refused_and_the_rest_is_not() -> None:
     asked = {"input": served_models.TEXT}
-    with served_models.client("single", max_work=300) as client:
+    with served_models.client("single", max_request_tokens=300) as client:
         refused = client.post("/v1/explain", json=asked | {"occlusion": True})
         assert (refused.status_code, refusal(refused)["param"]) == (422, "occlusion")
         assert client.post("/v1/explain", json=asked).status_code == 200
@@ -226,7 +226,7 @@ def test_token_ids_are_a_prompt_and_the_prompt_can_be_echoed(text_client: TestCl
 
 
 def test_more_texts_than_places_are_written_one_after_another() -> None:
-    with served_models.client("none", texts_at_once=2) as client:
+    with served_models.client("none", max_batch_size=2) as client:
         found = client.post("/v1/completions", json={"prompt": ["a", "it"], "n": 3, "max_tokens": 5, "seed": 2}).json()
     expected = written("none", "a", n=3, max_tokens=5, seed=2) + written("none", "it", n=3, max_tokens=5, seed=2)
     assert [choice["text"] for choice in found["choices"]] == expected

@@ -106,7 +106,7 @@ def test_a_port_that_is_taken_is_named(model: Path, capsys: pytest.CaptureFixtur
     [
         (["--port", "70000"], "--port 70000: expected 0 to 65,535"),
         (["--host", "999.1.1.1", "--port", "0"], "--host 999.1.1.1 --port 0: "),
-        (["--queue", "3"], "--queue 3: expected --max-inputs 32 or more"),
+        (["--max-queue-size", "3"], "--max-queue-size 3: expected --max-inputs 32 or more"),
         (["--timeout", "0"], "--timeout 0.0: expected a positive number of seconds"),
         (["--api-key-file", "no-such-file"], "no-such-file: No such file"),
     ],

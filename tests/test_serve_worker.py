@@ -211,7 +211,7 @@ async def test_texts_that_join_later_are_those_written_alone() -> None:
         return "".join([piece.text async for piece in writing.pieces()])
 
     jobs = [("a good", 1, 0), ("it", 2, 3), ("the sun", 3, 6), ("", 4, 9), ("a", 5, 9)]
-    service = served_models.service("none", texts_at_once=3)
+    service = served_models.service("none", max_batch_size=3)
     service.worker.start()
     together = await asyncio.gather(*(text(service, *job) for job in jobs))
     alone = [await text(service, *job) for job in jobs]

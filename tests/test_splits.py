@@ -102,7 +102,7 @@ def test_openai_draw_is_train_test_splits_with_their_seed_in_its_order(tmp_path:
     from sklearn.model_selection import train_test_split
 
     rows = [{"text": f"text {i}", "label": i % 2} for i in range(1_871)]
-    data = load_dataset(folder_of(tmp_path, train=rows, test=rows[:3]), draw="openai", seed=5)
+    data = load_dataset(folder_of(tmp_path, train=rows, test=rows[:3]), split_strategy="openai", seed=5)
     found = {
         split: [int(example.parts[0].partition(" ")[2]) for example in examples]
         for split, examples in data.splits.items()
@@ -119,14 +119,17 @@ def test_openai_draw_is_train_test_splits_with_their_seed_in_its_order(tmp_path:
 
 def test_openai_draw_takes_the_fraction_that_is_asked_for_or_theirs(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, train=reviews(100))
-    assert sizes(folder, draw="openai") == {"train": 80, "valid": 20}  # 374 / 1,871 is 0.19989
-    assert sizes(folder, draw="openai", valid_fraction=0.35) == {"train": 65, "valid": 35}
+    assert sizes(folder, split_strategy="openai") == {"train": 80, "valid": 20}  # 374 / 1,871 is 0.19989
+    assert sizes(folder, split_strategy="openai", valid_fraction=0.35) == {"train": 65, "valid": 35}
 
 
 def test_openai_draw_is_of_valid_alone(tmp_path: Path) -> None:
     """The test split of a single file is drawn by label, and a file of its own stays what it is."""
     path = write_jsonl(tmp_path / "x.jsonl", reviews(200))
-    usual, theirs = (load_dataset(path, draw=draw, valid_fraction=0.2).splits for draw in ("stratified", "openai"))  # type: ignore[arg-type]
+    usual, theirs = (
+        load_dataset(path, split_strategy=split_strategy, valid_fraction=0.2).splits
+        for split_strategy in ("stratified", "openai")
+    )  # type: ignore[arg-type]
     assert usual["test"] == theirs["test"]
     assert usual["valid"] != theirs["valid"]
     assert len(usual["valid"]) == len(theirs["valid"]) == 40
@@ -134,7 +137,7 @@ def test_openai_draw_is_of_valid_alone(tmp_path: Path) -> None:
 
 def test_openai_draw_leaves_a_valid_file_as_it_is(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, train=reviews(10), valid=reviews(4))
-    assert load_dataset(folder, draw="openai") == load_dataset(folder)
+    assert load_dataset(folder, split_strategy="openai") == load_dataset(folder)
 
 
 def test_openai_draw_does_not_care_for_labels() -> None:
@@ -151,4 +154,4 @@ def test_openai_draw_leaves_a_row_to_train_on_and_draws_none_of_too_few() -> Non
 @needs_shared_data
 def test_openai_draw_of_the_story_cloze_validation_file_has_their_sizes(tmp_path: Path) -> None:
     shutil.copy(SHARED / "storycloze" / "val.jsonl.xz", tmp_path / "train.jsonl.xz")
-    assert sizes(tmp_path, draw="openai") == {"train": 1_497, "valid": 374}
+    assert sizes(tmp_path, split_strategy="openai") == {"train": 1_497, "valid": 374}

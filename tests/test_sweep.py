@@ -18,7 +18,7 @@ import pytest
 from gpt1 import cli
 from gpt1.checkpoint import event_log
 from gpt1.config import FinetuneConfig, SweepConfig
-from gpt1.config.overrides import changed
+from gpt1.config.overrides import with_overrides
 from gpt1.config.recipes import RECIPES, recipe
 from gpt1.config.sweeping import READY_SEARCH
 from gpt1.errors import Interrupted, UserError
@@ -100,7 +100,7 @@ def test_the_ready_search_fits_each_recipe(name: str) -> None:
 
 
 def test_what_is_scored_cannot_be_searched() -> None:
-    assert not {"data", "out", "task", "limit", "split_seed", "metric", "select_by", "text"} & {
+    assert not {"data", "out", "task", "max_examples", "split_seed", "metric", "select_by", "text"} & {
         *searchable(FinetuneConfig())
     }
 
@@ -142,7 +142,7 @@ def test_a_setting_is_searched_or_given(data: Path, tmp_path: Path, capsys: pyte
     ):
         assert swept(data, tmp_path / "out", *flags) == 2
         assert said in capsys.readouterr().err.splitlines()[-1]
-    require_free(changed(FinetuneConfig(), {"seed": 7}), parse("seed=0|1", FinetuneConfig()))
+    require_free(with_overrides(FinetuneConfig(), {"seed": 7}), parse("seed=0|1", FinetuneConfig()))
     require_free(recipe("quickstart"), parse("lr=1e-5..1e-3", FinetuneConfig()))
 
 
@@ -402,7 +402,7 @@ def test_a_pruned_trial_is_in_the_table_and_is_never_the_best(
 
 
 def test_a_trial_that_diverges_does_not_end_the_sweep(data: Path, tmp_path: Path) -> None:
-    search = ["--search", "lr=1e38|1e-3", "--clip", "0", "--trials", "4", "--batch-size", "2"]
+    search = ["--search", "lr=1e38|1e-3", "--max-grad-norm", "0", "--trials", "4", "--batch-size", "2"]
     assert swept(data, tmp_path, *search) == 0
     table = read_json(tmp_path / "sweep.json")
     failed = [row for row in table["trials"] if row["state"] == "failed"]
@@ -413,7 +413,10 @@ def test_a_trial_that_diverges_does_not_end_the_sweep(data: Path, tmp_path: Path
 def test_a_fault_that_all_trials_have_ends_the_sweep(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert swept(data, tmp_path, "--search", "lr=1e38|2e38", "--clip", "0", "--trials", "9", "--batch-size", "2") == 2
+    assert (
+        swept(data, tmp_path, "--search", "lr=1e38|2e38", "--max-grad-norm", "0", "--trials", "9", "--batch-size", "2")
+        == 2
+    )
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("gpt1: ") and "Try a lower --lr" in last
 

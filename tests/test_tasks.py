@@ -159,7 +159,7 @@ def test_an_example_is_counted_as_truncated_when_any_of_its_choices_is() -> None
 def test_each_of_two_parts_is_cut_to_half_the_length_minus_two(length: int, most: int) -> None:
     """Whatever room the other one leaves."""
     pairs = [Example((words(a), words(b, "b"))) for a, b in [(1, 600), (600, 1), (600, 600), (1, 1)]]
-    encoded = encode(TASKS["entailment"], pairs, TOKENIZER, length, cut="half")
+    encoded = encode(TASKS["entailment"], pairs, TOKENIZER, length, truncation="half")
     expected = [(min(1, most), most), (most, min(1, most)), (most, most), (min(1, most), min(1, most))]
     assert layout(encoded) == [" ".join(f"<bos> {words(a)} <sep> {words(b, 'b')} <eos>".split()) for a, b in expected]
     assert encoded.lengths.max() <= length
@@ -169,27 +169,30 @@ def test_each_of_two_parts_is_cut_to_half_the_length_minus_two(length: int, most
 def test_parts_that_fit_together_are_cut_all_the_same() -> None:
     pair = [Example((words(5), "b"))]
     assert layout(encode(TASKS["entailment"], pair, TOKENIZER, 12)) == ["<bos> a a a a a <sep> b <eos>"]
-    halved = encode(TASKS["entailment"], pair, TOKENIZER, 12, cut="half")
+    halved = encode(TASKS["entailment"], pair, TOKENIZER, 12, truncation="half")
     assert layout(halved) == ["<bos> a a a a <sep> b <eos>"]
     assert halved.truncated == 1
 
 
 def test_a_single_text_has_the_whole_length_either_way() -> None:
     text = [Example((words(20),))]
-    found = [layout(encode(TASKS["classification"], text, TOKENIZER, 8, cut=cut)) for cut in ("longest", "half")]  # type: ignore[arg-type]
+    found = [
+        layout(encode(TASKS["classification"], text, TOKENIZER, 8, truncation=truncation))
+        for truncation in ("longest", "half")
+    ]  # type: ignore[arg-type]
     assert found == [[f"<bos> {words(6)} <eos>"]] * 2
 
 
 def test_a_context_and_its_question_are_one_part_and_the_longer_one_gives_first() -> None:
     """So that a long context leaves the question whole. ROCStories, the task of OpenAI's code, has no question."""
     example = Example((words(9), words(2, "b")), (words(9, "c"), "d"))
-    encoded = encode(TASKS["multiple-choice"], [example], TOKENIZER, 16, cut="half")
+    encoded = encode(TASKS["multiple-choice"], [example], TOKENIZER, 16, truncation="half")
     assert layout(encoded) == ["<bos> a a a a b b <sep> c c c c c c <eos>", "<bos> a a a a b b <sep> d <eos>"]
     assert encoded.truncated == 1
 
 
 def test_both_orders_of_a_similarity_are_halved_alike() -> None:
-    encoded = encode(TASKS["similarity"], [Example((words(9), words(2, "b")))], TOKENIZER, 10, cut="half")
+    encoded = encode(TASKS["similarity"], [Example((words(9), words(2, "b")))], TOKENIZER, 10, truncation="half")
     assert layout(encoded) == ["<bos> a a a <sep> b b <eos>", "<bos> b b <sep> a a a <eos>"]
 
 

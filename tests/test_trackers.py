@@ -19,7 +19,7 @@ from gpt1.checkpoint.event_log import Event, RunLog
 from gpt1.config import TrackConfig
 from gpt1.errors import UserError
 from gpt1.training import trackers
-from gpt1.training.trackers import figures, following
+from gpt1.training.trackers import attach_trackers, figures
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
 
@@ -90,10 +90,10 @@ def test_a_run_that_goes_on_repeats_no_step(tmp_path: Path) -> None:
     """The log repeats the steps after the last checkpoint; what was sent stays as it is."""
     log = RunLog(tmp_path / "log.jsonl")
     config = TrackConfig("tensorboard")
-    with following(config, log, tmp_path, {}):
+    with attach_trackers(config, log, tmp_path, {}):
         for step in (1, 2, 3):
             log.write("train", train(step))
-    with following(config, log, tmp_path, {}):
+    with attach_trackers(config, log, tmp_path, {}):
         log.write("resume", {"step": 1})
         for step in (2, 3, 4):
             log.write("train", train(step))
@@ -104,7 +104,7 @@ def test_a_run_that_goes_on_repeats_no_step(tmp_path: Path) -> None:
 def test_a_tracker_that_comes_later_gets_what_was_before(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log.jsonl")
     log.write("train", train(1))
-    with following(TrackConfig("tensorboard"), log, tmp_path, {}):
+    with attach_trackers(TrackConfig("tensorboard"), log, tmp_path, {}):
         log.write("train", train(2))
     assert shown_by_tensorboard(tmp_path / "trackers/tensorboard") == logged(event_log.read(log.path))
 
@@ -153,7 +153,7 @@ class Broken:
 def test_a_tracker_that_fails_says_so_once_and_the_run_goes_on(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(trackers.SINKS, "tensorboard", Broken)
+    monkeypatch.setitem(trackers.TRACKER_CLASSES, "tensorboard", Broken)
     assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "--track" in line]
     expected = "ConnectionError no network; the run goes on without it, its log has everything"
@@ -167,9 +167,9 @@ def test_a_tracker_that_cannot_be_opened_does_not_stop_a_run(
     def refuse(run: trackers.Tracked) -> Any:
         raise SystemExit("log in first")
 
-    monkeypatch.setitem(trackers.SINKS, "tensorboard", refuse)
+    monkeypatch.setitem(trackers.TRACKER_CLASSES, "tensorboard", refuse)
     log = RunLog(tmp_path / "log.jsonl")
-    with following(TrackConfig("tensorboard"), log, tmp_path, {}):
+    with attach_trackers(TrackConfig("tensorboard"), log, tmp_path, {}):
         log.write("train", train(1))
         log.write("train", train(2))
     assert [event["step"] for event in event_log.read(log.path)] == [1, 2]
@@ -182,10 +182,10 @@ def test_a_tracker_that_hangs_does_not_hold_a_run(
     def hang(run: trackers.Tracked) -> Any:
         time.sleep(10)
 
-    monkeypatch.setitem(trackers.SINKS, "tensorboard", hang)
-    monkeypatch.setattr(trackers, "PATIENCE", 0.1)
+    monkeypatch.setitem(trackers.TRACKER_CLASSES, "tensorboard", hang)
+    monkeypatch.setattr(trackers, "CLOSE_TIMEOUT", 0.1)
     log, started = RunLog(tmp_path / "log.jsonl"), time.perf_counter()
-    with following(TrackConfig("tensorboard"), log, tmp_path, {}):
+    with attach_trackers(TrackConfig("tensorboard"), log, tmp_path, {}):
         log.write("train", train(1))
     assert time.perf_counter() - started < 5
     assert "no answer for 0 s" in capsys.readouterr().err
@@ -254,7 +254,7 @@ class FakeMlflow(ModuleType):
 def followed_twice(tmp_path: Path, name: str) -> None:
     log = RunLog(tmp_path / "log.jsonl")
     for step in (1, 2):
-        with following(TrackConfig(name, "mine"), log, tmp_path, {"lr": 0.5, "track": name}):
+        with attach_trackers(TrackConfig(name, "mine"), log, tmp_path, {"lr": 0.5, "track": name}):
             log.write("train", {"step": step, "loss": 0.25, "unknown": None})
 
 

@@ -29,7 +29,7 @@ FLOAT32 = 5e-6
 """Of a parameter's largest value or of 1: a hundred float32 gradients and updates, each from the parameters of the one
 before. 1e-6 was seen, and the two rules end 9e-3 apart."""
 
-PAPER = OptimConfig(lr=2e-3, warmup=0.05, weight_decay=0.1, clip=1.5)
+PAPER = OptimConfig(lr=2e-3, warmup=0.05, weight_decay=0.1, max_grad_norm=1.5)
 OPENAI = replace(PAPER, decay_with_correction=True, eps_outside_correction=True)
 RULES = {"paper": PAPER, "openai": OPENAI}
 
@@ -60,7 +60,7 @@ class OpenAIAdam:
 
     def update(self, grads: Mapping[str, NDArray[Any]]) -> None:
         c, t_next = self.c, self.t + 1
-        for name, g in clipped(grads, c.clip).items():
+        for name, g in clipped(grads, c.max_grad_norm).items():
             lrt = c.lr * math.sqrt(1.0 - c.beta2**t_next) / (1.0 - c.beta1**t_next)
             lrt *= warmup_linear(self.t / STEPS, c.warmup)
             self.m[name] = c.beta1 * self.m[name] + (1.0 - c.beta1) * g
@@ -78,7 +78,7 @@ class LoshchilovHutter(OpenAIAdam):
     def update(self, grads: Mapping[str, NDArray[Any]]) -> None:
         c, t_next = self.c, self.t + 1
         alpha = c.lr * warmup_linear(self.t / STEPS, c.warmup)
-        for name, g in clipped(grads, c.clip).items():
+        for name, g in clipped(grads, c.max_grad_norm).items():
             self.m[name] = c.beta1 * self.m[name] + (1.0 - c.beta1) * g
             self.v[name] = c.beta2 * self.v[name] + (1.0 - c.beta2) * g**2
             m_hat = self.m[name] / (1.0 - c.beta1**t_next)
@@ -118,8 +118,8 @@ def test_adamw_is_the_rule_over_a_hundred_steps(rule: str) -> None:
     for step, grads in enumerate(gradients_of_all_sizes(start)):
         written.update(grads)
         norm = global_norm(grads.values())
-        n_clipped += norm > config.clip
-        factor, rate = clip_factor(norm, config.clip), learning_rate(step, STEPS, config)
+        n_clipped += norm > config.max_grad_norm
+        factor, rate = clip_factor(norm, config.max_grad_norm), learning_rate(step, STEPS, config)
         for name, g in grads.items():
             params[name], first[name], second[name] = adamw(
                 params[name], g * factor, first[name], second[name], step=step, lr=rate,
@@ -189,7 +189,7 @@ def test_a_hundred_training_steps_are_the_rule_on_the_references_gradients(backe
     for step in range(STEPS):
         batches = [random_batch(shape, examples=2, seed=2 * step + i) for i in range(2)]
         result = engine.train_step(batches, lr=learning_rate(step, STEPS, config), step=step).read()
-        n_clipped += result["grad_norm"] > config.clip
+        n_clipped += result["grad_norm"] > config.max_grad_norm
         written.update(reference_model.gradients(written.p, shape, batches, **asdict(loss))[1])
     assert 0 < n_clipped < STEPS
     found = engine.parameters()

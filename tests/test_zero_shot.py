@@ -172,15 +172,15 @@ def test_scores_that_are_all_the_same_have_no_threshold() -> None:
 def test_the_sentiment_is_the_word_that_follows_the_appended_one() -> None:
     model = random_model()
     examples = texts(("a b c", 0), ("g", 1), (NO_TOKEN, 1))
-    verdict = judged(model, "sentiment", examples, words="d,e f", append="h")
+    verdict = judged(model, "sentiment", examples, label_words="d,e f", prompt_suffix="h")
     wanted = [[expected(model, f"{text} h", word) for word in ("d", "e f")] for text in ("a b c", "g", "")]
     assert verdict.logits == pytest.approx(np.array(wanted), abs=FLOAT32)
-    assert verdict.told == {"heuristic": "sentiment", "words": {"0": "d", "1": "e f"}, "append": "h"}
+    assert verdict.told == {"heuristic": "sentiment", "label_words": {"0": "d", "1": "e f"}, "prompt_suffix": "h"}
 
 
 def test_a_long_text_loses_its_beginning_before_the_appended_word_and_the_label() -> None:
     model, long = random_model(), " ".join(LETTERS * 2)
-    verdict = judged(model, "sentiment", texts((long, 0), ("a", 1)), words="d,e f", append="h")
+    verdict = judged(model, "sentiment", texts((long, 0), ("a", 1)), label_words="d,e f", prompt_suffix="h")
     wanted = [
         expected(model, " ".join((LETTERS * 2)[-10:]) + " h", "d"),
         expected(model, " ".join((LETTERS * 2)[-9:]) + " h", "e f"),
@@ -192,7 +192,7 @@ def test_a_long_text_loses_its_beginning_before_the_appended_word_and_the_label(
 def test_each_label_may_have_its_word() -> None:
     model = unigram_model(a=0.1, b=0.3, c=0.2)
     examples = texts(("h", 0), ("h h", 1), ("g", 2), ("g h", 2))
-    scored = judged(model, "sentiment", examples, words="a,b,c", append="").scores(examples, {})
+    scored = judged(model, "sentiment", examples, label_words="a,b,c", prompt_suffix="").scores(examples, {})
     assert scored["confusion_matrix"] == [[0, 1, 0], [0, 1, 0], [0, 2, 0]]
 
 
@@ -269,7 +269,7 @@ def test_a_files_name_or_its_folders_says_the_heuristic(tmp_path: Path) -> None:
         (TEXT, {"heuristic": "choice"}, "--heuristic choice: .* holds single texts"),
         (CHOICE, {"heuristic": "sentiment"}, "--heuristic sentiment: .* holds choices"),
         (TEXT, {"heuristic": "sentiment", "threshold": 0.0}, r"--threshold 0\.0: is not for --heuristic sentiment"),
-        (CHOICE, {"append": "so"}, "--append so: is not for --heuristic choice"),
+        (CHOICE, {"prompt_suffix": "so"}, "--prompt-suffix so: is not for --heuristic choice"),
     ],
 )
 def test_what_does_not_go_together_is_refused(example: Example, settings: dict[str, Any], said: str) -> None:
@@ -281,10 +281,10 @@ def test_what_does_not_go_together_is_refused(example: Example, settings: dict[s
     ("heuristic", "settings", "said"),
     [
         ("acceptability", {}, "--threshold is missing: the data has no training split"),
-        ("sentiment", {"words": "a,b,c"}, r"--words a,b,c: answers 3 labels, the data has 2 \(0, 1\)"),
-        ("sentiment", {"words": "a,a"}, "--words a,a: to this model's tokenizer two are the same"),
-        ("sentiment", {"words": "a,"}, "or one is empty"),
-        ("sentiment", {"words": "a," + "b " * 12}, "longer than the model's context of 12 tokens"),
+        ("sentiment", {"label_words": "a,b,c"}, r"--label-words a,b,c: answers 3 labels, the data has 2 \(0, 1\)"),
+        ("sentiment", {"label_words": "a,a"}, "--label-words a,a: to this model's tokenizer two are the same"),
+        ("sentiment", {"label_words": "a,"}, "or one is empty"),
+        ("sentiment", {"label_words": "a," + "b " * 12}, "longer than the model's context of 12 tokens"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(heuristic: Heuristic, settings: dict[str, Any], said: str) -> None:
@@ -327,7 +327,7 @@ def test_a_language_model_without_a_head_labels_a_data_set(tmp_path: Path, capsy
     assert found["baseline"]["majority class"]["accuracy"] == 0.6
     assert "Acceptable is the label 'good' (id 1)." in err
     assert "float32" in err
-    assert cli.main([*words, "--zero-shot", "--limit", "2", "--split", "train", "--no-baseline", "--json"]) == 0
+    assert cli.main([*words, "--zero-shot", "--max-examples", "2", "--split", "train", "--no-baseline", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["train"]["examples"], found["baseline"]) == (2, {})
 
@@ -339,7 +339,10 @@ def test_a_language_model_without_a_head_labels_a_data_set(tmp_path: Path, capsy
         (["--zero-shot", "--data", "cola", "--split", "valid"], "gpt1: --split valid: cola has train, test"),
         (["--zero-shot", "--data", "cola", "--threshold", "nan"], "--threshold nan: expected a number"),
         (["--zero-shot", "--data", "cola", "--heuristic", "choice"], "no column for"),
-        (["--data", "cola", "--words", "a,b"], "--threshold, --words and --append go with --zero-shot"),
+        (
+            ["--data", "cola", "--label-words", "a,b"],
+            "--threshold, --label-words and --prompt-suffix go with --zero-shot",
+        ),
         (["--data", "cola"], "is a language model without a task"),
     ],
 )

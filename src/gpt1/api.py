@@ -68,7 +68,7 @@ def predict_texts(
     path = Path(path)
     if not texts:
         raise UserError('nothing to predict: give texts, as in gpt1 predict RUN "a text", or --input FILE')
-    model = Classifier.open(path, _exact(hardware))
+    model = Classifier.open(path, _float32_unless_set(hardware))
     return model.predict(model.examples(texts))
 
 
@@ -90,7 +90,7 @@ def explain_texts(
     if html is not None:
         require_page(html, "--html")
     path = Path(path)
-    model = Classifier.open(path, _exact(hardware))
+    model = Classifier.open(path, _float32_unless_set(hardware))
     layer, head = _layer_and_head(attention, model.model.config)
     examples = model.examples(texts)
     results = Explainer(model).explain_all(examples, [label] * len(examples), occlusion=occlusion)
@@ -124,9 +124,9 @@ def _layer_and_head(given: str | None, config: ModelConfig) -> tuple[int | None,
     return numbers[0], numbers[1] if head else None
 
 
-def _exact(hardware: DeviceConfig | None) -> DeviceConfig:
+def _float32_unless_set(hardware: DeviceConfig | None) -> DeviceConfig:
     """Return `hardware` with --dtype auto meaning float32."""
-    return (hardware or DeviceConfig()).exact()
+    return (hardware or DeviceConfig()).float32_unless_set()
 
 
 def predict_file(
@@ -156,14 +156,14 @@ def score_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | No
         raise UserError('nothing to score: give texts, as in gpt1 score MODEL "a text", or --input FILE')
     if any(not text.strip() for text in texts):
         raise UserError("an empty text was given; there is nothing to score")
-    return Scorer.open(path, _exact(hardware)).score(texts)
+    return Scorer.open(path, _float32_unless_set(hardware)).score(texts)
 
 
 def score_file(
     path: Path, source: Path, *, columns: TextColumns | None = None, hardware: DeviceConfig | None = None
 ) -> Iterator[dict[str, Any]]:
     """Score the texts of a .csv .tsv .jsonl .parquet file in their order."""
-    scorer = Scorer.open(path, _exact(hardware))
+    scorer = Scorer.open(path, _float32_unless_set(hardware))
     rows = iter(stream_examples(source, Columns.of(columns), "single"))
     while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:
         yield from scorer.score(chunk)
@@ -171,16 +171,16 @@ def score_file(
 
 def generate(
     path: Path, prompt: str, config: GenerateConfig, *, hardware: DeviceConfig | None = None,
-    show: Callable[[Piece], None] | None = None,
+    on_text: Callable[[Piece], None] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return {prompt, text, finish_reason, tokens} of each sample (`generate.Writer.generate`), and say the speed.
 
-    `show` is given each piece of a text while it is written. Computed in float32 unless --dtype
+    `on_text` is given each piece of a text while it is written. Computed in float32 unless --dtype
     says otherwise: then a sample does not depend on which others are written beside it.
     """
-    writer = Writer.open(path, _exact(hardware))
+    writer = Writer.open(path, _float32_unless_set(hardware))
     started = time.perf_counter()
-    found = writer.generate([prompt], config, show)
+    found = writer.generate([prompt], config, on_text)
     seconds = time.perf_counter() - started
     count = sum(len(sample["tokens"]) for sample in found)
     console.say(
@@ -192,7 +192,7 @@ def generate(
 
 def next_tokens(path: Path, prompt: str, top: int = 10, *, hardware: DeviceConfig | None = None) -> dict[str, Any]:
     """Return {tokens: [{token, id, probability}]}, the likeliest tokens after `prompt`, the likeliest first."""
-    return {"tokens": Writer.open(path, _exact(hardware)).next(prompt, top)}
+    return {"tokens": Writer.open(path, _float32_unless_set(hardware)).next(prompt, top)}
 
 
 def serve(path: Path, config: ServeConfig, *, hardware: DeviceConfig | None = None) -> None:
@@ -202,7 +202,7 @@ def serve(path: Path, config: ServeConfig, *, hardware: DeviceConfig | None = No
         raise UserError(f"{missing[0]} is not installed; run: pip install 'gpt1[serve]'")
     from gpt1.serve import server
 
-    server.serve(path, config, _exact(hardware))
+    server.serve(path, config, _float32_unless_set(hardware))
 
 
 def train_tokenizer(

@@ -74,9 +74,9 @@ def global_norm(grads: Iterable[Array]) -> Array:
     return sum((grad * grad).sum() for grad in grads) ** 0.5
 
 
-def clip_factor(norm: Array, clip: float) -> Array:
-    """Return what to multiply the gradients with so that their global norm is at most `clip` (0: no clipping)."""
-    if clip == 0:
+def clip_factor(norm: Array, max_grad_norm: float) -> Array:
+    """Return the factor that brings gradients of global norm `norm` to at most `max_grad_norm` (0: no clipping)."""
+    if max_grad_norm == 0:
         return norm * 0 + 1.0
-    excess = norm / clip
+    excess = norm / max_grad_norm
     return 1.0 / ((excess > 1.0) * excess + (excess <= 1.0))

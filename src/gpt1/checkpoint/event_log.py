@@ -37,8 +37,8 @@ class RunLog:
             if not _ends_in_a_line(file):  # a crash cut the last one off
                 file.write(b"\n")
             file.write(json.dumps(plain(line)).encode() + b"\n")
-        for follow in self.followers:
-            follow(plain(line))
+        for on_event in self.followers:
+            on_event(plain(line))
 
 
 def read(path: Path) -> list[Event]:

@@ -20,7 +20,7 @@ from gpt1.backends.parameters import Params, initialise, shapes
 from gpt1.checkpoint import huggingface, openai_release
 from gpt1.checkpoint.huggingface import CKPT, ONNX, WEIGHTS
 from gpt1.checkpoint.model_card import Results, model_card
-from gpt1.config import PAPER_TASKS, Cut, DropoutConfig, ModelConfig, Stored
+from gpt1.config import PAPER_TASKS, DropoutConfig, ModelConfig, Stored, Truncation
 from gpt1.errors import UserError
 from gpt1.system.files import CorruptFile, dump_json, read_json, replace_directory, sha256, write_text
 from gpt1.tokenization.pretokenizers import OPENAI_AGREEMENT
@@ -49,8 +49,8 @@ class Model:
     """Most tokens a sequence had in training."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the weights come from: for people."""
-    cut: Cut = "longest"
-    """How a sequence of two parts that was too long was cut (`config.DataConfig.cut`)."""
+    truncation: Truncation = "longest"
+    """How a sequence of two parts that was too long was cut (`config.DataConfig.truncation`)."""
 
 
 # ---- model directories
@@ -85,7 +85,7 @@ def save_model(
             "words": model.tokenizer.words,
             "template": "<bos> a <eos> | <bos> a <sep> b <eos>",
             "max_length": model.max_length,
-            "cut": model.cut,
+            "cut": model.truncation,
             "huggingface_exact": not differences,
             "huggingface_differences": differences,
             "provenance": model.provenance,
@@ -142,7 +142,7 @@ def huggingface_differences(model: Model, dtype: Stored = "float32", weights: st
         differences.append(f"the input: gpt1 arranges it as the task {head.task} of another package says")
     if head and head.bias:
         differences.append("the head has a bias, score.bias, which transformers ignores")
-    if head and head.task != "classification" and model.cut == "half":
+    if head and head.task != "classification" and model.truncation == "half":
         differences.append("each part of a long text is cut by itself, while transformers cuts the longest first")
     if weights == ONNX:
         differences.append(f"the weights: {ONNX} is for ONNX Runtime; transformers does not read it")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt1 import console
-from gpt1.checkpoint import model_dir
+from gpt1.checkpoint import model_dir, run_formats
 from gpt1.checkpoint.event_log import RunLog
 from gpt1.checkpoint.model_dir import Model
 from gpt1.checkpoint.train_state import Checkpoints
@@ -51,21 +51,24 @@ class RunDirectory:
         self._held = ExitStack()
 
     def hold(self) -> None:
-        """Keep other processes from going on with the run, until `close`.
+        """Keep other processes from resuming the run, until `close`; a run of an older format gets the present one.
 
         Raises:
-            UserError: another one is at it.
+            UserError: another process holds it.
         """
-        if not self.read_only:
-            self._held.enter_context(files.alone(self.path / LOCK, f"--out {self.path}"))
+        if self.read_only:
+            return
+        self._held.enter_context(files.alone(self.path / LOCK, f"--out {self.path}"))
+        if self.started and files.read_json(self.config_path).get("format") != run_formats.FORMAT:
+            files.write_json(self.config_path, self.settings())  # before a checkpoint has the present format's names
 
     def close(self) -> None:
-        """Let other processes go on with the run."""
+        """Let other processes resume the run."""
         self._held.close()
 
     @property
-    def places(self) -> str:
-        """Where the results lie, for people."""
+    def result_paths(self) -> str:
+        """Paths of the results, as a line for people."""
         return f"Model: {self.model}   scores: {self.metrics_path}   report: {self.report}"
 
     @property
@@ -92,7 +95,8 @@ class RunDirectory:
             if others := [name for name in visible if name not in (self.tokenizer.name, self.corpus.name)]:
                 raise UserError(f"--out {self.path}: holds {others[0]} and is no run; choose a new directory")
             self.path.mkdir(parents=True, exist_ok=True)
-            files.write_json(self.config_path, wanted | {"versions": versions(), "machine": machine()})
+            record = {"format": run_formats.FORMAT} | wanted | {"versions": versions(), "machine": machine()}
+            files.write_json(self.config_path, record)
             return
         self._require(wanted, type(config))
 
@@ -116,14 +120,16 @@ class RunDirectory:
         self._require({"command": command, "config": _plain(config)}, type(config))
 
     def _require(self, wanted: Mapping[str, Any], kind: type) -> None:
-        found = files.read_json(self.config_path)
-        if not wanted.keys() <= found.keys():
+        settings = self.settings()
+        if not wanted.keys() <= settings.keys():
             raise UserError(f"--out {self.path}: its config.json is not that of a run; choose a new directory")
-        recorded = {key: found[key] for key in wanted}
+        recorded = {key: settings[key] for key in wanted}
         if recorded["command"] == wanted["command"]:
             recorded["config"] = self._completed(recorded["config"], kind)
         if difference := _difference(recorded, wanted):
-            raise UserError(f"--out {self.path}: holds a different run ({_told(*difference)}); choose a new directory")
+            raise UserError(
+                f"--out {self.path}: holds a different run ({_described(*difference)}); choose a new directory"
+            )
 
     def _completed(self, recorded: dict[str, Any], kind: Any) -> dict[str, Any]:
         """Return recorded settings of class `kind`, with the defaults of those that have come since."""
@@ -135,8 +141,12 @@ class RunDirectory:
             raise UserError(f"--out {self.path}: its config.json is of another version ({error})") from None
 
     def settings(self) -> dict[str, Any]:
-        """Return what `config.json` says."""
-        return files.read_json(self.config_path)
+        """Return what `config.json` holds, under the names of the present format.
+
+        Raises:
+            UserError: the file is damaged, or a newer version wrote it.
+        """
+        return run_formats.upgrade(files.read_json(self.config_path), self.config_path)
 
     def load_model(self) -> Model:
         """Return the best model; where its weights are damaged, the newest intact checkpoint's, and say so."""
@@ -144,10 +154,10 @@ class RunDirectory:
         try:
             return model_dir.load_model(self.model)
         except CorruptFile as error:
-            found = self.checkpoints.load_newest(console.say)
-            if found is None:
+            checkpoint = self.checkpoints.load_newest(console.say)
+            if checkpoint is None:
                 raise
-            tensors, progress = found
+            tensors, progress = checkpoint
             model = model_dir.load_model_with(self.model, tensors)
             console.say(f"{error}. Using the weights of the checkpoint at step {progress.step} instead.")
             return model
@@ -163,8 +173,8 @@ def runs_in(path: Path) -> list[Path]:
 
     A sweep, `gpt1 finetune --seeds` and `gpt1 reproduce` make such directories.
     """
-    found = [log.parent for pattern in ("*/log.jsonl", "*/*/log.jsonl") for log in path.glob(pattern)]
-    return sorted((run for run in found if RunDirectory(run).started), key=lambda run: (run.name != "best", run))
+    runs = [log.parent for pattern in ("*/log.jsonl", "*/*/log.jsonl") for log in path.glob(pattern)]
+    return sorted((run for run in runs if RunDirectory(run).started), key=lambda run: (run.name != "best", run))
 
 
 def require_single(path: Path, wanted: str = "one of them") -> None:
@@ -180,13 +190,13 @@ def require_single(path: Path, wanted: str = "one of them") -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages a run depends on, as far as they are installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def machine() -> dict[str, Any]:
@@ -213,20 +223,20 @@ def _plain(config: Any) -> dict[str, Any]:
     return plain
 
 
-def _difference(found: Any, wanted: Any, place: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Any, Any] | None:
-    """Return the first difference between two JSON values, as its place and both; None where there is none."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted({*found, *wanted}):
-            if difference := _difference(found.get(key), wanted.get(key), (*place, key)):
+def _difference(recorded: Any, wanted: Any, path: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Any, Any] | None:
+    """Return the first difference between two JSON values, as its path and both; None where there is none."""
+    if isinstance(recorded, dict) and isinstance(wanted, dict):
+        for key in sorted({*recorded, *wanted}):
+            if difference := _difference(recorded.get(key), wanted.get(key), (*path, key)):
                 return difference
         return None
-    return None if found == wanted else (place, found, wanted)
+    return None if recorded == wanted else (path, recorded, wanted)
 
 
-def _told(place: tuple[str, ...], found: Any, wanted: Any) -> str:
-    match place:
+def _described(path: tuple[str, ...], recorded: Any, wanted: Any) -> str:
+    match path:
         case ("config", *_, setting):
-            return f"--{setting.replace('_', '-')} {found} there, {wanted} asked for"
+            return f"--{setting.replace('_', '-')} {recorded} there, {wanted} asked for"
         case ("facts", "data_sha256", *split):
             return f"its {' '.join([*split, 'data'])} was other"
-    return f"{'.'.join(place)} {found} there, {wanted} asked for"
+    return f"{'.'.join(path)} {recorded} there, {wanted} asked for"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.backends.parameters import Params
+from gpt1.checkpoint.run_formats import upgrade_progress
 from gpt1.errors import UserError
 from gpt1.system.files import CorruptFile, dump_json, read_json, replace_directory, sha256
 from gpt1.system.tensors import read_tensors, write_tensors
@@ -28,12 +29,12 @@ class Progress:
 
     step: int = 0
     """Optimiser steps done."""
-    evaluated: int = 0
+    last_eval_step: int = 0
     """The step after which the last evaluation was."""
     best: float | None = None
     """Best value of the selection criterion so far."""
     best_step: int = 0
-    without_gain: int = 0
+    evals_without_improvement: int = 0
     """Evaluations since then."""
     seconds: float = 0.0
     """Wall-clock time spent training so far."""
@@ -66,8 +67,8 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Return the checkpoints, the newest first."""
-        found = [path for path in self.folder.glob("step-*") if path.name[5:].isdigit()]
-        return sorted(found, key=lambda path: -int(path.name[5:]))
+        paths = [path for path in self.folder.glob("step-*") if path.name[5:].isdigit()]
+        return sorted(paths, key=lambda path: -int(path.name[5:]))
 
     def load_newest(self, say: Callable[[str], None]) -> tuple[Params, Progress] | None:
         """Return the tensors and progress of the newest intact checkpoint; each damaged one is named through `say`.
@@ -81,7 +82,7 @@ class Checkpoints:
                 for file in STATE_FILES:
                     if sha256(path / file) != manifest.get(file):
                         raise CorruptFile(f"{path / file}: its sha256 is not the one in manifest.json")
-                progress = Progress(**read_json(path / "progress.json"))
+                progress = Progress(**upgrade_progress(read_json(path / "progress.json")))
                 return read_tensors(path / "state.safetensors"), progress
             except (UserError, OSError, TypeError) as error:
                 say(f"{error}; checkpoint {path.name} is left aside, the one before is used")

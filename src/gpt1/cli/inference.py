@@ -22,13 +22,15 @@ def evaluate(
     split: Annotated[
         Literal["train", "valid", "test"], arg(help="split of the folder, or of the run's own file")
     ] = "test",
-    limit: Annotated[int | None, arg(help="score at most so many examples (a stratified draw)")] = None,
+    max_examples: Annotated[int | None, arg(help="most examples that are scored (a stratified sample)")] = None,
     metric: Annotated[str | None, arg(help="your own metric as package.module:function")] = None,
     revision: Annotated[str | None, arg(help="revision of a hub data set")] = None,
     baseline: Annotated[
         bool, arg(help="also fit the plain baselines on the run's training rows (--zero-shot: majority)")
     ] = True,
-    beside: Annotated[tuple[Path, ...], arg(help="other runs, scored on the same rows in the same table")] = (),
+    compare: Annotated[
+        tuple[Path, ...], arg(help="other runs that are scored on the same rows, in the same table")
+    ] = (),
     columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
     zero_shot: Flat[ZeroShotConfig] = ZeroShotConfig(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
@@ -40,10 +42,12 @@ def evaluate(
     """
     from gpt1 import api
 
-    if zero_shot.zero_shot and beside:
-        raise UserError(f"--beside {beside[0]}: goes with fine-tuned models, not with --zero-shot")
+    if zero_shot.zero_shot and compare:
+        raise UserError(f"--compare {compare[0]}: goes with fine-tuned models, not with --zero-shot")
     score_split = (
-        partial(api.evaluate_zero_shot, how=zero_shot) if zero_shot.zero_shot else partial(api.evaluate, beside=beside)
+        partial(api.evaluate_zero_shot, how=zero_shot)
+        if zero_shot.zero_shot
+        else partial(api.evaluate, compare=compare)
     )
     results = score_split(
         run,
@@ -51,7 +55,7 @@ def evaluate(
         split=split,
         columns=columns,
         hardware=hardware,
-        limit=limit,
+        max_examples=max_examples,
         metric=metric,
         revision=revision,
         baseline=baseline,
@@ -176,7 +180,7 @@ def generate(
         before = iter([shown(prompt)])  # once, when nothing can be refused any more
         api.generate(
             model, prompt, config, hardware=hardware,
-            show=lambda piece: write(next(before, "") + piece.text + "\n" * bool(piece.finish_reason)),
+            on_text=lambda piece: write(next(before, "") + piece.text + "\n" * bool(piece.finish_reason)),
         )  # fmt: skip
 
 

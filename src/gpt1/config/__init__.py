@@ -6,7 +6,7 @@ The docstring under a field is its help text on the command line. A default stan
 from __future__ import annotations
 
 from gpt1.config.commands import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
-from gpt1.config.data import Columns, Cut, DataConfig, Draw, TextColumns
+from gpt1.config.data import Columns, DataConfig, SplitStrategy, TextColumns, Truncation
 from gpt1.config.device import Backend, Device, DeviceConfig, DType
 from gpt1.config.formats import Layout, Stored
 from gpt1.config.generation import MOST_SAMPLES, GenerateConfig
@@ -26,12 +26,10 @@ __all__ = [
     "TRACKERS",
     "Backend",
     "Columns",
-    "Cut",
     "DType",
     "DataConfig",
     "Device",
     "DeviceConfig",
-    "Draw",
     "DropoutConfig",
     "FinetuneConfig",
     "GenerateConfig",
@@ -49,10 +47,12 @@ __all__ = [
     "ReproduceConfig",
     "Schedule",
     "ServeConfig",
+    "SplitStrategy",
     "Stored",
     "SweepConfig",
     "TaskName",
     "TextColumns",
     "TrackConfig",
+    "Truncation",
     "ZeroShotConfig",
 ]

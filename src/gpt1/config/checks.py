@@ -8,13 +8,13 @@ from typing import Any, get_args
 from gpt1.errors import UserError
 
 
-def require(condition: bool, flag: str, found: object, expected: str) -> None:
+def require(condition: bool, flag: str, value: object, expected: str) -> None:
     if not condition:
-        raise UserError(f"--{flag.replace('_', '-')} {found}: expected {expected}")
+        raise UserError(f"--{flag.replace('_', '-')} {value}: expected {expected}")
 
 
-def require_one_of(choices: Any, flag: str, found: object) -> None:
-    require(found in get_args(choices), flag, found, f"one of {', '.join(get_args(choices))}")
+def require_one_of(choices: Any, flag: str, value: object) -> None:
+    require(value in get_args(choices), flag, value, f"one of {', '.join(get_args(choices))}")
 
 
 def known(cls: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -74,9 +74,6 @@ class FinetuneConfig:
             "optim": OptimConfig, "dropout": DropoutConfig, "loss": LossConfig, "loop": LoopConfig, "columns": Columns,
             "split": DataConfig, "tracking": TrackConfig,
         }  # fmt: skip
-        values = dict(values)
-        if "lm_coef" in values:  # a run from before the loss had settings of its own
-            values["loss"] = {"lm_coef": values.pop("lm_coef")}
         nested = {name: part(**known(part, values[name])) for name, part in parts.items() if name in values}
         return cls(**known(cls, values | nested))
 
@@ -174,8 +171,8 @@ class ReproduceConfig:
     """As for `gpt1 finetune`."""
     recipe: str = "paper-finetune"
     """Named complete settings of each run."""
-    limit: int | None = None
-    """Use at most so many examples of each split, for a quick look."""
+    max_examples: int | None = None
+    """Most examples of each split that are used, for a quick try."""
     epochs: float | None = None
     """Passes over the training split (None: the recipe's)."""
     max_steps: int | None = None

@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from gpt1.config.checks import require, require_one_of
 
-Cut = Literal["longest", "half"]
-Draw = Literal["stratified", "openai"]
+Truncation = Literal["longest", "half"]
+SplitStrategy = Literal["stratified", "openai"]
 
 
 @dataclass(frozen=True)
@@ -55,26 +55,26 @@ class DataConfig:
     test_fraction: float | None = None
     """Share drawn for the test where the data is a single file (None: 0.1)."""
     split_seed: int | None = None
-    """Seed of these draws and of --limit (None: --seed), so that runs with other seeds have the same splits."""
-    limit: int | None = None
-    """Use at most so many examples of each split (a seeded, stratified draw): for a quick look."""
+    """Seed of these draws and of --max-examples (None: --seed), so that runs with other seeds have the same splits."""
+    max_examples: int | None = None
+    """Most examples of each split that are used (a seeded, stratified sample), for a quick try."""
     max_length: int | None = None
     """Most tokens a sequence, special tokens included (None: the model's context)."""
-    cut: Cut = "longest"
-    """What a sequence of two parts that is too long loses.
-    `longest`: tokens of its longest text first; `half`: what each part has beyond half the length minus 2 (OpenAI)."""
-    draw: Draw = "stratified"
-    """How validation examples are drawn where the data brings none.
+    truncation: Truncation = "longest"
+    """How a sequence of two parts that is too long is truncated.
+    `longest`: its longest text loses tokens first; `half`: each part keeps half the length minus 2 (OpenAI)."""
+    split_strategy: SplitStrategy = "stratified"
+    """How validation examples are drawn where the data has no validation split.
     `stratified`: by label, with `--seed`; `openai`: as OpenAI drew them for ROCStories, with a seed of its own."""
 
     def __post_init__(self) -> None:
-        require_one_of(Cut, "cut", self.cut)
-        require_one_of(Draw, "draw", self.draw)
+        require_one_of(Truncation, "truncation", self.truncation)
+        require_one_of(SplitStrategy, "split_strategy", self.split_strategy)
         require(0 < self.train_fraction <= 1, "train_fraction", self.train_fraction, "a number in (0, 1]")
         for name in ("valid_fraction", "test_fraction"):
             value = getattr(self, name)
             require(value is None or 0 < value < 1, name, value, "a number in (0, 1)")
         seed = self.split_seed
         require(seed is None or 0 <= seed < 2**32, "split_seed", seed, "0 to 4,294,967,295")
-        require(self.limit is None or self.limit >= 2, "limit", self.limit, "2 or more")
+        require(self.max_examples is None or self.max_examples >= 2, "max_examples", self.max_examples, "2 or more")
         require(self.max_length is None or self.max_length >= 8, "max_length", self.max_length, "8 or more")

@@ -25,6 +25,6 @@ class DeviceConfig:
     eager: bool = False
     """Train operator by operator instead of in compiled graphs, to find a fault (MindSpore)."""
 
-    def exact(self) -> Self:
+    def float32_unless_set(self) -> Self:
         """Return these settings with `auto` meaning float32: what answers are computed in unless a dtype is named."""
         return replace(self, dtype="float32") if self.dtype == "auto" else self

@@ -1,4 +1,4 @@
-"""Settings by the names of their flags, for those who write Python: `changed(FinetuneConfig(), {"lr": 2e-5})`."""
+"""Settings by the names of their flags, for Python: `with_overrides(FinetuneConfig(), {"lr": 2e-5})`."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ FLAG = re.compile(r"^--([\w-]+) ")
 """How the command line's errors begin."""
 
 
-def homes(config: Any) -> dict[str, str]:
+def setting_holders(config: Any) -> dict[str, str]:
     """Return {setting: the field of `config` that holds it, "" for `config` itself}; a setting is a flag with `_`."""
-    found: dict[str, str] = {}
+    holders: dict[str, str] = {}
     for item in fields(config):
         part = getattr(config, item.name)
-        found |= {inner.name: item.name for inner in fields(part)} if is_dataclass(part) else {item.name: ""}
-    return found
+        holders |= {inner.name: item.name for inner in fields(part)} if is_dataclass(part) else {item.name: ""}
+    return holders
 
 
 def value_of(config: Any, name: str) -> Any:
     """Return what `config`, or whichever of its parts holds it, has for a setting."""
-    home = homes(config)[name]
-    return getattr(getattr(config, home) if home else config, name)
+    holder = setting_holders(config)[name]
+    return getattr(getattr(config, holder) if holder else config, name)
 
 
-def changed(config: Config, settings: Mapping[str, Any], command: str = "finetune") -> Config:
+def with_overrides(config: Config, settings: Mapping[str, Any], command: str = "finetune") -> Config:
     """Return the dataclass `config` with other values for `settings`, whichever of its parts holds them.
 
     `command` is the one whose flags they are.
 
     Raises:
-        UserError: there is no such setting (those of a similar name are said), or its value is of another kind.
+        UserError: there is no such setting (the message lists similar names), or its value is of another kind.
     """
-    places = homes(config)
+    holders = setting_holders(config)
     values: dict[str, dict[str, Any]] = {}
     for name, value in settings.items():
-        if name not in places:
-            near = difflib.get_close_matches(name, places, 3, 0.5)
+        if name not in holders:
+            near = difflib.get_close_matches(name, holders, 3, 0.5)
             raise UserError(f"{name}: no setting of this name; {_near(near)}all are flags of gpt1 {command} --help")
-        home = places[name]
-        hints = get_type_hints(type(getattr(config, home) if home else config))
-        values.setdefault(home, {})[name] = _fitting(name, value, hints[name])
+        holder = holders[name]
+        hints = get_type_hints(type(getattr(config, holder) if holder else config))
+        values.setdefault(holder, {})[name] = _fitting(name, value, hints[name])
     own = values.pop("", {})
     with named_as_in_python():
-        parts = {home: replace(getattr(config, home), **some) for home, some in values.items()}
+        parts = {holder: replace(getattr(config, holder), **some) for holder, some in values.items()}
         return replace(config, **own, **parts)  # type: ignore[type-var]
 
 
@@ -86,19 +86,19 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
             return float(value)
         elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             return value
-    raise UserError(f"{name}={value!r}: expected {_told(hint)}")
+    raise UserError(f"{name}={value!r}: expected {_expected(hint)}")
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
-def _told(hint: Any) -> str:
+def _expected(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return f"one of {', '.join(get_args(hint))}"
     if len(kinds := _kinds(hint)) > 1:
-        return " or ".join(map(_told, kinds))
+        return " or ".join(map(_expected, kinds))
     if get_origin(hint) is tuple:
-        return f"a list, of each {_told(get_args(hint)[0])}"
+        return f"a list, of each {_expected(get_args(hint)[0])}"
     words = {float: "a number", int: "a whole number", bool: "True or False", NoneType: "None", Path: "a path"}
     return words.get(hint, "a text")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpt1.config import DataConfig, DropoutConfig, FinetuneConfig, LoopConfig, LossConfig, OptimConfig, PretrainConfig
-from gpt1.config.overrides import changed
+from gpt1.config.overrides import with_overrides
 from gpt1.errors import UserError
 
 
@@ -24,7 +24,7 @@ def paper_finetune() -> FinetuneConfig:
     return FinetuneConfig(
         loss=LossConfig(lm_coef=0.5),
         select_by="metric",
-        optim=OptimConfig(lr=6.25e-5, schedule="linear", warmup=0.002, weight_decay=0.01, clip=1.0),
+        optim=OptimConfig(lr=6.25e-5, schedule="linear", warmup=0.002, weight_decay=0.01, max_grad_norm=1.0),
         dropout=DropoutConfig(embd_pdrop=0.1, resid_pdrop=0.1, attn_pdrop=0.1, clf_pdrop=0.1),
         loop=LoopConfig(epochs=3, batch_size=32),
     )
@@ -48,14 +48,14 @@ def openai_finetune() -> FinetuneConfig:
         select_by="metric",
         loss=LossConfig(lm_coef=0.5, lm_mean="sequence", lm_over_positions=True),
         optim=OptimConfig(
-            lr=6.25e-5, schedule="linear", warmup=0.002, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01, clip=1.0,
-            decay_with_correction=True, eps_outside_correction=True,
+            lr=6.25e-5, schedule="linear", warmup=0.002, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01,
+            max_grad_norm=1.0, decay_with_correction=True, eps_outside_correction=True,
         ),
         dropout=DropoutConfig(
             embd_pdrop=0.1, resid_pdrop=0.1, attn_pdrop=0.1, clf_pdrop=0.1, embd_matrix=True, clf_shared=True
         ),
         loop=LoopConfig(epochs=3, batch_size=32, micro_batch_size=8, bucketing=False, drop_last=True),
-        split=DataConfig(cut="half", draw="openai"),
+        split=DataConfig(truncation="half", split_strategy="openai"),
     )  # fmt: skip
 
 
@@ -73,7 +73,14 @@ def mindspore_imdb() -> FinetuneConfig:
         loss=LossConfig(lm_coef=0.0),
         select_by="loss",
         optim=OptimConfig(
-            lr=2e-5, schedule="linear", warmup=0.0, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, clip=1.0
+            lr=2e-5,
+            schedule="linear",
+            warmup=0.0,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
         ),
         dropout=DropoutConfig(embd_pdrop=0.1, resid_pdrop=0.1, attn_pdrop=0.1, clf_pdrop=0.0),
         loop=LoopConfig(epochs=1, batch_size=4),
@@ -118,7 +125,7 @@ def paper_pretrain() -> PretrainConfig:
         context=512,
         init="normal",
         optim=OptimConfig(
-            lr=2.5e-4, schedule="cosine", warmup=2_000, beta1=0.9, beta2=0.999, weight_decay=0.01, clip=1.0
+            lr=2.5e-4, schedule="cosine", warmup=2_000, beta1=0.9, beta2=0.999, weight_decay=0.01, max_grad_norm=1.0
         ),
         dropout=DropoutConfig(embd_pdrop=0.1, resid_pdrop=0.1, attn_pdrop=0.1),
         loop=LoopConfig(epochs=100, batch_size=64, micro_batch_tokens=16_384),
@@ -135,7 +142,7 @@ def mindspore_pretrain() -> PretrainConfig:
         context=512,
         init="xavier",
         optim=OptimConfig(
-            lr=2.5e-4, schedule="linear", warmup=2_000, beta1=0.9, beta2=0.99, weight_decay=0.01, clip=1.0
+            lr=2.5e-4, schedule="linear", warmup=2_000, beta1=0.9, beta2=0.99, weight_decay=0.01, max_grad_norm=1.0
         ),
         dropout=DropoutConfig(embd_pdrop=0.1, resid_pdrop=0.1, attn_pdrop=0.1),
         loop=LoopConfig(
@@ -160,7 +167,9 @@ def mini_books() -> PretrainConfig:
     return PretrainConfig(
         size="mini",
         context=128,
-        optim=OptimConfig(lr=5e-4, schedule="constant", warmup=300, beta1=0.9, beta2=0.99, weight_decay=0.01, clip=1.0),
+        optim=OptimConfig(
+            lr=5e-4, schedule="constant", warmup=300, beta1=0.9, beta2=0.99, weight_decay=0.01, max_grad_norm=1.0
+        ),
         dropout=DropoutConfig(embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0),
         loop=LoopConfig(epochs=3, batch_size=16, eval_every=1_000, save_every=500, log_every=25),
     )
@@ -174,7 +183,9 @@ def mini_books_512() -> PretrainConfig:
     """
     return PretrainConfig(
         context=512,
-        optim=OptimConfig(lr=5e-4, schedule="linear", warmup=100, beta1=0.9, beta2=0.99, weight_decay=0.01, clip=1.0),
+        optim=OptimConfig(
+            lr=5e-4, schedule="linear", warmup=100, beta1=0.9, beta2=0.99, weight_decay=0.01, max_grad_norm=1.0
+        ),
         dropout=DropoutConfig(embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0),
         loop=LoopConfig(epochs=1, max_steps=2_500, batch_size=8, eval_every=500, save_every=250, log_every=25),
     )
@@ -199,7 +210,7 @@ def recipe(name: str, /, **settings: Any) -> FinetuneConfig:
     """
     if name not in RECIPES:
         raise UserError(f"--recipe {name}: unknown; there are {', '.join(RECIPES)}")
-    return changed(RECIPES[name](), {"recipe": name} | settings)
+    return with_overrides(RECIPES[name](), {"recipe": name} | settings)
 
 
 def pretraining(name: str) -> PretrainConfig:

@@ -27,27 +27,40 @@ class ServeConfig:
     """Most bytes of a request's body."""
     max_tokens: int = 2_048
     """Most tokens that a completion may ask for."""
-    max_work: int = 16_384
-    """Most tokens of a request that cannot be cut: the texts to be scored, or a text without each of its words."""
-    queue: int = 512
-    """Inputs that may wait; further requests get 429."""
+    max_request_tokens: int = 16_384
+    """Most tokens of a request that is computed as a whole: the texts to score, or a text without each of its words."""
+    max_queue_size: int = 512
+    """Most inputs that wait; further requests get 429."""
     batch_tokens: int | None = None
     """Padded tokens that are computed at once (None: half of what the device computes fastest).
     More gains nothing and lets short texts wait for long ones."""
-    texts_at_once: int = 8
-    """Completions that are written side by side; others wait. Each has a cache, 38 MB for the paper's model."""
+    max_batch_size: int = 8
+    """Most completions that are generated at once; others wait. Each has a cache, 38 MB for the paper's model."""
     timeout: float = 60.0
     """Seconds until a request that is not answered gets 504, and one that streams is cut."""
     body_timeout: float = 10.0
     """Seconds that a client may take to send a request's body."""
-    drain: float = 30.0
-    """Seconds that requests may still take after SIGTERM or Ctrl-C; new ones get 503 meanwhile."""
+    shutdown_timeout: float = 30.0
+    """Most seconds that running requests still get after SIGTERM or Ctrl-C; new ones get 503."""
 
     def __post_init__(self) -> None:
         require(0 <= self.port < 65_536, "port", self.port, "0 to 65,535")
-        for name in ("max_inputs", "max_bytes", "max_tokens", "max_work", "queue", "batch_tokens", "texts_at_once"):
+        for name in (
+            "max_inputs",
+            "max_bytes",
+            "max_tokens",
+            "max_request_tokens",
+            "max_queue_size",
+            "batch_tokens",
+            "max_batch_size",
+        ):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "1 or more")
-        for name in ("timeout", "body_timeout", "drain"):
+        for name in ("timeout", "body_timeout", "shutdown_timeout"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number of seconds")
-        require(self.queue >= self.max_inputs, "queue", self.queue, f"--max-inputs {self.max_inputs} or more")
+        require(
+            self.max_queue_size >= self.max_inputs,
+            "max_queue_size",
+            self.max_queue_size,
+            f"--max-inputs {self.max_inputs} or more",
+        )

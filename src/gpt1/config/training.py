@@ -79,12 +79,12 @@ class OptimConfig:
     """Multiply the decay by the bias-corrected rate lr √(1 - β2^t) / (1 - β1^t) instead of lr (OpenAI)."""
     eps_outside_correction: bool = False
     """Add `eps` to √v itself instead of to the bias-corrected √v (OpenAI)."""
-    clip: float = 1.0
-    """Largest global norm of the gradient; 0 turns clipping off."""
+    max_grad_norm: float = 1.0
+    """Largest global norm of the gradient: a larger one is clipped; 0 disables clipping."""
 
     def __post_init__(self) -> None:
         require(0 < self.lr < math.inf, "lr", self.lr, "a positive number")
-        for name in ("warmup", "weight_decay", "clip"):
+        for name in ("warmup", "weight_decay", "max_grad_norm"):
             require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "zero or more")
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")

@@ -20,15 +20,18 @@ class ZeroShotConfig:
     """Use the language model alone, by a heuristic of the paper; no head is needed."""
     heuristic: Heuristic | None = None
     """What stands for a label (None: by the columns (choices) or the data's name (cola, sst2, imdb, reviews)).
-    `acceptability`: mean log-probability of a text; `sentiment`: which of --words follows; `choice`: which choice."""
+    `acceptability`: mean log-probability of a text; `sentiment`: which of --label-words
+    follows; `choice`: which choice."""
     threshold: float | None = None
     """Texts with a mean log-probability above it are acceptable (None: the best on the training split)."""
-    words: str = "negative,positive"
-    """What stands for each label, in the order of their ids, for `sentiment`."""
-    append: str = "very"
-    """What is added to each text before the words, for `sentiment`."""
+    label_words: str = "negative,positive"
+    """Word for each label, in the order of their ids, for `sentiment`."""
+    prompt_suffix: str = "very"
+    """Text that is added to each text before the label words, for `sentiment`."""
 
     def __post_init__(self) -> None:
         require(self.threshold is None or math.isfinite(self.threshold), "threshold", self.threshold, "a number")
         if not self.zero_shot and any(getattr(self, item.name) != item.default for item in fields(self)):
-            raise UserError("--heuristic, --threshold, --words and --append go with --zero-shot: add it, or drop them")
+            raise UserError(
+                "--heuristic, --threshold, --label-words and --prompt-suffix go with --zero-shot: add it, or drop them"
+            )

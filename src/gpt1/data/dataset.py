@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt1.config import Columns, Draw
+from gpt1.config import Columns, SplitStrategy
 from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.examples import Example, Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
 from gpt1.data.splits import OPENAI_SEED, SPLITS, find_splits, openai_split, scan_folder, strata, stratified_split
@@ -55,7 +55,7 @@ def load_dataset(
     train_fraction: float = 1.0,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
-    draw: Draw = "stratified",
+    split_strategy: SplitStrategy = "stratified",
     seed: int = 0,
 ) -> Dataset:
     """Read a data set; draw the splits that it does not have.
@@ -70,7 +70,7 @@ def load_dataset(
         train_fraction: share of the training rows to use at all.
         valid_fraction, test_fraction: share of the rows to draw; None = `VALID_FRACTION`, and for a single file
             `TEST_FRACTION`, where there is no such split.
-        draw: how valid is drawn: stratified by label, or as OpenAI's code does (`openai_split`; None is then
+        split_strategy: how valid is drawn: stratified by label, or as OpenAI's code does (`openai_split`; None is then
             `OPENAI_VALID_FRACTION`). The other draws are always stratified.
         seed: of the stratified draws.
 
@@ -92,7 +92,7 @@ def load_dataset(
     if test_fraction is None:
         test_fraction = TEST_FRACTION if single else 0.0
     if valid_fraction is None:
-        usual = OPENAI_VALID_FRACTION if draw == "openai" else VALID_FRACTION
+        usual = OPENAI_VALID_FRACTION if split_strategy == "openai" else VALID_FRACTION
         valid_fraction = 0.0 if "valid" in splits else usual
     if valid_fraction + test_fraction >= 1:
         shares = f"--valid-fraction {valid_fraction} and --test-fraction {test_fraction}"
@@ -105,7 +105,7 @@ def load_dataset(
         notes.append(f"train: cut down to {len(splits['train']):,} of {n_rows:,} rows (seed {seed}).")
     if valid_fraction:
         share = valid_fraction / (1 - test_fraction)
-        notes.append(_draw(splits, "valid", share, source, seed, draw))
+        notes.append(_draw(splits, "valid", share, source, seed, split_strategy))
     notes += [f"{split}: there is none." for split in SPLITS if split not in splits]
     return Dataset(kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes))
 
@@ -150,11 +150,16 @@ def _read_splits(
 
 
 def _draw(
-    splits: dict[str, list[Example]], split: str, fraction: float, source: str, seed: int, draw: Draw = "stratified"
+    splits: dict[str, list[Example]],
+    split: str,
+    fraction: float,
+    source: str,
+    seed: int,
+    split_strategy: SplitStrategy = "stratified",
 ) -> str:
     """Move `fraction` of train to a new split; returns the note that says so."""
     n_rows = len(splits["train"])
-    if draw == "openai":
+    if split_strategy == "openai":
         how, seed = "by OpenAI's draw for ROCStories", OPENAI_SEED
         splits["train"], splits[split] = openai_split(splits["train"], fraction)
     else:

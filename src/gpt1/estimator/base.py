@@ -19,9 +19,10 @@ from gpt1 import console
 from gpt1.checkpoint.loading import open_model
 from gpt1.checkpoint.model_dir import DETAILS, Model, load_model, save_model
 from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.checkpoint.run_formats import upgrade_settings
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import DeviceConfig, FinetuneConfig
-from gpt1.config.overrides import changed
+from gpt1.config.overrides import with_overrides
 from gpt1.config.recipes import recipe as recipe_named
 from gpt1.data.dataset import Example
 from gpt1.data.in_memory import given_examples
@@ -33,7 +34,7 @@ from gpt1.tasks import TASKS, Labels, Task
 from gpt1.tasks.dataset import LabelledData
 from gpt1.tasks.metrics import own_metric
 from gpt1.training.finetune import encode_splits, starting_model
-from gpt1.training.setup import Training
+from gpt1.training.setup import FinetuneSetup
 
 ESTIMATOR = "estimator.json"
 """What a saved estimator's directory holds beside the model: its parameters and its classes as they were."""
@@ -97,7 +98,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             seed = self.random_state
             whole = isinstance(seed, int | np.integer)
             given["seed"] = int(seed) if whole else int(check_random_state(seed).randint(2**31))
-        config = changed(base, given)
+        config = with_overrides(base, given)
         require_use(config)
         return config
 
@@ -122,7 +123,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             data = LabelledData(drawn(examples, config), task, labels, ())
             start = starting_model(config, data, run)
             encoded = encode_splits(config, data, start)
-            training = Training(config, start, encoded, own_metric(config.metric))
+            training = FinetuneSetup(config, start, encoded, own_metric(config.metric))
             if not run.read_only:
                 digests = {split: part.sha256() for split, part in encoded.items()}
                 run.open("fit", config, {"data_sha256": digests, "labels": list(labels.names)})
@@ -221,7 +222,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _hardware(self) -> DeviceConfig:
         given = {name: value for name in ("backend", "device", "dtype") if (value := getattr(self, name)) is not None}
         base = self.recipe.hardware if isinstance(self.recipe, FinetuneConfig) else DeviceConfig()
-        return changed(base, given)
+        return with_overrides(base, given)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a copy with the same model, which nothing changes: `fit` makes a new one."""
@@ -259,7 +260,7 @@ def _params_of(said: dict[str, Any]) -> dict[str, Any]:
     params = dict(said["params"])
     if isinstance(params.get("recipe"), dict):
         hardware = DeviceConfig(**params["recipe"].pop("hardware"))
-        params["recipe"] = replace(FinetuneConfig.from_dict(params["recipe"]), hardware=hardware)
+        params["recipe"] = replace(FinetuneConfig.from_dict(upgrade_settings(params["recipe"])), hardware=hardware)
     if isinstance(params.get("class_weight"), list):
         params["class_weight"] = dict(params["class_weight"])
     return params

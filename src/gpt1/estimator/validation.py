@@ -75,7 +75,7 @@ def drawn(examples: list[Example], config: FinetuneConfig) -> dict[str, list[Exa
     fraction = config.split.valid_fraction
     if fraction is None:
         return {"train": examples}
-    by_openai = config.split.draw == "openai"
+    by_openai = config.split.split_strategy == "openai"
     rest, drawn = (
         openai_split(examples, fraction) if by_openai else stratified_split(examples, fraction, config.loop.seed)
     )
@@ -88,7 +88,7 @@ def require_use(config: FinetuneConfig) -> None:
     """Refuse what only a run from files has a use for: nothing is ignored."""
     usual = FinetuneConfig()
     idle = {name: (getattr(config, name), getattr(usual, name)) for name in ("data", "out", "columns")}
-    for name in ("train_fraction", "test_fraction", "limit"):
+    for name in ("train_fraction", "test_fraction", "max_examples"):
         idle[name] = getattr(config.split, name), getattr(DataConfig(), name)
     idle["track"] = config.tracking.track, ""
     if config.split.valid_fraction is None:

@@ -23,22 +23,22 @@ from gpt1.tasks.metrics import Metric, own_metric
 
 def evaluate(
     path: Path | str, data: str, *, split: str = "test", columns: Columns | None = None,
-    hardware: DeviceConfig | None = None, limit: int | None = None, metric: str | Metric | None = None,
-    revision: str | None = None, baseline: bool = True, beside: Sequence[Path | str] = (),
+    hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | Metric | None = None,
+    revision: str | None = None, baseline: bool = True, compare: Sequence[Path | str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Score a run's best model (or a model directory) on one split of a data set, or on all of a file.
 
     A file that the run was trained on is split as it was then, so that `split` names the same rows.
 
     `baseline` also fits the plain baselines on the run's own training rows and scores them on the same examples;
-    `beside` are other runs or models of the same task and labels, which are scored on them too. `metric` is your own,
+    `compare` are other runs or models of the same task and labels, which are scored on them too. `metric` is your own,
     a function of (labels, predictions) or its name as `package.module:function`.
 
-    `evaluate("runs/demo", "reviews", limit=50)["test"]["accuracy"]` loads a run's model again and scores it.
+    `evaluate("runs/demo", "reviews", max_examples=50)["test"]["accuracy"]` loads a run's model again and scores it.
 
     Returns:
         {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split}, as
-        `metrics.json` has it, and {"beside": {path: …}} of what `beside` names.
+        `metrics.json` has it, and {"compare": {path: …}} of what `compare` names.
 
     Raises:
         UserError: there is no model with a head, no such data, or a row of it cannot be used.
@@ -46,9 +46,9 @@ def evaluate(
     path = Path(path)
     trained_on = _run_settings(path)
     model = Classifier.open(path, hardware)
-    others = {str(other): _of_the_same_kind(Path(other), path, model, hardware) for other in beside}
+    others = {str(other): _of_the_same_kind(Path(other), path, model, hardware) for other in compare}
     examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
-    examples = _at_most(limit, examples)
+    examples = _at_most(max_examples, examples)
     extra = own_metric(metric)
     encoded = model.encode(examples, labelled=True)
     if encoded.truncated:
@@ -61,12 +61,12 @@ def evaluate(
     plain = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
     results: dict[str, Any] = {split: scored, "baseline": plain, "baseline_split": split}
     if others:
-        results["beside"] = {}
+        results["compare"] = {}
         for name, other in others.items():
             encoded = other.encode(examples, labelled=True)
             logits = other.logits(encoded, label=f"scoring {name}")
-            results["beside"][name] = examine(logits, encoded, examples, other.head, other.labels, extra)
-            explain_mistakes(Explainer(other), results["beside"][name]["mistakes"])
+            results["compare"][name] = examine(logits, encoded, examples, other.head, other.labels, extra)
+            explain_mistakes(Explainer(other), results["compare"][name]["mistakes"])
     show_scores(results, str(path) if others else "GPT-1")
     return results
 
@@ -82,19 +82,19 @@ def _log_mistakes(run: RunDirectory, data: str, split: str, mistakes: Sequence[d
 
 
 def _of_the_same_kind(other: Path, path: Path, model: Classifier, hardware: DeviceConfig | None) -> Classifier:
-    """Load what --beside names; its scores compare only where it gives the same answers as the `model` of `path`."""
+    """Load what --compare names; its scores compare only where it gives the same answers as the `model` of `path`."""
     found = Classifier.open(other, hardware)
     if (found.task, found.labels) != (model.task, model.labels):
         mine, its = (
             f"{each.task.name} ({', '.join(each.labels.names) or 'no label names'})" for each in (model, found)
         )
-        raise UserError(f"--beside {other}: {its} found, {mine} as in {path} expected")
+        raise UserError(f"--compare {other}: {its} found, {mine} as in {path} expected")
     return found
 
 
 def evaluate_zero_shot(
     path: Path, data: str, how: ZeroShotConfig, *, split: str = "test", columns: Columns | None = None,
-    hardware: DeviceConfig | None = None, limit: int | None = None, metric: str | None = None,
+    hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | None = None,
     revision: str | None = None, baseline: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a model as a language model on rows that it was never trained to label (see `zero_shot`).
@@ -108,21 +108,21 @@ def evaluate_zero_shot(
     heuristic = find_heuristic(how, data, examples)
     labels = find_labels(how, heuristic, examples, rows.label_names)
     extra = own_metric(metric)
-    examples = _at_most(limit, examples)
-    model = ZeroShot(open_model(path), how, (hardware or DeviceConfig()).exact())
+    examples = _at_most(max_examples, examples)
+    model = ZeroShot(open_model(path), how, (hardware or DeviceConfig()).float32_unless_set())
     console.say(f"{len(examples):,} examples; zero-shot {heuristic}; {model.engine.device}, {model.engine.dtype}")
     verdict = model.judge(heuristic, examples, labels, rows.readers.get("train"))
-    beside = majority(verdict.encoded, verdict.head, extra) if baseline else {}
-    results = {split: verdict.scores(examples, extra), "baseline": beside, "baseline_split": split}
+    majority_scores = majority(verdict.encoded, verdict.head, extra) if baseline else {}
+    results = {split: verdict.scores(examples, extra), "baseline": majority_scores, "baseline_split": split}
     show_scores(results)
     return results
 
 
-def _at_most(limit: int | None, examples: list[Example]) -> list[Example]:
-    if limit is None:
+def _at_most(max_examples: int | None, examples: list[Example]) -> list[Example]:
+    if max_examples is None:
         return examples
-    DataConfig(limit=limit)  # refuses what finetune's flag refuses
-    return limited(examples, limit, seed=0)
+    DataConfig(max_examples=max_examples)  # refuses what finetune's flag refuses
+    return limited(examples, max_examples, seed=0)
 
 
 def _run_settings(path: Path) -> FinetuneConfig | None:

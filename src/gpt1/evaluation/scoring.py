@@ -163,7 +163,7 @@ def show_scores(results: Mapping[str, Any], name: str = "GPT-1") -> None:
     split = results["baseline_split"]
     scored = results[split]
     metrics = list(scored["interval"])
-    every = {name: scored} | results.get("beside", {}) | results["baseline"]
+    every = {name: scored} | results.get("compare", {}) | results["baseline"]
     rows = [[row, *(_with_interval(found, metric) for metric in metrics)] for row, found in every.items()]
     console.say(f"\n{split}, {scored['examples']:,} examples (95 % bootstrap interval)")
     console.table(["", *metrics], rows)

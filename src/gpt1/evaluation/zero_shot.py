@@ -35,7 +35,7 @@ HEURISTIC_OF_DATA: dict[str, Heuristic] = {
 """Data sets of single texts by name -> the paper's heuristic for them."""
 
 SETTINGS: dict[Heuristic, tuple[str, ...]] = {
-    "acceptability": ("threshold",), "sentiment": ("words", "append"), "choice": (),
+    "acceptability": ("threshold",), "sentiment": ("label_words", "prompt_suffix"), "choice": (),
 }  # fmt: skip
 """The fields of `ZeroShotConfig` that a heuristic reads."""
 
@@ -66,7 +66,7 @@ def find_heuristic(config: ZeroShotConfig, data: str, examples: Sequence[Example
         raise UserError(f"--heuristic {found}: {data} holds {held}")
     for name in {name for each in SETTINGS.values() for name in each} - set(SETTINGS[found]):
         if getattr(config, name) != getattr(ZeroShotConfig, name):
-            raise UserError(f"--{name} {getattr(config, name)}: is not for --heuristic {found}")
+            raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: is not for --heuristic {found}")
     return found
 
 
@@ -86,13 +86,13 @@ def find_labels(
     wanted = 2 if heuristic == "acceptability" else len(_words(config))
     if labels.regression or len(labels.names) != wanted:
         found = "numbers with a fraction" if labels.regression else f"{len(labels.names)} ({', '.join(labels.names)})"
-        words = f" --words {config.words}" if heuristic == "sentiment" else ""
+        words = f" --label-words {config.label_words}" if heuristic == "sentiment" else ""
         raise UserError(f"--heuristic {heuristic}{words}: answers {wanted} labels, the data has {found}")
     return labels
 
 
 def _words(config: ZeroShotConfig) -> list[str]:
-    return [word.strip() for word in config.words.split(",")]
+    return [word.strip() for word in config.label_words.split(",")]
 
 
 @dataclass
@@ -196,19 +196,23 @@ class ZeroShot:
     def _sentiment(self, examples: Sequence[Example], labels: Labels) -> Verdict:
         words = _words(self.config)
         shown = ", ".join(f"{word!r} for label {name!r}" for word, name in zip(words, labels.names, strict=True))
-        console.say(f"After {self.config.append!r}: {shown}.")
+        console.say(f"After {self.config.prompt_suffix!r}: {shown}.")
         ids_of_words = self.tokenizer.encode_batch(words)
         if not all(ids_of_words) or len({tuple(ids) for ids in ids_of_words}) < len(words):
-            raise UserError(f"--words {self.config.words}: to this model's tokenizer two are the same, or one is empty")
+            raise UserError(
+                f"--label-words {self.config.label_words}: to this model's tokenizer two are the same, or one is empty"
+            )
         if max(map(len, ids_of_words)) >= self.n_ctx:
-            raise UserError(f"--words {self.config.words}: longer than the model's context of {self.n_ctx} tokens")
-        appended = self.tokenizer.encode(self.config.append)
+            raise UserError(
+                f"--label-words {self.config.label_words}: longer than the model's context of {self.n_ctx} tokens"
+            )
+        appended = self.tokenizer.encode(self.config.prompt_suffix)
         sequences = self._sequences(len(words))
         for ids in self.tokenizer.encode_batch([example.parts[0] for example in examples]):
             for word in ids_of_words:
                 sequences.add([*ids, *appended], word)
         encoded, scores = self._scored(sequences, "scoring", "only their end was read")
-        told = {"words": dict(zip(labels.names, words, strict=True)), "append": self.config.append}
+        told = {"label_words": dict(zip(labels.names, words, strict=True)), "prompt_suffix": self.config.prompt_suffix}
         return self._verdict("sentiment", scores, encoded, examples, labels, told)
 
     def _choice(self, examples: Sequence[Example]) -> Verdict:

@@ -84,7 +84,7 @@ class Predictor:
 def model_digest(model: Classifier) -> str:
     """Return the sha256 of everything in a model that its predictions depend on."""
     its = model.model
-    about = [asdict(its.config), its.label_names, its.max_length, its.cut, its.tokenizer.words]
+    about = [asdict(its.config), its.label_names, its.max_length, its.truncation, its.tokenizer.words]
     digest = hashlib.sha256(to_json(about).encode() + its.tokenizer.backend.to_str().encode())
     for name in sorted(its.params):
         digest.update(its.params[name].tobytes())

@@ -53,13 +53,14 @@ class Classifier:
         """Return the examples as token ids, with their labels' ids where they are wanted."""
         return encode(
             self.task, examples, self.model.tokenizer, self.model.max_length,
-            labels=self.labels if labelled else None, segments=self.model.config.n_segments > 0, cut=self.model.cut,
+            labels=self.labels if labelled else None, segments=self.model.config.n_segments > 0,
+            truncation=self.model.truncation,
         )  # fmt: skip
 
     @property
     def limit(self) -> str:
         """What too long examples are cut to, for people."""
-        return limit(self.task, self.model.max_length, self.model.cut)
+        return limit(self.task, self.model.max_length, self.model.truncation)
 
     def logits(self, encoded: Encoded, *, label: str | None = None) -> NDArray[np.float32]:
         """Return (B, C) scores; `label` names a progress bar."""

@@ -182,7 +182,7 @@ class Explainer:
 
         for number, parts in enumerate(self.classifier.task.sequences(names)):
             lengths = [[size(name) for name in part] for part in parts]
-            kept = iter(kept_of_parts(lengths, model.max_length, model.cut))
+            kept = iter(kept_of_parts(lengths, model.max_length, model.truncation))
             start = 1  # after <bos>
             for part in parts:
                 for name in part:

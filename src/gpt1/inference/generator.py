@@ -128,13 +128,13 @@ class Writer:
         ]
 
     def generate(
-        self, prompts: Sequence[str], config: GenerateConfig, show: Callable[[Piece], None] | None = None
+        self, prompts: Sequence[str], config: GenerateConfig, on_text: Callable[[Piece], None] | None = None
     ) -> list[dict[str, Any]]:
         """Return {prompt, text, finish_reason, tokens} of n samples of each prompt, in order.
 
         `text` is what follows the prompt, with the blank between; `tokens` are all that were drawn but for `<eos>`,
-        also those that a stop string cut off. `show` is given each piece of a text as soon as no later token can change
-        it.
+        also those that a stop string cut off. `on_text` is given each piece of a text as soon as no later token can
+        change it.
         """
         drafts = self.drafts(self._encoded(prompts), config)
         if any(len(draft.context) + config.max_tokens > self.n_ctx for draft in drafts):
@@ -145,8 +145,8 @@ class Writer:
         texts = [""] * len(drafts)
         for piece in self._write(drafts):
             texts[piece.number] += piece.text
-            if show:
-                show(piece)
+            if on_text:
+                on_text(piece)
         return [self._told(prompts[draft.number // config.n], draft, texts[draft.number]) for draft in drafts]
 
     def _told(self, prompt: str, draft: Draft, text: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from gpt1.backends.parameters import count
 from gpt1.checkpoint.loading import open_model
 from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import DeviceConfig, GenerateConfig
-from gpt1.config.overrides import changed, named_as_in_python
+from gpt1.config.overrides import named_as_in_python, with_overrides
 from gpt1.data.dataset import Example
 from gpt1.data.in_memory import given_examples
 from gpt1.errors import UserError
@@ -47,7 +47,7 @@ class LoadedModel:
     @classmethod
     def of(cls, model: Model, hardware: DeviceConfig | None = None) -> Self:
         """Put a model on the device that `hardware` asks for; computed in float32 unless it names a dtype."""
-        hardware = (hardware or DeviceConfig()).exact()
+        hardware = (hardware or DeviceConfig()).float32_unless_set()
         return cls(model, backends.get(model.config, model.params, hardware=hardware))
 
     def predict(self, examples: Sequence[Any]) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ class LoadedModel:
         Raises:
             UserError: there is no such setting, or the model's context is too short.
         """
-        return self._writer().generate([_text(prompt)], changed(GenerateConfig(), settings, "generate"))
+        return self._writer().generate([_text(prompt)], with_overrides(GenerateConfig(), settings, "generate"))
 
     def next(self, prompt: str, top: int = 10) -> list[dict[str, Any]]:
         """Return {token, id, probability} of the likeliest tokens after `prompt`, the likeliest first.
@@ -160,7 +160,7 @@ def load(directory: Path | str, *, backend: str = "auto", device: str = "auto", 
     """
     if not isinstance(directory, str | Path):
         raise UserError(f"{directory!r}: the path of a run or model directory expected, or 'mini'")
-    hardware = changed(DeviceConfig(), {"backend": backend, "device": device, "dtype": dtype})
+    hardware = with_overrides(DeviceConfig(), {"backend": backend, "device": device, "dtype": dtype})
     return LoadedModel.of(open_model(Path(directory)), hardware)
 
 

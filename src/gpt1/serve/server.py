@@ -64,7 +64,9 @@ def serve(path: Path, config: ServeConfig, hardware: DeviceConfig | None = None)
         finally:
             sys.setswitchinterval(before)
     lost = (
-        f"after {config.drain:g} s {server.cut} were cut" if server.cut else "every request that had begun was answered"
+        f"after {config.shutdown_timeout:g} s {server.cut} were cut"
+        if server.cut
+        else "every request that had begun was answered"
     )
     console.say(f"Stopped; {lost}.")
 
@@ -109,7 +111,7 @@ class Server(uvicorn.Server):
         if self.gate.draining:
             self.should_exit = self.force_exit = True
         self.gate.draining = True
-        self.deadline = time.monotonic() + self.gate.config.drain
+        self.deadline = time.monotonic() + self.gate.config.shutdown_timeout
 
     async def on_tick(self, counter: int) -> bool:
         if self.gate.draining and time.monotonic() > self.deadline:

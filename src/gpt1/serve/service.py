@@ -53,8 +53,8 @@ class Service:
         self.classifier, self.explainer = loaded.classifier, loaded.explainer
         self.scorer, self.writer = loaded.scorer, loaded.writer
         self.worker = Worker(
-            engine, (self.classifier or self.scorer).collator, self.writer, queue=config.queue,
-            batch_tokens=config.batch_tokens, texts_at_once=config.texts_at_once, on_batch=self.metrics.batch,
+            engine, (self.classifier or self.scorer).collator, self.writer, queue=config.max_queue_size,
+            batch_tokens=config.batch_tokens, texts_at_once=config.max_batch_size, on_batch=self.metrics.batch,
         )  # fmt: skip
         self.metrics.watch(lambda: self.worker.waiting)
         self._encoder = ThreadPoolExecutor(1, "gpt1-encoder")
@@ -130,8 +130,9 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._encoder, encode)
 
     def _require_little(self, param: str, tokens: int) -> None:
-        if tokens > self.config.max_work:
-            message = f"{param}: {tokens:,} tokens to compute, {self.config.max_work:,} at most in a request; send less"
+        if tokens > self.config.max_request_tokens:
+            most = self.config.max_request_tokens
+            message = f"{param}: {tokens:,} tokens to compute, {most:,} at most in a request; send less"
             raise Refused(422, message, param=param, code="too_long")
 
     def _classifier(self) -> Classifier:

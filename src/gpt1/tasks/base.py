@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt1.config import Cut, Head, TaskName
+from gpt1.config import Head, TaskName, Truncation
 from gpt1.data.batching import Encoded
 from gpt1.data.dataset import Example
 from gpt1.errors import UserError
@@ -116,14 +116,14 @@ def _number(example: Example) -> float:
 
 def encode(
     task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, *, labels: Labels | None = None,
-    segments: bool = False, cut: Cut = "longest",
+    segments: bool = False, truncation: Truncation = "longest",
 ) -> Encoded:  # fmt: skip
     """Return the examples as token ids: `<bos> part <sep> part … <eos>`, at most `max_length` tokens a sequence.
 
-    Special tokens are never cut: texts lose tokens at their end, the longest text first. With `cut` "half" each of two
-    parts is cut by itself, to `max_length` // 2 - 2 tokens (openai/finetune-transformer-lm `train.py`); a part of
-    several texts (context and question) loses those of its longest text first. `labels` maps the labels; without it
-    they are left out. With `segments`, a part's number stands beside each of its tokens.
+    Special tokens are never cut: texts lose tokens at their end, the longest text first. With `truncation` "half" each
+    of two parts is cut by itself, to `max_length` // 2 - 2 tokens (openai/finetune-transformer-lm `train.py`); a part
+    of several texts (context and question) loses those of its longest text first. `labels` maps the labels; without
+    it they are left out. With `segments`, a part's number stands beside each of its tokens.
 
     Raises:
         UserError: multiple-choice examples with different numbers of choices; a label that training never had.
@@ -146,7 +146,7 @@ def encode(
             pieces = [[next(ids) for _ in part] for part in parts]
             if max_length < len(parts) + 1:
                 raise UserError(f"--max-length {max_length}: the special tokens alone are {len(parts) + 1}")
-            keep = iter(kept_of_parts([[len(piece) for piece in part] for part in pieces], max_length, cut))
+            keep = iter(kept_of_parts([[len(piece) for piece in part] for part in pieces], max_length, truncation))
             flat = [[token for piece in part for token in piece[: next(keep)]] for part in pieces]
             lost |= sum(map(len, flat)) < sum(len(piece) for part in pieces for piece in part)
             tokens = [tokenizer.bos]
@@ -168,9 +168,9 @@ def encode(
     )
 
 
-def kept_of_parts(lengths: Sequence[Sequence[int]], max_length: int, cut: Cut) -> list[int]:
+def kept_of_parts(lengths: Sequence[Sequence[int]], max_length: int, truncation: Truncation) -> list[int]:
     """Return how many tokens each text keeps, part after part, of parts that hold `lengths` tokens in their texts."""
-    if cut == "half" and len(lengths) == 2:
+    if truncation == "half" and len(lengths) == 2:
         return [kept for part in lengths for kept in kept_lengths(part, half(max_length))]
     return kept_lengths([length for part in lengths for length in part], max_length - len(lengths) - 1)
 
@@ -180,9 +180,13 @@ def half(max_length: int) -> int:
     return max(0, max_length // 2 - 2)
 
 
-def limit(task: Task, max_length: int, cut: Cut) -> str:
+def limit(task: Task, max_length: int, truncation: Truncation) -> str:
     """Return what the task's sequences are cut to, for people."""
-    return f"{half(max_length)} tokens a part" if cut == "half" and task.kind != "single" else f"{max_length} tokens"
+    return (
+        f"{half(max_length)} tokens a part"
+        if truncation == "half" and task.kind != "single"
+        else f"{max_length} tokens"
+    )
 
 
 def kept_lengths(lengths: Sequence[int], room: int) -> list[int]:

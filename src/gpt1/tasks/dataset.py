@@ -56,12 +56,12 @@ def load_data(config: FinetuneConfig, given: hub.DatasetFiles | None = None) -> 
     seed = config.drawn_by
     dataset = load_dataset(
         files, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
-        test_fraction=split.test_fraction, draw=split.draw, seed=seed,
+        test_fraction=split.test_fraction, split_strategy=split.split_strategy, seed=seed,
     )  # fmt: skip
     splits, notes = _without(dataset, drop)
-    if split.limit:
-        splits = {name: limited(examples, split.limit, seed) for name, examples in splits.items()}
-        notes.append(f"--limit: at most {split.limit:,} examples of each split.")
+    if split.max_examples:
+        splits = {name: limited(examples, split.max_examples, seed) for name, examples in splits.items()}
+        notes.append(f"--max-examples: at most {split.max_examples:,} examples of each split.")
     if task_name is None:
         task_name = guess_task(dataset.kind, splits["train"])
     labels = Labels.of(task_name, splits["train"], label_names)
@@ -83,11 +83,11 @@ def guess_task(kind: str, train: Sequence[Example]) -> TaskName:
     return "classification"
 
 
-def limited(examples: list[Example], limit: int, seed: int) -> list[Example]:
-    """Return at most `limit` examples, drawn by label."""
-    if len(examples) <= limit:
+def limited(examples: list[Example], max_examples: int, seed: int) -> list[Example]:
+    """Return at most `max_examples` examples, drawn by label."""
+    if len(examples) <= max_examples:
         return examples
-    return stratified_split(examples, limit / len(examples), seed)[1][:limit]
+    return stratified_split(examples, max_examples / len(examples), seed)[1][:max_examples]
 
 
 def _without(dataset: Dataset, label: int | None) -> tuple[dict[str, list[Example]], list[str]]:

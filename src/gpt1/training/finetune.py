@@ -36,19 +36,19 @@ from gpt1.tasks.dataset import LabelledData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
-from gpt1.training.setup import Training
-from gpt1.training.trackers import following
+from gpt1.training.setup import FinetuneSetup
+from gpt1.training.trackers import attach_trackers
 
 
 def finetune(
     config: FinetuneConfig, metric: Metric | None = None, files: hub.DatasetFiles | None = None, *,
-    follow: Callable[[Event], None] | None = None, score: bool = True,
+    on_event: Callable[[Event], None] | None = None, score: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Fine-tune as `config` says, or go on where the run in `config.out` stopped; return what `metrics.json` holds.
 
     `metric` is a person's own, (labels, predictions) -> value, larger is better; it is reported under its name and
     selects the best model. `files` are those of the data set where its folder is not laid out as `--data` expects;
-    `config.data` then only names it. `follow` is called with each event of the run's log as it is written.
+    `config.data` then only names it. `on_event` is called with each event of the run's log as it is written.
 
     Without `score` the run ends with the training: nothing is scored on its test split, and what is returned is
     {"best": the best value on validation, "best_step", "steps"}. A call with it does the rest.
@@ -60,9 +60,9 @@ def finetune(
     """
     require_settings(config)
     run = RunDirectory(config.out)
-    with closing(run), following(config.tracking, run.log, run.path, config):
-        if follow:
-            run.log.followers.append(follow)
+    with closing(run), attach_trackers(config.tracking, run.log, run.path, config):
+        if on_event:
+            run.log.followers.append(on_event)
         return _finetune(config, run, metric, files, score)
 
 
@@ -89,10 +89,10 @@ def _finetune(
             report.write([run.path])
         results = read_results(run)
         show_scores(results)
-        console.say(run.places)
+        console.say(run.result_paths)
         return results
     # before the run is opened: a device that is not there leaves nothing behind
-    training = Training(config, start, encoded, extra)
+    training = FinetuneSetup(config, start, encoded, extra)
     engine = training.engine
     run.open("finetune", config, facts)
     run.hold()
@@ -121,7 +121,7 @@ def _finetune(
     show_scores(results)
     if differences := huggingface_differences(start):
         console.say(f"transformers will not give all of this model's answers: {'; '.join(differences)}.")
-    console.say(run.places)
+    console.say(run.result_paths)
     return results
 
 
@@ -133,13 +133,13 @@ def encode_splits(config: FinetuneConfig, data: LabelledData, start: Model) -> d
     encoded = {
         name: encode(
             data.task, examples, start.tokenizer, start.max_length, labels=data.labels,
-            segments=start.config.n_segments > 0, cut=start.cut,
+            segments=start.config.n_segments > 0, truncation=start.truncation,
         )
         for name, examples in data.splits.items()
     }  # fmt: skip
     for name, part in encoded.items():
         if part.truncated:
-            cut_to = limit(data.task, start.max_length, start.cut)
+            cut_to = limit(data.task, start.max_length, start.truncation)
             console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were cut to {cut_to}.")
     return encoded
 
@@ -166,7 +166,7 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
         shape = replace(SIZES[size], vocab_size=tokenizer.vocab_size, n_segments=n_segments, head=head)
         max_length = _max_length(config, shape)
         params = initialise(shape, config.loop.seed)
-        return Model(shape, params, tokenizer, label_names, max_length, cut=config.split.cut)
+        return Model(shape, params, tokenizer, label_names, max_length, truncation=config.split.truncation)
     for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
         if value is not None:
             raise UserError(
@@ -178,7 +178,7 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
     body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
     params = initialise(shape, config.loop.seed, body)
     max_length = _max_length(config, shape)
-    return Model(shape, params, loaded.tokenizer, label_names, max_length, loaded.provenance, config.split.cut)
+    return Model(shape, params, loaded.tokenizer, label_names, max_length, loaded.provenance, config.split.truncation)
 
 
 def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: LabelledData, run: RunDirectory | None) -> Tokenizer:

@@ -61,14 +61,14 @@ def train(
     checkpoints: Checkpoints,
     log: RunLog,
     ranks: Ranks | None = None,
-    look: Callable[[Progress], None] | None = None,
+    on_evaluate: Callable[[Progress], None] | None = None,
 ) -> Progress:
     """Train to the end of the schedule, or until no evaluation has brought a gain for `config.patience` of them.
 
     `criterion` names the value of `validate` that decides which weights are the best; `save_best` is called when the
-    engine holds better ones, `look` after each evaluation. Without `validate` nothing is evaluated: the engine's last
-    weights are the model. Resumes from the newest checkpoint, if there is one. All `ranks` of a run come here, each
-    with the same `config` and a `validate` that returns the same on each of them.
+    engine holds better ones, `on_evaluate` after each evaluation. Without `validate` nothing is evaluated: the engine's
+    last weights are the model. Resumes from the newest checkpoint, if there is one. All `ranks` of a run come here,
+    each with the same `config` and a `validate` that returns the same on each of them.
 
     Raises:
         Interrupted: after Ctrl-C (or SIGTERM) and a checkpoint.
@@ -86,13 +86,13 @@ def train(
                 step = progress.step
                 ended = step >= last
                 due = ended or _due(step, config.eval_every, source.steps_per_epoch)
-                if validate and step > progress.evaluated and due:
+                if validate and step > progress.last_eval_step and due:
                     _read(pending, progress, saver)
                     _evaluate(validate, criterion, save_best, progress, source, log)
-                    if look:
-                        look(progress)
+                    if on_evaluate:
+                        on_evaluate(progress)
                     meter.restart()
-                ended = ended or (config.patience is not None and progress.without_gain >= config.patience)
+                ended = ended or (config.patience is not None and progress.evals_without_improvement >= config.patience)
                 (interrupted,) = ranks.total(stop.is_set())
                 if step > meter.saved and (
                     ended or interrupted or _due(step, config.save_every, source.steps_per_epoch)
@@ -123,10 +123,10 @@ def train(
 
 
 def _resume(engine: Engine, checkpoints: Checkpoints, log: RunLog) -> Progress:
-    found = checkpoints.load_newest(console.say)
-    if found is None:
+    checkpoint = checkpoints.load_newest(console.say)
+    if checkpoint is None:
         return Progress()
-    tensors, progress = found
+    tensors, progress = checkpoint
     engine.load_parameters(tensors)
     engine.load_optimizer_state(tensors, progress.step)
     log.write("resume", {"step": progress.step})
@@ -139,7 +139,7 @@ def _due(step: int, every: int | None, steps_per_epoch: int) -> bool:
 
 
 def _read(pending: list[tuple[int, StepResult]], progress: Progress, saver: _Saver) -> None:
-    """Move what the steps found from the device to `progress`; wait for the device here and nowhere else."""
+    """Move the results of the steps from the device to `progress`; wait for the device here and nowhere else."""
     for step, result in pending:
         values = result.read()
         for name, value in values.items():
@@ -169,10 +169,10 @@ def _evaluate(
     if gained:
         best = replace(progress, best=value, best_step=step)
         save_best(best)
-        progress.best, progress.best_step, progress.without_gain = value, step, 0
+        progress.best, progress.best_step, progress.evals_without_improvement = value, step, 0
     else:
-        progress.without_gain += 1
-    progress.evaluated = step
+        progress.evals_without_improvement += 1
+    progress.last_eval_step = step
 
 
 class _Meter:

@@ -62,7 +62,7 @@ EXPERIMENTS = (
     Experiment(
         "storycloze", "multiple-choice", "accuracy", (Result("Story Cloze", 86.5),),
         files={"train": ("val",), "test": ("test",)},
-        drawn={"draw": "openai"},
+        drawn={"split_strategy": "openai"},
         note="374 of val validate, the original's draw; the paper's median of 10 runs: 85.8",
     ),
     Experiment(

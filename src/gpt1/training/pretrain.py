@@ -34,7 +34,7 @@ from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
 from gpt1.training.loop import total_steps, train
 from gpt1.training.samples import Sample
-from gpt1.training.trackers import following
+from gpt1.training.trackers import attach_trackers
 
 PROMPT_TOKENS = 8
 """Tokens of the validation text from which samples go on."""
@@ -49,7 +49,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     _require(config)
     with backends.joined(config.hardware) as ranks, console.muted(ranks.rank > 0):
         run = RunDirectory(config.out, read_only=ranks.rank > 0)
-        with closing(run), following(config.tracking, run.log, run.path, config):
+        with closing(run), attach_trackers(config.tracking, run.log, run.path, config):
             return _pretrain(config, run, ranks)
 
 
@@ -61,7 +61,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
             report.write([run.path])
         results = read_json(run.metrics_path)
         _show(results)
-        console.say(run.places)
+        console.say(run.result_paths)
         return results
     backends.check(config.hardware)
     with first(ranks):
@@ -101,13 +101,13 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
 
     sample = _sample(config, valid, start.tokenizer, engine) if ranks.rank == 0 else None
 
-    def look(progress: Progress) -> None:
+    def on_evaluate(progress: Progress) -> None:
         if sample:
             sample.show(progress.step, run.log)
 
     progress = train(
         engine, windows, config.loop, config.optim, validate=validate, criterion="loss", save_best=save_best,
-        checkpoints=run.checkpoints, log=run.log, ranks=ranks, look=look,
+        checkpoints=run.checkpoints, log=run.log, ranks=ranks, on_evaluate=on_evaluate,
     )  # fmt: skip
     console.say(f"Best model: step {progress.best_step:,} (loss {progress.best:.4f} on validation).")
     ranks.total()  # rank 0 has written it
@@ -125,7 +125,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         write_json(run.metrics_path, results)  # with it the run is finished
         report.write([run.path])
     _show(results)
-    console.say(run.places)
+    console.say(run.result_paths)
     return results
 
 

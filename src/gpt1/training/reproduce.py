@@ -42,17 +42,17 @@ class Plan:
 
 
 def reproduce(config: ReproduceConfig) -> dict[str, Any]:
-    """Fine-tune on each data set of the paper that is there; return {"model", "recipe", "seeds", "limit", "rows"}.
+    """Fine-tune on each data set of the paper that is there; return its table.
 
-    A row whose data is not there says so, one that fails says why, and the others are still computed. The table is
-    written to OUT/results.json too.
+    The table is {"model", "recipe", "seeds", "max_examples", "rows"}. It is also written to
+    OUT/results.json. A row whose data is not there says so, one that fails says why, and the others are still computed.
 
     Raises:
         UserError: the settings cannot be used, none of the data is there, or runs of other settings lie in `out`.
         Interrupted: stopped after a checkpoint.
     """
     plans, rows = _plans(config)
-    size = f"at most {config.limit:,} examples of each split" if config.limit else "all examples"
+    size = f"at most {config.max_examples:,} examples of each split" if config.max_examples else "all examples"
     seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
     console.say(f"{config.model}, recipe {config.recipe}, {seeds}, {size}; runs in {config.out}")
     failures: set[str] = set()
@@ -60,7 +60,7 @@ def reproduce(config: ReproduceConfig) -> dict[str, Any]:
         rows |= _repeat(plan, failures)
     titles = [result.title for experiment in EXPERIMENTS for result in experiment.results]
     table = {
-        "model": config.model, "recipe": config.recipe, "seeds": config.seeds, "limit": config.limit,
+        "model": config.model, "recipe": config.recipe, "seeds": config.seeds, "max_examples": config.max_examples,
         "rows": [rows[title] for title in titles if title in rows],
     }  # fmt: skip
     show(table)
@@ -116,7 +116,7 @@ def _runs(config: ReproduceConfig, experiment: Experiment, located: Located) -> 
             recipe=config.recipe,
             baseline=False,  # the paper's figure stands in its place
             loop=replace(loop, seed=seed),
-            split=replace(settings.split, limit=config.limit, **located.drawn),
+            split=replace(settings.split, max_examples=config.max_examples, **located.drawn),
             hardware=config.hardware,
         )
         for seed in range(config.seeds)
@@ -176,8 +176,8 @@ def _score_files(run: RunDirectory, files: Sequence[Path], config: FinetuneConfi
         return read_json(kept)
     model = Classifier.open(run.path, config.hardware)
     examples = read_examples(files, Columns(), model.task.kind)
-    if config.split.limit:
-        examples = limited(examples, config.split.limit, config.loop.seed)
+    if config.split.max_examples:
+        examples = limited(examples, config.split.max_examples, config.loop.seed)
     encoded = model.encode(examples, labelled=True)
     logits = model.logits(encoded, label=f"scoring {files[0].name}")
     scored = examine(logits, encoded, examples, model.head, model.labels, {}, seed=config.loop.seed)

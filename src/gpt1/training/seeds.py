@@ -86,7 +86,7 @@ def _table(seeds: list[int], results: list[dict[str, Any]]) -> dict[str, Any]:
     for part in ("valid", split):
         table[part] = {}
         for name in ("loss", *results[0][part]["interval"]):
-            values = [found[part][name] for found in results]
+            values = [result[part][name] for result in results]
             table[part][name] = spread(values) | {"values": values}
     return table | {"baseline": results[0]["baseline"]}
 
@@ -96,7 +96,7 @@ def _show(table: dict[str, Any]) -> None:
     metrics = [name for name in table[split] if name != "loss"]
     rows = [[f"GPT-1, median of {len(seeds)}", *(f"{table[split][name]['median']:.3f}" for name in metrics)]]
     rows.append(["lowest–highest", *("{min:.3f}–{max:.3f}".format(**table[split][name]) for name in metrics)])
-    rows += [[name, *(f"{found[metric]:.3f}" for metric in metrics)] for name, found in table["baseline"].items()]
+    rows += [[name, *(f"{scores[metric]:.3f}" for metric in metrics)] for name, scores in table["baseline"].items()]
     console.say(f"\n{split}, {table['examples']:,} examples, seeds {seeds[0]} to {seeds[-1]}")
     console.table(["", *metrics], rows)
     console.say()

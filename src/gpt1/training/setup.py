@@ -16,10 +16,10 @@ from gpt1.tasks.metrics import Metric, task_metrics
 from gpt1.training.loop import train
 
 
-class Training:
+class FinetuneSetup:
     """A fine-tuning that is ready to begin; it has written nothing.
 
-    `encoded` holds `train` and, where the best weights are to be found out, `valid`; `extra` is a person's own metric.
+    `encoded` holds `train` and, where the best weights are selected, `valid`; `extra` is a person's own metric.
 
     Raises:
         UserError: the framework, the device or the dtype is not to be had; `drop_last` leaves no batch.

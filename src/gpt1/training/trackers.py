@@ -1,4 +1,4 @@
-"""Where else a run's log goes: TensorBoard, Weights & Biases, MLflow, trackio, each through one small sink.
+"""Where else a run's log goes: TensorBoard, Weights & Biases, MLflow, trackio, each through a small class.
 
 A tracker reads the same events as everything else. It has a thread of its own and a note of what it has got
 (OUT/trackers/NAME.json), so that a run never waits for it, a run that goes on after a kill repeats no step there, and a
@@ -26,13 +26,13 @@ from gpt1.config import TrackConfig
 from gpt1.errors import UserError
 from gpt1.system.files import read_json, write_json
 
-PATIENCE = 30.0
+CLOSE_TIMEOUT = 30.0
 """Seconds that the end of a run waits for a tracker that has not got all events yet."""
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """What a tracker is told of a run."""
+    """Facts of a run that a tracker gets."""
 
     project: str
     name: str
@@ -45,7 +45,7 @@ class Tracked:
     """{"optim.lr": 6.25e-05, …}"""
 
 
-class Sink(Protocol):
+class Tracker(Protocol):
     """A tracker with a run open in it."""
 
     id: str
@@ -127,7 +127,7 @@ class MLflow:
 
 
 class Trackio:
-    """A local tracker with the calls of wandb; it knows a run by its name, and prints where --json has its place."""
+    """A local tracker with the calls of wandb; it knows a run by its name, and prints on stdout, which is --json's."""
 
     def __init__(self, run: Tracked):
         import trackio
@@ -147,14 +147,14 @@ class Trackio:
             self._run.finish()
 
 
-SINKS: dict[str, Callable[[Tracked], Sink]] = {
+TRACKER_CLASSES: dict[str, Callable[[Tracked], Tracker]] = {
     "tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow, "trackio": Trackio,
 }  # fmt: skip
 """By the name of the flag, which is that of the package too."""
 
 
 @contextmanager
-def following(config: TrackConfig, log: RunLog, out: Path, settings: Any) -> Iterator[None]:
+def attach_trackers(config: TrackConfig, log: RunLog, out: Path, settings: Any) -> Iterator[None]:
     """Let the trackers of `config` follow `log` meanwhile; `settings` is the run's dataclass, shown beside it.
 
     Raises:
@@ -221,28 +221,30 @@ class _Follower:
         if self._thread is None:
             return
         self._events.put(None)
-        self._thread.join(PATIENCE)
+        self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive():
-            self._give_up(f"no answer for {PATIENCE:.0f} s")
+            self._give_up(f"no answer for {CLOSE_TIMEOUT:.0f} s")
 
     def _follow(self) -> None:
         try:
             self.folder.mkdir(exist_ok=True)
             noted = read_json(self._noted) if self._noted.exists() else {}
             name = noted.get("id") or secrets.token_hex(8)
-            sink = SINKS[self.name](Tracked(id=name, resumed=bool(noted), folder=self.folder, **self._about))
-            console.say(f"--track {self.name}: {sink.where}")
+            tracker = TRACKER_CLASSES[self.name](
+                Tracked(id=name, resumed=bool(noted), folder=self.folder, **self._about)
+            )
+            console.say(f"--track {self.name}: {tracker.where}")
             sent: dict[str, int] = noted.get("sent", {})
             step = 0
             while (event := self._events.get()) is not None:
                 step = int(event.get("step", step))
                 kind = f"{event['event']} {event.get('split', '')}".strip()
-                found = figures(event)
-                if found and step > sent.get(kind, -1):
-                    sink.write(step, event["time"], found)
+                values = figures(event)
+                if values and step > sent.get(kind, -1):
+                    tracker.write(step, event["time"], values)
                     sent[kind] = step
-                    write_json(self._noted, {"id": sink.id, "sent": sent})
-            sink.close()
+                    write_json(self._noted, {"id": tracker.id, "sent": sent})
+            tracker.close()
         except (Exception, SystemExit) as error:
             self._give_up(f"{type(error).__name__} {error}".strip().partition("\n")[0])
 

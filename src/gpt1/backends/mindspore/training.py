@@ -139,7 +139,7 @@ class Update(nn.Cell):
         """Return the norm of `grads` before clipping; `numbers` are those of `numbers` for the step."""
         lr, kept, beta1_power, beta2_power, eps = numbers
         norm = ops.sqrt(squares(grads))
-        factor = clip_factor(norm, self.optim.clip)
+        factor = clip_factor(norm, self.optim.max_grad_norm)
         for i in range(len(self.decay)):
             if self.decay[i]:
                 ops.assign(self.params[i], self.params[i] * kept)

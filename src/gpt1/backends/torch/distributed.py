@@ -16,7 +16,7 @@ from gpt1.backends.torch.device import choose
 from gpt1.config import DeviceConfig
 from gpt1.errors import PeerLost, UserError
 
-PATIENCE = timedelta(days=7)
+COLLECTIVE_TIMEOUT = timedelta(days=7)
 """How long a rank waits for the others. They wait while rank 0 encodes a corpus; one that died is noticed at once."""
 
 
@@ -30,7 +30,9 @@ class TorchRanks:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         try:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT
+            )
         except dist.DistError as error:
             raise PeerLost(f"the processes of this run did not meet ({str(error).splitlines()[0]})") from error
 

@@ -63,7 +63,7 @@ class TorchEngine:
         losses = self._accumulate(batches, step)
         grads = [p.grad for p in self._params.values()]
         norm = torch.nn.utils.get_total_norm(grads)
-        torch._foreach_mul_(grads, clip_factor(norm, self.optim.clip))
+        torch._foreach_mul_(grads, clip_factor(norm, self.optim.max_grad_norm))
         matrices, vectors = optimizer.param_groups
         eps, matrices["weight_decay"] = corrections(step, self.optim)
         for group in (matrices, vectors):

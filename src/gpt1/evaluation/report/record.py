@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gpt1.checkpoint import event_log
 from gpt1.checkpoint.event_log import Event
 from gpt1.checkpoint.run_dir import require_single
+from gpt1.checkpoint.run_formats import upgrade
 from gpt1.errors import UserError
 from gpt1.evaluation.diagnostics import unpack
 from gpt1.evaluation.report.curves import by_step
@@ -29,7 +30,7 @@ class Record:
 
     path: Path
     settings: dict[str, Any]
-    """config.json: "command", "config", "facts", "versions", "machine"."""
+    """config.json: "format", "command", "config", "facts", "versions", "machine"."""
     events: list[Event]
     broken_lines: list[int]
     """The numbers of the log's lines that hold no event."""
@@ -46,7 +47,7 @@ class Record:
             UserError: the directory holds no run, or one of its files is damaged.
         """
         config, log, metrics, model = (path / name for name in FILES)
-        settings = read_json(config) if config.is_file() else {}
+        settings = upgrade(read_json(config), config) if config.is_file() else {}
         if settings.get("command") not in ("finetune", "pretrain") or not isinstance(settings.get("config"), dict):
             require_single(path, "one or several of them")
             raise UserError(

@@ -113,7 +113,7 @@ def _try(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tuple[Dim
         config = replace(configured(base, settings), out=out)
         try:
             with console.notices_to(notices(out)):
-                found = finetune(config, follow=_Reports(trial, config), score=False)
+                found = finetune(config, on_event=_Reports(trial, config), score=False)
             study.end(trial, "COMPLETE", found["best"])
             ended = f"{found['best']:.4f} at step {found['best_step']:,}"
         except TrialPruned:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from gpt1.config import FinetuneConfig
-from gpt1.config.overrides import changed, homes, value_of
+from gpt1.config.overrides import setting_holders, value_of, with_overrides
 from gpt1.config.recipes import recipe
 from gpt1.errors import UserError
 
@@ -98,15 +98,17 @@ def require_free(base: FinetuneConfig, dimensions: Iterable[Dimension]) -> None:
 
 def searchable(base: FinetuneConfig) -> dict[str, Any]:
     """Return the settings that can be searched and their types."""
-    places = homes(base)
-    hints = {part: get_type_hints(type(getattr(base, part) if part else base)) for part in {*places.values()}}
-    names = [name for name, part in places.items() if part in PARTS or name in OTHERS]
-    return dict.fromkeys(TOGETHER, float) | {name: hints[places[name]][name] for name in sorted(names)}
+    holders = setting_holders(base)
+    hints = {part: get_type_hints(type(getattr(base, part) if part else base)) for part in {*holders.values()}}
+    names = [name for name, part in holders.items() if part in PARTS or name in OTHERS]
+    return dict.fromkeys(TOGETHER, float) | {name: hints[holders[name]][name] for name in sorted(names)}
 
 
 def configured(base: FinetuneConfig, values: Mapping[str, Any]) -> FinetuneConfig:
     """Return `base` with the values of dimensions."""
-    return changed(base, {setting: value for name, value in values.items() for setting in TOGETHER.get(name, (name,))})
+    return with_overrides(
+        base, {setting: value for name, value in values.items() for setting in TOGETHER.get(name, (name,))}
+    )
 
 
 def _dimension(name: str, text: str, hint: Any) -> Dimension:

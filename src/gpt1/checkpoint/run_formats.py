@@ -1,0 +1,95 @@
+"""Format of a run directory: its number in `config.json`, and the names that older formats gave to settings.
+
+`CHANGED` is the only place that knows them: everything else reads a run through `upgrade_settings` and
+`upgrade_progress`, whatever wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from gpt1.errors import UserError
+
+FORMAT = 2
+"""Number that a new run's `config.json` carries as "format"; a run without one has format 1."""
+
+Move = Callable[[dict[str, Any], Any], None]
+"""Puts the value that a removed setting had, the second argument, where the settings, the first, have it now."""
+
+CHANGED: dict[str, dict[str, str | Move]] = {
+    "config": {
+        "lm_coef": "loss.lm_coef",
+        "optim.clip": "optim.max_grad_norm",
+        "split.cut": "split.truncation",
+        "split.draw": "split.split_strategy",
+        "split.limit": "split.max_examples",
+    },
+    "progress": {
+        "evaluated": "last_eval_step",
+        "without_gain": "evals_without_improvement",
+    },
+}
+"""Part of a run ("config" of `config.json`, "progress" for a checkpoint's `progress.json`) -> its old names -> the new.
+
+A name is the path of a value, with dots. A function stands where a new name does not say it all: no old value is lost.
+"""
+
+
+def upgrade(recorded: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return what a run's `config.json`, at `path`, holds, as the present format has it.
+
+    What is no run's is returned as it is.
+
+    Raises:
+        UserError: the run has a format that this version does not know.
+    """
+    record = deepcopy(dict(recorded))
+    if "command" not in record:
+        return record
+    number = record.get("format", 1)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise UserError(f"{path}: format {number!r} found, a whole number up to {FORMAT} expected; the file is damaged")
+    if number > FORMAT:
+        raise UserError(
+            f"{path}: format {number} found, {FORMAT} at most expected; a newer gpt1 wrote it: upgrade gpt1"
+        )
+    if number < FORMAT and isinstance(config := record.get("config"), dict):
+        if isinstance(config.get("finetune"), dict):  # of a sweep
+            config["finetune"] = upgrade_settings(config["finetune"])
+        else:
+            record["config"] = upgrade_settings(config)
+    return {"format": FORMAT} | {name: value for name, value in record.items() if name != "format"}
+
+
+def upgrade_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded settings, as `dataclasses.asdict` gives them, under the names of the present format."""
+    return _moved(recorded, CHANGED["config"])
+
+
+def upgrade_progress(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a checkpoint's `progress.json` under the names of the present format."""
+    return _moved(recorded, CHANGED["progress"])
+
+
+def _moved(recorded: Mapping[str, Any], changes: Mapping[str, str | Move]) -> dict[str, Any]:
+    values = deepcopy(dict(recorded))
+    for old, new in changes.items():
+        *parts, name = old.split(".")
+        holder: Any = values
+        for part in parts:
+            holder = holder.get(part) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict) or name not in holder:
+            continue
+        value = holder.pop(name)
+        if callable(new):
+            new(values, value)
+            continue
+        *parts, name = new.split(".")
+        holder = values
+        for part in parts:
+            holder = holder.setdefault(part, {})
+        holder[name] = value
+    return values
