@@ -25,7 +25,7 @@ def main() -> None:
     flags.add_argument("--model", default="mini", help="mini, random:SIZE, openai-gpt or a directory")
     flags.add_argument("--out", default="runs/imdb", help="where the run is written; the same command goes on with it")
     flags.add_argument("--backend", default="auto", choices=["auto", "torch", "mindspore"])
-    flags.add_argument("--max-examples", type=int, help="use at most so many reviews of each split")
+    flags.add_argument("--max-examples", type=int, help="most reviews of each split that are used")
     chosen = flags.parse_args()
 
     # Settings: the recipe holds every number; a keyword changes one, under the name of the command's flag.
@@ -46,13 +46,8 @@ def main() -> None:
     print(f"test accuracy {results['test']['accuracy']:.3f}, worst recall {results['test']['worst_recall']:.3f}")
 
     # Evaluate and predict: the model is loaded again from the run's directory.
-    again = gpt1.evaluate(
-        chosen.out,
-        chosen.data,
-        max_examples=chosen.max_examples or 1_000,
-        metric=worst_recall,
-        hardware=config.hardware,
-    )
+    most = chosen.max_examples or 1_000
+    again = gpt1.evaluate(chosen.out, chosen.data, max_examples=most, metric=worst_recall, hardware=config.hardware)
     print(f"{again['test']['examples']} test reviews again: accuracy {again['test']['accuracy']:.3f}")
     for found in gpt1.predict(chosen.out, [REVIEW], hardware=config.hardware):
         print(f"{found['label']} with probability {found['score']:.3f}")

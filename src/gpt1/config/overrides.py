@@ -46,7 +46,7 @@ def with_overrides(config: Config, settings: Mapping[str, Any], command: str = "
     values: dict[str, dict[str, Any]] = {}
     for name, value in settings.items():
         if name not in holders:
-            near = difflib.get_close_matches(name, holders, 3, 0.5)
+            near = difflib.get_close_matches(name, holders, 3, 0.6)
             raise UserError(f"{name}: no setting of this name; {_near(near)}all are flags of gpt1 {command} --help")
         holder = holders[name]
         hints = get_type_hints(type(getattr(config, holder) if holder else config))
