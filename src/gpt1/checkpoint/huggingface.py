@@ -40,20 +40,20 @@ def read(directory: Path) -> tuple[ModelConfig, Params, tuple[str, ...]]:
             shape, or has no place in a GPT-1; there are two files of weights. CorruptFile: a file is cut off.
     """
     path = directory / CONFIG
-    config_json = read_json(path)
-    if config_json.get("model_type") != "openai-gpt":
-        raise UserError(f"{path}: model_type {config_json.get('model_type')!r} found, 'openai-gpt' expected")
-    if config_json.get("afn", "gelu") != "gelu":
-        raise UserError(f"{path}: afn {config_json['afn']!r} found; GPT-1 has 'gelu'")
+    hf_config = read_json(path)
+    if hf_config.get("model_type") != "openai-gpt":
+        raise UserError(f"{path}: model_type {hf_config.get('model_type')!r} found, 'openai-gpt' expected")
+    if hf_config.get("afn", "gelu") != "gelu":
+        raise UserError(f"{path}: afn {hf_config['afn']!r} found; GPT-1 has 'gelu'")
     weights = _only_weights(directory)
     params = read_weights(weights)
-    config = _model_config(path, weights, config_json, params)
+    config = _model_config(path, weights, hf_config, params)
     score = params.get("score.weight")
     label_names: tuple[str, ...] = ()
     if score is not None:
-        regression = config_json.get("problem_type") == "regression" or len(score) == 1
+        regression = hf_config.get("problem_type") == "regression" or len(score) == 1
         config = replace(config, head=Head("classification", len(score), regression))
-        label_names = () if regression else _label_names(path, config_json, len(score))
+        label_names = () if regression else _label_names(path, hf_config, len(score))
     expected = shapes(config)
     for name, shape in expected.items():
         if name not in params:
@@ -128,7 +128,7 @@ def _is_causal_mask(value: NDArray[np.float32]) -> bool:
     return value.shape == (1, 1, size, size) and np.array_equal(value[0, 0], np.tril(np.ones((size, size))))
 
 
-def _model_config(path: Path, weights: Path, config_json: Mapping[str, Any], params: Params) -> ModelConfig:
+def _model_config(path: Path, weights: Path, hf_config: Mapping[str, Any], params: Params) -> ModelConfig:
     """Return the shape that `config.json` gives, once it is that of the weights."""
     if "positions_embed.weight" not in params:
         raise UserError(f"{weights}: parameter positions_embed.weight is missing")
@@ -137,7 +137,7 @@ def _model_config(path: Path, weights: Path, config_json: Mapping[str, Any], par
             raise UserError(f"{weights}: {name} has shape {params[name].shape}; (rows, width) expected")
     rows, width = params["tokens_embed.weight"].shape
     layers = {int(match[1]) for name in params if (match := re.match(r"h\.(\d+)\.", name))}
-    positions = "n_positions" if "n_positions" in config_json else "n_ctx"
+    positions = "n_positions" if "n_positions" in hf_config else "n_ctx"
     held = {
         "n_layer": max(layers, default=-1) + 1,
         "n_embd": width,
@@ -145,12 +145,12 @@ def _model_config(path: Path, weights: Path, config_json: Mapping[str, Any], par
         "vocab_size": rows,
     }
     for name, value in held.items():
-        if _whole_number(path, config_json, name, default=value) != value:
-            raise UserError(f"{path}: {name} {config_json[name]} there, {value} in {weights.name}")
-    n_head = _whole_number(path, config_json, "n_head")
+        if _whole_number(path, hf_config, name, default=value) != value:
+            raise UserError(f"{path}: {name} {hf_config[name]} there, {value} in {weights.name}")
+    n_head = _whole_number(path, hf_config, "n_head")
     if width % n_head:
         raise UserError(f"{path}: n_head {n_head}; the width {width} is not a multiple of it")
-    epsilon = config_json.get("layer_norm_epsilon", ModelConfig.layer_norm_epsilon)
+    epsilon = hf_config.get("layer_norm_epsilon", ModelConfig.layer_norm_epsilon)
     if not isinstance(epsilon, float) or epsilon <= 0:
         raise UserError(f"{path}: layer_norm_epsilon {epsilon!r}; a positive number expected")
     return ModelConfig(
@@ -159,16 +159,16 @@ def _model_config(path: Path, weights: Path, config_json: Mapping[str, Any], par
     )  # fmt: skip
 
 
-def _whole_number(path: Path, config_json: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    value = config_json.get(name, default)
+def _whole_number(path: Path, hf_config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = hf_config.get(name, default)
     if type(value) is not int or value <= 0:
         raise UserError(f"{path}: {name} {value!r}; a positive whole number expected")
     return value
 
 
-def _label_names(path: Path, config_json: Mapping[str, Any], count: int) -> tuple[str, ...]:
+def _label_names(path: Path, hf_config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """Return the labels by their ids; `transformers` writes none where they are its two default ones."""
-    labels = config_json.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    labels = hf_config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     if set(labels) != {str(index) for index in range(count)}:
         raise UserError(f"{path}: id2label names {', '.join(labels)}; score.weight has the labels 0 to {count - 1}")
     return tuple(labels[str(index)] for index in range(count))
@@ -177,9 +177,9 @@ def _label_names(path: Path, config_json: Mapping[str, Any], count: int) -> tupl
 def read_dropout(directory: Path) -> DropoutConfig:
     """Return the drop probabilities in `config.json`, GPT-1's where there is none."""
     path = directory / CONFIG
-    config_json = read_json(path) if path.exists() else {}
+    hf_config = read_json(path) if path.exists() else {}
     return DropoutConfig(
-        **{name: config_json[name] for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop") if name in config_json}
+        **{name: hf_config[name] for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop") if name in hf_config}
     )
 
 
