@@ -1,4 +1,4 @@
-"""Words stand where a person wrote them, whatever a pre-tokenizer made of the text. Run: pytest tests/test_offsets.py"""
+"""Words stand where a person wrote them, with every pre-tokenizer. Run: pytest tests/test_offsets.py"""
 
 from __future__ import annotations
 
