@@ -5,8 +5,8 @@
 
 Equal on both sides: weights (random), prompt, number of new tokens, tokens that may not be written. `transformers` has
 no key-value cache for this architecture, so each of its tokens costs a pass over the whole text. Its clock runs from
-token ids to token ids, that of gpt1 from text to text (`Writer.generate`), after a short text that is not timed. The
-tokens of both in float32 are compared.
+token ids to token ids, that of gpt1 from text to text (`TextGenerator.generate`), after a short text that is not timed.
+The tokens of both in float32 are compared.
 
 With a cache a token costs one look at every weight: bytes of weights a second, beside what a plain sum over a large
 array reads here, say how near that is to the least time possible. Each measurement has a process of its own; rounds go
@@ -39,7 +39,7 @@ from gpt1.backends.parameters import initialise
 from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.config import SIZES, DType, GenerateConfig, ModelConfig
 from gpt1.console import say, table
-from gpt1.inference.generator import Writer
+from gpt1.inference.generator import TextGenerator
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 from gpt1.tokenization.vocab_files import END_OF_WORD, UNK_TOKEN
 
@@ -74,7 +74,7 @@ def write_with_transformers(folder: Path, seed: int, *, dtype: DType) -> Measure
     def write(new_tokens: int) -> list[int]:
         found = model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new_tokens,
-            suppress_tokens=_never(tokenizer),
+            suppress_tokens=_forbidden(tokenizer),
         )  # fmt: skip
         written: list[int] = found[0, ids.shape[1] :].tolist()
         return written
@@ -83,13 +83,13 @@ def write_with_transformers(folder: Path, seed: int, *, dtype: DType) -> Measure
 
 
 def write_with_gpt1(folder: Path, seed: int, *, dtype: DType) -> Measured:
-    """Write with `gpt1.inference.generator.Writer`."""
+    """Write with `gpt1.inference.generator.TextGenerator`."""
     work, model = Work.load(folder), load_model(folder / "model")
     engine = backends.get(model.config, model.params, hardware=work.hardware(dtype))
-    writer = Writer(model.tokenizer, engine, never=_never(model.tokenizer))
+    generator = TextGenerator(model.tokenizer, engine, forbidden=_forbidden(model.tokenizer))
 
     def write(new_tokens: int) -> dict[str, Any]:
-        return writer.generate([work.prompt], GenerateConfig(temperature=0.0, max_tokens=new_tokens))[0]
+        return generator.generate([work.prompt], GenerateConfig(temperature=0.0, max_tokens=new_tokens))[0]
 
     ids = model.tokenizer.backend.get_vocab()
     return _timed(work, write, lambda found: [ids[token] for token in found["tokens"]], dtype)
@@ -117,7 +117,7 @@ def _timed(work: Work, write: Callable[[int], Any], ids: Callable[[Any], list[in
     }
 
 
-def _never(tokenizer: Tokenizer) -> list[int]:
+def _forbidden(tokenizer: Tokenizer) -> list[int]:
     """Return what neither side may write: special tokens, `<eos>` too, so that all texts have one length."""
     return [tokenizer.unk, *(getattr(tokenizer, token[1:-1]) for token in SPECIAL_TOKENS)]
 

@@ -5,7 +5,7 @@
 
 The original's way is what OpenAI's `text_utils.py` does: ftfy, one regular expression and spaCy over the text, BPE
 a token at a time with every token's pieces kept (tests/support/openai_text.py). `tokenizers`' pipeline is that of
-`transformers.OpenAIGPTTokenizer`: BERT's normaliser and splitter before the same merges.
+`transformers.OpenAIGPTTokenizer`: BERT's normaliser and pre-tokenizer before the same merges.
 
 Every contestant gets the same texts, one by one, in rounds of alternating order; medians are shown. "Cold" counts from
 nothing: loading ftfy and spaCy, and every word for the first time. "New texts" are others of the same kind after the
@@ -150,7 +150,7 @@ def measure(vocabulary: Path, texts: dict[str, list[str]], others: dict[str, lis
     for kind in texts:
         found: dict[str, list[float]] = {}
         for number in range(rounds):
-            openai_pretokenizer.words.cache_clear()
+            openai_pretokenizer.spacy_tokenizer.cache_clear()
             exact: list[Tokenizer] = []
 
             def cold(some: Sequence[str], exact: list[Tokenizer] = exact) -> None:

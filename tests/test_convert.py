@@ -201,7 +201,7 @@ def test_word_splitter_that_the_layout_does_not_name_is_named(
     """The folder is read with another splitter than the model was trained with."""
     model = replace(load_model(trained_on_release(tmp_path)), tokenizer=Tokenizer(TOKENIZER.backend, "other"))
     monkeypatch.setattr("gpt1.checkpoint.convert.open_model", lambda path: model)
-    assert convert(str(tmp_path), tmp_path / "out", to)["left_out"][-1] == "word splitter other"
+    assert convert(str(tmp_path), tmp_path / "out", to)["left_out"][-1] == "pre-tokenizer other"
 
 
 @pytest.mark.parametrize("to", ["huggingface", "openai"])

@@ -25,7 +25,7 @@ from gpt1.cli import main
 from gpt1.data.corpus import documents as documents_module
 from gpt1.data.corpus import local_workers as workers_module
 from gpt1.data.corpus import shards
-from gpt1.data.corpus.documents import Piece, documents, pieces
+from gpt1.data.corpus.documents import DocumentChunk, chunks, documents
 from gpt1.data.corpus.prepare import MANIFEST, Corpus, prepare, sources
 from gpt1.data.corpus.shards import Answer, Request
 from gpt1.errors import UserError
@@ -49,47 +49,47 @@ def lines_of(text: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
-def joined(found: list[Piece], tokenizer: Tokenizer) -> list[int]:
+def joined(found: list[DocumentChunk], tokenizer: Tokenizer) -> list[int]:
     ids: list[int] = []
-    for piece in found:
-        if piece.after_break:
+    for chunk in found:
+        if chunk.after_break:
             ids.append(tokenizer.backend.token_to_id(NEWLINE))
-        ids += tokenizer.encode(piece.text)
+        ids += tokenizer.encode(chunk.text)
     return ids
 
 
-# ---- documents in pieces
+# ---- documents in chunks
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_pieces_have_the_ids_of_the_whole_document(
+def test_chunks_have_the_ids_of_the_whole_document(
     seed: int, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents_module, "PIECE", 20)
+    monkeypatch.setattr(documents_module, "CHUNK_SIZE", 20)
     draw = random.Random(seed)
-    n_pieces = 0
+    n_chunks = 0
     for _ in range(1_000):
         text = "".join(draw.choices(NASTY, k=draw.randint(1, 200)))
-        found = list(pieces(lines_of(text)))
+        found = list(chunks(lines_of(text)))
         assert joined(found, tokenizer) == tokenizer.encode(text.strip(documents_module._BLANKS)), repr(text)
-        assert sum(piece.size for piece in found) in (len(text.encode()), 0)
-        n_pieces += len(found)
-    assert n_pieces > 2_000, "the texts were hardly cut"
+        assert sum(chunk.size for chunk in found) in (len(text.encode()), 0)
+        n_chunks += len(found)
+    assert n_chunks > 2_000, "the texts were hardly cut"
 
 
 def test_a_marker_line_ends_a_document_and_so_does_the_end_of_the_file() -> None:
     text = f"one\n\ntwo\n{END}\n \n{END}\nthree {END}\n  {END}  \nfour"
-    found = [(piece.text, piece.starts, piece.ends) for piece in pieces(lines_of(text), END)]
+    found = [(chunk.text, chunk.starts, chunk.ends) for chunk in chunks(lines_of(text), END)]
     assert found == [("one\n\ntwo", True, True), (f"three {END}", True, True), ("four", True, True)]
-    assert [piece.text for piece in pieces(lines_of(text))] == [text]
+    assert [chunk.text for chunk in chunks(lines_of(text))] == [text]
 
 
-def test_pieces_are_bounded_and_only_the_first_starts_the_document() -> None:
-    found = list(pieces(lines_of(story(0, 400)), END))
+def test_chunks_are_bounded_and_only_the_first_starts_the_document() -> None:
+    found = list(chunks(lines_of(story(0, 400)), END))
     assert len(found) > 3
-    assert [piece.starts for piece in found] == [True] + [False] * (len(found) - 1)
-    assert [piece.ends for piece in found] == [False] * (len(found) - 1) + [True]
-    assert max(len(piece.text) for piece in found) < documents_module.PIECE + 200
+    assert [chunk.starts for chunk in found] == [True] + [False] * (len(found) - 1)
+    assert [chunk.ends for chunk in found] == [False] * (len(found) - 1) + [True]
+    assert max(len(chunk.text) for chunk in found) < documents_module.CHUNK_SIZE + 200
 
 
 def test_a_line_of_megabytes_is_cut_at_blanks(
@@ -101,14 +101,14 @@ def test_a_line_of_megabytes_is_cut_at_blanks(
     found = list(documents(tmp_path / "one-line.txt"))
     assert len(found) > 3
     assert joined(found, tokenizer) == tokenizer.encode(text.strip())
-    assert max(len(piece.text) for piece in found) < 3 * 4_096
+    assert max(len(chunk.text) for chunk in found) < 3 * 4_096
 
 
 def test_a_line_without_a_blank_is_cut_between_two_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents_module, "LONGEST_LINE", 5_000)
     (tmp_path / "one-word.txt").write_text("漢" * 10_001, encoding="utf-8")
     found = list(documents(tmp_path / "one-word.txt"))
-    assert "".join(piece.text for piece in found) == "漢" * 10_001
+    assert "".join(chunk.text for chunk in found) == "漢" * 10_001
     assert len(found) == 2
 
 
@@ -138,7 +138,7 @@ def test_a_corpus_is_its_documents_one_after_the_other(texts: Path, tokenizer: T
     assert len(corpus) == len(flat) == corpus.manifest["tokens"]
     assert corpus.manifest["documents"] == 5
     assert corpus.manifest["bytes"] == sum(len(text.encode()) for text in order)
-    starts = [int(row[0]) for row in corpus.pieces() if row[2]]
+    starts = [int(row[0]) for row in corpus.chunk_index() if row[2]]
     assert starts == np.cumsum([0, *map(len, expected)])[:-1].tolist()
     for start, stop in (
         (0, 3),
@@ -150,12 +150,12 @@ def test_a_corpus_is_its_documents_one_after_the_other(texts: Path, tokenizer: T
     corpus.check()
 
 
-def test_pieces_tell_where_tokens_and_bytes_are(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_chunks_tell_where_tokens_and_bytes_are(tokenizer: Tokenizer, tmp_path: Path) -> None:
     text = story(6, 400)
     (tmp_path / "a.txt").write_text(story(7), encoding="utf-8")
     (tmp_path / "b.txt").write_text(text, encoding="utf-8")
     corpus = prepare(sources([tmp_path]), tokenizer, tmp_path / "out", end_of_document=END)
-    rows = corpus.pieces()
+    rows = corpus.chunk_index()
     assert len(rows) > 5
     for tokens, size, _ in rows[1:]:
         rest = (story(7) + text).encode()[size:].decode().strip()
@@ -245,7 +245,7 @@ def test_ids_take_the_smaller_type_that_holds_them(vocab_size: int, name: str) -
 def test_a_file_that_changes_while_it_is_read_is_refused_and_leaves_no_shard(
     texts: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def growing(path: Path, end: str) -> Iterator[Piece]:
+    def growing(path: Path, end: str) -> Iterator[DocumentChunk]:
         yield from documents(path, end)
         if path.name == "a.txt":
             with path.open("a") as file:

@@ -265,12 +265,12 @@ def test_run_that_lost_a_process_ends_and_goes_on_in_one(
 
 def test_ranks_add_numbers_of_their_hosts_in_one_order() -> None:
     pytest.importorskip("mindspore")
-    from gpt1.backends.mindspore.distributed import Lines
+    from gpt1.backends.mindspore.distributed import HostSockets
 
     values = [1e16, 1.0, -1e16]  # their sum is 0 in this order, 1 in the reverse
     pairs = [socket.socketpair() for _ in values[1:]]
-    hub = Lines(0, [ours for ours, _ in pairs])
-    lines = [hub, *(Lines(rank, [theirs]) for rank, (_, theirs) in enumerate(pairs, 1))]
+    hub = HostSockets(0, [ours for ours, _ in pairs])
+    lines = [hub, *(HostSockets(rank, [theirs]) for rank, (_, theirs) in enumerate(pairs, 1))]
     with ThreadPoolExecutor(len(lines)) as pool:
         found = list(pool.map(lambda line, value: line.total(value, 1.0), lines, values))
         nothing = list(pool.map(lambda line: line.total(), lines))
@@ -283,12 +283,12 @@ def test_ranks_add_numbers_of_their_hosts_in_one_order() -> None:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_end_of_another_rank_is_noticed_at_once(rank: int) -> None:
     pytest.importorskip("mindspore")
-    from gpt1.backends.mindspore.distributed import Lines
+    from gpt1.backends.mindspore.distributed import HostSockets
 
     ours, theirs = socket.socketpair()
     theirs.shutdown(socket.SHUT_WR)  # what it may still be sent reaches nobody, without an error
     with ours, theirs, pytest.raises(PeerLost, match="another process of this run has ended"):
-        Lines(rank, [ours]).total(1.0)
+        HostSockets(rank, [ours]).total(1.0)
 
 
 # ---- what the launchers say

@@ -18,7 +18,7 @@ from gpt1 import backends
 from gpt1.config import GenerateConfig, ModelConfig
 from gpt1.errors import UserError
 from gpt1.inference import generator
-from gpt1.inference.generator import Piece, Writer
+from gpt1.inference.generator import TextDelta, TextGenerator
 from gpt1.inference.sampling import Sampler
 from gpt1.tokenization.streaming_decoder import TextStream
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -96,7 +96,7 @@ class Script:
 
 def scripted(*tokens: str, prompt: str = "", **settings: Any) -> dict[str, Any]:
     config = GenerateConfig(**GREEDY | {"max_tokens": len(tokens)} | settings)
-    [found] = Writer(TOKENIZER, Script(ids(*tokens))).generate([prompt], config)  # type: ignore[arg-type]
+    [found] = TextGenerator(TOKENIZER, Script(ids(*tokens))).generate([prompt], config)  # type: ignore[arg-type]
     return found
 
 
@@ -114,7 +114,7 @@ def by_definition(prompt: str, config: GenerateConfig, sample: int = 0) -> list[
     for place in range(config.max_tokens):
         states = reference_model.hidden(PARAMS, CONFIG, np.array([tokens]))[0, -1]
         logits = (states @ PARAMS["tokens_embed.weight"].T.astype(np.float64)).astype(np.float32)
-        token = sampler.pick(logits, seen, sample, place)
+        token = sampler.sample_token(logits, seen, sample, place)
         if token == TOKENIZER.eos:
             break
         written.append(token)
@@ -141,7 +141,7 @@ def write(backend: str) -> Write:
     engine = backends.get(CONFIG, PARAMS, hardware=hardware(backend))
 
     def texts(prompts: Sequence[str], **settings: Any) -> list[dict[str, Any]]:
-        return Writer(TOKENIZER, engine).generate(prompts, GenerateConfig(**settings))
+        return TextGenerator(TOKENIZER, engine).generate(prompts, GenerateConfig(**settings))
 
     return texts
 
@@ -187,26 +187,26 @@ def test_a_long_prompt_and_a_text_that_may_outgrow_the_context_are_said(
     write([PROMPTS[1]], max_tokens=10, **GREEDY)
     assert capsys.readouterr().err == ""
     write([PROMPTS[1]] * 2, max_tokens=30, **GREEDY)
-    outgrows = "The model sees 12 tokens at once: a text that grows beyond goes on from its last 6.\n"
+    outgrows = "The model sees 12 tokens at once: a longer text continues from its last 6 tokens.\n"
     assert capsys.readouterr().err == outgrows
     write([PROMPTS[4]], max_tokens=2, **GREEDY)
-    assert capsys.readouterr().err == "The prompt has 24 tokens, the model sees 12: it goes on from the last 6.\n"
+    assert capsys.readouterr().err == "The prompt has 24 tokens, the model sees 12: only the last 6 are used.\n"
 
 
 def test_the_next_tokens_are_those_of_the_full_forward_special_ones_too(backend: str) -> None:
     engine = backends.get(CONFIG, PARAMS, hardware=hardware(backend))
-    writer = Writer(TOKENIZER, engine)
+    generator = TextGenerator(TOKENIZER, engine)
     for prompt in PROMPTS[:4]:
         tokens = np.array([TOKENIZER.encode(prompt) or [TOKENIZER.bos]])
         states = reference_model.hidden(PARAMS, CONFIG, tokens)[0, -1]
         expected = np.exp(reference_model.log_softmax(states @ PARAMS["tokens_embed.weight"].T.astype(np.float64)))
-        found = writer.next(prompt, top=10**6)
+        found = generator.next(prompt, top=10**6)
         assert [row["id"] for row in found] == np.argsort(-expected).tolist()
         assert [row["probability"] for row in found] == pytest.approx(np.sort(expected)[::-1].tolist(), abs=1e-6)
         assert [row["token"] for row in found] == TOKENIZER.tokens(row["id"] for row in found)
-        assert writer.next(prompt, top=3) == found[:3]
+        assert generator.next(prompt, top=3) == found[:3]
     with pytest.raises(UserError, match=r"^--top 0: expected 1 or more"):
-        writer.next("the cat", top=0)
+        generator.next("the cat", top=0)
 
 
 # ---- ends, and what is never written
@@ -222,8 +222,8 @@ def test_a_text_ends_with_eos_or_at_max_tokens() -> None:
 
 def test_special_tokens_are_never_written_however_likely() -> None:
     """The likeliest of all by far, at a temperature that draws anything; `<eos>` too where it was never trained."""
-    writer = Writer(TOKENIZER, Script(ids("the")), never=[TOKENIZER.eos])  # type: ignore[arg-type]
-    for found in writer.generate(["so"], GenerateConfig(temperature=1e9, top_p=1.0, max_tokens=400, n=2)):
+    generator = TextGenerator(TOKENIZER, Script(ids("the")), forbidden=[TOKENIZER.eos])  # type: ignore[arg-type]
+    for found in generator.generate(["so"], GenerateConfig(temperature=1e9, top_p=1.0, max_tokens=400, n=2)):
         assert len(found["tokens"]) == 400
         assert len({*found["tokens"]}) > 20
         assert not {*found["tokens"]} & {"<unk>", "<pad>", "<bos>", "<sep>", "<eos>"}
@@ -233,7 +233,7 @@ def test_an_empty_prompt_and_one_without_tokens_start_alike(capsys: pytest.Captu
     assert scripted("the", "cat")["text"] == "the cat"
     assert capsys.readouterr().err == ""
     assert scripted("the", "cat", prompt="<br />")["text"] == "the cat"
-    assert capsys.readouterr().err.startswith("Nothing of the prompt is a token")
+    assert capsys.readouterr().err.startswith("The prompt has no tokens: the text starts from <bos>")
 
 
 def test_unknown_characters_of_a_prompt_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,7 +245,7 @@ def test_a_context_too_short_to_begin_again_is_refused() -> None:
     script = Script([])
     script.config = ModelConfig(n_ctx=3)  # type: ignore[misc]
     with pytest.raises(UserError, match="context is 3 tokens; generation needs 4"):
-        Writer(TOKENIZER, script)  # type: ignore[arg-type]
+        TextGenerator(TOKENIZER, script)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -314,11 +314,11 @@ def test_no_more_is_held_back_than_may_begin_a_stop_string() -> None:
 
 def test_pieces_are_shown_as_they_come_and_make_up_each_text() -> None:
     script = Script(ids("the", "cat", "sat", "th-", "ing", "<eos>"))
-    shown: list[Piece] = []
-    found = Writer(TOKENIZER, script).generate(["so", "a"], GenerateConfig(**GREEDY, n=2), shown.append)  # type: ignore[arg-type]
+    shown: list[TextDelta] = []
+    found = TextGenerator(TOKENIZER, script).generate(["so", "a"], GenerateConfig(**GREEDY, n=2), shown.append)  # type: ignore[arg-type]
     assert len(found) == 4
-    for number, text in enumerate(found):
-        parts = [piece for piece in shown if piece.number == number]
-        assert [piece.text for piece in parts] == [" the", " cat", " sat", " thing", ""]
-        assert "".join(piece.text for piece in parts) == text["text"]
-        assert [piece.finish_reason for piece in parts] == [None, None, None, None, "stop"]
+    for index, text in enumerate(found):
+        parts = [delta for delta in shown if delta.sequence == index]
+        assert [delta.text for delta in parts] == [" the", " cat", " sat", " thing", ""]
+        assert "".join(delta.text for delta in parts) == text["text"]
+        assert [delta.finish_reason for delta in parts] == [None, None, None, None, "stop"]

@@ -1,4 +1,4 @@
-"""Words stand where a person wrote them, whatever a splitter made of the text. Run: pytest tests/test_offsets.py"""
+"""Words stand where a person wrote them, with every pre-tokenizer. Run: pytest tests/test_offsets.py"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     if request.param == "openai":
         pytest.importorskip("spacy")
         pytest.importorskip("ftfy")
-    return Tokenizer.load(bundled_model("mini"), words=request.param)
+    return Tokenizer.load(bundled_model("mini"), pretokenizer=request.param)
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
@@ -38,7 +38,7 @@ def test_words_follow_each_other_and_own_every_token(tokenizer: Tokenizer, text:
     done = 0
     for word in words:
         if word.start is None:
-            assert tokenizer.words == "openai"
+            assert tokenizer.pretokenizer == "openai"
             continue
         assert word.end is not None
         assert done <= word.start < word.end

@@ -90,7 +90,7 @@ def test_golden_texts_get_openai_ids() -> None:
     tokenizer = Tokenizer.load(ORIGINAL)
     with lzma.open(GOLDEN, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    assert tokenizer.words == "openai"
+    assert tokenizer.pretokenizer == "openai"
     assert len(rows) == 2_420
     for seen_before in (False, True):
         wrong = [row["text"] for row in rows if tokenizer.encode(row["text"]) != row["ids"]]
@@ -147,7 +147,7 @@ def test_lines_are_those_that_ftfy_repairs(text: str) -> None:
 
 def test_letters_alone_are_one_word() -> None:
     """Such pieces are not given to spaCy, unless it has a rule for them."""
-    letters = openai_pretokenizer.words()
+    letters = openai_pretokenizer.spacy_tokenizer()
     for piece in ("the", "USA", "km", "cant", "gonna", "Im", "dont", "x" * 300):
         assert letters.of_pieces([piece])[piece] == WHOLE.words(piece)
 
@@ -263,7 +263,7 @@ assert "spacy" in sys.modules and "ftfy" not in sys.modules
 def test_a_missing_package_is_an_error_that_gives_the_command(
     package: str, text: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    openai_pretokenizer.words.cache_clear()
+    openai_pretokenizer.spacy_tokenizer.cache_clear()
     monkeypatch.setitem(sys.modules, package.lower(), None)
     with pytest.raises(UserError, match=rf"{package} is not installed.*pip install 'gpt1\[openai\]'"):
         openai_pretokenizer.Encoder(tokenizer._ids_of_words).encode(text)
@@ -290,7 +290,7 @@ def test_sizes_are_the_bytes_behind_each_id(tokenizer: Tokenizer) -> None:
 def test_a_directory_remembers_the_splitter(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path)
     again = Tokenizer.load(tmp_path)
-    assert again.words == "openai"
+    assert again.pretokenizer == "openai"
     assert again.encode(TEXTS[1]) == tokenizer.encode(TEXTS[1])
     assert gpt1.tokenizer(str(tmp_path)).encode(TEXTS[1]) == tokenizer.encode(TEXTS[1])
 

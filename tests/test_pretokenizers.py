@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt1.errors import UserError
-from gpt1.tokenization.pretokenizers import SPLITTERS, split, splitter, valid_unicode
+from gpt1.tokenization.pretokenizers import PRETOKENIZERS, find_pretokenizer, split, valid_unicode
 from support.tokenizer_texts import NASTY, TEXTS
 
 CJK_RANGES = (
@@ -110,5 +110,5 @@ def test_lone_surrogates_become_replacement_characters() -> None:
 
 def test_unknown_splitter_is_an_error_that_lists_those_that_exist() -> None:
     with pytest.raises(UserError, match=r"'spacy'.*fast"):
-        splitter("spacy")
-    assert "fast" in SPLITTERS
+        find_pretokenizer("spacy")
+    assert "fast" in PRETOKENIZERS

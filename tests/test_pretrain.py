@@ -200,7 +200,7 @@ def test_bits_per_byte_are_those_of_the_text_at_the_end(finished: tuple[Command,
     command, results = finished
     model = load_model(command.run.model)
     corpus = Corpus.open(command.run.corpus / "train", model.tokenizer)
-    rows = corpus.pieces()
+    rows = corpus.chunk_index()
     start, first_byte, _ = min(rows[1:], key=lambda row: abs(row[0] - 0.9 * len(corpus)))
     ids = corpus.tokens(int(start), len(corpus))
     engine = backends.get(model.config, model.params, hardware=PretrainConfig().hardware)

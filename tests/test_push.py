@@ -104,7 +104,7 @@ def test_a_run_on_the_hubs_data_names_it() -> None:
     scores = {"test": {"accuracy": 0.9, "loss": 0.1, "examples": 5}, "baseline_split": "test"}
     results = Results(scores, "imdb", "stanfordnlp/imdb", "openai-community/openai-gpt")
     text = model_card(
-        config, words="fast", labels=("no", "yes"), max_length=8, provenance={}, differences=(), results=results
+        config, pretokenizer="fast", labels=("no", "yes"), max_length=8, provenance={}, differences=(), results=results
     )
     data = metadata(text)
     assert data.datasets == ["stanfordnlp/imdb"]
@@ -116,7 +116,7 @@ def test_a_run_on_the_hubs_data_names_it() -> None:
 def test_a_language_models_card_has_its_perplexity() -> None:
     scores = {"valid": {"loss": 1.0, "perplexity": 2.72, "bits_per_byte": 1.5, "tokens": 1000, "bytes": 4000}}
     text = model_card(
-        SIZES["tiny"], words="fast", labels=(), max_length=8, provenance={}, differences=(),
+        SIZES["tiny"], pretokenizer="fast", labels=(), max_length=8, provenance={}, differences=(),
         results=Results(scores, "novels"),
     )  # fmt: skip
     assert [(each.metric_type, each.metric_value) for each in metadata(text).eval_results] == [
@@ -131,7 +131,13 @@ def test_a_name_survives_the_yaml(name: str) -> None:
     config = replace(SIZES["tiny"], head=Head("classification", 2))
     scores = {"test": {"accuracy": 0.5, "examples": 5}, "baseline_split": "test"}
     text = model_card(
-        config, words="fast", labels=(), max_length=8, provenance={}, differences=(), results=Results(scores, name)
+        config,
+        pretokenizer="fast",
+        labels=(),
+        max_length=8,
+        provenance={},
+        differences=(),
+        results=Results(scores, name),
     )
     assert metadata(text).to_dict()["model-index"][0]["results"][0]["dataset"]["name"] == name
 

@@ -22,7 +22,7 @@ from gpt1.data.corpus import ray_workers as ray_module
 from gpt1.data.corpus.local_workers import LocalWorkers, Workers
 from gpt1.data.corpus.prepare import MANIFEST, prepare, sources
 from gpt1.data.corpus.ray_workers import RayWorkers, encode_there, require_seen
-from gpt1.data.corpus.shards import spell, spelled
+from gpt1.data.corpus.shards import tokenizer_from_json, tokenizer_to_json
 from gpt1.errors import UserError
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train
@@ -49,8 +49,8 @@ def texts(tmp_path: Path) -> Path:
 
 
 def test_a_tokenizer_survives_the_way_to_another_machine(tokenizer: Tokenizer) -> None:
-    there = spelled(json.loads(json.dumps(spell(tokenizer))))
-    assert there.words == tokenizer.words
+    there = tokenizer_from_json(json.loads(json.dumps(tokenizer_to_json(tokenizer))))
+    assert there.pretokenizer == tokenizer.pretokenizer
     assert there.encode(story(3)) == tokenizer.encode(story(3))
 
 
@@ -62,9 +62,9 @@ def test_what_a_task_runs_makes_the_same_files(
 
     class Direct:
         def encode(self, requests, tokenizer):  # type: ignore[no-untyped-def]
-            spelling = json.loads(json.dumps(spell(tokenizer)))
+            tokenizer_json = json.loads(json.dumps(tokenizer_to_json(tokenizer)))
             for request in requests:
-                for answer in encode_there(json.loads(json.dumps(request)), spelling):
+                for answer in encode_there(json.loads(json.dumps(request)), tokenizer_json):
                     yield request, answer
 
     workers: Workers = Direct()
@@ -88,7 +88,7 @@ def test_a_node_that_does_not_see_the_files_says_so(
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     request = {"shard": str(tmp_path / "a.bin"), "source": str(texts / "a.txt"), "name": "a.txt", "asked": {}}
     request[missing] = str(tmp_path / "elsewhere" / "a")
-    ((kind, message),) = next(encode_there(request, spell(tokenizer))).items()
+    ((kind, message),) = next(encode_there(request, tokenizer_to_json(tokenizer))).items()
     assert kind == "refused"
     assert "elsewhere" in message
     assert "does not see it; with --ray, all nodes must see the same files under the same paths" in message

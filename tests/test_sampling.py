@@ -137,7 +137,7 @@ def test_top_k_and_top_p_equal_a_sort_of_everything(levels: list[int], k: int, s
 
 def picks(sample: int = 0, count: int = 200, **settings: Any) -> list[int]:
     sampler = Sampler(GenerateConfig(**PLAIN | settings))
-    return [sampler.pick(HALVES, [], sample, place) for place in range(count)]
+    return [sampler.sample_token(HALVES, [], sample, place) for place in range(count)]
 
 
 def test_draws_follow_the_probabilities() -> None:
@@ -154,7 +154,7 @@ def test_a_draw_is_a_function_of_seed_sample_and_place() -> None:
     assert picks(sample=1) != picks(seed=1)
     assert picks(sample=1)[:-1] != picks()[1:]  # no sample is another one, a place on
     sampler = Sampler(GenerateConfig(**PLAIN))
-    backwards = [sampler.pick(HALVES, [], 0, place) for place in reversed(range(200))]
+    backwards = [sampler.sample_token(HALVES, [], 0, place) for place in reversed(range(200))]
     assert backwards[::-1] == picks()
 
 

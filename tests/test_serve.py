@@ -19,10 +19,10 @@ from gpt1.checkpoint.model_dir import save_model
 from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer
-from gpt1.inference.generator import Writer
+from gpt1.inference.generator import TextGenerator
 from gpt1.serve import schemas
 from gpt1.serve.errors import Refused
-from gpt1.serve.server import gated
+from gpt1.serve.server import guarded_app
 from gpt1.serve.service import Service
 from support import served_models
 
@@ -114,7 +114,9 @@ def test_the_report_of_a_run_is_offered_where_there_is_one(text_client: TestClie
     assert refusal(text_client.get("/report"))["code"] == "no_report"
     save_model(tmp_path / "model", served_models.model("single"))
     (tmp_path / "report.html").write_text("<p>a report</p>")
-    with TestClient(gated(Service.open(tmp_path, ServeConfig()), "secret"), raise_server_exceptions=False) as client:
+    with TestClient(
+        guarded_app(Service.open(tmp_path, ServeConfig()), "secret"), raise_server_exceptions=False
+    ) as client:
         assert client.get("/report").status_code == 401  # it quotes the data
         client.headers["Authorization"] = "Bearer secret"
         assert client.get("/v1/models").json()["data"][0]["gpt1"]["report"] is True
@@ -186,9 +188,10 @@ def test_attention_looks_back_alone(kind: str) -> None:
 
 def written(kind: str, prompt: str, **settings: Any) -> list[str]:
     model = served_models.model(kind)
-    writer = Writer.of(model, backends.get(model.config, model.params, hardware=DeviceConfig(dtype="float32")))
+    engine = backends.get(model.config, model.params, hardware=DeviceConfig(dtype="float32"))
+    generator = TextGenerator.of(model, engine)
     config = GenerateConfig(**{"top_p": 1.0, "temperature": 1.0, "max_tokens": 16} | settings)
-    return [each["text"] for each in writer.generate([prompt], config)]
+    return [each["text"] for each in generator.generate([prompt], config)]
 
 
 def test_a_completion_is_what_the_command_writes(text_client: TestClient) -> None:
@@ -407,7 +410,7 @@ def test_refused_is_what_routes_raise() -> None:
     assert Refused(404, "x").status == 404
 
 
-# ---- the gate
+# ---- the guard
 
 
 def test_a_key_is_asked_for_under_v1_alone() -> None:
@@ -432,7 +435,7 @@ def test_a_body_that_is_too_large_is_refused(chunked: bool) -> None:
 
 def test_a_draining_server_refuses_new_requests_and_says_that_it_is_not_ready() -> None:
     with served_models.client("single") as client:
-        served_models.gate(client).draining = True
+        served_models.guard(client).draining = True
         found = client.post("/v1/classify", json={"input": "a"})
         assert (found.status_code, refusal(found)["code"]) == (503, "draining")
         assert (client.get("/ready").status_code, client.get("/health").status_code) == (503, 200)

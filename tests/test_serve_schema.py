@@ -17,7 +17,7 @@ import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpt1.serve.server import gated
+from gpt1.serve.server import guarded_app
 from support import served_models
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (gpt1[dev])")
@@ -30,7 +30,9 @@ EXAMPLES = 15
 def address(kind: str) -> Iterator[str]:
     """A server over real connections, in a thread."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(gated(served_models.service(kind, max_tokens=8)), log_level="error"))
+        server = uvicorn.Server(
+            uvicorn.Config(guarded_app(served_models.service(kind, max_tokens=8)), log_level="error")
+        )
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         while not server.started:

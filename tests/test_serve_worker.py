@@ -1,4 +1,4 @@
-"""The thread that computes and the gate before it: batches, queues, clients that leave, time that is over.
+"""The thread that computes and the guard before it: batches, queues, clients that leave, time that is over.
 
 Run: pytest tests/test_serve_worker.py
 """
@@ -23,7 +23,7 @@ from gpt1.data.batching import Collator, Encoded
 from gpt1.data.dataset import Example
 from gpt1.serve.batcher import MOST_PADDING, next_batch
 from gpt1.serve.errors import Refused
-from gpt1.serve.server import gated
+from gpt1.serve.server import guarded_app
 from gpt1.serve.worker import QueueFull, Worker
 from support import served_models
 
@@ -190,13 +190,13 @@ async def test_a_failure_reaches_those_of_its_batch_alone() -> None:
 @asynchronous
 async def test_a_label_does_not_wait_for_the_end_of_a_long_text() -> None:
     service = served_models.service("single")
-    service.writer.never.append(served_models.tokenizer().eos)  # type: ignore[union-attr]
+    service.generator.forbidden.append(served_models.tokenizer().eos)  # type: ignore[union-attr]
     service.worker.start()
-    stream = service.write([[]], GenerateConfig(max_tokens=2_000)).pieces()
+    stream = service.generate([[]], GenerateConfig(max_tokens=2_000)).deltas()
     await anext(stream)
     encoded = service.classifier.encode([Example(("a good day",))])  # type: ignore[union-attr]
     await service.worker.scores([encoded])
-    assert service.worker.scribe and service.worker.scribe.busy
+    assert service.worker.scheduler and service.worker.scheduler.busy
     await stream.aclose()  # and one that nobody reads is not written to its end
     await idle(service)
     await asyncio.to_thread(service.worker.stop)
@@ -207,8 +207,8 @@ async def test_texts_that_join_later_are_those_written_alone() -> None:
     async def text(service: Any, prompt: str, seed: int, after: int) -> str:
         await asyncio.sleep(after / 1000)
         ids = await service.prompts([prompt])
-        writing = service.write(ids, GenerateConfig(max_tokens=20, seed=seed))
-        return "".join([piece.text async for piece in writing.pieces()])
+        continuations = service.generate(ids, GenerateConfig(max_tokens=20, seed=seed))
+        return "".join([piece.text async for piece in continuations.deltas()])
 
     jobs = [("a good", 1, 0), ("it", 2, 3), ("the sun", 3, 6), ("", 4, 9), ("a", 5, 9)]
     service = served_models.service("none", max_batch_size=3)
@@ -222,13 +222,13 @@ async def test_texts_that_join_later_are_those_written_alone() -> None:
 async def idle(service: Any) -> None:
     """Wait for the thread to have left every text, some turns from now and long before 2,000 tokens."""
     for _ in range(100):
-        if not service.worker.scribe.busy:
+        if not service.worker.scheduler.busy:
             return
         await service.worker.call(lambda: None)
     pytest.fail("it still writes")
 
 
-# ---- the gate
+# ---- the guard
 
 
 class Client:
@@ -264,55 +264,55 @@ def body(value: Any, more: bool = False) -> dict[str, Any]:
 @asynccontextmanager
 async def served_app(**settings: Any) -> Any:
     service = served_models.service("single", **settings)
-    service.writer.never.append(served_models.tokenizer().eos)  # type: ignore[union-attr]
-    gate = gated(service)
+    service.generator.forbidden.append(served_models.tokenizer().eos)  # type: ignore[union-attr]
+    guard = guarded_app(service)
     service.worker.start()
     try:
-        yield gate, service
+        yield guard, service
     finally:
         await asyncio.to_thread(service.worker.stop)
 
 
 @asynchronous
 async def test_a_client_that_goes_away_ends_its_request() -> None:
-    async with served_app() as (gate, service):
+    async with served_app() as (guard, service):
         client = Client(body({"prompt": "a", "max_tokens": 2000}), path="/v1/completions")
-        request = asyncio.ensure_future(gate(client.scope, client.receive, client.send))
-        while not service.worker.scribe.busy:
+        request = asyncio.ensure_future(guard(client.scope, client.receive, client.send))
+        while not service.worker.scheduler.busy:
             await asyncio.sleep(0.001)
         client.gone.set()
         await request
         await idle(service)
-        assert gate.in_flight == 0 and not client.sent
+        assert guard.in_flight == 0 and not client.sent
 
 
 @asynchronous
 async def test_a_client_that_reads_no_further_ends_its_stream() -> None:
-    async with served_app() as (gate, service):
+    async with served_app() as (guard, service):
         asked = {"prompt": "a", "max_tokens": 2000, "stream": True}
         client = Client(body(asked), path="/v1/completions")
-        request = asyncio.ensure_future(gate(client.scope, client.receive, client.send))
+        request = asyncio.ensure_future(guard(client.scope, client.receive, client.send))
         while len(client.sent) < 3:
             await asyncio.sleep(0.001)
         client.gone.set()
         await request
         await idle(service)
-        assert gate.in_flight == 0
+        assert guard.in_flight == 0
 
 
 @asynchronous
 async def test_a_body_that_comes_too_slowly_gets_408() -> None:
-    async with served_app(body_timeout=0.05) as (gate, _):
+    async with served_app(body_timeout=0.05) as (guard, _):
         client = Client(body({}, more=True))
-        await gate(client.scope, client.receive, client.send)
+        await guard(client.scope, client.receive, client.send)
         assert client.status == 408
 
 
 @asynchronous
 async def test_an_answer_that_takes_too_long_gets_504_and_is_given_up() -> None:
-    async with served_app(timeout=0.1) as (gate, service):
+    async with served_app(timeout=0.1) as (guard, service):
         client = Client(body({"prompt": "a", "max_tokens": 2000}), path="/v1/completions")
-        await gate(client.scope, client.receive, client.send)
+        await guard(client.scope, client.receive, client.send)
         assert client.status == 504
         await idle(service)
 
@@ -320,9 +320,9 @@ async def test_an_answer_that_takes_too_long_gets_504_and_is_given_up() -> None:
 @asynchronous
 async def test_what_does_not_end_in_time_is_told_so() -> None:
     """The last event of a stream that is cut when the server has to stop is an error, not silence."""
-    async with served_app() as (gate, service):
+    async with served_app() as (guard, service):
         client = Client(body({"prompt": "a", "max_tokens": 2000, "stream": True}), path="/v1/completions")
-        request = asyncio.ensure_future(gate(client.scope, client.receive, client.send))
+        request = asyncio.ensure_future(guard(client.scope, client.receive, client.send))
         while len(client.sent) < 3:
             await asyncio.sleep(0.001)
         assert service.worker.abandon(Refused(503, "the server was stopped", code="draining")) == 1

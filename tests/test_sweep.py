@@ -63,7 +63,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweep of `finished` draws them; they take longer than the trials."""
-    monkeypatch.setattr(sweep.display, "draw", lambda study, out, metric: [])
+    monkeypatch.setattr(sweep.display, "plot", lambda study, out, metric: [])
 
 
 @pytest.fixture

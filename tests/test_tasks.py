@@ -96,7 +96,7 @@ def test_weights_go_along_where_any_example_has_one() -> None:
 
 def test_special_tokens_in_a_text_are_text() -> None:
     [ids] = encode(TASKS["classification"], [Example(("a <eos> b <pad>",))], TOKENIZER, 512).sequences
-    assert ids.tolist() == [BOS, 1, 2, EOS]  # to the splitter they are HTML tags
+    assert ids.tolist() == [BOS, 1, 2, EOS]  # to the pre-tokenizer they are HTML tags
 
 
 # ---- truncation

@@ -158,7 +158,7 @@ def test_tokenizer_json_of_our_own_directory_is_used_as_it_stands(tokenizer: Tok
     assert Tokenizer.load(tmp_path).encode("OUT of the storm") == [0, 0, 0, *tokenizer.encode("of the storm")]
     (tmp_path / "gpt1.json").unlink()
     again = Tokenizer.load(tmp_path)
-    assert again.words == "fast", "tokenizer_config.json says so"
+    assert again.pretokenizer == "fast", "tokenizer_config.json says so"
     assert again.encode("OUT of") == tokenizer.encode("out of")
 
 
@@ -198,7 +198,7 @@ LAYOUTS = [openai_files, xz_files, slow_hf_files, windows_hf_files, fast_hf_file
 def test_every_known_layout_loads(write: Callable[[Path, Vocab, Merges], None], tmp_path: Path) -> None:
     write(tmp_path, *toy_vocab())
     tokenizer = Tokenizer.load(tmp_path)
-    assert tokenizer.words == "openai", "the original's files, and no word of another splitter"
+    assert tokenizer.pretokenizer == "openai", "the original's files, and no word of another pre-tokenizer"
     assert tokenizer.backend.to_str() == Tokenizer.from_vocab(*toy_vocab(), "openai").backend.to_str()
 
 
@@ -247,7 +247,7 @@ BAD_HF: dict[str, tuple[Callable[[Path], Any], str]] = {
     "bad added tokens": (raw("added_tokens.json", b"7"), "added_tokens.json: expected a JSON object, found int"),
     "bad gpt1.json": (raw("gpt1.json", b"{"), "gpt1.json: not JSON"),
     "no words": (raw("gpt1.json", b"{}"), "gpt1.json: words None"),
-    "unknown words": (raw("gpt1.json", b'{"words": "elvish"}'), "unknown word splitter 'elvish'"),
+    "unknown words": (raw("gpt1.json", b'{"words": "elvish"}'), "unknown pre-tokenizer 'elvish'"),
 }
 
 
@@ -271,7 +271,7 @@ BAD_OWN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "hole": (edited("tokenizer.json", '"er</w>": 13', '"er</w>": 99'), "tokenizer.json: no token has id 13"),
     "no special token": (edited("tokenizer.json", "<sep>", "<SEP>"), "tokenizer.json: no token <sep>"),
     "a blank in a merge": (edited("tokenizer.json", '"l",\n', '"l ",\n'), "merge 1 of 'l ' and 'o' holds a blank"),
-    "unknown words": (raw("gpt1.json", b'{"words": "elvish"}'), "unknown word splitter 'elvish'"),
+    "unknown words": (raw("gpt1.json", b'{"words": "elvish"}'), "unknown pre-tokenizer 'elvish'"),
     "bad pipeline": (edited("tokenizer.json", '"type": "NFC"', '"type": "NFX"'), "cannot read it"),
 }
 

@@ -33,7 +33,7 @@ LETTERS = "abcdefgh"
 TOKENIZER = Tokenizer.from_vocab({"<unk>": 0, **{f"{c}</w>": i for i, c in enumerate(LETTERS, 1)}, "\n</w>": 9}, [])
 SHAPE = ModelConfig(n_layer=2, n_head=2, n_embd=8, n_ctx=12, vocab_size=TOKENIZER.vocab_size)
 NO_TOKEN = "<br />"
-"""A text that the splitter leaves nothing of."""
+"""A text that the pre-tokenizer leaves nothing of."""
 
 
 def random_model() -> Model:

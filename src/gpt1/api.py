@@ -31,7 +31,7 @@ from gpt1.inference.batch_prediction import Predictor, require_new, write_predic
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import MOST_TOKENS, Explainer, attention_weights, sequence_of
 from gpt1.inference.explainer import attention as attention_of
-from gpt1.inference.generator import Piece, Writer
+from gpt1.inference.generator import TextDelta, TextGenerator
 from gpt1.inference.scorer import Scorer
 from gpt1.system.files import require_page, write_text
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -171,28 +171,28 @@ def score_file(
 
 def generate(
     path: Path, prompt: str, config: GenerateConfig, *, hardware: DeviceConfig | None = None,
-    on_text: Callable[[Piece], None] | None = None,
+    on_text: Callable[[TextDelta], None] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return {prompt, text, finish_reason, tokens} of each sample (`generate.Writer.generate`), and say the speed.
+    """Return {prompt, text, finish_reason, tokens} of each sample (`TextGenerator.generate`), and print the speed.
 
-    `on_text` is given each piece of a text while it is written. Computed in float32 unless --dtype
+    `on_text` is called with each part of a text while it is generated. Computed in float32 unless --dtype
     says otherwise: then a sample does not depend on which others are written beside it.
     """
-    writer = Writer.open(path, _float32_unless_set(hardware))
+    generator = TextGenerator.open(path, _float32_unless_set(hardware))
     started = time.perf_counter()
-    found = writer.generate([prompt], config, on_text)
+    samples = generator.generate([prompt], config, on_text)
     seconds = time.perf_counter() - started
-    count = sum(len(sample["tokens"]) for sample in found)
+    count = sum(len(sample["tokens"]) for sample in samples)
     console.say(
         f"{count:,} tokens in {seconds:.1f} s, prompt included: {count / seconds:,.0f} tokens/s; "
-        f"{writer.engine.device}, {writer.engine.dtype}"
+        f"{generator.engine.device}, {generator.engine.dtype}"
     )
-    return found
+    return samples
 
 
 def next_tokens(path: Path, prompt: str, top: int = 10, *, hardware: DeviceConfig | None = None) -> dict[str, Any]:
     """Return {tokens: [{token, id, probability}]}, the likeliest tokens after `prompt`, the likeliest first."""
-    return {"tokens": Writer.open(path, _float32_unless_set(hardware)).next(prompt, top)}
+    return {"tokens": TextGenerator.open(path, _float32_unless_set(hardware)).next(prompt, top)}
 
 
 def serve(path: Path, config: ServeConfig, *, hardware: DeviceConfig | None = None) -> None:

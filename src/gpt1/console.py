@@ -1,7 +1,9 @@
-"""What a person sees while a command runs: notices, tables and progress bars, all on stderr."""
+"""Notices, tables and progress bars of a command, all on stderr."""
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,7 +25,21 @@ def say(text: str = "", *, urgent: bool = False) -> None:
     if (_notices is None and not _muted) or urgent:
         from tqdm import tqdm
 
-        tqdm.write(text, file=sys.stderr)
+        with _terminal_may_close():
+            tqdm.write(text, file=sys.stderr)
+
+
+@contextmanager
+def _terminal_may_close() -> Iterator[None]:
+    """Discard stderr from now on if its terminal has been closed: the run must reach its checkpoint."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stderr.fileno())
+        os.close(null)
 
 
 @contextmanager
@@ -101,7 +117,9 @@ class Bar:
     def advance(self, count: int = 1, **shown: str) -> None:
         if shown:
             self._bar.set_postfix(shown, refresh=False)
-        self._bar.update(count)
+        with _terminal_may_close():
+            self._bar.update(count)
 
     def close(self) -> None:
-        self._bar.close()
+        with _terminal_may_close():
+            self._bar.close()

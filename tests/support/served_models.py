@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 from gpt1 import backends
 from gpt1.checkpoint.model_dir import Model
 from gpt1.config import DeviceConfig, Head, ModelConfig, ServeConfig
-from gpt1.serve.middleware import Gate
-from gpt1.serve.server import gated
+from gpt1.serve.middleware import RequestGuard
+from gpt1.serve.server import guarded_app
 from gpt1.serve.service import Service
 from gpt1.tokenization.tokenizer import Tokenizer
 from support.model_cases import random_params
@@ -64,11 +64,11 @@ def service(kind: str, **settings: Any) -> Service:
 
 @contextmanager
 def client(kind: str, key: str | None = None, **settings: Any) -> Iterator[TestClient]:
-    """A client of a server of a model of `kind`; its gate is `client.app`."""
-    with TestClient(gated(service(kind, **settings), key), raise_server_exceptions=False) as found:
+    """A client of a server of a model of `kind`; its guard is `client.app`."""
+    with TestClient(guarded_app(service(kind, **settings), key), raise_server_exceptions=False) as found:
         yield found
 
 
-def gate(found: TestClient) -> Gate:
-    assert isinstance(found.app, Gate)
+def guard(found: TestClient) -> RequestGuard:
+    assert isinstance(found.app, RequestGuard)
     return found.app

@@ -62,9 +62,9 @@ def convert(
     out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out}: exists and is not empty; choose a new directory")
-    found = hub.resolve_model(source, revision=revision, asked_by="gpt1 convert")
-    model = open_model(found)
-    dropout = huggingface.read_dropout(found / "model" if (found / "model").is_dir() else found)
+    path = hub.resolve_model(source, revision=revision, asked_by="gpt1 convert")
+    model = open_model(path)
+    dropout = huggingface.read_dropout(path / "model" if (path / "model").is_dir() else path)
     if to in WHOLE:
         written, left_out = model.config, list[str]()
         save_model(out, model, dropout, dtype, WHOLE[to], partial(_write_onnx, model) if to == "onnx" else None)
@@ -133,8 +133,10 @@ def _write_bare(
             openai_release.write(folder, config, params, model.tokenizer)
         else:
             _write_huggingface(folder, config, params, model.tokenizer, dropout, dtype)
-        if Tokenizer.load(folder).words != model.tokenizer.words:  # neither layout names the word splitter
-            left_out.append(f"word splitter {model.tokenizer.words}")
+        if (
+            Tokenizer.load(folder).pretokenizer != model.tokenizer.pretokenizer
+        ):  # neither layout names the pre-tokenizer
+            left_out.append(f"pre-tokenizer {model.tokenizer.pretokenizer}")
 
     replace_directory(out, write)
     return config, left_out

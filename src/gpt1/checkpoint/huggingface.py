@@ -40,38 +40,38 @@ def read(directory: Path) -> tuple[ModelConfig, Params, tuple[str, ...]]:
             shape, or has no place in a GPT-1; there are two files of weights. CorruptFile: a file is cut off.
     """
     path = directory / CONFIG
-    given = read_json(path)
-    if given.get("model_type") != "openai-gpt":
-        raise UserError(f"{path}: model_type {given.get('model_type')!r} found, 'openai-gpt' expected")
-    if given.get("afn", "gelu") != "gelu":
-        raise UserError(f"{path}: afn {given['afn']!r} found; GPT-1 has 'gelu'")
+    hf_config = read_json(path)
+    if hf_config.get("model_type") != "openai-gpt":
+        raise UserError(f"{path}: model_type {hf_config.get('model_type')!r} found, 'openai-gpt' expected")
+    if hf_config.get("afn", "gelu") != "gelu":
+        raise UserError(f"{path}: afn {hf_config['afn']!r} found; GPT-1 has 'gelu'")
     weights = _only_weights(directory)
-    found = read_weights(weights)
-    config = _model_config(path, weights, given, found)
-    score = found.get("score.weight")
+    params = read_weights(weights)
+    config = _model_config(path, weights, hf_config, params)
+    score = params.get("score.weight")
     label_names: tuple[str, ...] = ()
     if score is not None:
-        regression = given.get("problem_type") == "regression" or len(score) == 1
+        regression = hf_config.get("problem_type") == "regression" or len(score) == 1
         config = replace(config, head=Head("classification", len(score), regression))
-        label_names = () if regression else _label_names(path, given, len(score))
+        label_names = () if regression else _label_names(path, hf_config, len(score))
     expected = shapes(config)
     for name, shape in expected.items():
-        if name not in found:
+        if name not in params:
             raise UserError(f"{weights}: parameter {name} is missing")
-        if found[name].shape != shape:
-            raise UserError(f"{weights}: parameter {name}: shape {found[name].shape} found, {shape} expected")
-    if unknown := found.keys() - expected.keys():
+        if params[name].shape != shape:
+            raise UserError(f"{weights}: parameter {name}: shape {params[name].shape} found, {shape} expected")
+    if unknown := params.keys() - expected.keys():
         raise UserError(f"{weights}: tensor {min(unknown)} does not belong to a GPT-1 of {config.n_layer} layers")
-    return config, found, label_names
+    return config, params, label_names
 
 
 def _only_weights(directory: Path) -> Path:
     """Return the file of weights: `model.safetensors`, or a `.ckpt` of any name."""
-    found = [path for path in (directory / WEIGHTS, *sorted(directory.glob("*.ckpt"))) if path.exists()]
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
+    files = [path for path in (directory / WEIGHTS, *sorted(directory.glob("*.ckpt"))) if path.exists()]
+    if len(files) > 1:
+        names = " and ".join(path.name for path in files)
         raise UserError(f"{directory}: holds {names}; leave the one file of weights that is meant")
-    return found[0] if found else directory / WEIGHTS
+    return files[0] if files else directory / WEIGHTS
 
 
 def read_weights(path: Path) -> Params:
@@ -83,13 +83,13 @@ def read_weights(path: Path) -> Params:
     """
     if not path.exists():
         raise UserError(f"{path}: missing; gpt1 reads safetensors and MindSpore's .ckpt")
-    found: Params = {}
+    params: Params = {}
     repeating: Params = {}  # tensors that hold nothing of their own
     for name, value in _tensors(path).items():
         ours = from_huggingface(name)
         if not np.isfinite(value).all():
             raise UserError(f"{path}: tensor {name} holds NaN or infinity; the file is damaged, or training diverged")
-        if ours in found:
+        if ours in params:
             raise UserError(f"{path}: two tensors for parameter {ours}, under two of its names")
         if ours is None:
             repeating[name] = value
@@ -99,18 +99,18 @@ def read_weights(path: Path) -> Params:
                 "gpt1; save the model without it: model.transformer.save_pretrained(DIR)"
             )
         else:
-            found[ours] = value
-    if "tokens_embed.weight" not in found:
+            params[ours] = value
+    if "tokens_embed.weight" not in params:
         raise UserError(f"{path}: parameter tokens_embed.weight is missing; this is no GPT-1")
     for name, value in repeating.items():
         if name.endswith("lm_head.weight"):
-            if not np.array_equal(value, found["tokens_embed.weight"]):
+            if not np.array_equal(value, params["tokens_embed.weight"]):
                 raise UserError(f"{path}: tensor {name} differs from the token embedding; in a GPT-1 the two are one")
         elif not _is_causal_mask(value):
             raise UserError(
                 f"{path}: tensor {name} of shape {value.shape} is no causal mask, and a GPT-1 has nothing else there"
             )
-    return found
+    return params
 
 
 def _tensors(path: Path) -> Params:
@@ -119,8 +119,8 @@ def _tensors(path: Path) -> Params:
     backends.require("mindspore", str(path))
     from gpt1.backends.mindspore import ckpt
 
-    found: Params = ckpt.read(path)
-    return found
+    params: Params = ckpt.read(path)
+    return params
 
 
 def _is_causal_mask(value: NDArray[np.float32]) -> bool:
@@ -128,29 +128,29 @@ def _is_causal_mask(value: NDArray[np.float32]) -> bool:
     return value.shape == (1, 1, size, size) and np.array_equal(value[0, 0], np.tril(np.ones((size, size))))
 
 
-def _model_config(path: Path, weights: Path, given: Mapping[str, Any], found: Params) -> ModelConfig:
+def _model_config(path: Path, weights: Path, hf_config: Mapping[str, Any], params: Params) -> ModelConfig:
     """Return the shape that `config.json` gives, once it is that of the weights."""
-    if "positions_embed.weight" not in found:
+    if "positions_embed.weight" not in params:
         raise UserError(f"{weights}: parameter positions_embed.weight is missing")
     for name in ("tokens_embed.weight", "positions_embed.weight"):
-        if found[name].ndim != 2:
-            raise UserError(f"{weights}: {name} has shape {found[name].shape}; (rows, width) expected")
-    rows, width = found["tokens_embed.weight"].shape
-    layers = {int(match[1]) for name in found if (match := re.match(r"h\.(\d+)\.", name))}
-    positions = "n_positions" if "n_positions" in given else "n_ctx"
+        if params[name].ndim != 2:
+            raise UserError(f"{weights}: {name} has shape {params[name].shape}; (rows, width) expected")
+    rows, width = params["tokens_embed.weight"].shape
+    layers = {int(match[1]) for name in params if (match := re.match(r"h\.(\d+)\.", name))}
+    positions = "n_positions" if "n_positions" in hf_config else "n_ctx"
     held = {
         "n_layer": max(layers, default=-1) + 1,
         "n_embd": width,
-        positions: len(found["positions_embed.weight"]),
+        positions: len(params["positions_embed.weight"]),
         "vocab_size": rows,
     }
     for name, value in held.items():
-        if _whole_number(path, given, name, default=value) != value:
-            raise UserError(f"{path}: {name} {given[name]} there, {value} in {weights.name}")
-    n_head = _whole_number(path, given, "n_head")
+        if _whole_number(path, hf_config, name, default=value) != value:
+            raise UserError(f"{path}: {name} {hf_config[name]} there, {value} in {weights.name}")
+    n_head = _whole_number(path, hf_config, "n_head")
     if width % n_head:
         raise UserError(f"{path}: n_head {n_head}; the width {width} is not a multiple of it")
-    epsilon = given.get("layer_norm_epsilon", ModelConfig.layer_norm_epsilon)
+    epsilon = hf_config.get("layer_norm_epsilon", ModelConfig.layer_norm_epsilon)
     if not isinstance(epsilon, float) or epsilon <= 0:
         raise UserError(f"{path}: layer_norm_epsilon {epsilon!r}; a positive number expected")
     return ModelConfig(
@@ -159,16 +159,16 @@ def _model_config(path: Path, weights: Path, given: Mapping[str, Any], found: Pa
     )  # fmt: skip
 
 
-def _whole_number(path: Path, given: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    value = given.get(name, default)
+def _whole_number(path: Path, hf_config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = hf_config.get(name, default)
     if type(value) is not int or value <= 0:
         raise UserError(f"{path}: {name} {value!r}; a positive whole number expected")
     return value
 
 
-def _label_names(path: Path, given: Mapping[str, Any], count: int) -> tuple[str, ...]:
+def _label_names(path: Path, hf_config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """Return the labels by their ids; `transformers` writes none where they are its two default ones."""
-    labels = given.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    labels = hf_config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     if set(labels) != {str(index) for index in range(count)}:
         raise UserError(f"{path}: id2label names {', '.join(labels)}; score.weight has the labels 0 to {count - 1}")
     return tuple(labels[str(index)] for index in range(count))
@@ -177,8 +177,10 @@ def _label_names(path: Path, given: Mapping[str, Any], count: int) -> tuple[str,
 def read_dropout(directory: Path) -> DropoutConfig:
     """Return the drop probabilities in `config.json`, GPT-1's where there is none."""
     path = directory / CONFIG
-    given = read_json(path) if path.exists() else {}
-    return DropoutConfig(**{name: given[name] for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop") if name in given})
+    hf_config = read_json(path) if path.exists() else {}
+    return DropoutConfig(
+        **{name: hf_config[name] for name in ("embd_pdrop", "resid_pdrop", "attn_pdrop") if name in hf_config}
+    )
 
 
 # ---- writing

@@ -82,14 +82,14 @@ class Results:
     @property
     def metrics(self) -> dict[str, float]:
         """{metric: value} of that split."""
-        found = self.scores[self.split].items()
-        return {name: value for name, value in found if name not in NO_METRICS and _is_number(value)}
+        scores = self.scores[self.split].items()
+        return {name: value for name, value in scores if name not in NO_METRICS and _is_number(value)}
 
 
 def model_card(
     config: ModelConfig,
     *,
-    words: str,
+    pretokenizer: str,
     labels: Sequence[str],
     max_length: int,
     provenance: Mapping[str, Any],
@@ -99,7 +99,7 @@ def model_card(
 ) -> str:
     """Return the card as Markdown, with the header that the Hugging Face hub reads.
 
-    `words` names the word splitter; `differences` are what `transformers` will do otherwise than gpt1, in words.
+    `differences` are what `transformers` will do otherwise than gpt1, in words.
     `library` is what reads the weights: transformers, mindspore or onnx. `results` are those of the run, once it is
     finished.
     """
@@ -112,11 +112,11 @@ def model_card(
         "shape": f"{config.n_layer} layers × {config.n_embd}, {config.n_head} heads, context {config.n_ctx}, "
         f"vocabulary {config.vocab_size:,}; {count(config) / 1e6:.1f} M parameters",
         "longest input": f"{max_length} tokens",
-        "word splitter": words,
+        "pre-tokenizer": pretokenizer,
         **{name: value for name, value in provenance.items() if value is not None},
     }
     example, logits = ONNX_ROWS.get(head.task if head else None, ONNX_ROWS["classification"])
-    told = "\n".join(f"- {difference}" for difference in differences)
+    listed = "\n".join(f"- {difference}" for difference in differences)
     sections = [
         "\n".join(["---", *_yaml(_metadata(library, tag, results, kind)), "---"]),
         f"# GPT-1, {kind}",
@@ -129,7 +129,7 @@ def model_card(
         )
         if onnx
         else USE.format(command="score" if head is None else "predict", example="a text").rstrip(),
-        f"In `transformers` something differs:\n\n{told}" + ("" if onnx else "\n\nWith gpt1 the directory is exact.")
+        f"In `transformers` something differs:\n\n{listed}" + ("" if onnx else "\n\nWith gpt1 the directory is exact.")
         if differences
         else "`transformers` loads this directory as it is and gives the same answers, from raw text on.",
         *([_table(results)] if results else ()),
@@ -148,20 +148,20 @@ def _is_number(value: Any) -> bool:
 
 def _metadata(library: str, tag: str, results: Results | None, kind: str) -> dict[str, Any]:
     """Return the card's metadata, with the form of the hub's `model-index` where there are results."""
-    found: dict[str, Any] = {"library_name": library, "pipeline_tag": tag, "tags": ["openai-gpt", "gpt1"]}
+    metadata: dict[str, Any] = {"library_name": library, "pipeline_tag": tag, "tags": ["openai-gpt", "gpt1"]}
     if results is None:
-        return found
+        return metadata
     if results.base_model:
-        found["base_model"] = results.base_model
+        metadata["base_model"] = results.base_model
     if results.dataset:
-        found["datasets"] = [results.dataset]
-    found["metrics"] = sorted({METRIC_TYPES.get(name, name) for name in results.metrics})
+        metadata["datasets"] = [results.dataset]
+    metadata["metrics"] = sorted({METRIC_TYPES.get(name, name) for name in results.metrics})
     metrics = [
         {"type": METRIC_TYPES.get(name, name), "name": name, "value": value} for name, value in results.metrics.items()
     ]
     dataset = {"name": results.data, "type": results.dataset or results.data, "split": results.split}
     measured = {"task": {"type": tag, "name": kind}, "dataset": dataset, "metrics": metrics}
-    return found | {"model-index": [{"name": f"GPT-1, {kind}", "results": [measured]}]}
+    return metadata | {"model-index": [{"name": f"GPT-1, {kind}", "results": [measured]}]}
 
 
 def _yaml(value: Any, indent: str = "") -> Iterator[str]:

@@ -82,7 +82,7 @@ def save_model(
             "format": FORMAT,
             "model": asdict(model.config),
             "labels": list(model.label_names),
-            "words": model.tokenizer.words,
+            "words": model.tokenizer.pretokenizer,
             "template": "<bos> a <eos> | <bos> a <sep> b <eos>",
             "max_length": model.max_length,
             "cut": model.truncation,
@@ -122,7 +122,7 @@ def model_files(directory: Path) -> list[Path]:
 def _card(details: Mapping[str, Any], results: Results | None = None) -> str:
     libraries = {CKPT: "mindspore", ONNX: "onnx"}
     return model_card(
-        ModelConfig.from_dict(details["model"]), words=details["words"], labels=details["labels"],
+        ModelConfig.from_dict(details["model"]), pretokenizer=details["words"], labels=details["labels"],
         max_length=details["max_length"], provenance=details["provenance"],
         differences=details["huggingface_differences"], results=results,
         library=next((libraries[name] for name in details["sha256"] if name in libraries), "transformers"),
@@ -132,7 +132,7 @@ def _card(details: Mapping[str, Any], results: Results | None = None) -> str:
 def huggingface_differences(model: Model, dtype: Stored = "float32", weights: str = WEIGHTS) -> list[str]:
     """Return what `transformers` will compute otherwise than gpt1 from this model's directory, in words."""
     differences = []
-    if model.tokenizer.words == "openai":
+    if model.tokenizer.pretokenizer == "openai":
         differences.append(
             "the words: tokenizer.json holds the nearest to ftfy and spaCy that such a file can, which gives "
             f"{OPENAI_AGREEMENT:.0%} of reference texts all ids of OpenAI's code; gpt1.tokenizer(DIR) gives them to all"
@@ -176,8 +176,8 @@ def load_model(directory: Path, *, seed: int = 0) -> Model:
     return load_model_with(directory, huggingface.read_weights(weights))
 
 
-def load_model_with(directory: Path, found: Mapping[str, NDArray[np.float32]]) -> Model:
-    """Return the model of one of our directories with the weights `found` (which may hold more than it needs).
+def load_model_with(directory: Path, weights: Mapping[str, NDArray[np.float32]]) -> Model:
+    """Return the model of one of our directories with `weights` (which may hold more than it needs).
 
     Raises:
         UserError: a parameter is missing or has the wrong shape. CorruptFile: a file other than the weights is damaged.
@@ -187,11 +187,11 @@ def load_model_with(directory: Path, found: Mapping[str, NDArray[np.float32]]) -
     config = ModelConfig.from_dict(details["model"])
     params: Params = {}
     for name, shape in shapes(config).items():
-        if name not in found:
+        if name not in weights:
             raise UserError(f"{directory}: parameter {name} is missing from the weights")
-        if found[name].shape != shape:
-            raise UserError(f"{directory}: {name} has shape {found[name].shape} in the weights, {shape} expected")
-        params[name] = found[name]
+        if weights[name].shape != shape:
+            raise UserError(f"{directory}: {name} has shape {weights[name].shape} in the weights, {shape} expected")
+        params[name] = weights[name]
     return Model(
         config,
         params,
@@ -225,19 +225,19 @@ def _load_foreign(directory: Path, seed: int) -> Model:
                 f"{directory}: holds {huggingface.CONFIG} and files of OpenAI's release; give each its own directory"
             )
         case True, False:
-            config, found = openai_release.read(directory)
+            config, params = openai_release.read(directory)
         case False, True:
-            config, found, label_names = huggingface.read(directory)
+            config, params, label_names = huggingface.read(directory)
         case _:
             needed = f"{huggingface.CONFIG}, {DETAILS} or {openai_release.SHAPES}"
             raise UserError(f"{directory}: no model directory ({needed} is missing)")
     tokenizer = Tokenizer.load(directory)
-    drawn = _tokens_without_rows(directory, len(found["tokens_embed.weight"]), tokenizer)
+    drawn = _tokens_without_rows(directory, len(params["tokens_embed.weight"]), tokenizer)
     config = replace(config, vocab_size=tokenizer.vocab_size)
     origin: dict[str, Any] = {"from": directory.name}
     if drawn:
         origin["drawn"] = {"tokens": drawn, "seed": seed}
-    return Model(config, initialise(config, seed, found), tokenizer, label_names, config.n_ctx, origin)
+    return Model(config, initialise(config, seed, params), tokenizer, label_names, config.n_ctx, origin)
 
 
 def _tokens_without_rows(directory: Path, rows: int, tokenizer: Tokenizer) -> list[str]:

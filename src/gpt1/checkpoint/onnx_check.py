@@ -27,26 +27,26 @@ def largest_difference(engine: Engine, path: Path, seed: int = 0) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    draw, config = np.random.default_rng(seed), engine.config
+    generator, config = np.random.default_rng(seed), engine.config
     k = 1 if config.head is None else {"similarity": 2, "multiple-choice": 3}.get(config.head.task, 1)
     worst = 0.0
     for length in (*LENGTHS, config.n_ctx):
         shape = (2 * k, min(length, config.n_ctx))
         batch = Batch(
-            tokens=draw.integers(0, config.vocab_size, shape).astype(np.int32),
-            read_at=draw.integers(0, shape[1], shape[0]).astype(np.int32),
-            segments=draw.integers(0, config.n_segments, shape).astype(np.int32) if config.n_segments else None,
-            lm_targets=draw.integers(0, config.vocab_size, shape).astype(np.int32),
+            tokens=generator.integers(0, config.vocab_size, shape).astype(np.int32),
+            read_at=generator.integers(0, shape[1], shape[0]).astype(np.int32),
+            segments=generator.integers(0, config.n_segments, shape).astype(np.int32) if config.n_segments else None,
+            lm_targets=generator.integers(0, config.vocab_size, shape).astype(np.int32),
             sequences_per_example=k,
         )
-        given = {each.name: getattr(batch, each.name).astype(np.int64) for each in session.get_inputs()}
-        [found] = session.run(None, given)
+        inputs = {each.name: getattr(batch, each.name).astype(np.int64) for each in session.get_inputs()}
+        [outputs] = session.run(None, inputs)
         if config.head:
             expected = engine.logits(batch)
         else:
             expected = engine.token_logprobs(batch)
-            found = _logprobs_of(found, batch)
-        apart = np.abs(found.reshape(expected.shape) - expected) / np.maximum(1, np.abs(expected))
+            outputs = _logprobs_of(outputs, batch)
+        apart = np.abs(outputs.reshape(expected.shape) - expected) / np.maximum(1, np.abs(expected))
         worst = max(worst, float(apart.max()))
     return worst
 

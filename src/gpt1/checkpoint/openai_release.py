@@ -72,24 +72,24 @@ def read(directory: Path) -> tuple[ModelConfig, Params]:
 
 def _read_config(path: Path) -> ModelConfig:
     """Return the shape of the GPT-1 whose parameters have the shapes in `path`."""
-    found = _read_shapes(path)
-    if len(found) < 14 or (len(found) - 2) % 12:
+    shapes_in_file = _read_shapes(path)
+    if len(shapes_in_file) < 14 or (len(shapes_in_file) - 2) % 12:
         raise UserError(
-            f"{path}: {len(found)} shapes; a GPT-1 has 2 (positions, tokens) and 12 for each block: 14, 26, …"
+            f"{path}: {len(shapes_in_file)} shapes; a GPT-1 has 2 (positions, tokens) and 12 for each block: 14, 26, …"
         )
     for index, name in enumerate(("positions_embed.weight", "tokens_embed.weight")):
-        if len(found[index]) != 2:
-            raise UserError(f"{path}: shape {index} ({name}) is {found[index]}; (rows, width) expected")
-    (n_ctx, n_embd), (vocab_size, _) = found[:2]
+        if len(shapes_in_file[index]) != 2:
+            raise UserError(f"{path}: shape {index} ({name}) is {shapes_in_file[index]}; (rows, width) expected")
+    (n_ctx, n_embd), (vocab_size, _) = shapes_in_file[:2]
     if n_embd > HEAD_SIZE and n_embd % HEAD_SIZE:
         raise UserError(f"{path}: width {n_embd} of the embedding; a multiple of {HEAD_SIZE}, the size of a head")
     config = ModelConfig(
-        n_layer=(len(found) - 2) // 12, n_head=max(1, n_embd // HEAD_SIZE), n_embd=n_embd, n_ctx=n_ctx,
+        n_layer=(len(shapes_in_file) - 2) // 12, n_head=max(1, n_embd // HEAD_SIZE), n_embd=n_embd, n_ctx=n_ctx,
         vocab_size=vocab_size,
     )  # fmt: skip
     for index, (name, shape) in enumerate(layout(config).items()):
-        if found[index] != shape:
-            raise UserError(f"{path}: shape {index} ({name}) is {found[index]}; {shape} expected")
+        if shapes_in_file[index] != shape:
+            raise UserError(f"{path}: shape {index} ({name}) is {shapes_in_file[index]}; {shape} expected")
     return config
 
 
@@ -114,17 +114,17 @@ def _read_vector(directory: Path, table: dict[str, tuple[int, ...]]) -> NDArray[
     if extra:
         raise UserError(f"{directory / extra[0]}: does not belong to a release; expected {PIECES[0]} to {PIECES[-1]}")
     pieces = [_open_piece(directory / name) for name in PIECES]
-    wanted, found = sum(map(math.prod, table.values())), sum(map(len, pieces))
-    if found != wanted:
+    expected, total = sum(map(math.prod, table.values())), sum(map(len, pieces))
+    if total != expected:
         raise UserError(
-            f"{directory}: {found:,} numbers in {PIECES[0]} to {PIECES[-1]}, {wanted:,} expected by {SHAPES}: "
-            f"{_place_of_end(table, found)}{_uneven(pieces, wanted)}"
+            f"{directory}: {total:,} numbers in {PIECES[0]} to {PIECES[-1]}, {expected:,} expected by {SHAPES}: "
+            f"{_place_of_end(table, total)}{_uneven(pieces, expected)}"
         )
     for name, piece in zip(PIECES, pieces, strict=True):
         if not np.isfinite(piece).all():
-            place = int(np.flatnonzero(~np.isfinite(piece))[0])
-            raise UserError(f"{directory / name}: number {place:,} is {piece[place]}; the file is damaged")
-    vector = np.empty(wanted, np.float32)
+            index = int(np.flatnonzero(~np.isfinite(piece))[0])
+            raise UserError(f"{directory / name}: number {index:,} is {piece[index]}; the file is damaged")
+    vector = np.empty(expected, np.float32)
     np.concatenate(pieces, out=vector)
     return vector
 

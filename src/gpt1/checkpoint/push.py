@@ -76,7 +76,7 @@ def _files(path: Path) -> list[Path]:
     if not directory.is_dir():
         raise UserError(f"{path}: this run has no model yet; run the same command again to go on with it")
     files = model_files(directory)
-    if others := sorted({found.name for found in directory.iterdir()} - {file.name for file in files}):
+    if others := sorted({path.name for path in directory.iterdir()} - {file.name for file in files}):
         console.say(f"Not uploaded, since gpt1 did not write it: {', '.join(others)}")
     if of_run and not run.finished:
         console.say(f"{path} is not finished: the card has no results.")
@@ -134,8 +134,8 @@ def _answers(repo: str) -> Iterator[None]:
             raise UserError(
                 f"the token may not write to {repo} (403): `hf auth login` with one that may, or choose another name"
             ) from error
-        said = f": {error.server_message}" if error.server_message else ""
-        raise UserError(f"{endpoint()} answers {status}{said}; {again}") from error
+        message = f": {error.server_message}" if error.server_message else ""
+        raise UserError(f"{endpoint()} answers {status}{message}; {again}") from error
     except Exception as error:  # its HTTP library's own, which changes with the version
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise UserError(f"{endpoint()} cannot be reached ({reason}); {again}") from error

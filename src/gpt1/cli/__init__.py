@@ -17,6 +17,7 @@ from tyro import _errors as parse_errors
 
 from gpt1.backends.dist import VARIABLES, launcher, place
 from gpt1.cli.inference import evaluate, explain, generate, next_tokens, predict, report, score, serve
+from gpt1.cli.streams import prepare_streams, wide_enough
 from gpt1.cli.tools import TOKENIZER_COMMANDS, convert, doctor, push, tokenizer
 from gpt1.cli.training import prepare, reproduce, training_commands
 from gpt1.errors import Interrupted, PeerLost, UserError
@@ -30,12 +31,14 @@ DESCRIPTION = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    prepare_streams()
     try:
         if argv in (["--version"], ["-V"]):
             print(f"gpt1 {version('gpt1')}")
             return 0
-        with parse_errors.on_parse_error(_one_line):
+        with parse_errors.on_parse_error(_one_line), wide_enough():
             _dispatch(argv)
+        sys.stdout.flush()  # here a broken pipe is handled, at the exit it is not
     except UserError as error:
         _complain(str(error))
         return 2

@@ -180,7 +180,7 @@ def generate(
         before = iter([shown(prompt)])  # once, when nothing can be refused any more
         api.generate(
             model, prompt, config, hardware=hardware,
-            on_text=lambda piece: write(next(before, "") + piece.text + "\n" * bool(piece.finish_reason)),
+            on_text=lambda delta: write(next(before, "") + delta.text + "\n" * bool(delta.finish_reason)),
         )  # fmt: skip
 
 

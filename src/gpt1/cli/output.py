@@ -7,21 +7,27 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from gpt1.cli.streams import is_utf8
 from gpt1.system.serialization import to_json
 
 BAR_WIDTH = 40
 """Characters of the longest bar of `gpt1 next`."""
 
 
+def print_json(value: Any) -> None:
+    """Print JSON, with ASCII escapes where stdout is not UTF-8."""
+    print(to_json(value, ascii_only=not is_utf8(sys.stdout.encoding)))
+
+
 def print_one(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(to_json(result))
+        print_json(result)
 
 
 def print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
     """Print one document for one result, a list for several."""
     if as_json:
-        print(to_json(results[0] if len(results) == 1 else results))
+        print_json(results[0] if len(results) == 1 else results)
     else:
         for result in results:
             print(line(result))
@@ -29,7 +35,10 @@ def print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[dic
 
 def print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
     for result in results:
-        print(to_json(result) if as_json else line(result))
+        if as_json:
+            print_json(result)
+        else:
+            print(line(result))
 
 
 def prediction(found: dict[str, Any]) -> str:

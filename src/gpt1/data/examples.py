@@ -146,12 +146,17 @@ def _text(row: Row, name: str, value: Any) -> str:
         raise UserError(f"{row.where}: {name!r} is {_shown(value)}, expected a text")
     if not value or value.isspace():
         raise UserError(f"{row.where}: {name!r} is empty")
+    require_unicode(value, f"{row.where}: {name!r}")
+    return value
+
+
+def require_unicode(value: str, where: str) -> None:
+    """Raise UserError for a lone surrogate, which no UTF-8 can hold."""
     try:
         value.encode()
     except UnicodeEncodeError as error:
         half = f"\\u{ord(value[error.start]):04x}"
-        raise UserError(f"{row.where}: {name!r} holds half of a character ({half} alone)") from None
-    return value
+        raise UserError(f"{where} holds half of a character ({half} alone)") from None
 
 
 def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
@@ -173,6 +178,7 @@ def _label(row: Row, column: str) -> Label | None:
     """None for whatever says that there is none: no such cell, null, NaN, an empty cell."""
     match row.cells.get(column):
         case str(text):
+            require_unicode(text, f"{row.where}: {column!r}")
             text = text.strip()
             return None if text.casefold() in ("", "nan") else text
         case bool(value):

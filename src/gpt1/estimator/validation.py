@@ -13,6 +13,7 @@ from sklearn.utils.validation import assert_all_finite
 
 from gpt1.config import DataConfig, FinetuneConfig
 from gpt1.data.dataset import Example, stratified_split
+from gpt1.data.examples import require_unicode
 from gpt1.data.splits import openai_split
 from gpt1.errors import UserError
 
@@ -36,6 +37,9 @@ def _require_one_kind(y: Any) -> None:
     values = y.tolist() if isinstance(y, np.ndarray) else list(y) if isinstance(y, list | tuple) else []
     if (missing := next((n for n, value in enumerate(values) if value is None), None)) is not None:
         raise UserError(f"y[{missing}] is None: a label expected")
+    for number, value in enumerate(values):
+        if isinstance(value, str) and not value.isascii():
+            require_unicode(value, f"y[{number}]:")
     if len({isinstance(value, str) for value in values}) > 1:
         other = next(n for n, value in enumerate(values) if isinstance(value, str) != isinstance(values[0], str))
         raise UserError(f"y mixes texts and numbers: y[0] is {values[0]!r}, y[{other}] is {values[other]!r}")

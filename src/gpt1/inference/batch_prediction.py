@@ -51,15 +51,15 @@ class Predictor:
         encoded = self.model.encode([example for _, example in chunk])
         self.truncated += encoded.truncated
         logits = task_logits(self.model.engine, encoded, self.model.collator, bar=bar)
-        return [self.model.told(row) for row in logits]
+        return [self.model.prediction(row) for row in logits]
 
     def stream(self) -> Iterator[dict[str, Any]]:
         """Yield the prediction of each row, as soon as it is there."""
         rows, done = self.rows(), 0
         bar = console.Bar(0, self.source.name, "row")
         while chunk := list(islice(rows, self.rows_at_once)):
-            for (row, _), found in zip(chunk, self.label(chunk, bar), strict=True):
-                yield with_own_columns(row, found) if self.with_input else found
+            for (row, _), prediction in zip(chunk, self.label(chunk, bar), strict=True):
+                yield with_own_columns(row, prediction) if self.with_input else prediction
             done += len(chunk)
         bar.close()
         self.show_truncated(done)
@@ -84,7 +84,7 @@ class Predictor:
 def model_digest(model: Classifier) -> str:
     """Return the sha256 of everything in a model that its predictions depend on."""
     its = model.model
-    about = [asdict(its.config), its.label_names, its.max_length, its.truncation, its.tokenizer.words]
+    about = [asdict(its.config), its.label_names, its.max_length, its.truncation, its.tokenizer.pretokenizer]
     digest = hashlib.sha256(to_json(about).encode() + its.tokenizer.backend.to_str().encode())
     for name in sorted(its.params):
         digest.update(its.params[name].tobytes())
@@ -133,19 +133,19 @@ class Journal:
         if not (self.path.exists() and self.partial.exists()):
             return
         try:
-            found = read_json(self.path)
+            state = read_json(self.path)
         except CorruptFile as error:
             raise UserError(f"{error}; {self.anew}") from None
         for name, value in self.identity.items():
-            if (before := found["identity"].get(name)) != value:
+            if (before := state["identity"].get(name)) != value:
                 differs = "another model" if name == "model" else f"{name} {_shown(before)}, now {_shown(value)}"
                 raise UserError(f"--output {self.output}: it was begun with {differs}; {self.anew}")
-        if self.partial.stat().st_size < found["size"]:
-            raise UserError(f"{self.partial}: shorter than the {found['size']:,} bytes that were written; {self.anew}")
-        if found["device"] != self.device:
-            console.say(f"Begun on {found['device']}, now {self.device}: the last digits of the rest may differ.")
-        self.rows, self.size, self.sha256 = found["rows"], found["size"], found["sha256"]
-        self.truncated = found["truncated"]
+        if self.partial.stat().st_size < state["size"]:
+            raise UserError(f"{self.partial}: shorter than the {state['size']:,} bytes that were written; {self.anew}")
+        if state["device"] != self.device:
+            console.say(f"Begun on {state['device']}, now {self.device}: the last digits of the rest may differ.")
+        self.rows, self.size, self.sha256 = state["rows"], state["size"], state["sha256"]
+        self.truncated = state["truncated"]
 
     def write(self) -> None:
         kept = ("identity", "device", "rows", "size", "truncated", "sha256")
@@ -250,7 +250,7 @@ def _write(predictor: Predictor, journal: Journal, file: PredictionFile, digest:
         partial.truncate(journal.size)
         partial.seek(journal.size)
         while chunk := list(islice(rows, predictor.rows_at_once)):
-            partial.write(file.piece([row for row, _ in chunk], predictor.label(chunk, bar)))
+            partial.write(file.encode([row for row, _ in chunk], predictor.label(chunk, bar)))
             partial.flush()
             os.fsync(partial.fileno())
             done += len(chunk)

@@ -56,13 +56,13 @@ def scores(
 def sequence_logprobs(
     engine: Engine, sequences: list[NDArray[np.int32]], collator: Collator
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield (place, (T - 1,) natural-log probabilities of each token after the first) of every sequence."""
+    """Yield (index, (T - 1,) natural-log probabilities of each token after the first) of every sequence."""
     encoded = Encoded(sequences)
     for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
         logprobs = engine.token_logprobs(batch)
         assert batch.lm_targets is not None
-        for place, row, targets in zip(examples, logprobs, batch.lm_targets, strict=True):
-            yield int(place), row[: int((targets != IGNORE).sum())]
+        for index, row, targets in zip(examples, logprobs, batch.lm_targets, strict=True):
+            yield int(index), row[: int((targets != IGNORE).sum())]
 
 
 def mean_logprobs(

@@ -74,7 +74,7 @@ class Classifier:
         encoded = self.encode(examples)
         if encoded.truncated:
             console.say(f"{encoded.truncated:,} of {len(encoded):,} examples were cut to {self.limit}.")
-        return [self.told(row) for row in self.logits(encoded)]
+        return [self.prediction(row) for row in self.logits(encoded)]
 
     def example(self, texts: Sequence[str]) -> Example:
         """Return the one example that these texts make for the model's task.
@@ -102,8 +102,8 @@ class Classifier:
         size = {"single": 1, "pair": 2, "choices": max(1, len(texts))}[self.task.kind]
         return [self.example(texts[start : start + size]) for start in range(0, len(texts), size)]
 
-    def told(self, logits: NDArray[np.float32]) -> dict[str, Any]:
-        """Return what `predict` says of one example from its logits (C,)."""
+    def prediction(self, logits: NDArray[np.float32]) -> dict[str, Any]:
+        """Return the prediction of `predict` for one example, from its logits (C,)."""
         if self.head.regression:
             return {"label": None, "score": float(logits[0]), "scores": {}}
         row = probabilities(logits)

@@ -62,8 +62,8 @@ class Text:
         """Whether tokens are missing in a sequence."""
         return any(kept < self.size for _, _, kept in self.stretches)
 
-    def told(self, weights: Sequence[float]) -> dict[str, Any]:
-        """Return the text with its words, as the result has it without occlusion."""
+    def as_dict(self, weights: Sequence[float]) -> dict[str, Any]:
+        """Return the text and its words with their weights, without occlusion."""
         return {
             "name": self.name,
             "text": self.text,
@@ -102,8 +102,8 @@ class Explainer:
 
         {"label", "score", "scores"} as `Classifier.predict`, "explained" (the label explained; None of a regression),
         "truncated", and "texts": {"name", "text", "words": [{"text", "start", "end", "weight", "occlusion"}]} of each
-        text in the order of the example. `start` and `end` count code points of the text; a word of splitter `openai`
-        that was not found there (a line break, repaired text) has None. Words that were cut off weigh 0.
+        text in the order of the example. `start` and `end` count code points of the text; a word of pre-tokenizer
+        `openai` that was not found there (a line break, repaired text) has None. Words that were cut off weigh 0.
 
         With `occlusion`, how much the probability of the label (of a regression, the value) falls where the word's
         tokens are taken out, and with them its place: `<unk>` instead of it would be a token that the model hardly ever
@@ -124,19 +124,19 @@ class Explainer:
         columns = [self._column(name, row) for name, row in zip(names, logits, strict=True)]
         attributions = self._attributions(encoded, logits, columns)
         results = []
-        for index, (example, told) in enumerate(zip(examples, map(self.classifier.told, logits), strict=True)):
+        for index, (example, row) in enumerate(zip(examples, logits, strict=True)):
             of_tokens = attributions[index * encoded.per_example : (index + 1) * encoded.per_example]
             texts = self._texts(example)
-            found = {
-                **told,
+            explanation = {
+                **self.classifier.prediction(row),
                 "explained": self._label(columns[index]),
-                "texts": [text.told(text.weights(of_tokens)) for text in texts],
+                "texts": [text.as_dict(text.weights(of_tokens)) for text in texts],
                 "truncated": any(text.cut for text in texts),
             }
             if occlusion:
                 variants = joined(self.without_words(example))
-                self.add_occlusion(found, example, [*self.classifier.logits(variants, label="occluding")])
-            results.append(found)
+                self.add_occlusion(explanation, example, [*self.classifier.logits(variants, label="occluding")])
+            results.append(explanation)
         return results
 
     def _column(self, label: str | int | None, row: Scores) -> int:
@@ -162,10 +162,10 @@ class Explainer:
         out: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(encoded.sequences)
         at_once = min(self.engine.tokens_at_once, TOKENS_AT_ONCE)
         for some, batch in inference_batches(encoded, self.classifier.collator, at_once):
-            found = self.engine.attributions(batch, margins[some])
+            attributions = self.engine.attributions(batch, margins[some])
             k = encoded.per_example
             for row, sequence in enumerate((some[:, None] * k + np.arange(k)).ravel()):
-                out[sequence] = found[row]
+                out[sequence] = attributions[row]
         return out
 
     def _texts(self, example: Example) -> list[Text]:
@@ -202,17 +202,17 @@ class Explainer:
         places = [text.places(index) for text in self._texts(example) for index in range(len(text.words))]
         return [whole, *(_without(whole, gone) for gone in places if gone)]
 
-    def add_occlusion(self, found: dict[str, Any], example: Example, scores: Sequence[Scores]) -> None:
+    def add_occlusion(self, explanation: dict[str, Any], example: Example, scores: Sequence[Scores]) -> None:
         """Write into the words of `explain`'s result what the probability (or value) loses without each of them.
 
         `scores` are the (C,) scores of each of `without_words`.
         """
         logits = np.stack(scores)
-        column = 0 if self.head.regression else self._column(found["explained"], logits[0])
+        column = 0 if self.head.regression else self._column(explanation["explained"], logits[0])
         values = logits[:, 0].astype(np.float64) if self.head.regression else probabilities(logits)[:, column]
         falls = iter(values[0] - values[1:])
-        for told, text in zip(found["texts"], self._texts(example), strict=True):
-            for index, word in enumerate(told["words"]):
+        for result, text in zip(explanation["texts"], self._texts(example), strict=True):
+            for index, word in enumerate(result["words"]):
                 word["occlusion"] = float(next(falls)) if text.places(index) else 0.0
 
 
@@ -249,15 +249,16 @@ def explain_mistakes(explainer: Explainer, mistakes: Sequence[dict[str, Any]]) -
     """
     examples = [Example(tuple(entry["texts"]), tuple(entry.get("choices", ()))) for entry in mistakes]
     labels = [None if explainer.head.regression else entry["predicted"] for entry in mistakes]
-    for entry, found in zip(mistakes, explainer.explain_all(examples, labels) if mistakes else (), strict=True):
-        largest = max((abs(word["weight"]) for text in found["texts"] for word in text["words"]), default=0.0)
+    explanations = explainer.explain_all(examples, labels) if mistakes else ()
+    for entry, explanation in zip(mistakes, explanations, strict=True):
+        largest = max((abs(word["weight"]) for text in explanation["texts"] for word in text["words"]), default=0.0)
         entry["words"] = {
             text["name"]: [
                 {key: word[key] for key in ("text", "start", "end")} | {"weight": float(f"{word['weight']:.4g}")}
                 for word in text["words"]
                 if abs(word["weight"]) > NEGLIGIBLE * largest
             ]
-            for text in found["texts"]
+            for text in explanation["texts"]
         }
 
 

@@ -1,9 +1,9 @@
-"""A language model that writes on from a prompt: prefill, decode with a cache, draw, stop.
+"""Text generation: prefill, decode with a cache, sample, stop.
 
-A sequence that has filled the context cannot slide in the cache, because positions are learned: it begins again with
-its last half, at position 0. Text is defined that way. What the model sees before token m + 1 of a sequence is all m
-tokens while they fit into n_ctx; of the first token that does not fit, and of a prompt that is longer, the last
-n_ctx // 2; and so on from there.
+A sequence that has filled the context cannot slide in the cache, because positions are learned: it restarts with its
+last half, at position 0. This defines the text. Before token m + 1 of a sequence the model sees all m tokens while they
+fit into n_ctx; for the first token that does not fit, and for a prompt that is longer, it sees the last n_ctx // 2; and
+so on from there.
 """
 
 from __future__ import annotations
@@ -30,90 +30,90 @@ from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 FinishReason = Literal["stop", "length"]
 
 SHORTEST_CONTEXT = 4
-"""Tokens of the smallest context that a text can go on beyond: its half holds the newest token and one before it."""
+"""Tokens of the smallest context that generation accepts: its half holds the newest token and one before it."""
 
 
-class Piece(NamedTuple):
-    """What a step adds to one text."""
+class TextDelta(NamedTuple):
+    """Text that one step adds to one sequence."""
 
-    number: int
-    """Which text: sample i of prompt p is number p * n + i."""
+    sequence: int
+    """Index of the sequence: sample i of prompt p has index p * n + i."""
     text: str
     finish_reason: FinishReason | None = None
-    """Set in a text's last piece: `stop` (`<eos>` or a stop string) or `length` (max_tokens)."""
+    """Set in the last delta of a sequence: `stop` (`<eos>` or a stop string) or `length` (max_tokens)."""
 
 
 @dataclass
-class Draft:
-    """One text that is being written."""
+class SequenceState:
+    """State of one sequence that is being generated."""
 
-    number: int
+    index: int
     sample: int
-    """Its number among the samples of its prompt."""
-    seen: list[int]
-    """The tokens of the prompt and of the text."""
+    """Index among the samples of its prompt."""
+    tokens: list[int]
+    """Tokens of the prompt and of the generated text."""
     context: list[int]
-    """Those that the model sees, or `<bos>` where there is none yet."""
+    """Tokens that the model sees, or `<bos>` where there are none yet."""
     text: TextStream
     sampler: Sampler
-    written: list[int] = field(default_factory=list)
-    """Every token drawn, but for `<eos>`."""
+    generated: list[int] = field(default_factory=list)
+    """Sampled tokens without `<eos>`."""
     finish_reason: FinishReason | None = None
 
-    def draw(self, logits: NDArray[np.float32], eos: int) -> Piece:
-        """Draw the next token from logits (V,); return what it adds to the text."""
-        token = self.sampler.pick(logits, self.seen, self.sample, len(self.written))
+    def advance(self, logits: NDArray[np.float32], eos: int) -> TextDelta:
+        """Sample the next token from logits (V,); return the text that it adds."""
+        token = self.sampler.sample_token(logits, self.tokens, self.sample, len(self.generated))
         if token == eos:
             self.finish_reason = "stop"
-            return Piece(self.number, self.text.finish(), "stop")
-        self.written.append(token)
-        self.seen.append(token)
-        piece = self.text.push(token)
-        if not self.text.stopped and len(self.written) == self.sampler.config.max_tokens:
+            return TextDelta(self.index, self.text.finish(), "stop")
+        self.generated.append(token)
+        self.tokens.append(token)
+        text = self.text.push(token)
+        if not self.text.stopped and len(self.generated) == self.sampler.config.max_tokens:
             self.finish_reason = "length"
-            piece += self.text.finish()
-        if self.text.stopped:  # also by what `finish` found in a word that was cut off
+            text += self.text.finish()
+        if self.text.stopped:  # also by what `finish` found in an incomplete word
             self.finish_reason = "stop"
-        return Piece(self.number, piece, self.finish_reason)
+        return TextDelta(self.index, text, self.finish_reason)
 
 
-class Writer:
-    """A model as a language model that writes, on one device.
+class TextGenerator:
+    """A language model that generates text, on one device.
 
-    `never` are tokens that it does not write besides `<pad> <bos> <sep> <unk>`.
+    `forbidden` are tokens that are never sampled, besides `<pad> <bos> <sep> <unk>`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, engine: Engine, never: Sequence[int] = ()):
+    def __init__(self, tokenizer: Tokenizer, engine: Engine, forbidden: Sequence[int] = ()):
         self.tokenizer, self.engine, self.n_ctx = tokenizer, engine, engine.config.n_ctx
         if self.n_ctx < SHORTEST_CONTEXT:
             raise UserError(f"this model's context is {self.n_ctx} tokens; generation needs {SHORTEST_CONTEXT}")
-        self.never = sorted({tokenizer.pad, tokenizer.bos, tokenizer.sep, tokenizer.unk, *never})
+        self.forbidden = sorted({tokenizer.pad, tokenizer.bos, tokenizer.sep, tokenizer.unk, *forbidden})
 
     @classmethod
     def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
-        """Load a run directory's best model, or a model directory; a fine-tuned one is a language model too.
+        """Load a run directory's best model, or a model directory; a fine-tuned model generates too.
 
-        A special token whose embedding was drawn when a foreign model was loaded is never written.
+        A special token whose embedding was initialised when a foreign model was loaded is never sampled.
         """
         if hardware and hardware.compile:
-            raise UserError("--compile: training and scoring only; text is written a token at a time")
+            raise UserError("--compile: training and scoring only; text is generated a token at a time")
         model = open_model(path)
         return cls.of(model, backends.get(model.config, model.params, hardware=hardware))
 
     @classmethod
     def of(cls, model: Model, engine: Engine) -> Self:
-        """Return the writer of a model whose engine is there already."""
-        drawn = set(model.provenance.get("drawn", {}).get("tokens", ()))
-        never = [getattr(model.tokenizer, token[1:-1]) for token in SPECIAL_TOKENS if token in drawn]
-        return cls(model.tokenizer, engine, never)
+        """Return the generator of a model whose engine exists already."""
+        untrained = set(model.provenance.get("drawn", {}).get("tokens", ()))
+        forbidden = [getattr(model.tokenizer, token[1:-1]) for token in SPECIAL_TOKENS if token in untrained]
+        return cls(model.tokenizer, engine, forbidden)
 
-    # ---- what people call
+    # ---- public methods
 
     def next(self, prompt: str, top: int = 10) -> list[dict[str, Any]]:
         """Return {token, id, probability} of the `top` likeliest next tokens, of all tokens, special ones too."""
         if top < 1:
             raise UserError(f"--top {top}: expected 1 or more")
-        context = self._context(*self._encoded([prompt]))
+        context = self._context(*self._encode([prompt]))
         decoder = self.engine.decoder(1, len(context))
         [logits] = prefill(self.engine, decoder, [context], [0], self.tokenizer.pad)
         weights = np.exp(logits.astype(np.float64) - logits.max())
@@ -128,139 +128,141 @@ class Writer:
         ]
 
     def generate(
-        self, prompts: Sequence[str], config: GenerateConfig, on_text: Callable[[Piece], None] | None = None
+        self, prompts: Sequence[str], config: GenerateConfig, on_text: Callable[[TextDelta], None] | None = None
     ) -> list[dict[str, Any]]:
         """Return {prompt, text, finish_reason, tokens} of n samples of each prompt, in order.
 
-        `text` is what follows the prompt, with the blank between; `tokens` are all that were drawn but for `<eos>`,
-        also those that a stop string cut off. `on_text` is given each piece of a text as soon as no later token can
-        change it.
+        `text` follows the prompt, with the blank between; `tokens` are all sampled tokens but `<eos>`, also those
+        that a stop string removed from the text. `on_text` is called with each delta when no later token can change it.
         """
-        drafts = self.drafts(self._encoded(prompts), config)
-        if any(len(draft.context) + config.max_tokens > self.n_ctx for draft in drafts):
+        sequences = self.sequences(self._encode(prompts), config)
+        if any(len(sequence.context) + config.max_tokens > self.n_ctx for sequence in sequences):
             console.say(
-                f"The model sees {self.n_ctx} tokens at once: a text that grows beyond goes on from its last "
-                f"{self.n_ctx // 2}."
+                f"The model sees {self.n_ctx} tokens at once: "
+                f"a longer text continues from its last {self.n_ctx // 2} tokens."
             )
-        texts = [""] * len(drafts)
-        for piece in self._write(drafts):
-            texts[piece.number] += piece.text
+        texts = [""] * len(sequences)
+        for delta in self._generate(sequences):
+            texts[delta.sequence] += delta.text
             if on_text:
-                on_text(piece)
-        return [self._told(prompts[draft.number // config.n], draft, texts[draft.number]) for draft in drafts]
-
-    def _told(self, prompt: str, draft: Draft, text: str) -> dict[str, Any]:
-        return {
-            "prompt": valid_unicode(prompt),
-            "text": text,
-            "finish_reason": draft.finish_reason,
-            "tokens": self.tokenizer.tokens(draft.written),
-        }
+                on_text(delta)
+        return [
+            {
+                "prompt": valid_unicode(prompts[sequence.index // config.n]),
+                "text": texts[sequence.index],
+                "finish_reason": sequence.finish_reason,
+                "tokens": self.tokenizer.tokens(sequence.generated),
+            }
+            for sequence in sequences
+        ]
 
     # ---- prompts
 
-    def drafts(self, prompts: Sequence[Sequence[int]], config: GenerateConfig) -> list[Draft]:
-        """Return n drafts for each prompt of token ids, those of one prompt next to each other, not yet begun."""
-        sampler = Sampler(config, self.never)
+    def sequences(self, prompts: Sequence[Sequence[int]], config: GenerateConfig) -> list[SequenceState]:
+        """Return n new sequences for each prompt of token ids, those of one prompt next to each other."""
+        sampler = Sampler(config, self.forbidden)
         return [
-            Draft(
-                place * config.n + sample, sample, list(prompt), self._context(prompt),
+            SequenceState(
+                index * config.n + sample, sample, list(prompt), self._context(prompt),
                 TextStream(self.tokenizer, list(prompt), config.stop), sampler,
             )
-            for place, prompt in enumerate(prompts)
+            for index, prompt in enumerate(prompts)
             for sample in range(config.n)
         ]  # fmt: skip
 
     def _context(self, prompt: Sequence[int]) -> list[int]:
-        """Return what the model sees of a prompt, or `<bos>` where there is nothing."""
+        """Return the tokens of a prompt that the model sees, or `<bos>` for an empty one."""
         return visible(list(prompt), self.n_ctx) or [self.tokenizer.bos]
 
-    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Return the tokens of each prompt, and tell the person what of it the model will not see."""
+    def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each prompt; print what of it the model will not see."""
         encoded = [self.tokenizer.encode(prompt) for prompt in prompts]
         for prompt, ids in zip(prompts, encoded, strict=True):
             if len(ids) > self.n_ctx:
                 console.say(
-                    f"The prompt has {len(ids):,} tokens, the model sees {self.n_ctx}: it goes on from the last "
-                    f"{self.n_ctx // 2}."
+                    f"The prompt has {len(ids):,} tokens, the model sees {self.n_ctx}: only the last "
+                    f"{self.n_ctx // 2} are used."
                 )
             if prompt and not ids:
-                console.say("Nothing of the prompt is a token: the text starts as after an empty one, from <bos>.")
+                console.say("The prompt has no tokens: the text starts from <bos>, as after an empty prompt.")
             if unknown := ids.count(self.tokenizer.unk):
                 console.say(f"{unknown:,} of the prompt's {len(ids):,} tokens are unknown characters (<unk>).")
         return encoded
 
-    # ---- prefill, decode one, decode many
+    # ---- decoding
 
-    def _write(self, drafts: Sequence[Draft]) -> Iterator[Piece]:
-        for start in range(0, len(drafts), MOST_SAMPLES):
-            group = drafts[start : start + MOST_SAMPLES]
-            longest = max(len(draft.context) + draft.sampler.config.max_tokens for draft in group)
-            desk = Desk(self, len(group), min(longest, self.n_ctx))
-            yield from desk.begin(group)
-            while desk.drafts:
-                yield from desk.step()
+    def _generate(self, sequences: Sequence[SequenceState]) -> Iterator[TextDelta]:
+        for start in range(0, len(sequences), MOST_SAMPLES):
+            group = sequences[start : start + MOST_SAMPLES]
+            longest = max(len(sequence.context) + sequence.sampler.config.max_tokens for sequence in group)
+            batch = GenerationBatch(self, len(group), min(longest, self.n_ctx))
+            yield from batch.add(group)
+            while batch.sequences:
+                yield from batch.step()
 
 
-class Desk:
-    """Texts that are written side by side, each by its own rules; others may join while they are being written.
+class GenerationBatch:
+    """Sequences that are decoded together, each with its own sampling; others may be added between two steps.
 
-    Row r of the decoder is `drafts[r]`; those that have ended leave it.
+    Row r of the decoder is `sequences[r]`; a finished sequence is removed.
     """
 
-    def __init__(self, writer: Writer, n_sequences: int, length: int):
-        """Make room for `n_sequences` texts of which the model sees `length` tokens at most."""
-        self.engine, self.tokenizer, self.n_ctx = writer.engine, writer.tokenizer, writer.n_ctx
+    def __init__(self, generator: TextGenerator, n_sequences: int, length: int):
+        """Allocate `n_sequences` rows of which the model sees `length` tokens at most."""
+        self.engine, self.tokenizer, self.n_ctx = generator.engine, generator.tokenizer, generator.n_ctx
         self.decoder = self.engine.decoder(n_sequences, length)
-        self.room = n_sequences
-        """How many texts can begin now."""
-        self.drafts: list[Draft] = []
+        self.free_rows = n_sequences
+        """Number of sequences that can be added now."""
+        self.sequences: list[SequenceState] = []
 
-    def begin(self, drafts: Sequence[Draft]) -> list[Piece]:
-        """Prefill the prompts of `drafts` (`room` at most), each prompt once; return what their first tokens add.
+    def add(self, sequences: Sequence[SequenceState]) -> list[TextDelta]:
+        """Prefill the prompts of `sequences` (`free_rows` at most), each once; return the text of their first tokens.
 
-        Drafts of one prompt stand next to each other and have consecutive numbers.
+        Sequences of one prompt stand next to each other and have consecutive indices.
         """
-        start = len(self.drafts)
+        start = len(self.sequences)
         first: dict[int, int] = {}
-        sources = [first.setdefault(draft.number - draft.sample, row) for row, draft in enumerate(drafts, start)]
+        sources = [first.setdefault(each.index - each.sample, row) for row, each in enumerate(sequences, start)]
         rows = list(first.values())
-        found = dict(zip(rows, self._prefill([drafts[row - start].context for row in rows], rows), strict=True))
+        contexts = [sequences[row - start].context for row in rows]
+        logits = dict(zip(rows, self._prefill(contexts, rows), strict=True))
         for row, source in enumerate(sources, start):
             if row != source:
                 self.decoder.copy(source, row)
-        self.drafts += drafts
-        self.room -= len(drafts)
-        return self._draw(start, [found[source] for source in sources])
+        self.sequences += sequences
+        self.free_rows -= len(sequences)
+        return self._advance(start, [logits[source] for source in sources])
 
-    def step(self) -> list[Piece]:
-        """Let the model see each draft's newest token, draw what follows; return what that adds to each text."""
-        full = [row for row, draft in enumerate(self.drafts) if len(draft.context) == self.n_ctx]
-        for draft in self.drafts:
-            draft.context = visible([*draft.context, draft.written[-1]], self.n_ctx)
+    def step(self) -> list[TextDelta]:
+        """Decode the newest token of each sequence and sample the next one; return the text that this adds."""
+        full = [row for row, sequence in enumerate(self.sequences) if len(sequence.context) == self.n_ctx]
+        for sequence in self.sequences:
+            sequence.context = visible([*sequence.context, sequence.generated[-1]], self.n_ctx)
         if full:
-            self._prefill([self.drafts[row].context[:-1] for row in full], full)
-        return self._draw(0, self.decoder.step(np.array([draft.written[-1] for draft in self.drafts], np.int32)))
+            self._prefill([self.sequences[row].context[:-1] for row in full], full)
+        newest = np.array([sequence.generated[-1] for sequence in self.sequences], np.int32)
+        return self._advance(0, self.decoder.step(newest))
 
-    def drop(self, draft: Draft) -> None:
-        """Stop writing a text that nobody waits for any more."""
-        self._leave(next(row for row, each in enumerate(self.drafts) if each is draft))
+    def remove(self, sequence: SequenceState) -> None:
+        """Stop generating a cancelled sequence."""
+        self._free(next(row for row, each in enumerate(self.sequences) if each is sequence))
 
-    def _draw(self, start: int, logits: Iterable[NDArray[np.float32]]) -> list[Piece]:
-        """Draw the next token of each draft from row `start` on, from the logits (V,) of each."""
-        drafts = self.drafts[start:]
-        pieces = [draft.draw(values, self.tokenizer.eos) for draft, values in zip(drafts, logits, strict=True)]
-        for row in reversed(range(start, len(self.drafts))):
-            if self.drafts[row].finish_reason:
-                self._leave(row)
-        return [piece for piece in pieces if piece.text or piece.finish_reason]
+    def _advance(self, start: int, logits: Iterable[NDArray[np.float32]]) -> list[TextDelta]:
+        """Sample the next token of each sequence from row `start` on, from the logits (V,) of each."""
+        sequences = self.sequences[start:]
+        deltas = [each.advance(values, self.tokenizer.eos) for each, values in zip(sequences, logits, strict=True)]
+        for row in reversed(range(start, len(self.sequences))):
+            if self.sequences[row].finish_reason:
+                self._free(row)
+        return [delta for delta in deltas if delta.text or delta.finish_reason]
 
-    def _leave(self, row: int) -> None:
-        last = self.drafts.pop()
-        if row < len(self.drafts):
-            self.drafts[row] = last
-            self.decoder.copy(len(self.drafts), row)
-        self.room += 1
+    def _free(self, row: int) -> None:
+        """Free a row of the decoder; the last sequence moves there."""
+        last = self.sequences.pop()
+        if row < len(self.sequences):
+            self.sequences[row] = last
+            self.decoder.copy(len(self.sequences), row)
+        self.free_rows += 1
 
     def _prefill(self, contexts: Sequence[Sequence[int]], rows: Sequence[int]) -> list[NDArray[np.float32]]:
         return prefill(self.engine, self.decoder, contexts, rows, self.tokenizer.pad)
@@ -269,19 +271,19 @@ class Desk:
 def prefill(
     engine: Engine, decoder: Decoder, contexts: Sequence[Sequence[int]], rows: Sequence[int], pad: int
 ) -> list[NDArray[np.float32]]:
-    """Begin `rows` with `contexts`, as many at once as the device likes; return the logits (V,) after each."""
+    """Fill `rows` of the cache with `contexts`, as many at once as the device takes; return the logits (V,) of each."""
     at_once = max(1, engine.tokens_at_once // max(map(len, contexts)))
     logits: list[NDArray[np.float32]] = []
     for start in range(0, len(rows), at_once):
-        some = contexts[start : start + at_once]
-        lengths = np.array([len(context) for context in some])
-        tokens = np.full((len(some), lengths.max()), pad, np.int32)
-        for line, context in zip(tokens, some, strict=True):
-            line[: len(context)] = context
+        group = contexts[start : start + at_once]
+        lengths = np.array([len(context) for context in group])
+        tokens = np.full((len(group), lengths.max()), pad, np.int32)
+        for row, context in zip(tokens, group, strict=True):
+            row[: len(context)] = context
         logits += [*decoder.prefill(tokens, lengths, rows[start : start + at_once])]
     return logits
 
 
 def visible(tokens: list[int], n_ctx: int) -> list[int]:
-    """Return what of a sequence the model sees: all that fit into its context, else the last half of it."""
+    """Return the tokens of a sequence that the model sees: all that fit into its context, else the last half of it."""
     return tokens if len(tokens) <= n_ctx else tokens[-(n_ctx // 2) :]

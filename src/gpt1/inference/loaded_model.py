@@ -18,7 +18,7 @@ from gpt1.data.in_memory import given_examples
 from gpt1.errors import UserError
 from gpt1.inference.classifier import Classifier, head_of
 from gpt1.inference.explainer import Explainer
-from gpt1.inference.generator import SHORTEST_CONTEXT, Writer
+from gpt1.inference.generator import SHORTEST_CONTEXT, TextGenerator
 from gpt1.inference.scorer import Scorer
 
 
@@ -27,7 +27,7 @@ class LoadedModel:
 
     Attributes:
         model: shape, parameters (NumPy), tokenizer, label names. engine: what computes.
-        classifier, explainer: None for a bare language model. scorer. writer: None where the context is too short.
+        classifier, explainer: None for a bare language model. scorer. generator: None where the context is too short.
     """
 
     def __init__(self, model: Model, engine: Engine):
@@ -35,7 +35,7 @@ class LoadedModel:
         self.classifier = Classifier(model, engine) if model.config.head else None
         self.explainer = Explainer(self.classifier) if self.classifier else None
         self.scorer = Scorer(model, engine)
-        self.writer = Writer.of(model, engine) if model.config.n_ctx >= SHORTEST_CONTEXT else None
+        self.generator = TextGenerator.of(model, engine) if model.config.n_ctx >= SHORTEST_CONTEXT else None
 
     def __repr__(self) -> str:
         head = self.model.config.head
@@ -69,10 +69,10 @@ class LoadedModel:
         Raises:
             UserError: the model has no head, no such label, or these are no examples of its task.
         """
-        given = self.examples(examples)
+        rows = self.examples(examples)
         assert self.explainer
         with named_as_in_python():
-            return self.explainer.explain_all(given, [label] * len(given), occlusion=occlusion)
+            return self.explainer.explain_all(rows, [label] * len(rows), occlusion=occlusion)
 
     def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, …} of each text (`Scorer.score`).
@@ -83,14 +83,14 @@ class LoadedModel:
         return self.scorer.score(_texts(texts))
 
     def generate(self, prompt: str, **settings: Any) -> list[dict[str, Any]]:
-        """Return {prompt, text, finish_reason, tokens} of each sample that goes on from `prompt` (`Writer.generate`).
+        """Return {prompt, text, finish_reason, tokens} of each sample (`TextGenerator.generate`).
 
         `settings` are those of `gpt1 generate`: max_tokens, temperature, top_k, top_p, seed, stop, n …
 
         Raises:
             UserError: there is no such setting, or the model's context is too short.
         """
-        return self._writer().generate([_text(prompt)], with_overrides(GenerateConfig(), settings, "generate"))
+        return self._generator().generate([_text(prompt)], with_overrides(GenerateConfig(), settings, "generate"))
 
     def next(self, prompt: str, top: int = 10) -> list[dict[str, Any]]:
         """Return {token, id, probability} of the likeliest tokens after `prompt`, the likeliest first.
@@ -99,20 +99,20 @@ class LoadedModel:
             UserError: `top` is below 1, or the model's context is too short.
         """
         with named_as_in_python():
-            return self._writer().next(_text(prompt), top)
+            return self._generator().next(_text(prompt), top)
 
     def save(self, directory: Path | str) -> None:
         """Write the model directory (safetensors and JSON), in place of what stood there."""
         save_model(Path(directory), self.model)
 
-    def examples(self, given: Sequence[Any]) -> list[Example]:
+    def examples(self, rows: Sequence[Any]) -> list[Example]:
         """Return examples of the model's task.
 
         Raises:
             UserError: the model has no head, or these are none.
         """
         self.require_classifier()
-        kind, examples = given_examples(given, "examples")
+        kind, examples = given_examples(rows, "examples")
         self.require_kind(kind, "examples")
         return examples
 
@@ -137,10 +137,10 @@ class LoadedModel:
         assert self.classifier
         return self.classifier
 
-    def _writer(self) -> Writer:
-        if self.writer is None:
-            raise UserError(f"this model's context is {self.model.config.n_ctx} tokens: too short to write")
-        return self.writer
+    def _generator(self) -> TextGenerator:
+        if self.generator is None:
+            raise UserError(f"this model's context is {self.model.config.n_ctx} tokens: too short to generate text")
+        return self.generator
 
 
 def load(directory: Path | str, *, backend: str = "auto", device: str = "auto", dtype: str = "auto") -> LoadedModel:

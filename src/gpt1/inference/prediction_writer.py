@@ -53,27 +53,27 @@ class PredictionFile:
         self.suffix, self.with_input = suffix, with_input
         self.columns: list[str] = []
 
-    def piece(self, rows: Sequence[Row], predictions: Iterable[Record]) -> bytes:
-        """Return the bytes to add for some rows; the first piece of a .csv or .tsv begins with the header.
+    def encode(self, rows: Sequence[Row], predictions: Iterable[Record]) -> bytes:
+        """Return the bytes to add for some rows; the first call for a .csv or .tsv begins with the header.
 
         Raises:
-            UserError: a cell of the input has no place in such a file.
+            UserError: a cell of the input cannot be written to such a file.
         """
-        found = list(predictions) if self.suffix == ".jsonl" else [flat(each) for each in predictions]
+        records = list(predictions) if self.suffix == ".jsonl" else [flat(each) for each in predictions]
         if self.with_input:
-            found = [with_own_columns(row, each) for row, each in zip(rows, found, strict=True)]
+            records = [with_own_columns(row, each) for row, each in zip(rows, records, strict=True)]
         if self.suffix in DELIMITERS:
-            return self._table(rows, found)
-        lines = (to_json(each, default=_text_of(row)) for row, each in zip(rows, found, strict=True))
+            return self._table(rows, records)
+        lines = (to_json(each, default=_text_of(row)) for row, each in zip(rows, records, strict=True))
         return _utf8("".join(f"{line}\n" for line in lines))
 
-    def _table(self, rows: Sequence[Row], found: Sequence[Record]) -> bytes:
+    def _table(self, rows: Sequence[Row], records: Sequence[Record]) -> bytes:
         text = io.StringIO()
         table = csv.writer(text, delimiter=DELIMITERS[self.suffix], lineterminator="\n")
         if not self.columns:
-            self.columns = list(found[0])
+            self.columns = list(records[0])
             table.writerow(self.columns)
-        for row, each in zip(rows, found, strict=True):
+        for row, each in zip(rows, records, strict=True):
             if unknown := [name for name in each if name not in self.columns]:
                 raise UserError(
                     f"--with-input: {row.where}: the first row has no {unknown[0]!r}, so there is no such column in a "
@@ -89,7 +89,7 @@ class PredictionFile:
                 self.columns = next(csv.reader(file, delimiter=DELIMITERS[self.suffix]))
 
     def finish(self, pieces: Path, output: Path) -> None:
-        """Put the file of all pieces in the place of `output`, at once.
+        """Replace `output` by the complete file, at once.
 
         Raises:
             UserError: what stands in a column is of several types, and the output a .parquet.
@@ -110,8 +110,8 @@ def _assemble(pieces: Path, whole: Path, output: Path) -> None:
     try:
         polars.scan_ndjson(pieces, infer_schema_length=None).sink_parquet(whole, row_group_size=PARQUET_ROWS)
     except polars.exceptions.PolarsError as error:
-        found = str(error).splitlines()[0]
-        raise UserError(f"--output {output}: {found}; what has no one type per column goes to .jsonl") from None
+        message = str(error).splitlines()[0]
+        raise UserError(f"--output {output}: {message}; what has no one type per column goes to .jsonl") from None
 
 
 def _cell(row: Row, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""From logits to the next token: the rules of sampling, in NumPy, so that every backend draws alike."""
+"""Sampling of the next token from logits, in NumPy, so that every backend samples the same tokens."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Ids = NDArray[np.int64]
 
 
 class Sampler:
-    """The rules of a `GenerateConfig`, one after the other: forbidden tokens, repetition penalty, temperature, top-k,
-    top-p, draw. Where tokens are equally likely the lower id comes first."""
+    """Sampling as a `GenerateConfig` sets it: forbidden tokens, repetition penalty, temperature, top-k, top-p, in this
+    order. Of equally likely tokens the lower id comes first."""
 
     def __init__(self, config: GenerateConfig, forbidden: Sequence[int] = ()):
         self.config, self.forbidden = config, list(forbidden)
 
-    def pick(self, logits: NDArray[np.float32], seen: Sequence[int], sample: int, place: int) -> int:
-        """Return token number `place` of sample number `sample`, after the tokens `seen`; `logits` is (V,)."""
+    def sample_token(self, logits: NDArray[np.float32], seen: Sequence[int], sample: int, position: int) -> int:
+        """Return token number `position` of sample number `sample`, after the tokens `seen`; `logits` is (V,)."""
         ids, probabilities = self.choices(logits, seen)
         if len(ids) == 1:
             return int(ids[0])
-        # Counted, not remembered: the draw depends on nothing that another sample does.
-        number = np.random.default_rng([self.config.seed, sample, place]).random()
+        # A function of (seed, sample, position): it depends on nothing that another sample does.
+        number = np.random.default_rng([self.config.seed, sample, position]).random()
         totals = np.cumsum(probabilities)
         return int(ids[min(int(np.searchsorted(totals, number * totals[-1], side="right")), len(ids) - 1)])
 
     def choices(self, logits: NDArray[np.float32], seen: Sequence[int]) -> tuple[Ids, NDArray[np.float64]]:
-        """Return the ids that may be drawn, and the probability of each (they sum to 1)."""
+        """Return the ids that can be sampled, and the probability of each (they sum to 1)."""
         logits = self._adjusted(logits, seen)
         best = int(logits.argmax())
         if not np.isfinite(logits[best]):
@@ -67,7 +67,7 @@ def most_likely(scores: NDArray[np.float64], ids: Ids, k: int) -> Ids:
 
 
 def nucleus(probabilities: NDArray[np.float64], share: float) -> Ids:
-    """Return the places of the fewest of the highest probabilities that sum to `share` at least, in ascending order."""
+    """Return the ascending indices of the fewest of the highest probabilities that sum to `share` at least."""
     # Those below (1 - share) / V sum to less than 1 - share, so the others suffice: no need to sort them all.
     enough = np.flatnonzero(probabilities >= (1 - share) / len(probabilities))
     falling = np.sort(probabilities[enough])[::-1]

@@ -51,16 +51,16 @@ class Scorer:
         texts = [valid_unicode(text) for text in texts]
         encodings = [Encoding(*self.model.tokenizer.encode_with_sizes(text)) for text in texts]
         windows = [
-            (place, start, np.array(encoding.ids[start : start + self.model.config.n_ctx], np.int32))
-            for place, encoding in enumerate(encodings)
+            (text, start, np.array(encoding.ids[start : start + self.model.config.n_ctx], np.int32))
+            for text, encoding in enumerate(encodings)
             for start in self._starts(len(encoding.ids))
         ]
         logprobs = [np.full(len(encoding.ids), np.nan) for encoding in encodings]
-        found = dict(sequence_logprobs(self.engine, [ids for _, _, ids in windows], self.collator))
-        for index, (place, start, _) in enumerate(windows):
+        by_window = dict(sequence_logprobs(self.engine, [ids for _, _, ids in windows], self.collator))
+        for index, (text, start, _) in enumerate(windows):
             fresh = 0 if start == 0 else self.model.config.n_ctx // 2 - 1
-            values = found[index]
-            logprobs[place][start + 1 + fresh : start + 1 + len(values)] = values[fresh:]
+            values = by_window[index]
+            logprobs[text][start + 1 + fresh : start + 1 + len(values)] = values[fresh:]
         return [self._told(*item) for item in zip(texts, encodings, logprobs, strict=True)]
 
     def _starts(self, length: int) -> range:

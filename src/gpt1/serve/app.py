@@ -1,4 +1,4 @@
-"""The routes: what comes in, which method of the service answers, what the OpenAPI document says of it."""
+"""The routes: request bodies, the methods of the service that answer, the OpenAPI document."""
 
 # No postponed annotations here: the types of the bodies are made for the model that is served.
 
@@ -33,9 +33,9 @@ class Files(StaticFiles):
     """The page's files, of which a browser asks whether they are still the same: they change with the package."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        found = await super().get_response(path, scope)
-        found.headers["Cache-Control"] = PAGE_HEADERS["Cache-Control"]
-        return found
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = PAGE_HEADERS["Cache-Control"]
+        return response
 
 
 REPORT_HEADERS = PAGE_HEADERS | {
@@ -45,7 +45,7 @@ REPORT_HEADERS = PAGE_HEADERS | {
 
 
 def create_app(service: Service) -> FastAPI:
-    """Return the application that answers for one model; `server` puts the gate before it."""
+    """Return the application that answers for one model; `server` puts the request guard before it."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -74,8 +74,8 @@ def _add_labelling(app: FastAPI, service: Service) -> None:
     @app.post("/v1/classify", summary="Label texts, pairs or questions with choices")
     async def classify(request: classify_request) -> Response:  # type: ignore[valid-type]
         _require_model(service, request)
-        found = await service.classify([schemas.example(item) for item in request.input])  # type: ignore[attr-defined]
-        return JSONResponse({"object": "list", "model": service.name, **found})
+        result = await service.classify([schemas.example(item) for item in request.input])  # type: ignore[attr-defined]
+        return JSONResponse({"object": "list", "model": service.name, **result})
 
     explain_request = schemas.explain_request(kind)
 
@@ -83,18 +83,18 @@ def _add_labelling(app: FastAPI, service: Service) -> None:
     async def explain(request: explain_request) -> Response:  # type: ignore[valid-type]
         _require_model(service, request)
         example = schemas.example(request.input)  # type: ignore[attr-defined]
-        found = await service.explain(example, request.label, request.occlusion)  # type: ignore[attr-defined]
-        return JSONResponse({"object": "explanation", "model": service.name, **found})
+        result = await service.explain(example, request.label, request.occlusion)  # type: ignore[attr-defined]
+        return JSONResponse({"object": "explanation", "model": service.name, **result})
 
     attention_request = schemas.attention_request(service.kind, service.model.config.n_layer)
 
     @app.post("/v1/attention", summary="Where each token looks, by the heads of a layer")
     async def attention(request: attention_request) -> Response:  # type: ignore[valid-type]
         _require_model(service, request)
-        given = request.input  # type: ignore[attr-defined]
-        plain = isinstance(given, str) and service.kind != "single"
-        found = await service.attention(given if plain else schemas.example(given), request.layer, request.choice)  # type: ignore[attr-defined]
-        return JSONResponse({"object": "attention", "model": service.name, **found})
+        item = request.input  # type: ignore[attr-defined]
+        plain = isinstance(item, str) and service.kind != "single"
+        result = await service.attention(item if plain else schemas.example(item), request.layer, request.choice)  # type: ignore[attr-defined]
+        return JSONResponse({"object": "attention", "model": service.name, **result})
 
 
 def _add_language_model(app: FastAPI, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Which of the waiting examples are computed together."""
+"""Dynamic batching: the queued examples that are computed together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOST_PADDING = 1.5
 
 
 def next_batch(widths: Sequence[int], budget: int) -> list[int]:
-    """Return the places of the examples to compute next: the one that has waited longest, and those of like width.
+    """Return the indices of the examples to compute next: the one that has waited longest, and those of similar width.
 
     `widths` (B,) are their padded tokens, in the order of arrival; count times widest is at most `budget` tokens,
     unless the first is wider alone. So short texts, where a batch gains, are many at once, and long ones, where it
@@ -17,10 +17,10 @@ def next_batch(widths: Sequence[int], budget: int) -> list[int]:
     """
     first = widths[0]
     chosen, widest, narrowest = [0], first, first
-    for place in sorted(range(1, len(widths)), key=lambda place: abs(widths[place] - first)):
-        wide, narrow = max(widest, widths[place]), min(narrowest, widths[place])
+    for index in sorted(range(1, len(widths)), key=lambda index: abs(widths[index] - first)):
+        wide, narrow = max(widest, widths[index]), min(narrowest, widths[index])
         if wide * (len(chosen) + 1) > budget or wide > MOST_PADDING * narrow:
             continue
-        chosen.append(place)
+        chosen.append(index)
         widest, narrowest = wide, narrow
     return sorted(chosen)

@@ -18,8 +18,8 @@ from gpt1.serve.service import Continuations, Service
 class Completion:
     """One request to /v1/completions."""
 
-    def __init__(self, name: str, request: Any, writing: Continuations, echoed: Sequence[str]):
-        self.name, self.request, self.writing, self.echoed = name, request, writing, echoed
+    def __init__(self, name: str, request: Any, continuations: Continuations, echoed: Sequence[str]):
+        self.name, self.request, self.continuations, self.echoed = name, request, continuations, echoed
         self.id, self.created = f"cmpl-{uuid.uuid4().hex}", int(time.time())
 
     @classmethod
@@ -34,16 +34,16 @@ class Completion:
             message = f"n: {len(prompts)} prompts with n {config.n} each are more than the "
             raise Refused(422, f"{message}{service.config.max_inputs} texts of a request", param="n")
         echoed = [each if isinstance(each, str) else service.model.tokenizer.decode(each) for each in prompts]
-        writing = service.write(await service.prompts(prompts), config)
-        return cls(service.name, request, writing, [text for text in echoed for _ in range(config.n)])
+        continuations = service.generate(await service.prompts(prompts), config)
+        return cls(service.name, request, continuations, [text for text in echoed for _ in range(config.n)])
 
     async def whole(self) -> dict[str, Any]:
         """Return the answer when all of it is written."""
-        texts, reasons = self._starts(), [""] * len(self.writing.drafts)
-        async with aclosing(self.writing.pieces()) as pieces:
-            async for piece in pieces:
-                texts[piece.number] += piece.text
-                reasons[piece.number] = piece.finish_reason or ""
+        texts, reasons = self._starts(), [""] * len(self.continuations.sequences)
+        async with aclosing(self.continuations.deltas()) as deltas:
+            async for delta in deltas:
+                texts[delta.sequence] += delta.text
+                reasons[delta.sequence] = delta.finish_reason or ""
         choices = [self._choice(i, text, reason) for i, (text, reason) in enumerate(zip(texts, reasons, strict=True))]
         return self._document(choices) | {"usage": self._usage()}
 
@@ -55,9 +55,9 @@ class Completion:
             for number, text in enumerate(self._starts()):
                 if text:
                     yield event(self._document([self._choice(number, text, None)]) | counted)
-            async with aclosing(self.writing.pieces()) as pieces:
-                async for piece in pieces:
-                    choice = self._choice(piece.number, piece.text, piece.finish_reason)
+            async with aclosing(self.continuations.deltas()) as deltas:
+                async for delta in deltas:
+                    choice = self._choice(delta.sequence, delta.text, delta.finish_reason)
                     yield event(self._document([choice]) | counted)
             if counted:
                 yield event(self._document([]) | {"usage": self._usage()})
@@ -80,7 +80,7 @@ class Completion:
         return {"index": number, "text": text, "logprobs": None, "finish_reason": finish_reason}
 
     def _usage(self) -> dict[str, int]:
-        read, written = self.writing.prompt_tokens, self.writing.tokens
+        read, written = self.continuations.prompt_tokens, self.continuations.tokens
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
@@ -94,7 +94,7 @@ def as_prompts(prompt: Any) -> list[str | list[int]]:
 
 
 def sampling(request: Any) -> GenerateConfig:
-    """Return the rules of sampling that a request asks for; without a seed the draws differ each time."""
+    """Return the rules of sampling that a request asks for; without a seed, each answer differs."""
     default = GenerateConfig()
     stop = request.stop if isinstance(request.stop, list) else [request.stop] if request.stop else []
     seed = random.getrandbits(32) if request.seed is None else request.seed % 2**32

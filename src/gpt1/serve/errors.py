@@ -91,13 +91,13 @@ def install(app: FastAPI, input_expected: str) -> None:
 
     async def not_valid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        found = error.errors()
-        if any(each["type"] == "json_invalid" for each in found):
+        errors = error.errors()
+        if any(each["type"] == "json_invalid" for each in errors):
             return response(400, "the body is not valid JSON", code="invalid_json")
-        if all(each["type"] == "missing" and each["loc"] == ("body",) for each in found):
+        if all(each["type"] == "missing" and each["loc"] == ("body",) for each in errors):
             return response(400, "the body is empty; JSON is expected", code="invalid_json")
-        param, message = told(found, error.body)
-        wrong_kind = any(each["type"].endswith(("_type", "forbidden", "missing")) for each in found)
+        param, message = describe(errors, error.body)
+        wrong_kind = any(each["type"].endswith(("_type", "forbidden", "missing")) for each in errors)
         if param and param.startswith("input") and request.url.path in TAKE_ITEMS and wrong_kind:
             message += f" (this model takes {input_expected})"
         return response(422, message, param, "invalid_value")
@@ -129,11 +129,11 @@ def install(app: FastAPI, input_expected: str) -> None:
         app.add_exception_handler(kind, handler)
 
 
-def told(errors: Sequence[Any], body: Any = None) -> tuple[str | None, str]:
-    """Return (field, message) of the validation error of a `body` that says most.
+def describe(errors: Sequence[Any], body: Any = None) -> tuple[str | None, str]:
+    """Return (field, message) of the most specific validation error of a `body`.
 
-    That is one of a value rather than of a type, since each branch of a union that was not meant complains of the type;
-    and then the one deepest in the body.
+    An error of a value comes before one of a type, because every branch of a union that does not apply reports its
+    type; then the one deepest in the body.
     """
     deepest = max(errors, key=lambda error: (not error["type"].endswith("_type"), len(error["loc"])))
     field = ""
@@ -145,7 +145,7 @@ def told(errors: Sequence[Any], body: Any = None) -> tuple[str | None, str]:
     if not field:
         return None, "a JSON object is expected as the body, with the header Content-Type: application/json"
     if isinstance(body, dict) and not isinstance(body.get("input"), list):
-        field = field.replace("input[0]", "input", 1)  # one input was given, and no list
+        field = field.replace("input[0]", "input", 1)  # a single input, not a list
     return field, f"{field}: {reason(field, deepest)}"
 
 

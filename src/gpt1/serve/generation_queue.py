@@ -1,4 +1,4 @@
-"""The texts that a server writes side by side: who waits, who is at the desk, who left."""
+"""Scheduling of text generation in the server: waiting requests, the sequences that run, cancelled ones."""
 
 from __future__ import annotations
 
@@ -6,79 +6,80 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from gpt1.inference.generator import Desk, Draft, Piece, Writer
+from gpt1.inference.generator import GenerationBatch, SequenceState, TextDelta, TextGenerator
 
 
-class Writing:
-    """The texts of one request."""
+class GenerationRequest:
+    """The sequences of one request."""
 
-    def __init__(self, drafts: Sequence[Draft]):
-        self.drafts = list(drafts)
-        self.pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
-        """What has been written, numbered as the drafts were."""
-        self.begun = 0
-        """How many of the drafts have gone to the desk."""
-        self.first_number = 0
-        """What the scribe added to the drafts' numbers."""
+    def __init__(self, sequences: Sequence[SequenceState]):
+        self.sequences = list(sequences)
+        self.deltas: asyncio.Queue[TextDelta | Exception] = asyncio.Queue()
+        """Generated text, with the indices that the sequences had at first."""
+        self.n_started = 0
+        """How many of the sequences have been added to the batch."""
+        self.first_index = 0
+        """Offset that the scheduler added to the indices of the sequences."""
         self.cancelled = False
 
     @property
     def waiting(self) -> int:
-        return len(self.drafts) - self.begun
+        return len(self.sequences) - self.n_started
 
 
-class Scribe:
-    """Writes one more token of each text at each turn, and begins waiting ones where there is room."""
+class GenerationScheduler:
+    """Generates one more token of each running sequence at each step, and starts waiting ones where rows are free."""
 
-    def __init__(self, writer: Writer, texts_at_once: int):
-        self.writer, self.texts_at_once = writer, texts_at_once
-        self.queue: deque[Writing] = deque()
-        self.at_desk: dict[int, Writing] = {}
-        """Number of a text that is being written -> its request."""
-        self._desk: Desk | None = None
-        self._numbers = 0
+    def __init__(self, generator: TextGenerator, max_batch_size: int):
+        self.generator, self.max_batch_size = generator, max_batch_size
+        self.queue: deque[GenerationRequest] = deque()
+        self.running: dict[int, GenerationRequest] = {}
+        """Index of a running sequence -> its request."""
+        self._batch: GenerationBatch | None = None
+        self._next_index = 0
 
     @property
     def busy(self) -> bool:
-        return bool(self.queue or self.at_desk)
+        return bool(self.queue or self.running)
 
-    def add(self, writing: Writing) -> None:
-        """Let the texts of a request wait for their turn."""
-        writing.first_number = self._numbers
-        for draft in writing.drafts:
-            draft.number += self._numbers
-        self._numbers += len(writing.drafts)
-        self.queue.append(writing)
+    def add(self, request: GenerationRequest) -> None:
+        """Append a request to the queue."""
+        request.first_index = self._next_index
+        for sequence in request.sequences:
+            sequence.index += self._next_index
+        self._next_index += len(request.sequences)
+        self.queue.append(request)
 
-    def turn(self) -> list[tuple[Writing, Piece]]:
-        """Write one token of each text; return what that adds to whom."""
-        if self._desk is None:  # the caches are large: there are none before somebody asks for a text
-            self._desk = Desk(self.writer, self.texts_at_once, self.writer.n_ctx)
-        desk = self._desk
-        for draft in [draft for draft in desk.drafts if self.at_desk[draft.number].cancelled]:
-            desk.drop(draft)
-            del self.at_desk[draft.number]
-        told = self._told(desk.step()) if desk.drafts else []
-        while desk.room and self.queue:
-            writing = self.queue[0]
-            drafts = writing.drafts[writing.begun : writing.begun + desk.room]
-            writing.begun += len(drafts)
-            if not writing.waiting:
+    def step(self) -> list[tuple[GenerationRequest, TextDelta]]:
+        """Generate one token of each sequence; return the text that this adds, with its request."""
+        if self._batch is None:  # the caches are large: none are allocated before the first request
+            self._batch = GenerationBatch(self.generator, self.max_batch_size, self.generator.n_ctx)
+        batch = self._batch
+        for sequence in [each for each in batch.sequences if self.running[each.index].cancelled]:
+            batch.remove(sequence)
+            del self.running[sequence.index]
+        deltas = self._with_requests(batch.step()) if batch.sequences else []
+        while batch.free_rows and self.queue:
+            request = self.queue[0]
+            sequences = request.sequences[request.n_started : request.n_started + batch.free_rows]
+            request.n_started += len(sequences)
+            if not request.waiting:
                 self.queue.popleft()
-            self.at_desk |= {draft.number: writing for draft in drafts}
-            told += self._told(desk.begin(drafts))
-        return told
+            self.running |= {sequence.index: request for sequence in sequences}
+            deltas += self._with_requests(batch.add(sequences))
+        return deltas
 
-    def fail(self) -> list[Writing]:
-        """Give up every text at the desk; return the requests that lose one."""
-        lost = list({id(writing): writing for writing in self.at_desk.values()}.values())
-        self.queue = deque(writing for writing in self.queue if writing not in lost)
-        self.at_desk, self._desk = {}, None
+    def fail(self) -> list[GenerationRequest]:
+        """Give up every running sequence; return the requests that lose one."""
+        lost = list({id(request): request for request in self.running.values()}.values())
+        self.queue = deque(request for request in self.queue if request not in lost)
+        self.running, self._batch = {}, None
         return lost
 
-    def _told(self, pieces: Sequence[Piece]) -> list[tuple[Writing, Piece]]:
-        told = []
-        for piece in pieces:
-            writing = self.at_desk.pop(piece.number) if piece.finish_reason else self.at_desk[piece.number]
-            told.append((writing, piece._replace(number=piece.number - writing.first_number)))
-        return told
+    def _with_requests(self, deltas: Sequence[TextDelta]) -> list[tuple[GenerationRequest, TextDelta]]:
+        """Return each delta with its request, and with the index that its sequence has there."""
+        routed = []
+        for delta in deltas:
+            request = self.running.pop(delta.sequence) if delta.finish_reason else self.running[delta.sequence]
+            routed.append((request, delta._replace(sequence=delta.sequence - request.first_index)))
+        return routed

@@ -1,4 +1,4 @@
-"""What /metrics tells Prometheus."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SEQUENCES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """The figures of one server, in a registry of their own."""
+    """The metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -23,10 +23,10 @@ class Metrics:
         self.batches = Histogram("gpt1_batch_sequences", "Sequences of a batch.", buckets=SEQUENCES, registry=to)
         self.computed = Counter("gpt1_batch_tokens", "Tokens of all batches, padding included.", registry=to)
         self.read = Counter("gpt1_prompt_tokens", "Tokens of inputs and prompts.", registry=to)
-        self.written = Counter("gpt1_generated_tokens", "Tokens written.", registry=to)
+        self.written = Counter("gpt1_generated_tokens", "Tokens generated.", registry=to)
 
     def watch(self, waiting: Callable[[], float]) -> None:
-        """Let `waiting` say how many inputs wait, whenever somebody asks."""
+        """Read the number of queued inputs from `waiting` at each scrape."""
         self.waiting.set_function(waiting)
 
     def batch(self, sequences: int, tokens: int) -> None:

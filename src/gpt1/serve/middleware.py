@@ -1,7 +1,7 @@
-"""What every request passes before its route: draining, the key, the body's size and time, the clock, the client.
+"""ASGI middleware before every route: shutdown, API key, limits on the body's size and time, timeout, disconnection.
 
-Plain ASGI: the body is read here once, so that a route sees a small one that came in time, and whoever waits for an
-answer is watched, so that nothing is computed for a client that has gone.
+The body is read here once, so that a route gets a complete one within the limits, and the connection is watched, so
+that nothing is computed for a client that has disconnected.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from gpt1.serve.errors import response
 from gpt1.serve.metrics import Metrics
 
 KEYED = ("/v1", "/report")
-"""How the paths begin that need the key, where there is one: a report quotes the data."""
+"""Prefixes of the paths that need the API key, where one is set: a report quotes the data."""
 ALWAYS = ("/health", "/ready", "/metrics")
-"""Routes that answer while the server drains."""
+"""Routes that answer while the server shuts down."""
 
 
-class Gate:
+class RequestGuard:
+    """The middleware; `app` is the application that it protects."""
+
     def __init__(self, app: ASGIApp, config: ServeConfig, key: str | None, metrics: Metrics):
         self.app, self.config, self.metrics = app, config, metrics
         self.expected = f"Bearer {key}".encode() if key else None

@@ -1,4 +1,4 @@
-"""The process: address, key, signals. SIGTERM and Ctrl-C let what has begun come to its end."""
+"""The server process: address, API key, signals. SIGTERM and Ctrl-C finish the requests that have begun."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from gpt1.config import DeviceConfig, ServeConfig
 from gpt1.errors import UserError
 from gpt1.serve.app import create_app
 from gpt1.serve.errors import Refused
-from gpt1.serve.middleware import Gate
+from gpt1.serve.middleware import RequestGuard
 from gpt1.serve.service import Service
 
 KEY_VARIABLE = "GPT1_API_KEY"
-LAST_WORDS = 0.2
-"""Seconds for errors to reach clients whose requests are cut."""
+ERROR_DELIVERY = 0.2
+"""Seconds for errors to reach clients whose requests are cancelled."""
 KEEP_ALIVE = 75
-"""Seconds that an idle connection stays open: longer than the proxies in front, which else meet a closed one."""
+"""Seconds that an idle connection stays open: longer than proxies keep theirs, so that they never use a closed one."""
 SWITCH_INTERVAL = 0.0005
 """Seconds (Python's own: 0.005) after which the thread that computes gets Python back from the event loop."""
 
 
 def serve(path: Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> None:
-    """Answer requests for a model until the process is told to end.
+    """Serve a model until a signal ends the process.
 
     Raises:
-        UserError: the address cannot be had, the key cannot be read, or there is no such model.
+        UserError: the address is not available, the key cannot be read, or there is no such model.
     """
     key = api_key(config)
     with bound(config) as listener:
         service = Service.open(path, config, hardware)
-        gate = gated(service, key)
+        guard = guarded_app(service, key)
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -59,7 +59,7 @@ def serve(path: Path, config: ServeConfig, hardware: DeviceConfig | None = None)
         sys.setswitchinterval(SWITCH_INTERVAL)
         try:
             with console.muted(True):  # notices about single prompts
-                server = Server(gate, announce)
+                server = Server(guard, announce)
                 server.run(sockets=[listener])
         finally:
             sys.setswitchinterval(before)
@@ -71,25 +71,25 @@ def serve(path: Path, config: ServeConfig, hardware: DeviceConfig | None = None)
     console.say(f"Stopped; {lost}.")
 
 
-def gated(service: Service, key: str | None = None) -> Gate:
-    """Return the whole ASGI application."""
+def guarded_app(service: Service, key: str | None = None) -> RequestGuard:
+    """Return the whole ASGI application: the routes behind the request guard."""
     app = create_app(service)
-    gate = Gate(app, service.config, key, service.metrics)
-    app.state.draining = lambda: gate.draining
-    return gate
+    guard = RequestGuard(app, service.config, key, service.metrics)
+    app.state.draining = lambda: guard.draining
+    return guard
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which at the first signal answers what has begun and refuses the rest, and at the second ends."""
+    """uvicorn that finishes running requests and refuses new ones at the first signal, and ends at the second."""
 
-    def __init__(self, gate: Gate, announce: Callable[[], None] = lambda: None):
+    def __init__(self, guard: RequestGuard, announce: Callable[[], None] = lambda: None):
         """`announce` is called when connections are accepted."""
-        self.gate, self.announce, self.deadline = gate, announce, float("inf")
-        self.service: Service = gate.app.state.service  # type: ignore[attr-defined]
+        self.guard, self.announce, self.deadline = guard, announce, float("inf")
+        self.service: Service = guard.app.state.service  # type: ignore[attr-defined]
         self.cut = 0
-        """Requests that lost their answer because the time to drain was over."""
+        """Requests that were cancelled because the time to shut down was over."""
         config = uvicorn.Config(
-            gate, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE, server_header=False,
+            guard, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE, server_header=False,
             timeout_graceful_shutdown=1, lifespan="on",
         )  # fmt: skip
         super().__init__(config)
@@ -108,27 +108,27 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.gate.draining:
+        if self.guard.draining:
             self.should_exit = self.force_exit = True
-        self.gate.draining = True
-        self.deadline = time.monotonic() + self.gate.config.shutdown_timeout
+        self.guard.draining = True
+        self.deadline = time.monotonic() + self.guard.config.shutdown_timeout
 
     async def on_tick(self, counter: int) -> bool:
-        if self.gate.draining and time.monotonic() > self.deadline:
+        if self.guard.draining and time.monotonic() > self.deadline:
             self.cut += self.service.worker.abandon(Refused(503, "the server was stopped", code="draining"))
-            await asyncio.sleep(LAST_WORDS)
+            await asyncio.sleep(ERROR_DELIVERY)
             self.should_exit = True
-        if self.gate.draining and not self.gate.in_flight:
+        if self.guard.draining and not self.guard.in_flight:
             self.should_exit = True
         return await super().on_tick(counter)
 
 
 @contextmanager
 def bound(config: ServeConfig) -> Iterator[socket.socket]:
-    """Listen at the address, before a model is loaded in vain.
+    """Bind the address, before a model is loaded in vain.
 
     Raises:
-        UserError: another program listens there, or it is no address of this machine.
+        UserError: another program uses it, or it is no address of this machine.
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -145,7 +145,7 @@ def bound(config: ServeConfig) -> Iterator[socket.socket]:
 
 
 def api_key(config: ServeConfig) -> str | None:
-    """Return the key that requests must bring.
+    """Return the key that requests must send.
 
     Raises:
         UserError: the file cannot be read, or holds no key.

@@ -1,4 +1,4 @@
-"""What a served model answers: plain values in, plain results out; computed by the worker's thread alone."""
+"""The answers of a served model: plain values in, plain results out; only the worker's thread computes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gpt1.data.batching import Encoded
 from gpt1.data.dataset import Example
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import MOST_TOKENS, attention, sequence_of, sequence_of_text
-from gpt1.inference.generator import Piece, Writer
+from gpt1.inference.generator import TextDelta, TextGenerator
 from gpt1.inference.loaded_model import LoadedModel
 from gpt1.serve.errors import Refused
 from gpt1.serve.metrics import Metrics
@@ -51,10 +51,10 @@ class Service:
         self.metrics = Metrics()
         loaded = LoadedModel(model, engine)
         self.classifier, self.explainer = loaded.classifier, loaded.explainer
-        self.scorer, self.writer = loaded.scorer, loaded.writer
+        self.scorer, self.generator = loaded.scorer, loaded.generator
         self.worker = Worker(
-            engine, (self.classifier or self.scorer).collator, self.writer, queue=config.max_queue_size,
-            batch_tokens=config.batch_tokens, texts_at_once=config.max_batch_size, on_batch=self.metrics.batch,
+            engine, (self.classifier or self.scorer).collator, self.generator, queue=config.max_queue_size,
+            batch_tokens=config.batch_tokens, max_batch_size=config.max_batch_size, on_batch=self.metrics.batch,
         )  # fmt: skip
         self.metrics.watch(lambda: self.worker.waiting)
         self._encoder = ThreadPoolExecutor(1, "gpt1-encoder")
@@ -109,7 +109,7 @@ class Service:
         encoded = await self._encoded(examples)
         scores = await self.worker.scores(encoded)
         data = [
-            {"index": index, **classifier.told(row), "truncated": bool(each.truncated)}
+            {"index": index, **classifier.prediction(row), "truncated": bool(each.truncated)}
             for index, (row, each) in enumerate(zip(scores, encoded, strict=True))
         ]
         return {"data": data, "usage": self._usage(sum(len(ids) for each in encoded for ids in each.sequences))}
@@ -150,7 +150,7 @@ class Service:
         if label is not None and label not in (known := self._labels(example)):
             message = f"label: {label!r} is none of this model's: {', '.join(known[:20]) or 'it gives a value'}"
             raise Refused(422, message, param="label", code="invalid_value")
-        found: dict[str, Any] = await self.worker.call(partial(self.explainer.explain, example, label))
+        explanation: dict[str, Any] = await self.worker.call(partial(self.explainer.explain, example, label))
         if occlusion:
             texts = (*example.parts, *example.choices)
             variants = await self._in_thread(partial(self.explainer.without_words, example), texts)
@@ -158,31 +158,31 @@ class Service:
             scores: list[Scores] = []
             for start in range(0, len(variants), OCCLUDED_AT_ONCE):  # others have their turns in between
                 scores += await self.worker.scores(variants[start : start + OCCLUDED_AT_ONCE])
-            self.explainer.add_occlusion(found, example, scores)
-        return found
+            self.explainer.add_occlusion(explanation, example, scores)
+        return explanation
 
     def _labels(self, example: Example) -> Sequence[str]:
         """Return the labels that an example can have: names, or numbers of its choices; none of a regression."""
         return self.model.label_names or [str(index) for index in range(len(example.choices))]
 
-    async def attention(self, given: Example | str, layer: int, choice: int) -> dict[str, Any]:
+    async def attention(self, example: Example | str, layer: int, choice: int) -> dict[str, Any]:
         """Return where each token looks in one layer (`explain.attention`); a string is read as plain text."""
         segments: Sequence[int] | None = None
-        if isinstance(given, str):
-            ids = await self._in_thread(partial(sequence_of_text, self.model.tokenizer, given), [given])
+        if isinstance(example, str):
+            ids = await self._in_thread(partial(sequence_of_text, self.model.tokenizer, example), [example])
         else:
-            if choice >= max(1, len(given.choices)):
-                message = f"choice: {choice} found, the question has {len(given.choices)} choices, counted from 0"
+            if choice >= max(1, len(example.choices)):
+                message = f"choice: {choice} found, the question has {len(example.choices)} choices, counted from 0"
                 raise Refused(422, message, param="choice", code="invalid_value")
-            texts = (*given.parts, *given.choices)
-            ids, segments = await self._in_thread(partial(sequence_of, self._classifier(), given, choice), texts)
+            texts = (*example.parts, *example.choices)
+            ids, segments = await self._in_thread(partial(sequence_of, self._classifier(), example, choice), texts)
         if len(ids) > MOST_TOKENS:
             message = f"input: {len(ids):,} tokens; attention is shown for {MOST_TOKENS} at most: shorten the text"
             raise Refused(422, message, param="input", code="too_long")
-        found: dict[str, Any] = await self.worker.call(
+        result: dict[str, Any] = await self.worker.call(
             partial(attention, self.engine, self.model.tokenizer, ids, layer, segments)
         )
-        return found
+        return result
 
     # ---- the language model
 
@@ -190,16 +190,16 @@ class Service:
         """Return {"data": [{index, text, ids, tokens, logprobs, perplexity, …}], "usage"} (`score.Scorer.score`)."""
         sizes = [len(ids) for ids in await self._in_thread(partial(self.model.tokenizer.encode_batch, texts), texts)]
         self._require_little("input", sum(sizes))
-        found: list[dict[str, Any]] = []
+        scores: list[dict[str, Any]] = []
         for start in range(0, len(texts), SCORED_AT_ONCE):  # others have their turns in between
-            found += await self.worker.call(partial(self.scorer.score, texts[start : start + SCORED_AT_ONCE]))
-        data = [{"index": index, **each} for index, each in enumerate(found)]
-        return {"data": data, "usage": self._usage(sum(len(each["ids"]) for each in found))}
+            scores += await self.worker.call(partial(self.scorer.score, texts[start : start + SCORED_AT_ONCE]))
+        data = [{"index": index, **each} for index, each in enumerate(scores)]
+        return {"data": data, "usage": self._usage(sum(len(each["ids"]) for each in scores))}
 
     async def next(self, prompt: str, top: int) -> dict[str, Any]:
         """Return {"tokens": [{token, id, probability}]}, the likeliest first."""
         await self.prompts([prompt])  # refuses one that is too long
-        return {"tokens": await self.worker.call(partial(self._writer().next, prompt, top))}
+        return {"tokens": await self.worker.call(partial(self._generator().next, prompt, top))}
 
     async def prompts(self, prompts: Sequence[str | Sequence[int]]) -> list[list[int]]:
         """Return the tokens of prompts, which are texts or token ids.
@@ -212,23 +212,25 @@ class Service:
         def encode() -> list[list[int]]:
             return [tokenizer.encode(each) if isinstance(each, str) else list(each) for each in prompts]
 
-        found = await self._in_thread(encode, [each for each in prompts if isinstance(each, str)])
+        encoded = await self._in_thread(encode, [each for each in prompts if isinstance(each, str)])
         n_ctx = self.model.config.n_ctx
-        for ids in found:
+        for ids in encoded:
             if len(ids) > n_ctx:
                 message = f"prompt: {len(ids):,} tokens, the model sees {n_ctx}; shorten it"
                 raise Refused(422, message, param="prompt", code="context_length_exceeded")
-        self.metrics.read.inc(sum(map(len, found)))
-        return found
+        self.metrics.read.inc(sum(map(len, encoded)))
+        return encoded
 
-    def write(self, prompts: Sequence[Sequence[int]], config: GenerateConfig) -> Continuations:
-        """Return the texts that follow prompts of token ids, n of each, while they are written."""
+    def generate(self, prompts: Sequence[Sequence[int]], config: GenerateConfig) -> Continuations:
+        """Return the n continuations of each prompt of token ids, not yet started."""
         return Continuations(self, prompts, config)
 
-    def _writer(self) -> Writer:
-        if self.writer is None:
-            raise Refused(400, f"{self.name}: a context of {self.model.config.n_ctx} tokens is too short to write")
-        return self.writer
+    def _generator(self) -> TextGenerator:
+        if self.generator is None:
+            raise Refused(
+                400, f"{self.name}: a context of {self.model.config.n_ctx} tokens is too short to generate text"
+            )
+        return self.generator
 
     def _usage(self, tokens: int) -> dict[str, int]:
         self.metrics.read.inc(tokens)
@@ -236,23 +238,23 @@ class Service:
 
 
 class Continuations:
-    """Texts that are being written; piece i belongs to sample i % n of prompt i // n."""
+    """Texts that are being generated; index i is sample i % n of prompt i // n."""
 
     def __init__(self, service: Service, prompts: Sequence[Sequence[int]], config: GenerateConfig):
         self.service = service
-        self.drafts = service._writer().drafts(prompts, config)
+        self.sequences = service._generator().sequences(prompts, config)
         self.prompt_tokens = sum(map(len, prompts))
 
-    async def pieces(self) -> AsyncGenerator[Piece, None]:
-        """Yield what is written, as it comes; closing the iterator stops the writing."""
+    async def deltas(self) -> AsyncGenerator[TextDelta, None]:
+        """Yield the generated text as it comes; closing the iterator cancels the rest."""
         try:
-            async with aclosing(self.service.worker.pieces(self.drafts)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            async with aclosing(self.service.worker.generate(self.sequences)) as deltas:
+                async for delta in deltas:
+                    yield delta
         finally:
             self.service.metrics.written.inc(self.tokens)
 
     @property
     def tokens(self) -> int:
-        """How many tokens have been written so far."""
-        return sum(len(draft.written) for draft in self.drafts)
+        """Number of tokens generated so far."""
+        return sum(len(sequence.generated) for sequence in self.sequences)

@@ -1,7 +1,7 @@
-"""The thread that computes. The event loop hands it work and awaits futures; nothing is computed elsewhere.
+"""The thread that owns the model. The event loop hands it work and awaits futures; nothing is computed elsewhere.
 
-It goes round three queues, and takes a turn of each at a time, so that none waits for the end of another: a batch of
-examples to score, one call, one more token for each text that is being written.
+It serves three queues in turn, so that none waits for the end of another: a batch of examples to score, one call, one
+more token of each text that is being generated.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from gpt1.backends.base import Engine
 from gpt1.data.batching import Collator, Encoded, joined
-from gpt1.inference.generator import Draft, Piece, Writer
+from gpt1.inference.generator import SequenceState, TextDelta, TextGenerator
 from gpt1.serve.batcher import next_batch
-from gpt1.serve.generation_queue import Scribe, Writing
+from gpt1.serve.generation_queue import GenerationRequest, GenerationScheduler
 
 log = logging.getLogger(__name__)
 
@@ -31,31 +31,31 @@ Future = asyncio.Future[Any]
 
 
 class QueueFull(Exception):
-    """More inputs wait than the server lets wait."""
+    """More inputs are queued than the server allows."""
 
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """A request's examples: its future has their scores when the last one has come."""
+    """The examples of a request; its future is set when all have scores."""
 
     future: Future
     scores: list[Scores | None]
 
-    def put(self, place: int, scores: Scores) -> bool:
-        """Keep the scores (C,) of one example; say whether they are complete."""
-        self.scores[place] = scores
+    def put(self, index: int, scores: Scores) -> bool:
+        """Store the scores (C,) of one example; return whether all are complete."""
+        self.scores[index] = scores
         return all(each is not None for each in self.scores)
 
 
 @dataclass(eq=False, slots=True)
 class Waiting:
-    """One example that waits to be scored."""
+    """One example in the queue."""
 
     encoded: Encoded
     width: int
     """Padded tokens of its k sequences together."""
     request: Request
-    place: int
+    index: int
 
 
 @dataclass(eq=False, slots=True)
@@ -71,17 +71,17 @@ class Worker:
         self,
         engine: Engine,
         collator: Collator,
-        writer: Writer | None,
+        generator: TextGenerator | None,
         *,
         queue: int,
         batch_tokens: int | None = None,
-        texts_at_once: int = 8,
+        max_batch_size: int = 8,
         on_batch: Callable[[int, int], None] = lambda sequences, tokens: None,
     ):
-        """`writer` is None for a model that cannot write; `on_batch` is told the shape (sequences, T) of each batch."""
+        """`generator` is None if the model cannot generate; `on_batch` gets the shape (sequences, T) of each batch."""
         self.engine, self.collator = engine, collator
         self.limit, self.on_batch = queue, on_batch
-        self.scribe = Scribe(writer, texts_at_once) if writer else None
+        self.scheduler = GenerationScheduler(generator, max_batch_size) if generator else None
         self.budget = batch_tokens or max(1, engine.tokens_at_once // 2)
         self._examples: list[Waiting] = []
         self._calls: deque[Call] = deque()
@@ -91,26 +91,26 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Begin to compute; called in the event loop that the answers go to."""
+        """Start the thread; called in the event loop that awaits the answers."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after what it computes just now."""
+        """End the thread after its current computation."""
         with self._change:
             self._stopping = True
             self._change.notify()
         self._thread.join()
 
     def abandon(self, error: Exception) -> int:
-        """Give everybody who waits `error` instead of an answer; called in the event loop. Return how many they are."""
+        """Fail every queued or running request with `error`; called in the event loop. Return how many."""
         with self._change:
             futures = {each.request.future for each in self._examples} | {call.future for call in self._calls}
-            writings = [*self.scribe.queue, *self.scribe.at_desk.values()] if self.scribe else []
-        waiting = {id(each): each for each in writings if not each.cancelled}
-        for writing in waiting.values():
-            writing.cancelled = True
-            writing.pieces.put_nowait(error)
+            requests = [*self.scheduler.queue, *self.scheduler.running.values()] if self.scheduler else []
+        waiting = {id(each): each for each in requests if not each.cancelled}
+        for request in waiting.values():
+            request.cancelled = True
+            request.deltas.put_nowait(error)
         left = [future for future in futures if not future.done()]
         for future in left:
             future.set_exception(error)
@@ -122,8 +122,8 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """Inputs that have not begun to be computed."""
-        texts = sum(each.waiting for each in list(self.scribe.queue) if not each.cancelled) if self.scribe else 0
+        """Number of queued inputs."""
+        texts = sum(each.waiting for each in list(self.scheduler.queue) if not each.cancelled) if self.scheduler else 0
         jobs = [each.request.future for each in self._examples] + [call.future for call in self._calls]
         return sum(not future.done() for future in jobs) + texts
 
@@ -137,13 +137,13 @@ class Worker:
         """
         request = Request(self._new_future(), [None] * len(examples))
         new = [
-            Waiting(each, self.collator.width(int(each.lengths[0])) * each.per_example, request, place)
-            for place, each in enumerate(examples)
+            Waiting(each, self.collator.width(int(each.lengths[0])) * each.per_example, request, index)
+            for index, each in enumerate(examples)
         ]
         with self._admitted(len(new)):
             self._examples += new
-        found: list[Scores] = await request.future
-        return found
+        scores: list[Scores] = await request.future
+        return scores
 
     async def call(self, function: Callable[[], Any]) -> Any:
         """Return what `function` returns, called in the thread that owns the model.
@@ -156,26 +156,26 @@ class Worker:
             self._calls.append(call)
         return await call.future
 
-    async def pieces(self, drafts: Sequence[Draft]) -> AsyncGenerator[Piece, None]:
-        """Yield what is written of some texts as it comes; closing the iterator stops the writing.
+    async def generate(self, sequences: Sequence[SequenceState]) -> AsyncGenerator[TextDelta, None]:
+        """Yield the generated text of `sequences` as it comes; closing the iterator cancels the rest.
 
         Raises:
             QueueFull: too much waits already.
         """
-        assert self.scribe
-        writing = Writing(drafts)
-        with self._admitted(len(drafts)):
-            self.scribe.add(writing)
-        unfinished = len(drafts)
+        assert self.scheduler
+        request = GenerationRequest(sequences)
+        with self._admitted(len(sequences)):
+            self.scheduler.add(request)
+        unfinished = len(sequences)
         try:
             while unfinished:
-                piece = await writing.pieces.get()
-                if isinstance(piece, Exception):
-                    raise piece
-                unfinished -= piece.finish_reason is not None
-                yield piece
+                delta = await request.deltas.get()
+                if isinstance(delta, Exception):
+                    raise delta
+                unfinished -= delta.finish_reason is not None
+                yield delta
         finally:
-            writing.cancelled = True
+            request.cancelled = True
 
     def _new_future(self) -> Future:
         return asyncio.get_running_loop().create_future()
@@ -195,7 +195,7 @@ class Worker:
         while True:
             with self._change:
                 self._forget_cancelled()
-                while not (self._examples or self._calls or self._writes() or self._stopping):
+                while not (self._examples or self._calls or self._generates() or self._stopping):
                     self._change.wait()
                 if self._stopping:
                     return
@@ -205,25 +205,26 @@ class Worker:
                 self._score(batch)
             if call:
                 self._answer(call)
-            if self._writes():
-                self._write()
+            if self._generates():
+                self._generate()
 
     def _forget_cancelled(self) -> None:
-        """Drop what nobody waits for any more."""
+        """Drop queued work that no request waits for."""
         self._examples = [waiting for waiting in self._examples if not waiting.request.future.done()]
         self._calls = deque(call for call in self._calls if not call.future.done())
-        if self.scribe:
-            self.scribe.queue = deque(writing for writing in self.scribe.queue if not writing.cancelled)
+        if self.scheduler:
+            self.scheduler.queue = deque(request for request in self.scheduler.queue if not request.cancelled)
 
-    def _writes(self) -> bool:
-        return self.scribe is not None and self.scribe.busy
+    def _generates(self) -> bool:
+        return self.scheduler is not None and self.scheduler.busy
 
     def _take_batch(self) -> list[Waiting]:
         if not self._examples:
             return []
-        k = self._examples[0].encoded.per_example  # of multiple choice, only questions with as many choices go together
-        alike = [waiting for waiting in self._examples if waiting.encoded.per_example == k]
-        batch = [alike[place] for place in next_batch([waiting.width for waiting in alike], self.budget)]
+        k = self._examples[0].encoded.per_example  # of multiple choice: only questions with as many choices
+        candidates = [waiting for waiting in self._examples if waiting.encoded.per_example == k]
+        chosen = next_batch([waiting.width for waiting in candidates], self.budget)
+        batch = [candidates[index] for index in chosen]
         taken = set(map(id, batch))
         self._examples = [waiting for waiting in self._examples if id(waiting) not in taken]
         return batch
@@ -240,7 +241,7 @@ class Worker:
             return
         done = []
         for waiting, scores in zip(batch, logits, strict=True):
-            if waiting.request.put(waiting.place, scores):
+            if waiting.request.put(waiting.index, scores):
                 done.append((waiting.request.future, waiting.request.scores))
         self._settle(done)
 
@@ -251,23 +252,23 @@ class Worker:
             result = error
         self._settle([(call.future, result)])
 
-    def _write(self) -> None:
-        assert self.scribe
+    def _generate(self) -> None:
+        assert self.scheduler
         try:
-            told: Sequence[tuple[Writing, Piece | Exception]] = self.scribe.turn()
+            deltas: Sequence[tuple[GenerationRequest, TextDelta | Exception]] = self.scheduler.step()
         except Exception as error:
-            log.exception("writing failed")
-            told = [(writing, error) for writing in self.scribe.fail()]
+            log.exception("generation failed")
+            deltas = [(request, error) for request in self.scheduler.fail()]
 
         def put() -> None:
-            for writing, piece in told:
-                writing.pieces.put_nowait(piece)
+            for request, delta in deltas:
+                request.deltas.put_nowait(delta)
 
-        if told:
-            self._tell(put)
+        if deltas:
+            self._call_in_loop(put)
 
     def _settle(self, results: Sequence[tuple[Future, Any]]) -> None:
-        """Give futures their results, or raise them where they are exceptions."""
+        """Set the results of futures, or their exceptions."""
 
         def settle() -> None:
             for future, result in results:
@@ -279,9 +280,9 @@ class Worker:
                     future.set_result(result)
 
         if results:
-            self._tell(settle)
+            self._call_in_loop(settle)
 
-    def _tell(self, callback: Callable[[], None]) -> None:
+    def _call_in_loop(self, callback: Callable[[], None]) -> None:
         assert self._loop
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        with suppress(RuntimeError):  # the loop has ended: no request waits
             self._loop.call_soon_threadsafe(callback)

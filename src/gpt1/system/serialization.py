@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def to_json(value: Any, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+def to_json(
+    value: Any, indent: int | None = None, default: Callable[[Any], Any] | None = None, *, ascii_only: bool = False
+) -> str:
     """Return JSON text; a number that JSON has no word for (nan, infinity) becomes null.
 
-    `default` makes something of an object that JSON has no word for, or raises.
+    `default` converts an object that JSON has no type for, or raises. `ascii_only` escapes all other characters.
     """
-    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False, default=default)
+    return json.dumps(plain(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False, default=default)
 
 
 def plain(value: Any) -> Any:

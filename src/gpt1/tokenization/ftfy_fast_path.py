@@ -47,8 +47,8 @@ def _repaired(text: str, lines: list[str]) -> list[str]:
         return str(ftfy.fix_text(text)).split("\n")
     unescape: str | bool = "auto"
     repaired: list[str] = []
-    for place, line in enumerate(lines):
-        end = "\n" if place < len(lines) - 1 else ""
+    for index, line in enumerate(lines):
+        end = "\n" if index < len(lines) - 1 else ""
         if "<" in line:
             unescape = False
         plain = typewritten(line)
@@ -56,7 +56,7 @@ def _repaired(text: str, lines: list[str]) -> list[str]:
             repaired.append(plain + end)
         elif (read := _windows_1252(line, ftfy)) is not None and _is_sound(read, ftfy):
             repaired.append(typewritten(read) + end)
-        else:  # mojibake is told by what follows it, and may end with the line break
+        else:  # mojibake is recognised by what follows it, and may end with the line break
             repaired.append(ftfy.fix_text(line + end, unescape_html=unescape))
     return "".join(repaired).split("\n")
 
@@ -107,6 +107,6 @@ def _ftfy() -> Any:
 
 def not_installed(package: str) -> UserError:
     return UserError(
-        f"{package} is not installed, which the original tokenisation (word splitter `openai`) needs; "
+        f"{package} is not installed, which the original tokenisation (pre-tokenizer `openai`) needs; "
         "run: pip install 'gpt1[openai]' (in a clone: pip install -e '.[openai]')"
     )

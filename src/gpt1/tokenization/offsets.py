@@ -1,4 +1,4 @@
-"""Where the words of a tokenizer stand in the text that a person wrote: what may be highlighted there."""
+"""Offsets of a tokenizer's words in the original text, for highlighting."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ def words_in(text: str, spans: Iterable[tuple[str, Span | None, int]]) -> list[W
 
 
 def find_words(words: Sequence[str], text: str) -> list[Span | None]:
-    """Return where each of the words that splitter `openai` made of `text` stands; None where it cannot be told.
+    """Return the span in `text` of each word that pre-tokenizer `openai` made of it; None if it is unknown.
 
-    That splitter repairs a text before it reads it, and says nothing of places. So both are compared character by
-    character, without blanks, case, accents and typography; where they differ (mojibake, entities) it is looked for the
-    nearest place from which they go on together. A word begins and ends at characters that are equal.
+    That pre-tokenizer repairs a text first and returns no offsets. So both are compared character by character, without
+    blanks, case, accents and typography; where they differ (mojibake, entities) the comparison resumes at the nearest
+    position from which both agree. A word begins and ends at characters that are equal.
     """
-    there = [(c, place) for place, char in enumerate(text) for c in _plain(char)]
-    here = [(c, index) for index, word in enumerate(words) for c in _plain(word)]
-    found: list[Span | None] = [None] * len(words)
-    for i, j in _pairs("".join(c for c, _ in there), "".join(c for c, _ in here)):
-        place, index = there[i][1], here[j][1]
-        before = found[index]
-        found[index] = (before[0] if before else place, place + 1)
-    return found
+    in_text = [(c, position) for position, char in enumerate(text) for c in _plain(char)]
+    in_words = [(c, index) for index, word in enumerate(words) for c in _plain(word)]
+    spans: list[Span | None] = [None] * len(words)
+    for i, j in _pairs("".join(c for c, _ in in_text), "".join(c for c, _ in in_words)):
+        position, index = in_text[i][1], in_words[j][1]
+        before = spans[index]
+        spans[index] = (before[0] if before else position, position + 1)
+    return spans
 
 
 def _plain(text: str) -> str:

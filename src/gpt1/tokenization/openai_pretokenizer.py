@@ -71,7 +71,7 @@ _LONGEST_SUFFIX = 8
 """Characters at the end of a piece that hold any suffix of spaCy's but a run of dots (the longest has 5)."""
 
 
-class Words:
+class SpacyTokenizer:
     """What words spaCy's English tokeniser makes of pieces. One object may serve several threads.
 
     spaCy looks for special cases ("lol:D") in the tokens of the whole text, so a match that spans a blank and changes
@@ -128,11 +128,11 @@ class Words:
 
     def of_pieces(self, pieces: Iterable[str]) -> dict[str, list[str] | None]:
         """Return the words of each piece, lower case; None where they may depend on the rest of the line."""
-        found: dict[str, list[str] | None] = {}
+        words_of: dict[str, list[str] | None] = {}
         hard: list[str] = []
         for piece in pieces:
             if self._is_a_word(piece):
-                found[piece] = [piece.lower()]
+                words_of[piece] = [piece.lower()]
             else:
                 hard.append(piece)
         with self._lock, self._vocab.memory_zone():
@@ -143,8 +143,8 @@ class Words:
                 words.append(word)
                 if blank:
                     break
-            found[piece] = None if self._holds_a_case(words) else [word.lower() for word in words]
-        return found
+            words_of[piece] = None if self._holds_a_case(words) else [word.lower() for word in words]
+        return words_of
 
     def stands_alone(self, piece: str) -> bool:
         """Whether a piece is one word and part of no special case, so that none spans it."""
@@ -168,19 +168,19 @@ class Words:
 
 
 @cache
-def words() -> Words:
-    """Return the process's `Words`: spaCy takes a second or two to load."""
-    return Words()
+def spacy_tokenizer() -> SpacyTokenizer:
+    """Return the process's `SpacyTokenizer`: spaCy takes a second or two to load."""
+    return SpacyTokenizer()
 
 
 def split(text: str) -> list[str]:
     """Return the words of `text`, lower case, a line break for each one or more of them between words."""
-    found: list[str] = []
+    words: list[str] = []
     for chunks in lines_of(text):
-        if found:
-            found.append("\n")
-        found += words().of_line(chain.from_iterable(map(pieces_of, chunks)))
-    return found
+        if words:
+            words.append("\n")
+        words += spacy_tokenizer().of_line(chain.from_iterable(map(pieces_of, chunks)))
+    return words
 
 
 # ---- words to ids: what was seen is kept
@@ -215,31 +215,31 @@ class Encoder:
             self._kept = {}
         kept = self._kept  # nothing is ever taken out of it, whatever other threads do
         new = {chunk: pieces_of(chunk) for chunk in chunks if chunk not in kept}
-        found = self._of_pieces(dict.fromkeys(piece for piece in chain(*new.values()) if piece not in kept))
-        if None in found.values():
-            kept.update((piece, ids) for piece, ids in found.items() if ids and len(piece) <= LONGEST_KEPT)
+        new_ids = self._of_pieces(dict.fromkeys(piece for piece in chain(*new.values()) if piece not in kept))
+        if None in new_ids.values():
+            kept.update((piece, ids) for piece, ids in new_ids.items() if ids and len(piece) <= LONGEST_KEPT)
             return self._in_context(chain(*map(pieces_of, chunks)), kept)
-        found |= {chunk: tuple(chain(*(found.get(piece) or kept[piece] for piece in new[chunk]))) for chunk in new}
-        kept.update((run, ids) for run, ids in found.items() if ids and len(run) <= LONGEST_KEPT)
-        return chain(*(found.get(chunk) or kept[chunk] for chunk in chunks))
+        new_ids |= {chunk: tuple(chain(*(new_ids.get(piece) or kept[piece] for piece in new[chunk]))) for chunk in new}
+        kept.update((run, ids) for run, ids in new_ids.items() if ids and len(run) <= LONGEST_KEPT)
+        return chain(*(new_ids.get(chunk) or kept[chunk] for chunk in chunks))
 
     def _in_context(self, pieces: Iterable[str], kept: Mapping[str, Ids]) -> Iterator[int]:
         """Yield the ids of a line of which some piece has other words in other lines."""
-        for _, group in groupby(pieces, words().stands_alone):
+        for _, group in groupby(pieces, spacy_tokenizer().stands_alone):
             part = [*group]
             try:
                 yield from [*chain(*(kept[piece] for piece in part))]
             except KeyError:
-                yield from chain(*self._bpe(words().of_line(part)))
+                yield from chain(*self._bpe(spacy_tokenizer().of_line(part)))
 
     def _of_pieces(self, pieces: Iterable[str]) -> dict[str, Ids | None]:
         """Return the ids of each piece; None where its words may depend on the rest of the line."""
         ids_of: dict[str, Ids | None] = {}
         for some in _batched(pieces, AT_ONCE):
-            found = words().of_pieces(some)
-            ids = iter(self._bpe([*chain(*filter(None, found.values()))]))
+            words_of = spacy_tokenizer().of_pieces(some)
+            ids = iter(self._bpe([*chain(*filter(None, words_of.values()))]))
             ids_of |= {
-                piece: tuple(chain(*islice(ids, len(parts)))) if parts else None for piece, parts in found.items()
+                piece: tuple(chain(*islice(ids, len(parts)))) if parts else None for piece, parts in words_of.items()
             }
         return ids_of
 

@@ -1,4 +1,4 @@
-"""Encoding with several processes, where Python itself does the work: the splitter `openai`.
+"""Encoding with several processes, where Python itself does the work: the pre-tokenizer `openai`.
 
 The processes are started anew, never forked, so a framework that is loaded here and its threads stay out of it, and
 they end with the call. Parent and worker speak over pipes: JSON of texts one way, counts and ids as int32 the other.
@@ -39,7 +39,7 @@ def encode_all(encode: Encode, texts: Texts, pipeline: Callable[[], str]) -> lis
         return [encode(text) for text in texts]
     portions = dict(enumerate(_portions(texts)))
     waiting = deque(portions)
-    found: dict[int, list[list[int]]] = {}
+    encoded: dict[int, list[list[int]]] = {}
 
     def by_worker() -> None:
         with _started() as worker:
@@ -49,7 +49,7 @@ def encode_all(encode: Encode, texts: Texts, pipeline: Callable[[], str]) -> lis
                     number = waiting.popleft()
                     try:
                         _send(worker, json.dumps(portions[number]))
-                        found[number] = _received(worker)
+                        encoded[number] = _received(worker)
                     except (OSError, EOFError):
                         waiting.append(number)
                         raise
@@ -60,7 +60,7 @@ def encode_all(encode: Encode, texts: Texts, pipeline: Callable[[], str]) -> lis
         with suppress(IndexError):
             while waiting:
                 number = waiting.popleft()
-                found[number] = [encode(text) for text in portions[number]]
+                encoded[number] = [encode(text) for text in portions[number]]
 
     threads = [threading.Thread(target=by_worker, daemon=True) for _ in range(processes - 1)]
     for thread in threads:
@@ -69,16 +69,16 @@ def encode_all(encode: Encode, texts: Texts, pipeline: Callable[[], str]) -> lis
     for thread in threads:
         thread.join()
     here()
-    return [ids for number in portions for ids in found[number]]
+    return [ids for number in portions for ids in encoded[number]]
 
 
 def _portions(texts: Texts) -> Iterator[Texts]:
     start = size = 0
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         size += len(text)
         if size >= CHARACTERS_AT_ONCE:
-            yield texts[start : place + 1]
-            start, size = place + 1, 0
+            yield texts[start : index + 1]
+            start, size = index + 1, 0
     if start < len(texts):
         yield texts[start:]
 

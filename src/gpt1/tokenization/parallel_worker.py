@@ -16,9 +16,9 @@ def main() -> None:
     requests = iter(sys.stdin.buffer)
     tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(next(requests).decode()), "openai")
     for request in requests:
-        found = [np.array(tokenizer.encode(text), np.int32) for text in json.loads(request)]
-        counts = np.array([len(found), *map(len, found)], np.int32)
-        sys.stdout.buffer.write(b"".join([counts.tobytes(), *(ids.tobytes() for ids in found)]))
+        encoded = [np.array(tokenizer.encode(text), np.int32) for text in json.loads(request)]
+        counts = np.array([len(encoded), *map(len, encoded)], np.int32)
+        sys.stdout.buffer.write(b"".join([counts.tobytes(), *(ids.tobytes() for ids in encoded)]))
         sys.stdout.buffer.flush()
 
 

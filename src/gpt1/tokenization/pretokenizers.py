@@ -1,8 +1,8 @@
-"""From text to words: what happens before BPE.
+"""Pre-tokenizers: normalisation and splitting of a text into words, before BPE.
 
-A splitter is a `tokenizers` normaliser and pre-tokeniser, so that a saved `tokenizer.json` holds all of it and any
-program that reads the file splits alike. The splitter of the original code (`openai`: ftfy and spaCy) cannot be written
-into that file: the pipeline here is the nearest to it, and `text/openai.py` does its exact work in Python.
+Ours is a normaliser and a pre-tokenizer of the library `tokenizers`, so that a saved `tokenizer.json` holds all of it
+and any program that reads the file splits the same way. The original code's (`openai`: ftfy and spaCy) cannot be
+written into that file: the pipeline here is an approximation, and `openai_pretokenizer.py` is exact, in Python.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from tokenizers.pre_tokenizers import PreTokenizer, Split
 from gpt1.errors import UserError
 
 
-class Splitter(NamedTuple):
+class Pretokenizer(NamedTuple):
+    """A normaliser and a pre-tokenizer of `tokenizers`."""
+
     normalizer: Normalizer
     pre_tokenizer: PreTokenizer
 
@@ -35,8 +37,8 @@ _WORD = rf"{_LETTERS}(?:'{_LETTERS})*+|[{_CJK}][{_CJK}\p{{M}}]*+|\n|\S"
 _TAG = r"<(?:/?[A-Za-z]|!)[^<>]{0,1000}>"
 
 
-def _fast() -> Splitter:
-    return Splitter(
+def _fast() -> Pretokenizer:
+    return Pretokenizer(
         NormalizerSequence(
             [
                 NFC(),
@@ -53,11 +55,11 @@ def _fast() -> Splitter:
     )
 
 
-# ---- what of OpenAI's splitter can be written into tokenizer.json
+# ---- what of OpenAI's pre-tokenizer can be written into tokenizer.json
 
 OPENAI_AGREEMENT = 0.90
 """Share of 2,420 reference texts (reviews, news, stories, exam texts, nasty lines) for which `tokenizer.json` alone
-gives every id of OpenAI's code (`benchmarks/tokenizer.py` measures it; the exact splitter: 1)."""
+gives every id of OpenAI's code (`benchmarks/tokenizer.py` measures it; the exact pre-tokenizer: 1)."""
 
 _MARK = r"[\p{L}\p{M}\p{N}]"
 _RUN = rf"{_MARK}++"
@@ -93,8 +95,8 @@ _OPENAI_WORD = "|".join(
 )
 
 
-def _nearest_to_openai() -> Splitter:
-    return Splitter(
+def _nearest_to_openai() -> Pretokenizer:
+    return Pretokenizer(
         NormalizerSequence(
             [
                 NFC(),
@@ -112,7 +114,7 @@ def _nearest_to_openai() -> Splitter:
     )
 
 
-SPLITTERS: dict[str, Splitter] = {"fast": _fast(), "openai": _nearest_to_openai()}
+PRETOKENIZERS: dict[str, Pretokenizer] = {"fast": _fast(), "openai": _nearest_to_openai()}
 """Splitters by name.
 
 `fast`: NFC; HTML tags become blanks; curly quotes, dashes and `…` become ASCII; lower case, character by character. A
@@ -121,16 +123,17 @@ break, or any other single character: a digit, a punctuation mark, a symbol. Bla
 and `\\r` are line breaks, and line breaks with nothing but blanks between them are one, as in OpenAI's
 `text_standardize`.
 
-`openai`: the nearest that a regular expression comes to ftfy and spaCy; `Tokenizer` and `split` use `text/openai.py`.
+`openai`: an approximation of ftfy and spaCy by a regular expression; `Tokenizer` and `split` use the exact one.
 """
 
 
-def splitter(name: str) -> Splitter:
-    """Return the splitter called `name`. Raises UserError where there is none."""
+def find_pretokenizer(name: str) -> Pretokenizer:
+    """Return the pre-tokenizer called `name`. Raises UserError where there is none."""
     try:
-        return SPLITTERS[name]
+        return PRETOKENIZERS[name]
     except KeyError:
-        raise UserError(f"unknown word splitter {name!r}: expected one of {', '.join(sorted(SPLITTERS))}") from None
+        known = ", ".join(sorted(PRETOKENIZERS))
+        raise UserError(f"unknown pre-tokenizer {name!r}: expected one of {known}") from None
 
 
 def valid_unicode(text: str) -> str:
@@ -142,11 +145,11 @@ def valid_unicode(text: str) -> str:
     return text
 
 
-def split(text: str, words: str = "fast") -> list[str]:
-    """Return the words of `text`, as splitter `words` normalises and separates them."""
-    if words == "openai":
+def split(text: str, pretokenizer: str = "fast") -> list[str]:
+    """Return the words of `text`, normalised and separated by a pre-tokenizer."""
+    if pretokenizer == "openai":
         from gpt1.tokenization import openai_pretokenizer
 
         return openai_pretokenizer.split(text)
-    normalizer, pre_tokenizer = splitter(words)
+    normalizer, pre_tokenizer = find_pretokenizer(pretokenizer)
     return [word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(valid_unicode(text)))]

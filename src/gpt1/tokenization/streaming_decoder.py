@@ -1,4 +1,4 @@
-"""Text that appears while its tokens do: each piece is given out when no later token can change it."""
+"""Incremental decoding: text is released when no later token can change it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpt1.tokenization.vocab_files import END_OF_WORD, END_OF_WORD_BYTES
 class TextStream:
     """The text of tokens that come one by one, up to the first of the strings in `stop`.
 
-    The pieces that `push` and `finish` return make up what decoding all tokens at once gives behind the text of
+    The texts that `push` and `finish` return make up what decoding all tokens at once gives behind the text of
     `before`, the tokens that stand before them. Whether a blank stands between two words is known when the second one
     is whole (`n't` takes none, `n'tis` would), so a word is given out when its last token has come; and an end that may
     be the beginning of a stop string is held back until it is clear that it is none.
@@ -49,10 +49,10 @@ class TextStream:
         if self.stopped:
             return ""
         text = self._held + text
-        found = [place for stop in self.stop if (place := text.find(stop)) >= 0]
-        if found:
+        matches = [start for stop in self.stop if (start := text.find(stop)) >= 0]
+        if matches:
             self.stopped, self._held = True, ""
-            return text[: min(found)]
+            return text[: min(matches)]
         longest = max(map(len, self.stop), default=1)
         held = next((size for size in range(longest - 1, 0, -1) if text and self._may_stop(text[-size:])), 0)
         cut = len(text) - min(held, len(text))

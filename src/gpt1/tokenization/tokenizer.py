@@ -23,7 +23,7 @@ from gpt1.errors import UserError
 from gpt1.tokenization import openai_pretokenizer
 from gpt1.tokenization.offsets import Span, Word, find_words, words_in
 from gpt1.tokenization.parallel import encode_all
-from gpt1.tokenization.pretokenizers import split, splitter, valid_unicode
+from gpt1.tokenization.pretokenizers import find_pretokenizer, split, valid_unicode
 from gpt1.tokenization.vocab_files import (
     END_OF_WORD,
     END_OF_WORD_BYTES,
@@ -50,19 +50,19 @@ _NO_BLANK = {
 }
 
 _PIPELINE_CLASS = "PreTrainedTokenizerFast"
-_SPLITTER_KEY = "word_splitter"
-"""The entry of `tokenizer_config.json` that names the splitter, for directories without `gpt1.json`."""
+_PRETOKENIZER_KEY = "word_splitter"
+"""The entry of `tokenizer_config.json` that names the pre-tokenizer, for directories without `gpt1.json`."""
 
 
 class Tokenizer:
     """GPT-1's BPE over a `tokenizers.Tokenizer`.
 
-    Text never produces a special token: `<eos>` in a text is text (to the splitter `fast` an HTML tag, which vanishes).
+    Text never produces a special token: `<eos>` in a text is text (for `fast` an HTML tag, which is removed).
     Encoding changes nothing in the object, so threads may share it.
     """
 
-    words: str
-    """Name of the word splitter."""
+    pretokenizer: str
+    """Name of the pre-tokenizer."""
     backend: tokenizers.Tokenizer
     """The pipeline itself, for those who need offsets."""
     vocab_size: int
@@ -75,19 +75,19 @@ class Tokenizer:
     byte_fallback: bool
     """Whether unknown characters are encoded as UTF-8 bytes, so that no text holds `<unk>`."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, words: str) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, pretokenizer: str) -> None:
         backend.encode_special_tokens = True
         backend.no_truncation()
         backend.no_padding()
         self.backend = backend
-        self.words = words
+        self.pretokenizer = pretokenizer
         vocab = backend.get_vocab()
         self.vocab_size = len(vocab)
         self.unk = vocab[UNK_TOKEN]
         self.pad, self.bos, self.sep, self.eos = (vocab[token] for token in SPECIAL_TOKENS)
         self.byte_fallback = has_byte_tokens(vocab)
         self._bare = tokenizers.Tokenizer(backend.model)
-        self._exact = openai_pretokenizer.Encoder(self._ids_of_words) if words == "openai" else None
+        self._exact = openai_pretokenizer.Encoder(self._ids_of_words) if pretokenizer == "openai" else None
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without special tokens; bytes or `<unk>` for each symbol that the vocabulary lacks.
@@ -101,8 +101,8 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return `encode` of each text, computed on all cores; `TOKENIZERS_PARALLELISM=false` keeps it to one.
 
-        The threads of splitter `fast` are those of `tokenizers`, which a process forked after this call does without,
-        and says so. Splitter `openai` starts processes for large batches (`text/workers.py`). `encode` starts none.
+        `fast` uses the threads of `tokenizers`, which a process forked after this call does without, with a warning.
+        `openai` starts processes for large batches (`parallel.py`). `encode` starts none.
         """
         if self._exact:
             return encode_all(self._exact.encode, texts, self.backend.to_str)
@@ -112,13 +112,13 @@ class Tokenizer:
     def encode_with_sizes(self, text: str) -> tuple[list[int], list[int]]:
         """Return the ids of `text` and the UTF-8 bytes that each stands for.
 
-        They are bytes of the text itself, or, with splitter `openai`, of the text as it was repaired and lowered.
+        They are bytes of the text itself, or, with pre-tokenizer `openai`, of the text as it was repaired and lowered.
         """
         if not self._exact:
             text = valid_unicode(text)
             encoding = self.backend.encode(text, add_special_tokens=False)
             return encoding.ids, _sizes((text, 0, span) for span in self._spans(encoding))
-        words = split(text, self.words)
+        words = split(text, self.pretokenizer)
         encoding = self._encode_words(words)
         spans = zip(cast("list[int]", encoding.word_ids), self._spans(encoding), strict=True)
         return encoding.ids, _sizes((words[word], word, span) for word, span in spans)
@@ -126,12 +126,12 @@ class Tokenizer:
     def encode_with_words(self, text: str) -> tuple[list[int], list[Word]]:
         """Return the ids of `text` and the words that they make, in order, each with its place in `text`.
 
-        The places are those of `valid_unicode(text)`. The splitter `openai` says nothing of places; they are looked for
-        (`spans.find_words`), and a word that is not found has none.
+        The offsets are those of `valid_unicode(text)`. The pre-tokenizer `openai` returns none, so they are searched
+        for (`offsets.find_words`), and a word that is not found has none.
         """
         text = valid_unicode(text)
         if self._exact:
-            names = split(text, self.words)
+            names = split(text, self.pretokenizer)
             encoding = self._encode_words(names)
             spans: list[Span | None] = find_words(names, text)
         else:
@@ -162,10 +162,10 @@ class Tokenizer:
 
     def _ids_of_words(self, words: Sequence[str]) -> list[tuple[int, ...]]:
         encoding = self._encode_words(words)
-        found: list[list[int]] = [[] for _ in words]
+        ids: list[list[int]] = [[] for _ in words]
         for word, i in zip(cast("list[int]", encoding.word_ids), encoding.ids, strict=True):
-            found[word].append(i)
-        return [*map(tuple, found)]
+            ids[word].append(i)
+        return [*map(tuple, ids)]
 
     def _encode_words(self, words: Sequence[str]) -> tokenizers.Encoding:
         return self._bare.encode(words, is_pretokenized=True, add_special_tokens=False)
@@ -173,9 +173,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return readable text: words with blanks between them, special tokens and `<unk>` left out.
 
-        Punctuation stands close, and so do n't and 's that splitter `openai` makes words of. What the ids do not hold
-        stays lost: capitals, which blanks there were (around a hyphen or a quotation mark, for one), typography, and
-        what became `<unk>`.
+        No blank stands before punctuation, nor before n't and 's, which are words of pre-tokenizer `openai`. What the
+        ids do not hold is lost: capitals, blanks (around a hyphen or a quotation mark), typography, `<unk>`.
 
         Raises UserError for an id outside the vocabulary.
         """
@@ -193,8 +192,8 @@ class Tokenizer:
         return ids
 
     @classmethod
-    def from_vocab(cls, vocab: Vocab, merges: Merges, words: str = "fast") -> Self:
-        """Put the pipeline of splitter `words` around a vocabulary (token -> id) and its merges, most frequent first.
+    def from_vocab(cls, vocab: Vocab, merges: Merges, pretokenizer: str = "fast") -> Self:
+        """Build the pipeline of a pre-tokenizer around a vocabulary (token -> id) and its merges, most frequent first.
 
         Special tokens that `vocab` lacks follow it, in the order of `SPECIAL_TOKENS`. Raises UserError where the ids
         are not 0 to V - 1, `<unk>` is missing, or a merge joins or makes a symbol that `vocab` lacks.
@@ -206,10 +205,10 @@ class Tokenizer:
         backend = tokenizers.Tokenizer(
             BPE(vocab, merges, unk_token=UNK_TOKEN, end_of_word_suffix=END_OF_WORD, byte_fallback=byte_fallback)
         )
-        backend.normalizer, backend.pre_tokenizer = splitter(words)
+        backend.normalizer, backend.pre_tokenizer = find_pretokenizer(pretokenizer)
         backend.post_processor = _template(vocab, (0, 1))
         between_words = [
-            decoders.Replace(Regex(_AROUND_LINE_BREAK), "\n"), decoders.Replace(Regex(_NO_BLANK[words]), "")
+            decoders.Replace(Regex(_AROUND_LINE_BREAK), "\n"), decoders.Replace(Regex(_NO_BLANK[pretokenizer]), "")
         ]  # fmt: skip
         words_of_tokens = [decoders.BPEDecoder(END_OF_WORD), decoders.Fuse()]
         if byte_fallback:  # the bytes of several words become one token, of which BPEDecoder sees one end
@@ -219,30 +218,31 @@ class Tokenizer:
             ]  # fmt: skip
         backend.decoder = decoders.Sequence([*words_of_tokens, *between_words])
         backend.add_special_tokens([AddedToken(token, normalized=False) for token in (UNK_TOKEN, *SPECIAL_TOKENS)])
-        return cls(backend, words)
+        return cls(backend, pretokenizer)
 
     @classmethod
-    def load(cls, directory: Path, words: str | None = None) -> Self:
+    def load(cls, directory: Path, pretokenizer: str | None = None) -> Self:
         """Load a model directory of ours, a Hugging Face openai-gpt directory, or OpenAI's files (also packed with xz).
 
-        Of our own directories (`gpt1.json` names the word splitter) `tokenizer.json` is used as it stands; of all
-        others, and where `words` asks for another splitter, the vocabulary and merges are taken and the pipeline is
-        put around them. Vocabularies that do not say which splitter they were learned with are taken for OpenAI's own:
-        `openai`. Raises UserError that names the file and the entry at fault.
+        Of our own directories (`gpt1.json` names the pre-tokenizer) `tokenizer.json` is used as it stands; of all
+        others, and where `pretokenizer` asks for another, the vocabulary and merges are taken and the pipeline is
+        put around them. A vocabulary that does not name its pre-tokenizer is taken for OpenAI's own: `openai`.
+
+        Raises UserError that names the file and the entry at fault.
         """
         directory = Path(directory)
-        saved_words = _saved_words(directory)
-        words = words or saved_words or _usual_words(directory)
-        splitter(words)
+        saved = _saved_pretokenizer(directory)
+        pretokenizer = pretokenizer or saved or _default_pretokenizer(directory)
+        find_pretokenizer(pretokenizer)  # refuses an unknown one
         vocab, merges = read_vocab(directory)
         path = directory / "tokenizer.json"
-        if words != saved_words or not path.exists():
-            return cls.from_vocab(vocab, merges, words)
+        if pretokenizer != saved or not path.exists():
+            return cls.from_vocab(vocab, merges, pretokenizer)
         for token in SPECIAL_TOKENS:
             if token not in vocab:
                 raise UserError(f"{path}: no token {token}; expected {', '.join(SPECIAL_TOKENS)}")
         try:
-            return cls(tokenizers.Tokenizer.from_str(read_text(path)), words)
+            return cls(tokenizers.Tokenizer.from_str(read_text(path)), pretokenizer)
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{path}: `tokenizers` {tokenizers.__version__} cannot read it: {error}") from error
 
@@ -261,12 +261,12 @@ class Tokenizer:
             types = self.vocab_size, self.vocab_size + n_segments - 1
             backend.post_processor = _template(backend.get_vocab(), types)
             inputs.insert(1, "token_type_ids")
-        pipeline = backend.to_str(pretty=True)
-        model = json.loads(pipeline)["model"]
+        text = backend.to_str(pretty=True)
+        model = json.loads(text)["model"]
         config = {
             # The model type alone would make AutoTokenizer build OpenAIGPTTokenizer, with words of its own.
             "tokenizer_class": _PIPELINE_CLASS,
-            _SPLITTER_KEY: self.words,
+            _PRETOKENIZER_KEY: self.pretokenizer,
             **{f"{token[1:-1]}_token": token for token in (UNK_TOKEN, *SPECIAL_TOKENS)},
             "clean_up_tokenization_spaces": False,
             "model_input_names": inputs,
@@ -276,7 +276,7 @@ class Tokenizer:
             "truncation_side": "right",
         }
         files = {
-            "tokenizer.json": pipeline,
+            "tokenizer.json": text,
             "vocab.json": json.dumps(model["vocab"], ensure_ascii=False),
             "merges.txt": "\n".join([_MERGES_HEADER, *(f"{left} {right}" for left, right in model["merges"])]),
             "tokenizer_config.json": json.dumps(config, indent=2),
@@ -308,21 +308,22 @@ def _sizes(spans: Iterable[tuple[str, int, Span | None]]) -> list[int]:
     return sizes
 
 
-def _saved_words(directory: Path) -> str | None:
-    """Return the splitter that `gpt1.json` names; None where there is no such file."""
+def _saved_pretokenizer(directory: Path) -> str | None:
+    """Return the pre-tokenizer that `gpt1.json` names; None where there is no such file."""
     path = directory / "gpt1.json"
     if not path.exists():
         return None
-    words = mapping(read_json(path), path).get("words")
-    if not isinstance(words, str):
-        raise UserError(f"{path}: words {words!r}: expected the name of a word splitter")
-    return words
+    name = mapping(read_json(path), path).get("words")
+    if not isinstance(name, str):
+        raise UserError(f"{path}: words {name!r}: expected the name of a pre-tokenizer")
+    return name
 
 
-def _usual_words(directory: Path) -> str:
+def _default_pretokenizer(directory: Path) -> str:
     path = directory / "tokenizer_config.json"
     config = mapping(read_json(path), path) if path.exists() else {}
-    return str(config.get(_SPLITTER_KEY) or ("fast" if config.get("tokenizer_class") == _PIPELINE_CLASS else "openai"))
+    usual = "fast" if config.get("tokenizer_class") == _PIPELINE_CLASS else "openai"
+    return str(config.get(_PRETOKENIZER_KEY) or usual)
 
 
 def token_name(token: str) -> str:

@@ -36,7 +36,7 @@ the rarest are forgotten, as in Manku & Motwani 2002."""
 def train(
     texts: Iterable[str],
     vocab_size: int,
-    words: str = "fast",
+    pretokenizer: str = "fast",
     *,
     byte_fallback: bool = False,
     progress: bool = False,
@@ -60,7 +60,7 @@ def train(
     counts: Counter[str] = Counter()
     rarest = 0
     for text in texts:
-        counts.update(split(text, words))
+        counts.update(split(text, pretokenizer))
         while len(counts) > MOST_WORDS:
             rarest += 1
             counts = Counter({word: count for word, count in counts.items() if count > rarest})
@@ -77,7 +77,7 @@ def train(
     made = dict.fromkeys(left + right for left, right in merges)  # two merges may make the same token
     first = [UNK_TOKEN, *(BYTE_TOKENS if byte_fallback else ())]
     vocab = {token: i for i, token in enumerate([*first, *symbols, *made, NEWLINE])}
-    return Tokenizer.from_vocab(vocab, merges, words)
+    return Tokenizer.from_vocab(vocab, merges, pretokenizer)
 
 
 def _most_frequent_characters(counts: Counter[str], limit: int, coverage: float) -> list[str]:

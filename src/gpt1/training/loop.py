@@ -71,7 +71,7 @@ def train(
     each with the same `config` and a `validate` that returns the same on each of them.
 
     Raises:
-        Interrupted: after Ctrl-C (or SIGTERM) and a checkpoint.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, and a checkpoint.
         UserError: the loss or the gradient is no longer finite; the last checkpoint stays. PeerLost: a rank ended.
     """
     progress = _resume(engine, checkpoints, log)
@@ -254,20 +254,30 @@ class _Saver:
 
 @contextmanager
 def _graceful_stop() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C (or SIGTERM) into a set event; a second one interrupts at once."""
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a set event; a second one interrupts at once.
+
+    A repeated SIGHUP does not: the system and the shell each send one when a terminal closes.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+
     def ask(number: int, frame: object) -> None:
         if stop.is_set():
+            if number == hangup:
+                return
             raise KeyboardInterrupt
         stop.set()
         with suppress(RuntimeError):  # the signal may have come in the middle of another line on stderr
             console.say("Stopping after this step; press Ctrl-C again to stop at once.", urgent=True)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # it is ignored under `nohup`
+        numbers.append(hangup)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield stop
     finally:

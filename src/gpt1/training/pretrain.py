@@ -28,7 +28,7 @@ from gpt1.data.corpus.prepare import Corpus, is_prepared, prepare, sources
 from gpt1.data.corpus.windows import TrainingWindows, ValidationWindows
 from gpt1.errors import UserError
 from gpt1.evaluation import report
-from gpt1.inference.generator import SHORTEST_CONTEXT, Writer
+from gpt1.inference.generator import SHORTEST_CONTEXT, TextGenerator
 from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
@@ -174,9 +174,9 @@ def _validation(
     if held_out:
         windows = ValidationWindows(held_out, 0, len(held_out), context, tokenizer.pad, ranks.rank, ranks.size)
         return windows, held_out.manifest["bytes"]
-    pieces = corpus.pieces()
+    chunks = corpus.chunk_index()
     wanted = len(corpus) * (1.0 - config.valid_fraction)
-    border = pieces[1:][np.abs(pieces[1:, 0] - wanted).argmin()] if len(pieces) > 1 else None
+    border = chunks[1:][np.abs(chunks[1:, 0] - wanted).argmin()] if len(chunks) > 1 else None
     if border is None:
         raise UserError(
             f"--corpus: {len(corpus):,} tokens are too few to keep a part for validation; "
@@ -193,8 +193,8 @@ def _learn(config: PretrainConfig, vocab_size: int) -> Tokenizer:
 
     def texts() -> Iterator[str]:
         for path in files.values():
-            for piece in documents(path, config.end_of_document):
-                yield piece.text
+            for chunk in documents(path, config.end_of_document):
+                yield chunk.text
 
     console.say(
         f"Learning a vocabulary of {vocab_size:,} tokens from the corpus (--tokenizer DIR takes a learned one)."
@@ -250,7 +250,7 @@ def _sample(
         middle = (valid.start + valid.stop) // 2
         ids = valid.corpus.tokens(middle, min(middle + PROMPT_TOKENS, valid.stop))
         prompt = tokenizer.decode([int(i) for i in ids])
-    return Sample(Writer(tokenizer, engine), prompt, config.sample_tokens, config.loop.seed)
+    return Sample(TextGenerator(tokenizer, engine), prompt, config.sample_tokens, config.loop.seed)
 
 
 def _require(config: PretrainConfig) -> None:

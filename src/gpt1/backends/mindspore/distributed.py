@@ -27,11 +27,11 @@ CONNECTING = 60.0
 """Seconds that rank 0 waits for the others' connections: they were all there just before."""
 
 
-class Lines:
-    """Connections between rank 0 and each other rank, over which their hosts sum a few numbers."""
+class HostSockets:
+    """Sockets between rank 0 and each other rank, over which the hosts sum a few numbers."""
 
-    def __init__(self, rank: int, lines: Sequence[socket.socket]):
-        self.rank, self.lines = rank, lines
+    def __init__(self, rank: int, sockets: Sequence[socket.socket]):
+        self.rank, self.sockets = rank, sockets
         """Those of rank 0 are in the order of the ranks; the others have one, to rank 0."""
 
     def total(self, *values: float) -> list[float]:
@@ -43,18 +43,18 @@ class Lines:
         sums = np.array(values or (0.0,), np.float64)  # with nothing to sum they meet all the same
         with _peers():
             if self.rank == 0:
-                for line in self.lines:
-                    sums += _received(line, sums)
-            for line in self.lines:
-                line.sendall(sums.tobytes())
+                for connection in self.sockets:
+                    sums += _received(connection, sums)
+            for connection in self.sockets:
+                connection.sendall(sums.tobytes())
             if self.rank > 0:
-                sums = _received(self.lines[0], sums)
-        found: list[float] = sums.tolist()
-        return found[: len(values)]
+                sums = _received(self.sockets[0], sums)
+        totals: list[float] = sums.tolist()
+        return totals[: len(values)]
 
     def close(self) -> None:
-        for line in self.lines:
-            line.close()
+        for connection in self.sockets:
+            connection.close()
 
 
 class MindSporeRanks:
@@ -64,14 +64,14 @@ class MindSporeRanks:
         self.rank, self.size = place.rank, place.size
         try:
             init()  # in msrun's scheduler, which runs the same command, the process ends in here
-            self.lines = _lines(place)
+            self.hosts = _connect_hosts(place)
         except (RuntimeError, OSError) as error:
             raise PeerLost(
                 f"the processes of this run did not meet, or one has ended ({str(error).strip().splitlines()[0]})"
             ) from error
 
     def total(self, *values: float) -> list[float]:
-        return self.lines.total(*values)
+        return self.hosts.total(*values)
 
     def sum(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the sum of each float32 tensor over all ranks: the same bits on each of them."""
@@ -88,7 +88,7 @@ class MindSporeRanks:
 
     def close(self) -> None:
         self.total()  # a rank that leaves early would look lost to the others
-        self.lines.close()
+        self.hosts.close()
 
 
 class MindSporeAlone(Alone):
@@ -107,36 +107,36 @@ def join(hardware: DeviceConfig) -> MindSporeRanks | MindSporeAlone:
     return MindSporeRanks(where)
 
 
-def _lines(place: Place) -> Lines:
+def _connect_hosts(place: Place) -> HostSockets:
     """Connect the ranks; rank 0 listens where it reaches the scheduler from, and tells it to the others."""
-    with socket.socket() as door:
+    with socket.socket() as listener:
         if place.rank == 0:
-            with socket.socket(type=socket.SOCK_DGRAM) as towards:
-                towards.connect((os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"])))
-                door.bind((towards.getsockname()[0], 0))
-            door.listen(place.size)
-            door.settimeout(CONNECTING)
-        host, port = door.getsockname()
-        said = Tensor([int(IPv4Address(host)), port], mindspore.int64)
-        host, port = ops.AllGather()(said).asnumpy()[:2].tolist()  # rank 0's
-        lines = {}
+            with socket.socket(type=socket.SOCK_DGRAM) as route:
+                route.connect((os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"])))
+                listener.bind((route.getsockname()[0], 0))
+            listener.listen(place.size)
+            listener.settimeout(CONNECTING)
+        host, port = listener.getsockname()
+        address = Tensor([int(IPv4Address(host)), port], mindspore.int64)
+        host, port = ops.AllGather()(address).asnumpy()[:2].tolist()  # rank 0's
+        connections = {}
         if place.rank > 0:
-            lines[0] = socket.create_connection((str(IPv4Address(host)), port))
-            lines[0].sendall(np.array([place.rank], np.float64).tobytes())
-        while place.rank == 0 and len(lines) < place.size - 1:
-            line, _ = door.accept()
-            lines[int(_received(line, np.zeros(1))[0])] = line
-    for line in lines.values():
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine that is gone says nothing
-    return Lines(place.rank, [lines[rank] for rank in sorted(lines)])
+            connections[0] = socket.create_connection((str(IPv4Address(host)), port))
+            connections[0].sendall(np.array([place.rank], np.float64).tobytes())
+        while place.rank == 0 and len(connections) < place.size - 1:
+            connection, _ = listener.accept()
+            connections[int(_received(connection, np.zeros(1))[0])] = connection
+    for connection in connections.values():
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a lost machine closes no connection
+    return HostSockets(place.rank, [connections[rank] for rank in sorted(connections)])
 
 
-def _received(line: socket.socket, like: np.ndarray) -> np.ndarray:
+def _received(connection: socket.socket, like: np.ndarray) -> np.ndarray:
     """Return as many float64 numbers as `like` has."""
     data = b""
     while len(data) < like.nbytes:
-        more = line.recv(like.nbytes - len(data))
+        more = connection.recv(like.nbytes - len(data))
         if not more:
             raise ConnectionResetError("a connection was closed")
         data += more

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from gpt1.data.corpus.shards import Answer, Request, spell, write_shard
+from gpt1.data.corpus.shards import Answer, Request, tokenizer_to_json, write_shard
 from gpt1.errors import UserError
 from gpt1.system.processes import cores, start_python
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -81,7 +81,7 @@ def _by_processes(requests: Sequence[Request], tokenizer: Tokenizer, count: int)
 def _started(tokenizer: Tokenizer) -> subprocess.Popen[str]:
     process = start_python("gpt1.data.corpus.shards", {"TOKENIZERS_PARALLELISM": "false"}, text=True, encoding="utf-8")
     assert process.stdin
-    print(json.dumps(spell(tokenizer)), file=process.stdin)
+    print(json.dumps(tokenizer_to_json(tokenizer)), file=process.stdin)
     return process
 
 

@@ -39,7 +39,7 @@ def sources(paths: Sequence[Path], flag: str = "--corpus") -> dict[str, Path]:
     """
     if not paths:
         raise UserError(f"{flag} is missing: text files (.txt, also .gz .xz .zst), or folders of them")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     taken: set[str] = set()
     for path in paths:
         if not path.exists():
@@ -52,8 +52,8 @@ def sources(paths: Sequence[Path], flag: str = "--corpus") -> dict[str, Path]:
             if shard_name(name) in taken:
                 raise UserError(f"{flag} {file}: another file is called {shard_name(name)} too; rename one of them")
             taken.add(shard_name(name))
-            found[name] = file
-    return found
+            files[name] = file
+    return files
 
 
 def _is_text(file: Path) -> bool:
@@ -97,13 +97,13 @@ def prepare(
         leftover.unlink()
     shards = {name: out / f"{shard_name(name)}.bin" for name in texts}
     details = {name: finished(shards[name], source, asked) for name, source in texts.items()}
-    todo = [name for name, found in details.items() if found is None]
+    todo = [name for name, detail in details.items() if detail is None]
     if todo:
         requests = [
             {"shard": str(shards[name]), "source": str(texts[name]), "name": name, "asked": asked} for name in todo
         ]
         details |= _encode_all(requests, tokenizer, workers)
-    facts = [found["shard"] for found in details.values() if found]
+    facts = [detail["shard"] for detail in details.values() if detail]
     if not sum(each["tokens"] for each in facts):
         raise UserError(f"{_listed(texts)}: no text in it; expected UTF-8 text with at least one word")
     totals = {key: sum(each[key] for each in facts) for key in ("tokens", "bytes", "documents")}
@@ -123,8 +123,8 @@ def _require_own(out: Path, asked: Mapping[str, Any]) -> None:
         ):
             raise UserError(f"--out {out}: holds {others[0]} and is no corpus; choose a new directory")
         return
-    found = read_json(out / MANIFEST)
-    if found.get("tokenizer_sha256") != asked["tokenizer_sha256"]:
+    manifest = read_json(out / MANIFEST)
+    if manifest.get("tokenizer_sha256") != asked["tokenizer_sha256"]:
         raise UserError(f"--out {out}: holds a corpus of another tokenizer; choose a new directory")
 
 
@@ -135,7 +135,7 @@ def _listed(texts: Mapping[str, Path]) -> str:
 
 def _encode_all(requests: list[Request], tokenizer: Tokenizer, workers: Workers) -> dict[str, dict[str, Any]]:
     """Return {name: what its shard's JSON holds} of all requests."""
-    found = {}
+    shards = {}
     bar = console.Bar(0, "preparing", "B", scaled=True)
     try:
         with closing(workers.encode(requests, tokenizer)) as answers:
@@ -144,12 +144,12 @@ def _encode_all(requests: list[Request], tokenizer: Tokenizer, workers: Workers)
                     case {"size": size}:
                         bar.advance(size)
                     case {"done": details}:
-                        found[request["name"]] = details
+                        shards[request["name"]] = details
                     case {"refused": message}:
                         raise UserError(message)
                     case {"failed": message}:
                         raise RuntimeError(f"{request['source']}: {message}")
-        return found
+        return shards
     finally:
         bar.close()
 
@@ -214,8 +214,8 @@ class Corpus:
             if begin >= stop:
                 break
             parts.append(self._shard(number)[max(0, start - begin) : stop - begin])
-        found: NDArray[np.int32] = np.concatenate(parts).astype(np.int32, copy=False)
-        return found
+        tokens: NDArray[np.int32] = np.concatenate(parts).astype(np.int32, copy=False)
+        return tokens
 
     @property
     def _starts(self) -> NDArray[np.int64]:
@@ -232,8 +232,8 @@ class Corpus:
             self._open[number] = np.memmap(self.directory / shard["file"], shard["dtype"], "r")
         return self._open[number]
 
-    def pieces(self) -> NDArray[np.int64]:
-        """Return (pieces, 3): a piece's first token and first byte in the whole corpus, 1 where a document starts."""
+    def chunk_index(self) -> NDArray[np.int64]:
+        """Return (chunks, 3): a chunk's first token and first byte in the whole corpus, 1 where a document starts."""
         parts, size = [], 0
         for shard, start in zip(self.manifest["shards"], self._starts, strict=True):
             path = self.directory / Path(shard["file"]).with_suffix(".index.bin")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt1.data.corpus.local_workers import Answers, largest_first
-from gpt1.data.corpus.shards import Answer, Request, answers, spell, spelled, whole
+from gpt1.data.corpus.shards import Answer, Request, answers, tokenizer_from_json, tokenizer_to_json, whole
 from gpt1.errors import UserError
 from gpt1.system.processes import cores, start_python
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -64,7 +64,7 @@ class RayWorkers:
     def encode(self, requests: Sequence[Request], tokenizer: Tokenizer) -> Answers:
         with _connected(self.address, self.processes) as ray:
             task = ray.remote(num_cpus=1, num_returns="streaming")(encode_there)
-            spelling = ray.put(spell(tokenizer))
+            tokenizer_json = ray.put(tokenizer_to_json(tokenizer))
             at_once = self.processes or TASKS_PER_CORE * max(1, int(ray.cluster_resources().get("CPU", 1)))
             waiting = largest_first(requests)[::-1]
             running: dict[Any, Request] = {}
@@ -72,7 +72,7 @@ class RayWorkers:
                 while waiting or running:
                     while waiting and len(running) < at_once:
                         request = waiting.pop()
-                        running[task.remote(_from_anywhere(request), spelling)] = request
+                        running[task.remote(_from_anywhere(request), tokenizer_json)] = request
                     ready, _ = ray.wait(list(running))
                     for stream in ready:
                         request = running[stream]
@@ -85,20 +85,20 @@ class RayWorkers:
                     ray.cancel(stream, force=True)
 
 
-def encode_there(request: Request, spelling: Mapping[str, str]) -> Iterator[Answer]:
+def encode_there(request: Request, tokenizer_json: Mapping[str, str]) -> Iterator[Answer]:
     """Encode a file: what a task runs, on whatever node."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a task has one core
     for path in (Path(request["source"]), Path(request["shard"]).parent):
         if not path.exists():
             yield {"refused": f"{path}: node {platform.node()} does not see it; {ONE_FILE_SYSTEM}"}
             return
-    yield from answers(request, _tokenizer(spelling["pipeline"], spelling["words"]))
+    yield from answers(request, _tokenizer(tokenizer_json["pipeline"], tokenizer_json["pretokenizer"]))
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(pipeline: str, words: str) -> Tokenizer:
+def _tokenizer(pipeline: str, pretokenizer: str) -> Tokenizer:
     """Return the tokenizer; a worker of Ray runs many tasks, and makes it once."""
-    return spelled({"pipeline": pipeline, "words": words})
+    return tokenizer_from_json({"pipeline": pipeline, "pretokenizer": pretokenizer})
 
 
 def _from_anywhere(request: Request) -> Request:
@@ -198,15 +198,15 @@ def _require_joinable(address: str) -> None:
     """Raise UserError where no Ray lets another process join it: Ray would end the process that tries."""
     probe = start_python("gpt1.data.corpus.ray_workers", stderr=subprocess.PIPE, text=True, encoding="utf-8")
     try:
-        said, noise = probe.communicate(address, JOIN_WITHIN)
+        output, log = probe.communicate(address, JOIN_WITHIN)
     except subprocess.TimeoutExpired as error:
-        said, noise = f"no Ray answered within {JOIN_WITHIN:.0f} s", str(error.stderr)
+        output, log = f"no Ray answered within {JOIN_WITHIN:.0f} s", str(error.stderr)
     finally:
         probe.kill()
         probe.wait()
     if probe.returncode:
-        why, _, _ = " ".join(said.split()).partition(". ")  # what follows speaks of Ray's own flags
-        if "InvalidAuthToken" in noise:
+        why, _, _ = " ".join(output.split()).partition(". ")  # what follows speaks of Ray's own flags
+        if "InvalidAuthToken" in log:
             raise UserError(f"--ray {address}: {NEEDS_TOKEN}")
         raise UserError(f"--ray {address}: {why or 'no Ray answers there'}; expected {KINDS}")
 

@@ -1,7 +1,7 @@
 """One text file to one shard: its token ids, where its documents lie, and what it was made from.
 
 A shard is `NAME.bin` (ids as uint16, or uint32 where the vocabulary has more than 65,536 tokens), `NAME.index.bin`
-(int64 rows: first token of a piece, first byte of it in the text, 1 where a document starts) and `NAME.json`, written
+(int64 rows: first token of a chunk, its first byte in the text, 1 where a document starts) and `NAME.json`, written
 last: with it the shard is whole. Run as a program, this module encodes files that come through stdin.
 """
 
@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from gpt1.data.corpus.documents import Piece, documents
+from gpt1.data.corpus.documents import DocumentChunk, documents
 from gpt1.errors import UserError
 from gpt1.system.files import read_json, sha256, sync, write_json
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -45,9 +45,9 @@ def token_type(vocab_size: int) -> np.dtype[Any]:
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """Return a sha256 of all that decides a text's ids: vocabulary, merges, normaliser and splitter."""
+    """Return a sha256 of all that decides a text's ids: vocabulary, merges, normaliser and pre-tokenizer."""
     pipeline = json.loads(tokenizer.backend.to_str())
-    parts = [tokenizer.words, *(pipeline[name] for name in ("normalizer", "pre_tokenizer", "model"))]
+    parts = [tokenizer.pretokenizer, *(pipeline[name] for name in ("normalizer", "pre_tokenizer", "model"))]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -60,13 +60,13 @@ def source_state(source: Path) -> dict[str, int]:
 def finished(shard: Path, source: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what the shard's JSON holds where it was made from `source` as it is now, and as `asked`; else `None`."""
     try:
-        found = read_json(shard.with_suffix(".json"))
+        details = read_json(shard.with_suffix(".json"))
         state = source_state(source)
-        if found["asked"] != asked or found["read"]["size"] != state["size"]:
+        if details["asked"] != asked or details["read"]["size"] != state["size"]:
             return None
-        if found["read"]["mtime_ns"] != state["mtime_ns"] and found["shard"]["source_sha256"] != sha256(source):
+        if details["read"]["mtime_ns"] != state["mtime_ns"] and details["shard"]["source_sha256"] != sha256(source):
             return None
-        return found if whole(shard, found["shard"]) else None
+        return details if whole(shard, details["shard"]) else None
     except (UserError, OSError, KeyError, TypeError):
         return None
 
@@ -95,21 +95,21 @@ def write_shard(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
     before = source_state(source)
     digest = sha256(source)
     dtype = token_type(tokenizer.vocab_size)
-    tokens = size = n_pieces = n_documents = 0
+    tokens = size = n_chunks = n_documents = 0
     with _Partial(shard) as ids_file, _Partial(shard.with_suffix(".index.bin")) as index_file:
         for group in _groups(documents(source, asked["end_of_document"])):
-            for piece, ids in _encoded(group, tokenizer):
-                index_file.write(np.array([tokens, size, piece.starts], "<i8").tobytes())
+            for chunk, ids in _encoded(group, tokenizer):
+                index_file.write(np.array([tokens, size, chunk.starts], "<i8").tobytes())
                 ids_file.write(np.array(ids, dtype).tobytes())
-                tokens, size = tokens + len(ids), size + piece.size
-                n_pieces, n_documents = n_pieces + 1, n_documents + piece.starts
-            yield {"size": sum(piece.size for piece in group)}
+                tokens, size = tokens + len(ids), size + chunk.size
+                n_chunks, n_documents = n_chunks + 1, n_documents + chunk.starts
+            yield {"size": sum(chunk.size for chunk in group)}
         if source_state(source) != before:
             raise UserError(f"{source}: changed while it was read; run the command again when it is complete")
     facts = {
         "file": shard.name, "source": request["name"], "source_sha256": digest, "sha256": ids_file.digest.hexdigest(),
         "index_sha256": index_file.digest.hexdigest(), "dtype": dtype.name, "tokens": tokens, "bytes": size,
-        "documents": n_documents, "pieces": n_pieces,
+        "documents": n_documents, "pieces": n_chunks,
     }  # fmt: skip
     details = {"format": FORMAT, "asked": dict(asked), "read": before, "shard": facts}
     write_json(shard.with_suffix(".json"), details)
@@ -126,20 +126,20 @@ def answers(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
         yield {"failed": traceback.format_exc()}
 
 
-def _encoded(group: list[Piece], tokenizer: Tokenizer) -> Iterator[tuple[Piece, list[int]]]:
+def _encoded(group: list[DocumentChunk], tokenizer: Tokenizer) -> Iterator[tuple[DocumentChunk, list[int]]]:
     line_break = tokenizer.backend.token_to_id(NEWLINE)
     between = [tokenizer.unk if line_break is None else line_break]
-    for piece, ids in zip(group, tokenizer.encode_batch([piece.text for piece in group]), strict=True):
-        before = [tokenizer.bos] if piece.starts else between if piece.after_break else []
-        yield piece, [*before, *ids, *([tokenizer.eos] if piece.ends else [])]
+    for chunk, ids in zip(group, tokenizer.encode_batch([chunk.text for chunk in group]), strict=True):
+        before = [tokenizer.bos] if chunk.starts else between if chunk.after_break else []
+        yield chunk, [*before, *ids, *([tokenizer.eos] if chunk.ends else [])]
 
 
-def _groups(found: Iterable[Piece]) -> Iterator[list[Piece]]:
-    group: list[Piece] = []
+def _groups(chunks: Iterable[DocumentChunk]) -> Iterator[list[DocumentChunk]]:
+    group: list[DocumentChunk] = []
     characters = 0
-    for piece in found:
-        group.append(piece)
-        characters += len(piece.text)
+    for chunk in chunks:
+        group.append(chunk)
+        characters += len(chunk.text)
         if characters >= CHARACTERS_AT_ONCE:
             yield group
             group, characters = [], 0
@@ -174,23 +174,23 @@ class _Partial:
 # ---- in another process
 
 
-def spell(tokenizer: Tokenizer) -> dict[str, str]:
-    """Return a tokenizer as plain data."""
-    return {"pipeline": tokenizer.backend.to_str(), "words": tokenizer.words}
+def tokenizer_to_json(tokenizer: Tokenizer) -> dict[str, str]:
+    """Return a tokenizer as JSON data, for another process."""
+    return {"pipeline": tokenizer.backend.to_str(), "pretokenizer": tokenizer.pretokenizer}
 
 
-def spelled(spelling: Mapping[str, str]) -> Tokenizer:
-    """Return the tokenizer that `spell` spelled."""
+def tokenizer_from_json(data: Mapping[str, str]) -> Tokenizer:
+    """Return the tokenizer that `tokenizer_to_json` wrote."""
     import tokenizers
 
-    return Tokenizer(tokenizers.Tokenizer.from_str(spelling["pipeline"]), spelling["words"])
+    return Tokenizer(tokenizers.Tokenizer.from_str(data["pipeline"]), data["pretokenizer"])
 
 
 def main() -> None:
     """Encode what comes through stdin: a tokenizer, then files, each a line of JSON; answer with lines of JSON."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     requests = iter(sys.stdin)
-    tokenizer = spelled(json.loads(next(requests)))
+    tokenizer = tokenizer_from_json(json.loads(next(requests)))
     for request in requests:
         for answer in answers(json.loads(request), tokenizer):
             try:

@@ -52,8 +52,8 @@ class TrainingWindows:
 
     def micro_batches(self, step: int) -> list[Batch]:
         """Return this rank's micro-batches of optimiser step `step` (0-based): none where there are too few."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        starts = self._epoch(epoch)[place * self.config.batch_size : (place + 1) * self.config.batch_size]
+        epoch, index = divmod(step, self.steps_per_epoch)
+        starts = self._epoch(epoch)[index * self.config.batch_size : (index + 1) * self.config.batch_size]
         mine = range(self.rank * self.at_once, len(starts), self.n_ranks * self.at_once)
         return [self._batch(starts[i : i + self.at_once]) for i in mine]
 
@@ -97,8 +97,8 @@ class ValidationWindows:
             widest = max(map(len, rows)) - 1
             tokens = np.full((len(rows), widest), self.pad, np.int32)
             targets = np.full((len(rows), widest), IGNORE, np.int32)
-            for place, row in enumerate(rows):
-                tokens[place, : len(row) - 1], targets[place, : len(row) - 1] = row[:-1], row[1:]
+            for index, row in enumerate(rows):
+                tokens[index, : len(row) - 1], targets[index, : len(row) - 1] = row[:-1], row[1:]
             last = np.array([len(row) - 2 for row in rows], np.int32)
             full = tokens.shape == (at_once, self.context)
             yield Batch(tokens, last, lm_targets=targets, alike=len(numbers) // at_once if full else 1)

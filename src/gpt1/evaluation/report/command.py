@@ -26,22 +26,22 @@ def _flags(record: Record) -> Iterator[str]:
     name = record.config.get("recipe")
     try:
         if record.command == "finetune":
-            found: Any = FinetuneConfig.from_dict(record.config)
+            config: Any = FinetuneConfig.from_dict(record.config)
             default: Any = recipe(name) if name else FinetuneConfig()
         else:
-            found = PretrainConfig.from_dict(record.config)
+            config = PretrainConfig.from_dict(record.config)
             default = pretraining(name) if name else PretrainConfig()
     except UserError:  # of another version: what cannot be said otherwise
-        found, default = None, None
+        config, default = None, None
     if name:
         yield from ("--recipe", name)
-    if found is not None:
-        yield from _differences(found, default)
+    if config is not None:
+        yield from _differences(config, default)
 
 
-def _differences(found: Any, default: Any) -> Iterator[str]:
-    for item in fields(found):
-        value, usual = getattr(found, item.name), getattr(default, item.name)
+def _differences(config: Any, default: Any) -> Iterator[str]:
+    for item in fields(config):
+        value, usual = getattr(config, item.name), getattr(default, item.name)
         flag = f"--{item.name.replace('_', '-')}"
         if is_dataclass(value):
             yield from _differences(value, usual)

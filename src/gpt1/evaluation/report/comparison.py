@@ -55,15 +55,15 @@ def _names(records: Sequence[Record]) -> list[str]:
     names = [record.name for record in records]
     if len(set(names)) < len(names):
         names = [str(record.path) for record in records]
-    return [name if names.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(names)]
+    return [name if names.count(name) == 1 else f"{name} ({index + 1})" for index, name in enumerate(names)]
 
 
 def _unfinished(records: Sequence[Record], names: Sequence[str]) -> str:
     missing = [name for record, name in zip(records, names, strict=True) if not record.finished]
     if not missing:
         return ""
-    said = f"Not finished, so without final scores: {', '.join(missing)}. Of these the page has what their logs hold."
-    return html.paragraph(said, "notice")
+    text = f"Not finished, so without final scores: {', '.join(missing)}. Of these the page has what their logs hold."
+    return html.paragraph(text, "notice")
 
 
 def _scores(records: Sequence[Record], names: Sequence[str]) -> str:
@@ -92,11 +92,11 @@ def _baselines(rows: Sequence[tuple[Record, str]]) -> Iterator[tuple[Record, str
     seen: set[tuple[str, object]] = set()
     for record, run in rows:
         where = record.scored.get("answers", {}).get("rows_sha256", run)
-        for name, found in record.results.get("baseline", {}).items():
+        for name, baseline in record.results.get("baseline", {}).items():
             if (name, where) not in seen:
                 seen.add((name, where))
-                told = name if len({each for _, each in seen}) == 1 else f"{name} (rows of {run})"
-                yield record, told, scores.with_intervals(found)
+                row_name = name if len({each for _, each in seen}) == 1 else f"{name} (rows of {run})"
+                yield record, row_name, scores.with_intervals(baseline)
 
 
 def _figures(record: Record) -> dict[str, str]:
@@ -124,18 +124,18 @@ def _summary(records: Sequence[Record], names: Sequence[str], paired: Paired) ->
     first = records[0]
     reached = {name: record.scored for record, name in zip(records, names, strict=True)}
     metric = first.metrics[0] if first.metrics else ""
-    said = [
+    sentences = [
         f"{name} reaches {scores.number(reached[name][metric])}: {scores.in_words(metric, each[metric], name)}"
         for name, each in list(paired.items())[:MOST_TOLD]
         if metric in each
     ]
-    if not said:
+    if not sentences:
         return ""
     beginning = (
         f"On the same {first.scored['examples']:,} {scores.of_split(first)} examples {names[0]} reaches "
         f"{scores.named(metric)} {scores.number(first.scored[metric])}."
     )
-    return html.paragraph(" ".join([beginning, *said]), "lead")
+    return html.paragraph(" ".join([beginning, *sentences]), "lead")
 
 
 def _differences(records: Sequence[Record], names: Sequence[str], paired: Paired, reasons: Sequence[str]) -> str:
@@ -169,9 +169,9 @@ def _other_rows(first: Record, other: Record) -> str:
     """Return which settings may have drawn other rows, "" where all of them are the same."""
     here, there = (dict(_leaves(record.config)) for record in (first, other))
     differ = [name for name in DRAWN_BY if here.get(name) != there.get(name)]
-    said = ", ".join(f"--{name} {there.get(name)} instead of {here.get(name)}" for name in differ)
+    differences = ", ".join(f"--{name} {there.get(name)} instead of {here.get(name)}" for name in differ)
     advice = "; --split-seed keeps the splits of runs with other seeds the same" if "seed" in differ else ""
-    return f" ({said}{advice})" if said else ""
+    return f" ({differences}{advice})" if differences else ""
 
 
 def _validation_text(record: Record) -> tuple[object, ...]:
@@ -201,5 +201,5 @@ def _leaves(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _leaves(value)
         else:
-            said = value if isinstance(value, str) else json.dumps(without_point(value), ensure_ascii=False)
-            yield name.replace("_", "-"), "none" if value is None else said
+            shown = value if isinstance(value, str) else json.dumps(without_point(value), ensure_ascii=False)
+            yield name.replace("_", "-"), "none" if value is None else shown

@@ -90,7 +90,7 @@ def draw_curves(log: Path | Sequence[Event], out: Path) -> None:
         figure = Figure(figsize=(11.0, 3.5), layout="constrained")
         panels = figure.add_gridspec(1, 3, wspace=0.06)
         halves = panels[2].subgridspec(2, 1, hspace=0.1)
-        axes = [figure.add_subplot(place) for place in (panels[0], panels[1], halves[0], halves[1])]
+        axes = [figure.add_subplot(cell) for cell in (panels[0], panels[1], halves[0], halves[1])]
         draw_losses(axes[0], train, valid, best)
         draw_metric(axes[1], valid, metric, best)
         draw_rate(axes[2], train)
@@ -109,8 +109,8 @@ def by_step(events: Iterable[Event]) -> list[Event]:
 
 def series(events: Sequence[Event], key: str) -> list[Point]:
     """(step, value) of the events that have a finite number under `key`."""
-    found = ((int(event["step"]), event.get(key)) for event in events)
-    return [(step, float(value)) for step, value in found if isinstance(value, int | float) and math.isfinite(value)]
+    points = ((int(event["step"]), event.get(key)) for event in events)
+    return [(step, float(value)) for step, value in points if isinstance(value, int | float) and math.isfinite(value)]
 
 
 def best_step(valid: Sequence[Event], metric: str) -> int | None:

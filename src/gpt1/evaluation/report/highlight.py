@@ -37,13 +37,13 @@ _AGAINST = (224, 217, 210, 203)
 TEMPLATE = Path(__file__).parents[2] / "assets" / "explain.html"
 
 
-def largest_weight(found: Explanation) -> float:
+def largest_weight(explanation: Explanation) -> float:
     """Return the largest weight, without its sign, of any word; 1 where there is none."""
-    return max((abs(word["weight"]) for text in found["texts"] for word in text["words"]), default=0.0) or 1.0
+    return max((abs(word["weight"]) for text in explanation["texts"] for word in text["words"]), default=0.0) or 1.0
 
 
 def stretches(text: Mapping[str, Any]) -> Iterator[tuple[str, Word | None]]:
-    """Yield the text piece by piece, each with its word, or None between words. Words without a place are left out."""
+    """Yield the text in parts, each with its word, or None between words. Words without offsets are left out."""
     done = 0
     for word in text["words"]:
         if word["start"] is None:
@@ -56,24 +56,25 @@ def stretches(text: Mapping[str, Any]) -> Iterator[tuple[str, Word | None]]:
         yield text["text"][done:], None
 
 
-def top_words(found: Explanation, most: int) -> list[Word]:
+def top_words(explanation: Explanation, most: int) -> list[Word]:
     """Return the words that weigh most, whatever their sign, the heaviest first."""
-    every = [word for text in found["texts"] for word in text["words"]]
+    every = [word for text in explanation["texts"] for word in text["words"]]
     return sorted(every, key=lambda word: -abs(word["weight"]))[:most]
 
 
-def verdict(found: Explanation) -> str:
+def verdict(explanation: Explanation) -> str:
     """Return the answer and what is explained, in one line."""
-    if found["label"] is None:
-        said = f"{found['score']:.4f}: words that raise the value, and that lower it (-)"
+    if explanation["label"] is None:
+        line = f"{explanation['score']:.4f}: words that raise the value, and that lower it (-)"
     else:
-        of_label = found["scores"][str(found["explained"])]
-        said = f"{found['label']}  {found['score']:.4f}: words for {found['explained']}, and against it (-)"
-        if found["explained"] != found["label"]:
-            said += f", whose probability is {of_label:.4f}"
-    if any(word["occlusion"] is not None for text in found["texts"] for word in text["words"]):
-        said += "; without it: what the probability does when the word is taken out"
-    return said + ("; the end of the text was cut off" if found["truncated"] else "")
+        of_label = explanation["scores"][str(explanation["explained"])]
+        explained = explanation["explained"]
+        line = f"{explanation['label']}  {explanation['score']:.4f}: words for {explained}, and against it (-)"
+        if explanation["explained"] != explanation["label"]:
+            line += f", whose probability is {of_label:.4f}"
+    if any(word["occlusion"] is not None for text in explanation["texts"] for word in text["words"]):
+        line += "; without it: what the probability does when the word is taken out"
+    return line + ("; the end of the text was cut off" if explanation["truncated"] else "")
 
 
 def shown(word: str) -> str:
@@ -84,15 +85,15 @@ def shown(word: str) -> str:
 # ---- terminal
 
 
-def in_terminal(found: Explanation, *, colour: bool) -> str:
+def in_terminal(explanation: Explanation, *, colour: bool) -> str:
     """Return lines for a terminal: the verdict, the texts, the words that weigh most."""
-    lines = [verdict(found)]
-    largest = largest_weight(found)
-    for text in found["texts"]:
+    lines = [verdict(explanation)]
+    largest = largest_weight(explanation)
+    for text in explanation["texts"]:
         name = "" if text["name"] == "text" else f"{text['name']}: "
         parts = (_painted(part, word if colour else None, largest) for part, word in stretches(text))
         lines.append(name + "".join(parts))
-    return "\n".join([*lines, *_table(found)])
+    return "\n".join([*lines, *_table(explanation)])
 
 
 def _painted(part: str, word: Word | None, largest: float) -> str:
@@ -103,9 +104,9 @@ def _painted(part: str, word: Word | None, largest: float) -> str:
     return f"\x1b[{style};48;5;{colours[min(3, int(4 * strength))]}m{part}\x1b[0m"
 
 
-def _table(found: Explanation) -> Iterator[str]:
-    words = top_words(found, TOP)
-    largest = largest_weight(found)
+def _table(explanation: Explanation) -> Iterator[str]:
+    words = top_words(explanation, TOP)
+    largest = largest_weight(explanation)
     width = max([len(shown(word["text"])) for word in words], default=0)
     for word in words:
         change = "" if word["occlusion"] is None else f"  without it {-word['occlusion']:+.4f}"
@@ -113,15 +114,15 @@ def _table(found: Explanation) -> Iterator[str]:
         yield f"  {shown(word['text']):<{width}}  {word['weight']:+.4f}{change}  {bar}".rstrip()
 
 
-def attention_lines(found: Mapping[str, Any]) -> Iterator[str]:
+def attention_lines(attention: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for each token of `explain.attention`: what it looks at most, over the heads that are there."""
-    weights = np.mean([[row + [0.0] * (len(head) - len(row)) for row in head] for head in found["heads"]], 0)
-    names = [token.removesuffix("</w>") for token in found["tokens"]]
+    weights = np.mean([[row + [0.0] * (len(head) - len(row)) for row in head] for head in attention["heads"]], 0)
+    names = [token.removesuffix("</w>") for token in attention["tokens"]]
     width = max(map(len, map(shown, names)))
-    for place, row in enumerate(weights):
-        seen = np.argsort(-row[: place + 1], kind="stable")[:3]
+    for position, row in enumerate(weights):
+        seen = np.argsort(-row[: position + 1], kind="stable")[:3]
         looks = "  ".join(f"{shown(names[i])} {row[i]:.0%}" for i in seen if row[i] >= 0.005)
-        yield f"  {shown(names[place]):<{width}}  {looks}"
+        yield f"  {shown(names[position]):<{width}}  {looks}"
 
 
 # ---- page
@@ -132,17 +133,17 @@ def page(
 ) -> str:
     """Return a self-contained HTML page; `attention` has, for each explanation, tokens and weights (L, H, T, T)."""
     articles = "\n".join(
-        f"<article>\n{_verdict(found)}\n{highlighted(found)}\n{_words(found)}\n{_attention(*looks)}\n</article>"
-        for found, looks in zip(explanations, attention, strict=True)
+        f"<article>\n{_verdict(explanation)}\n{highlighted(explanation)}\n{_words(explanation)}\n{_attention(*looks)}\n</article>"
+        for explanation, looks in zip(explanations, attention, strict=True)
     )
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(title=escape(title), articles=articles)
 
 
-def highlighted(found: Explanation) -> str:
+def highlighted(explanation: Explanation) -> str:
     """Return the texts as HTML, each word with its weight behind it and in its title."""
-    largest = largest_weight(found)
+    largest = largest_weight(explanation)
     parts = []
-    for text in found["texts"]:
+    for text in explanation["texts"]:
         if text["name"] != "text":
             parts.append(f"<h3>{escape(text['name'])}</h3>")
         words = "".join(_marked(part, word, largest) for part, word in stretches(text))
@@ -159,20 +160,21 @@ def _marked(part: str, word: Word | None, largest: float) -> str:
     return f'<mark class="{side}" style="--s:{strength:.2f}" title="{title}">{escape(part)}</mark>'
 
 
-def _verdict(found: Explanation) -> str:
-    if found["label"] is None:
-        head = f"<h2>{found['score']:.4f}</h2>"
+def _verdict(explanation: Explanation) -> str:
+    if explanation["label"] is None:
+        head = f"<h2>{explanation['score']:.4f}</h2>"
         legend = "raises the value", "lowers it"
     else:
-        label = escape(str(found["explained"]))
+        label = escape(str(explanation["explained"]))
         bars = "".join(
             f"<tr><th>{escape(name)}</th><td>{score:.1%}</td>"
             f'<td class="bar"><span style="width:{score:.1%}"></span></td></tr>'
-            for name, score in found["scores"].items()
+            for name, score in explanation["scores"].items()
         )
-        head = f"<h2>{escape(str(found['label']))} <small>{found['score']:.1%}</small></h2>\n<table>{bars}</table>"
+        predicted = f"{escape(str(explanation['label']))} <small>{explanation['score']:.1%}</small>"
+        head = f"<h2>{predicted}</h2>\n<table>{bars}</table>"
         legend = f"speaks for {label}", f"speaks against {label}"
-    cut = "<p>The end was cut off: what stands there was not read.</p>" if found["truncated"] else ""
+    cut = "<p>The end was cut off: what stands there was not read.</p>" if explanation["truncated"] else ""
     one, other = legend
     return (
         f'{head}\n<p class="legend"><mark class="for" style="--s:.7">{one}</mark> '
@@ -180,10 +182,10 @@ def _verdict(found: Explanation) -> str:
     )
 
 
-def _words(found: Explanation) -> str:
-    words = [word for word in top_words(found, TOP_OF_PAGE) if word["weight"]]
+def _words(explanation: Explanation) -> str:
+    words = [word for word in top_words(explanation, TOP_OF_PAGE) if word["weight"]]
     occluded = any(word["occlusion"] is not None for word in words)
-    largest = largest_weight(found)
+    largest = largest_weight(explanation)
     rows = "".join(
         f"<tr><th>{escape(shown(word['text']))}</th><td>{word['weight']:+.4f}</td>"
         f'<td class="bar"><span class="{"for" if word["weight"] > 0 else "against"}" '
@@ -192,7 +194,7 @@ def _words(found: Explanation) -> str:
         + "</tr>"
         for word in words
     )
-    what = "value" if found["label"] is None else "probability"
+    what = "value" if explanation["label"] is None else "probability"
     header = (
         "<tr><th>word</th><td>weight</td><td></td>"
         + (f"<td>change of the {what} without it</td>" if occluded else "")

@@ -18,7 +18,7 @@ HEADING = re.compile(r'<section id="(\w+)">\n<h2>(.*?)</h2>')
 def page(title: str, subtitle: str, sections: Iterable[str]) -> str:
     """Return the whole file: it needs nothing but itself."""
     body = "\n".join(section for section in sections if section)
-    links = "".join(f'<a href="#{name}">{said}</a>' for name, said in HEADING.findall(body))
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title in HEADING.findall(body))
     navigation = f'<nav aria-label="sections">{links}</nav>'
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(title=escape(title), subtitle=escape(subtitle), navigation=navigation, body=body)

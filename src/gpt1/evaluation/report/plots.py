@@ -43,14 +43,14 @@ MOST_DOTS = 1_000
 Draw = Callable[["Axes"], None]
 
 
-def figure(name: str, caption: str, draw: Draw, size: tuple[float, float] = SIZE) -> str:
-    """Return `<figure>` with what `draw` draws into one panel; `name` must be the only one on the page."""
+def figure(name: str, caption: str, plot: Draw, size: tuple[float, float] = SIZE) -> str:
+    """Return `<figure>` with what `plot` draws into one panel; `name` must be the only one on the page."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=size, layout="constrained")
-        draw(drawing.add_subplot())
+        plot(drawing.add_subplot())
         text = io.StringIO()
         drawing.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return f"<figure>{_inline(text.getvalue(), name, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
@@ -63,7 +63,7 @@ def _inline(svg: str, name: str, caption: str) -> str:
     head = re.compile(r"<svg[^>]*?viewBox=\"([^\"]*)\"[^>]*>")
     svg = head.sub(rf'<svg viewBox="\1" role="img" aria-label="{escape(caption)}">', svg, count=1)
     used = set(re.findall(r"#([A-Za-z]\w*)[\")]", svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
+    svg = re.sub(r' id="([^"]*)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", svg)
     svg = re.sub(r'(xlink:)?href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
     for colour, variable in COLOURS.items():
         svg = svg.replace(colour, f"var(--{variable})")
@@ -87,9 +87,9 @@ def training(record: Record) -> Iterator[str]:
     metric = str(valid[-1].get("metric", "loss")) if valid else "loss"
     best = curves.best_step(valid, metric)
 
-    def drawn(draw: Draw) -> Draw:
+    def drawn(plot: Draw) -> Draw:
         def both(axes: Axes) -> None:
-            draw(axes)
+            plot(axes)
             curves.share_steps([axes], train, valid)
 
         return both
@@ -116,12 +116,12 @@ def training(record: Record) -> Iterator[str]:
 def intervals(rows: Mapping[str, tuple[float, Sequence[float]]], metric: str) -> str:
     """Return the value of each model with its interval, one below the other."""
 
-    def draw(axes: Axes) -> None:
-        for place, (value, (low, high)) in enumerate(rows.values()):
-            colour = TRAIN if place == 0 else MUTED
-            axes.plot([low, high], [place, place], color=colour, linewidth=2.2)
-            axes.plot(value, place, "o", color=colour, markersize=6)
-            axes.annotate(f"{value:.3f}", (value, place), (0, 7), textcoords="offset points", ha="center", color=colour)
+    def plot(axes: Axes) -> None:
+        for row, (value, (low, high)) in enumerate(rows.values()):
+            colour = TRAIN if row == 0 else MUTED
+            axes.plot([low, high], [row, row], color=colour, linewidth=2.2)
+            axes.plot(value, row, "o", color=colour, markersize=6)
+            axes.annotate(f"{value:.3f}", (value, row), (0, 7), textcoords="offset points", ha="center", color=colour)
         axes.set_yticks(range(len(rows)), list(rows))
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.spines["left"].set_visible(False)
@@ -130,15 +130,15 @@ def intervals(rows: Mapping[str, tuple[float, Sequence[float]]], metric: str) ->
         axes.grid(visible=False, axis="y")
 
     caption = "Each dot is a model's score, its line the 95 % bootstrap interval."
-    return figure("intervals", caption, draw, (7.0, 0.9 + 0.5 * len(rows)))
+    return figure("intervals", caption, plot, (7.0, 0.9 + 0.5 * len(rows)))
 
 
-def calibration(found: Mapping[str, Any]) -> str:
+def calibration(values: Mapping[str, Any]) -> str:
     """Return how often an answer is right beside how sure the model was of it."""
 
-    def draw(axes: Axes) -> None:
+    def plot(axes: Axes) -> None:
         _shares(axes)
-        bins = found["bins"]
+        bins = values["bins"]
         largest = max(each["examples"] for each in bins)
         axes.plot([0, 1], [0, 1], color=AXIS, linewidth=1, linestyle="--")
         axes.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], color=TRAIN, linewidth=1.2)
@@ -147,10 +147,10 @@ def calibration(found: Mapping[str, Any]) -> str:
         axes.set(title="Calibration", xlabel="confidence", ylabel="share that is right")
 
     caption = (
-        f"Expected calibration error {found['error']:.3f}. On the dashed line the model is right as often as it says; "
+        f"Expected calibration error {values['error']:.3f}. On the dashed line the model is right as often as it says; "
         "below it, it is too sure. Larger dots stand for more examples."
     )
-    return figure("calibration", caption, draw)
+    return figure("calibration", caption, plot)
 
 
 def ranking(scored: Mapping[str, Any], label: str) -> Iterator[str]:
@@ -177,31 +177,31 @@ def by_length(bins: Sequence[Mapping[str, Any]]) -> str:
     """Return the accuracy (of a regression the error) of short and of long examples."""
     name = "accuracy" if "accuracy" in bins[0] else "mae"
 
-    def draw(axes: Axes) -> None:
-        for place, each in enumerate(bins):
-            axes.plot([place, place], each["interval"], color=TRAIN, alpha=0.45, linewidth=4)
-            axes.plot(place, each[name], "o", color=TRAIN, markersize=6)
+    def plot(axes: Axes) -> None:
+        for index, each in enumerate(bins):
+            axes.plot([index, index], each["interval"], color=TRAIN, alpha=0.45, linewidth=4)
+            axes.plot(index, each[name], "o", color=TRAIN, markersize=6)
         ranges = [f"{b['from']:,}–{b['to']:,}" if b["from"] < b["to"] else f"{b['from']:,}" for b in bins]
         axes.set_xticks(range(len(bins)), ranges)
         axes.set(title="By length", xlabel="tokens", ylabel=curves.METRIC_LABELS[name], xlim=(-0.5, len(bins) - 0.5))
         axes.set(ylim=(-0.02, 1.02) if name == "accuracy" else (0, None))
 
     counts = ", ".join(f"{each['examples']:,}" for each in bins)
-    return figure("length", f"Short and long inputs, {counts} examples; bars are 95 % intervals.", draw)
+    return figure("length", f"Short and long inputs, {counts} examples; bars are 95 % intervals.", plot)
 
 
 def scatter(record: Record) -> str:
     """Return a regression's predictions over the true values."""
-    truth, found = (record.unpacked(record.scored["answers"][name]) for name in ("truth", "predicted"))
+    truth, predicted = (record.unpacked(record.scored["answers"][name]) for name in ("truth", "predicted"))
     drawn = np.random.default_rng(0).permutation(len(truth))[:MOST_DOTS]
 
-    def draw(axes: Axes) -> None:
-        span = [min(truth.min(), found.min()), max(truth.max(), found.max())]
+    def plot(axes: Axes) -> None:
+        span = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
         axes.plot(span, span, color=AXIS, linewidth=1, linestyle="--")
-        axes.plot(truth[drawn], found[drawn], "o", color=TRAIN, alpha=0.35, markersize=3)
+        axes.plot(truth[drawn], predicted[drawn], "o", color=TRAIN, alpha=0.35, markersize=3)
         axes.set(title="Predictions", xlabel="true value", ylabel="predicted value")
 
-    return figure("scatter", f"{len(drawn):,} examples; on the dashed line a prediction is exact.", draw)
+    return figure("scatter", f"{len(drawn):,} examples; on the dashed line a prediction is exact.", plot)
 
 
 # ---- several runs
@@ -210,14 +210,14 @@ def scatter(record: Record) -> str:
 def side_by_side(records: Sequence[Record], names: Sequence[str], key: str, title: str) -> str:
     """Return the validation curves of several runs in one panel."""
 
-    def draw(axes: Axes) -> None:
+    def plot(axes: Axes) -> None:
         for number, (record, name) in enumerate(zip(records, names, strict=True)):
-            if found := curves.series(record.valid, key):
+            if series := curves.series(record.valid, key):
                 colour, dashes = SERIES[number % len(SERIES)], DASHES[number % len(DASHES)]
-                axes.plot(*zip(*found, strict=True), color=colour, linestyle=dashes, marker="o", label=name)
+                axes.plot(*zip(*series, strict=True), color=colour, linestyle=dashes, marker="o", label=name)
         axes.set(title=title, ylabel=curves.METRIC_LABELS.get(key, key))
         curves.share_steps([axes], [], [event for record in records for event in record.valid])
         if axes.lines:
             axes.legend(loc="best", labelcolor=MUTED)
 
-    return figure(f"valid-{key}", f"{title} of each run.", draw)
+    return figure(f"valid-{key}", f"{title} of each run.", plot)

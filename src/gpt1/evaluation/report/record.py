@@ -75,8 +75,8 @@ class Record:
 
     @property
     def config(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.settings["config"]
-        return found
+        config: dict[str, Any] = self.settings["config"]
+        return config
 
     @property
     def finished(self) -> bool:
@@ -121,8 +121,8 @@ class Record:
     @property
     def scored(self) -> dict[str, Any]:
         """The final scores of that split."""
-        found: dict[str, Any] = self.results.get(self.split, {})
-        return found
+        scores: dict[str, Any] = self.results.get(self.split, {})
+        return scores
 
     def unpacked(self, packed: Mapping[str, Any]) -> NDArray[Any]:
         """Return packed answers of metrics.json (`diagnostics.unpack`).
@@ -150,22 +150,22 @@ class Record:
     @property
     def warnings(self) -> list[str]:
         """What a reader should know of the data before believing the figures."""
-        found = [str(note) for note in self.start.get("notes", ())]
+        notes = [str(note) for note in self.start.get("notes", ())]
         examples: Mapping[str, int] = self.start.get("examples", {})
         for split, cut in self.start.get("truncated", {}).items():
             if cut:
-                found.append(
+                notes.append(
                     f"{split}: {cut:,} of {examples[split]:,} examples ({cut / examples[split]:.1%}) are longer than "
                     "the model reads and were cut."
                 )
         counts: Mapping[str, int] = self.start.get("labels", {}).get("train", {})
         if counts and max(counts.values()) >= IMBALANCE * max(1, min(counts.values())):
             most, rarest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-            found.append(
+            notes.append(
                 f"train: the labels are far from balanced: {counts[most]:,} examples of {most}, {counts[rarest]:,} of "
                 f"{rarest}. Accuracy flatters a model that prefers the frequent ones; look at F1 and at each label."
             )
-        return found
+        return notes
 
 
 FILES = ("config.json", "log.jsonl", "metrics.json", "model/gpt1.json")

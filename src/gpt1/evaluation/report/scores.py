@@ -69,8 +69,8 @@ def of_baselines(record: Record) -> dict[str, dict[str, Difference]]:
     """Return {baseline: {metric: model minus baseline}} of those whose predictions were stored."""
     if "answers" not in record.scored:
         return {}
-    found = record.results.get("baseline", {})
-    return {name: differences(record, each["predicted"]) for name, each in found.items() if "predicted" in each}
+    baselines = record.results.get("baseline", {})
+    return {name: differences(record, each["predicted"]) for name, each in baselines.items() if "predicted" in each}
 
 
 def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> str:
@@ -84,7 +84,7 @@ def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> 
         )
     metric = record.metrics[0]
     low, high = scored["interval"][metric]
-    said = (
+    text = (
         f"On {scored['examples']:,} {split} examples the model reaches {named(metric)} {number(scored[metric])} "
         f"(95 % interval {number(low)} to {number(high)})."
     )
@@ -92,9 +92,9 @@ def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> 
         value = record.results["baseline"][name][metric]
         if metric in each:
             its = f"{name[0].upper()}{name[1:]} reaches {number(value)}"
-            said += f" {its} on the same rows: {in_words(metric, each[metric])}"
+            text += f" {its} on the same rows: {in_words(metric, each[metric])}"
             break
-    return said
+    return text
 
 
 def named(metric: str) -> str:
@@ -140,11 +140,11 @@ def tiles(record: Record) -> str:
 
 def baselines(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> str:
     """Return the section with the model and the baselines on the same rows."""
-    found = record.results.get("baseline", {})
-    if not found:
+    baselines = record.results.get("baseline", {})
+    if not baselines:
         return ""
     metrics = record.metrics
-    rows = {"GPT-1": record.scored} | found
+    rows = {"GPT-1": record.scored} | baselines
     shown = [[name, *(with_intervals(each)[metric] for metric in metrics)] for name, each in rows.items()]
     main = {name: (each[metrics[0]], each["interval"][metrics[0]]) for name, each in rows.items()}
     drawable = all(value is not None and None not in interval for value, interval in main.values())
@@ -169,7 +169,7 @@ def differences_table(what: str, paired: Mapping[str, Mapping[str, Difference]])
     rows = []
     for name, each in paired.items():
         first = next(iter(each))
-        said = f"{verdict(first, each[first])} by {named(first)}"
-        rows.append([name, *(signed(each[metric]) if metric in each else "–" for metric in metrics), said])
+        result = f"{verdict(first, each[first])} by {named(first)}"
+        rows.append([name, *(signed(each[metric]) if metric in each else "–" for metric in metrics), result])
     head = [what, *map(named, metrics), "more than noise?"]
     return html.table(head, rows, caption="Difference [95 % interval]") + html.paragraph(PAIRED, "hint")

@@ -24,10 +24,10 @@ def section(record: Record) -> str:
     if not table.get("best"):
         return ""
     names, rows = ranked(table)
-    said = f"Chosen among {len(rows)} trials by {table['metric']} on validation; the others never saw the test split."
+    text = f"Chosen among {len(rows)} trials by {table['metric']} on validation; the others never saw the test split."
     head = ["trial", table["metric"], *names, ""]
     return html.section(
-        "search", "The search", html.paragraph(said),
+        "search", "The search", html.paragraph(text),
         html.table(head, [_cells(row, names, table["best"]["run"]) for row in rows]),
         html.figures(_plots(record)),
     )  # fmt: skip

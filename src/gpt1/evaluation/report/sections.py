@@ -78,9 +78,9 @@ def _confusion(scored: Mapping[str, Any]) -> str:
     names, rows = scored["labels"], []
     for name, counts in zip(names, scored["confusion_matrix"], strict=True):
         cells = "".join(
-            f'<td style="--s:{count / max(1, sum(counts)):.2f}"{" class=right" if names[place] == name else ""}'
-            f' title="{escape(name)} taken for {escape(names[place])}">{count:,}</td>'
-            for place, count in enumerate(counts)
+            f'<td style="--s:{count / max(1, sum(counts)):.2f}"{" class=right" if names[column] == name else ""}'
+            f' title="{escape(name)} taken for {escape(names[column])}">{count:,}</td>'
+            for column, count in enumerate(counts)
         )
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}<td class="sum">{sum(counts):,}</td></tr>')
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
@@ -109,11 +109,11 @@ def _labels(scored: Mapping[str, Any]) -> str:
 
 def mistakes(record: Record) -> str:
     """Return the most confident mistakes, each word coloured by what it did to the answer."""
-    found = record.scored.get("mistakes", [])
-    if not found:
+    mistakes = record.scored.get("mistakes", [])
+    if not mistakes:
         return ""
-    regression = "confidence" not in found[0]
-    legend = "" if not any("words" in entry for entry in found) else (
+    regression = "confidence" not in mistakes[0]
+    legend = "" if not any("words" in entry for entry in mistakes) else (
         '<p class="legend"><mark class="for" style="--s:.7">'
         f"{'raised the value' if regression else 'spoke for the wrong answer'}</mark> "
         '<mark class="against" style="--s:.7">'
@@ -122,14 +122,14 @@ def mistakes(record: Record) -> str:
     added = "the predicted value" if regression else "the score of that answer over the others"
     hint = html.paragraph(WEIGHTS.format(added), "hint") if legend else ""
     title = "Largest errors" if regression else "Most confident mistakes"
-    return html.section("mistakes", title, legend, hint, "\n".join(map(_mistake, found)))
+    return html.section("mistakes", title, legend, hint, "\n".join(map(_mistake, mistakes)))
 
 
 def _mistake(entry: Mapping[str, Any]) -> str:
-    said, truth = _value(entry["predicted"]), _value(entry["label"])
+    predicted, truth = _value(entry["predicted"]), _value(entry["label"])
     sure = f" <small>{entry['confidence']:.1%} sure</small>" if "confidence" in entry else ""
     return (
-        f"<article>\n<h3>said <b>{escape(said)}</b>, true is <b>{escape(truth)}</b>{sure} "
+        f"<article>\n<h3>said <b>{escape(predicted)}</b>, true is <b>{escape(truth)}</b>{sure} "
         f'<small class="origin">{escape(str(entry["origin"]))}</small></h3>\n'
         f"{highlight.highlighted({'texts': list(_texts(entry))})}\n</article>"
     )
@@ -159,20 +159,20 @@ def _names(parts: int, choices: int) -> list[str]:
 
 def samples(record: Record) -> str:
     """Return what a language model wrote in the course of its training."""
-    found = record.samples
-    if not found:
+    samples = record.samples
+    if not samples:
         return ""
-    places = sorted({round(i * (len(found) - 1) / max(1, MOST_SAMPLES - 1)) for i in range(MOST_SAMPLES)})
+    indices = sorted({round(i * (len(samples) - 1) / max(1, MOST_SAMPLES - 1)) for i in range(MOST_SAMPLES)})
     rows = "".join(
         f'<tr><th scope="row">{event["step"]:,}</th>'
         f'<td class="said"><b>{escape(event["prompt"])}</b> {escape(event["text"].strip())}</td></tr>'
-        for event in (found[place] for place in places if place < len(found))
+        for event in (samples[index] for index in indices if index < len(samples))
     )
-    told = f"{len(places)} of {len(found)} samples; the same prompt (bold) and the same seed each time."
+    caption = f"{len(indices)} of {len(samples)} samples; the same prompt (bold) and the same seed each time."
     return html.section(
         "samples",
         "What it writes",
-        f'<div class="wide"><table class="samples"><caption>{escape(told)}</caption>'
+        f'<div class="wide"><table class="samples"><caption>{escape(caption)}</caption>'
         '<thead><tr><th scope="col">step</th>'
         f'<th scope="col">text</th></tr></thead><tbody>{rows}</tbody></table></div>',
     )
@@ -223,7 +223,7 @@ def run(record: Record) -> str:
         ("started", _time(record.events[0]) if record.events else ""),
         ("last entry of the log", _time(record.events[-1]) if record.events else ""),
         ("time in training", _duration(record.train[-1]["seconds"]) if record.train else ""),
-        ("versions", ", ".join(f"{name} {found}" for name, found in record.settings.get("versions", {}).items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in record.settings.get("versions", {}).items())),
     ]
     settings = json.dumps(config, indent=2, ensure_ascii=False)
     digests = record.settings.get("facts", {}).get("data_sha256", {})
@@ -237,8 +237,8 @@ def run(record: Record) -> str:
     )
 
 
-def _machine(found: Mapping[str, Any]) -> str:
-    return ", ".join(str(found[name]) for name in ("system", "processor", "cores") if found.get(name))
+def _machine(machine: Mapping[str, Any]) -> str:
+    return ", ".join(str(machine[name]) for name in ("system", "processor", "cores") if machine.get(name))
 
 
 def _time(event: Mapping[str, Any]) -> str:

@@ -26,8 +26,8 @@ async function send(path, body, signal) {
   };
   const response = await answered(fetch(new URL(path, ROOT), options));
   if (response.ok) return response;
-  const said = await response.json().catch(() => ({}));
-  const error = new ApiError(response.status, said.error ?? {}, response.headers.get("Retry-After"));
+  const answer = await response.json().catch(() => ({}));
+  const error = new ApiError(response.status, answer.error ?? {}, response.headers.get("Retry-After"));
   if (response.status === 401) dispatchEvent(new CustomEvent("gpt1:unauthorised", { detail: { tried: Boolean(key) } }));
   throw error;
 }

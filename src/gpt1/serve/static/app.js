@@ -28,9 +28,9 @@ async function start() {
   $("down").hidden = true;
   try {
     const {
-      data: [found],
+      data: [entry],
     } = await call("v1/models");
-    served = { id: found.id, ...found.gpt1 };
+    served = { id: entry.id, ...entry.gpt1 };
   } catch (error) {
     if (error.status !== 401) down(error);
     return;
@@ -42,8 +42,8 @@ async function start() {
 
 function down(error) {
   const again = h("button", { type: "button", t: "again", onclick: start });
-  const said = error.status ? h("p", { class: "said" }, error.message) : null;
-  $("down").replaceChildren(h("p", { t: error.status ? "error.failed" : "error.dead" }), said ?? "", again);
+  const detail = error.status ? h("p", { class: "detail" }, error.message) : null;
+  $("down").replaceChildren(h("p", { t: error.status ? "error.failed" : "error.dead" }), detail ?? "", again);
   $("down").hidden = false;
 }
 

@@ -42,7 +42,7 @@ export class Attention {
       id: fresh("skip"),
       onchange: () => {
         this.keep();
-        this.draw();
+        this.render();
       },
     });
     this.heads = h("fieldset", { class: "heads" });
@@ -87,8 +87,8 @@ export class Attention {
     if (kept.kind === model.kind) this.item.write(kept.item);
     if (kept.layer < model.n_layer) this.layer.value = kept.layer;
     this.skip.checked = kept.skip ?? true;
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
-    addEventListener("gpt1:theme", () => this.draw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.render());
+    addEventListener("gpt1:theme", () => this.render());
   }
 
   keep() {
@@ -113,9 +113,9 @@ export class Attention {
     try {
       const body = { input: this.asked, layer: Number(this.layer.value) };
       if (this.model.kind === "choices") body.choice = Number(this.choice.value);
-      this.found = await call("v1/attention", body, signal);
+      this.attention = await call("v1/attention", body, signal);
       this.result.hidden = false;
-      this.draw();
+      this.render();
     } catch (error) {
       showError(error, { ...this.item.fields, layer: this.layerField });
     } finally {
@@ -124,21 +124,21 @@ export class Attention {
   }
 
   /** Show the chosen head's rows, without the first token's share where that is wished. */
-  draw() {
-    if (!this.found) return;
-    const length = this.found.tokens.length;
+  render() {
+    if (!this.attention) return;
+    const length = this.attention.tokens.length;
     if (this.row < 0 || this.row >= length) this.row = Math.max(0, length - 2);
-    const rows = this.head === MEAN ? mean(this.found.heads) : this.found.heads[this.head];
+    const rows = this.head === MEAN ? mean(this.attention.heads) : this.attention.heads[this.head];
     this.rows = this.skip.checked ? withoutFirst(rows) : rows;
-    this.#drawHeads();
+    this.#renderHeads();
     heat(this.matrix, this.rows);
-    this.words.show(this.found.tokens.flatMap((token) => this.#pieces(token)));
+    this.words.show(this.attention.tokens.flatMap((token) => this.#parts(token)));
     this.look(this.row);
     this.words.select(this.row);
   }
 
-  #drawHeads() {
-    const all = [[MEAN, mean(this.found.heads)], ...this.found.heads.map((rows, head) => [head, rows])];
+  #renderHeads() {
+    const all = [[MEAN, mean(this.attention.heads)], ...this.attention.heads.map((rows, head) => [head, rows])];
     const at = [...this.heads.querySelectorAll("input")].indexOf(document.activeElement);
     this.heads.replaceChildren(
       h("legend", { class: "label", t: "heads" }),
@@ -151,7 +151,7 @@ export class Attention {
           checked: head === this.head,
           onchange: () => {
             this.head = head;
-            this.draw();
+            this.render();
           },
         });
         const name = head === MEAN ? h("span", { t: "head.mean" }) : h("span", { t: ["head.n", { n: head + 1 }] });
@@ -163,7 +163,7 @@ export class Attention {
     if (at >= 0) this.heads.querySelectorAll("input")[at]?.focus();
   }
 
-  #pieces(token) {
+  #parts(token) {
     const { text, open } = plain(token);
     const option = { text, name: text, class: `token ${open ? "open" : ""} ${isSpecial(token) ? "special" : ""}` };
     return open ? [option] : [option, BREAK];
@@ -174,31 +174,31 @@ export class Attention {
     this.row = index;
     const weights = this.rows[index];
     const most = Math.max(...weights, 1e-12);
-    this.words.options.forEach((option, place) => {
-      const weight = weights[place];
+    this.words.options.forEach((option, position) => {
+      const weight = weights[position];
       option.classList.toggle("later", weight === undefined);
-      option.classList.toggle("from", place === index);
+      option.classList.toggle("from", position === index);
       set(option, { w: weight === undefined ? 0 : (weight / most).toFixed(3) });
       const note = weight === undefined ? "" : share(weight);
       option.dataset.note = note;
       option.setAttribute("aria-label", `${option.textContent} ${note}`.trim());
     });
-    const name = (place) => plain(this.found.tokens[place]).text;
-    const ranked = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).filter((place) => weights[place] > 0);
+    const name = (position) => plain(this.attention.tokens[position]).text;
+    const ranked = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).filter((position) => weights[position] > 0);
     const best = ranked
       .slice(0, 3)
-      .map((place) => `“${name(place)}” ${share(weights[place])}`)
+      .map((position) => `“${name(position)}” ${share(weights[position])}`)
       .join(", ");
     tell(this.status, best ? "looks.at" : "looks.nowhere", { token: name(index), best });
     this.frame.hidden = false;
-    set(this.frame, { row: index / this.found.tokens.length, height: 1 / this.found.tokens.length });
-    const rows = ranked.slice(0, TABLE).map((place) => [name(place), share(weights[place])]);
+    set(this.frame, { row: index / this.attention.tokens.length, height: 1 / this.attention.tokens.length });
+    const rows = ranked.slice(0, TABLE).map((position) => [name(position), share(weights[position])]);
     this.table.lastChild.replaceChildren(table(["table.token", "table.share"], rows));
   }
 
   #point(event) {
     const box = this.matrix.getBoundingClientRect();
-    const size = this.found.tokens.length;
+    const size = this.attention.tokens.length;
     const row = Math.min(size - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * size)));
     const column = Math.floor(((event.clientX - box.left) / box.width) * size);
     if (row !== this.row) {
@@ -206,7 +206,7 @@ export class Attention {
       this.look(row);
     }
     const weight = this.rows[row][column];
-    const name = (place) => plain(this.found.tokens[place]).text;
+    const name = (position) => plain(this.attention.tokens[position]).text;
     this.matrix.title =
       weight === undefined ? "" : t("cell", { from: name(row), to: name(column), share: share(weight) });
   }

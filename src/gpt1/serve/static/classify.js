@@ -71,9 +71,9 @@ export class Classify {
     this.result.setAttribute("aria-busy", "true");
     try {
       const {
-        data: [found],
+        data: [result],
       } = await call("v1/classify", { input: this.asked }, signal);
-      this.show(found);
+      this.show(result);
       this.explain();
     } catch (error) {
       showError(error, this.item.fields);
@@ -86,18 +86,18 @@ export class Classify {
     return this.model.kind === "choices" ? (this.asked.choices[Number(label)] ?? label) : label;
   }
 
-  show(found) {
+  show(result) {
     const { regression } = this.model;
-    const ranked = Object.entries(found.scores).sort((a, b) => b[1] - a[1]);
-    const inOrder = ranked.length > 3 ? ranked.slice(0, MOST_BARS) : Object.entries(found.scores);
-    const best = String(found.label);
-    if (regression) this.verdict.replaceChildren(decimal(found.score), " ", h("span", { class: "sure", t: "value" }));
-    else this.verdict.replaceChildren(this.nameOf(best), " ", h("span", { class: "sure" }, share(found.score)));
+    const ranked = Object.entries(result.scores).sort((a, b) => b[1] - a[1]);
+    const inOrder = ranked.length > 3 ? ranked.slice(0, MOST_BARS) : Object.entries(result.scores);
+    const best = String(result.label);
+    if (regression) this.verdict.replaceChildren(decimal(result.score), " ", h("span", { class: "sure", t: "value" }));
+    else this.verdict.replaceChildren(this.nameOf(best), " ", h("span", { class: "sure" }, share(result.score)));
     const rows = inOrder.map(([name, value]) => ({ name: this.nameOf(name), share: value, best: name === best }));
     this.scores.replaceChildren(bars(rows, 1, this.model.kind === "choices"));
     const more = ranked.length - inOrder.length;
     if (more) this.scores.append(h("p", { class: "hint", t: ["bars.more", { n: more }] }));
-    if (found.truncated) tell(this.note, "cut", { n: this.model.max_length });
+    if (result.truncated) tell(this.note, "cut", { n: this.model.max_length });
     else this.note.replaceChildren();
     const option = ([name]) => h("option", { value: name, selected: name === best }, this.nameOf(name));
     this.label.replaceChildren(...ranked.map(option));
@@ -121,9 +121,9 @@ export class Classify {
     }
   }
 
-  showWords(found) {
+  showWords(result) {
     const focused = [this.label, this.occlusion].find((control) => control === document.activeElement);
-    const all = found.texts.flatMap((text) => text.words);
+    const all = result.texts.flatMap((text) => text.words);
     const most = Math.max(...all.map((word) => Math.abs(word.weight)), 1e-12);
     const { regression } = this.model;
     const heading = regression
@@ -139,8 +139,8 @@ export class Classify {
       h("span", { class: "hint", t: "legend.how" }),
       all.some(checked) ? h("span", { class: "hint", t: brackets }) : null,
     );
-    this.several = found.texts.length > 1;
-    const texts = found.texts.map((text) => this.#text(text, found.truncated ? wordsRead(text) : Infinity, most));
+    this.several = result.texts.length > 1;
+    const texts = result.texts.map((text) => this.#text(text, result.truncated ? wordsRead(text) : Infinity, most));
     const open = this.why.querySelector("details")?.open;
     this.why.replaceChildren(heading, legend, ...texts, check, this.#table(all));
     this.why.querySelector("details").open = open;
@@ -151,25 +151,25 @@ export class Classify {
   #text(text, read, most) {
     const words = new Words(...(this.several ? nameOfText(text.name) : ["why.words"]));
     const letters = Array.from(text.text); // offsets count code points
-    const pieces = [];
+    const parts = [];
     let at = 0;
-    text.words.forEach((word, place) => {
+    text.words.forEach((word, index) => {
       if (word.start === null) return; // text that was repaired: it stands in the table alone
-      pieces.push(letters.slice(at, word.start).join(""));
+      parts.push(letters.slice(at, word.start).join(""));
       const shown = letters.slice(word.start, word.end).join("");
       at = word.end;
-      if (place >= read) {
-        pieces.push({ plain: true, class: "lost", text: shown });
+      if (index >= read) {
+        parts.push({ plain: true, class: "lost", text: shown });
         return;
       }
       const weight = Math.abs(word.weight) / most;
       const side = weight < FAINT ? "" : word.weight > 0 ? "for" : "against";
       const note = signed(word.weight) + (checked(word) ? ` (${signed(word.occlusion)})` : "");
       const vars = { w: weight.toFixed(3) };
-      pieces.push({ text: shown, name: `${shown} ${note}`, note, class: `word ${side}`, vars });
+      parts.push({ text: shown, name: `${shown} ${note}`, note, class: `word ${side}`, vars });
     });
-    pieces.push(letters.slice(at).join(""));
-    words.show(pieces);
+    parts.push(letters.slice(at).join(""));
+    words.show(parts);
     const heading = this.several ? h("p", { class: "label", t: nameOfText(text.name) }) : null;
     return h("div", { class: "text" }, heading, words.element);
   }

@@ -52,8 +52,8 @@ export const fresh = (name) => `${name}-${++ids}`;
 /** Calls of the result within `ms` become the last one of them. */
 export function later(ms, action) {
   let timer;
-  return (...given) => {
+  return (...args) => {
     clearTimeout(timer);
-    timer = setTimeout(() => action(...given), ms);
+    timer = setTimeout(() => action(...args), ms);
   };
 }

@@ -41,10 +41,10 @@ export class Field {
     this.control.value = text;
   }
 
-  fail(row, values = {}, said = "") {
+  fail(row, values = {}, detail = "") {
     this.control.setAttribute("aria-invalid", "true");
     this.control.setAttribute("aria-describedby", this.error.id);
-    write(this.error, { row, values, said });
+    write(this.error, { row, values, detail });
   }
 
   clear() {
@@ -54,35 +54,35 @@ export class Field {
   }
 }
 
-const write = (place, { row, values, said }) =>
-  place.replaceChildren(h("span", { t: [row, values] }), said ? h("span", { class: "said" }, said) : "");
+const write = (element, { row, values, detail }) =>
+  element.replaceChildren(h("span", { t: [row, values] }), detail ? h("span", { class: "detail" }, detail) : "");
 
 /** An ApiError as a row of strings.json, its values, and what the server said. */
-function told(error) {
+function describe(error) {
   if (error.status === undefined) throw error; // a fault of this page belongs into the console
   const row = BY_CODE[error.code] ?? BY_STATUS[error.status] ?? "error.failed";
   return {
     row: error.status === 429 && !error.wait ? "error.busy.soon" : row,
     values: { wait: error.wait },
-    said: error.status ? error.message : "",
+    detail: error.status ? error.message : "",
   };
 }
 
 /** Show an ApiError in an element with role alert. */
-export function showErrorIn(place, error) {
-  if (error.name !== "AbortError") write(place, told(error));
+export function showErrorIn(element, error) {
+  if (error.name !== "AbortError") write(element, describe(error));
 }
 
 /** Show an ApiError at the field that it names, or at the first; `fields` is {param: Field}. */
 export function showError(error, fields) {
   if (error.name === "AbortError") return;
-  const { row, values, said } = told(error);
+  const { row, values, detail } = describe(error);
   const param = (error.param ?? "").replace(/\[(\d+)\]/g, ".$1");
   const named = Object.keys(fields)
     .sort((a, b) => b.length - a.length)
     .find((name) => param === name || param.startsWith(`${name}.`));
   const field = fields[named] ?? Object.values(fields)[0];
-  field.fail(row, values, said);
+  field.fail(row, values, detail);
 }
 
 /** Mark each empty field and go to the first; true where there is none. */
@@ -219,11 +219,11 @@ export class ItemEditor {
   }
 
   #remove(field) {
-    const place = this.choices.indexOf(field);
-    this.choices.splice(place, 1);
+    const index = this.choices.indexOf(field);
+    this.choices.splice(index, 1);
     field.element.remove();
     this.#number();
-    this.choices[Math.min(place, this.choices.length - 1)].control.focus();
+    this.choices[Math.min(index, this.choices.length - 1)].control.focus();
     this.changed();
   }
 

@@ -9,7 +9,7 @@ export function mean(heads) {
 export function withoutFirst(rows) {
   return rows.map((row) => {
     const rest = row.slice(1).reduce((sum, weight) => sum + weight, 0);
-    return row.map((weight, place) => (place && rest > 0 ? weight / rest : 0));
+    return row.map((weight, position) => (position && rest > 0 ? weight / rest : 0));
   });
 }
 

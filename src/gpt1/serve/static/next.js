@@ -75,7 +75,7 @@ export class Next {
   }
 
   show(prompt, tokens) {
-    const place = [...this.list.querySelectorAll("button")].indexOf(document.activeElement);
+    const index = [...this.list.querySelectorAll("button")].indexOf(document.activeElement);
     const row = ({ token, probability }) => {
       const { text, open } = plain(token);
       const pick = isSpecial(token) ? null : () => this.append(prompt, text);
@@ -88,7 +88,7 @@ export class Next {
     };
     this.list.replaceChildren(bars(tokens.map(row), tokens[0]?.probability));
     this.list.hidden = false;
-    if (place >= 0) this.list.querySelectorAll("button")[place]?.focus();
+    if (index >= 0) this.list.querySelectorAll("button")[index]?.focus();
   }
 
   async append(prompt, text) {

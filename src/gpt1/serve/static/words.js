@@ -25,25 +25,25 @@ export class Words {
   }
 
   /** Pieces are plain strings, BREAK, or words: {text, name (what is read out), note (what is shown), class, vars}. */
-  show(pieces) {
+  show(parts) {
     this.options = [];
     this.element.replaceChildren(
-      ...pieces.map((piece) => {
-        if (typeof piece === "string") return piece;
-        if (piece === BREAK) return h("wbr");
-        if (piece.plain) return h("span", { class: piece.class, role: "presentation" }, piece.text);
+      ...parts.map((part) => {
+        if (typeof part === "string") return part;
+        if (part === BREAK) return h("wbr");
+        if (part.plain) return h("span", { class: part.class, role: "presentation" }, part.text);
         const option = h(
           "span",
           {
             role: "option",
             tabindex: "-1",
-            class: piece.class,
-            vars: piece.vars,
-            "aria-label": piece.name,
-            "data-note": piece.note,
+            class: part.class,
+            vars: part.vars,
+            "aria-label": part.name,
+            "data-note": part.note,
             "aria-selected": "false",
           },
-          piece.text,
+          part.text,
         );
         this.options.push(option);
         return option;

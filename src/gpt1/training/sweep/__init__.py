@@ -109,13 +109,13 @@ def _try(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tuple[Dim
     started = time.perf_counter()
     out = base.out / directory(trial)
     with study.alive(trial):
-        settings = {dimension.name: dimension.draw(trial) for dimension in dimensions}
+        settings = {dimension.name: dimension.suggest(trial) for dimension in dimensions}
         config = replace(configured(base, settings), out=out)
         try:
             with console.notices_to(notices(out)):
-                found = finetune(config, on_event=_Reports(trial, config), score=False)
-            study.end(trial, "COMPLETE", found["best"])
-            ended = f"{found['best']:.4f} at step {found['best_step']:,}"
+                results = finetune(config, on_event=_Reports(trial, config), score=False)
+            study.end(trial, "COMPLETE", results["best"])
+            ended = f"{results['best']:.4f} at step {results['best_step']:,}"
         except TrialPruned:
             study.end(trial, "PRUNED")
             ended = "pruned"
@@ -131,7 +131,7 @@ def _try(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tuple[Dim
             trial.set_user_attr("error", f"{type(error).__name__} {error}")
             study.end(trial, "FAIL")
             raise
-    console.say(f"{out.name}  {display.told(settings)}  {ended}  ({time.perf_counter() - started:.0f} s)")
+    console.say(f"{out.name}  {display.settings_line(settings)}  {ended}  ({time.perf_counter() - started:.0f} s)")
     _drop_checkpoints(study)
 
 
@@ -197,15 +197,15 @@ def _conclude(study: Study, base: FinetuneConfig, how: SweepConfig, metric: str)
     if running or not study.is_mine_to_finish():
         return table
     if best is None:
-        said = [row["error"] for row in table["trials"] if row["error"]]
-        raise UserError(f"no trial came to its end{f' ({said[-1]})' if said else ''}; the runs are in {base.out}")
+        errors = [row["error"] for row in table["trials"] if row["error"]]
+        raise UserError(f"no trial came to its end{f' ({errors[-1]})' if errors else ''}; the runs are in {base.out}")
     display.show(table, directory(best))
     results = _finish(best, base)
     split = results["baseline_split"]
     scored = {name: value for name, value in results[split].items() if isinstance(value, int | float)}
     table["best"] = _row(best) | {"path": str(base.out / "best"), split: scored}
     write_json(base.out / "sweep.json", table)
-    plots = display.draw(study, base.out, metric)
+    plots = display.plot(study, base.out, metric)
     report.write([base.out / "best"])  # now with the search
     console.say(
         f"Best run: {base.out / 'best'}   table: {base.out / 'sweep.json'}   plots: {', '.join(map(str, plots))}"

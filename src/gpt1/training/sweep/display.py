@@ -12,7 +12,7 @@ from gpt1.evaluation.report.search import outcome, ranked, short
 from gpt1.training.sweep.study import Study
 
 
-def told(settings: Mapping[str, Any]) -> str:
+def settings_line(settings: Mapping[str, Any]) -> str:
     """Return settings in words: lr 0.000121  epochs 3."""
     return "  ".join(f"{name} {short(value)}" for name, value in settings.items())
 
@@ -32,7 +32,7 @@ def _cells(row: Mapping[str, Any], names: list[str], best: str) -> list[str]:
     return [*outcome(row, names), f"{row['epochs_seen']:g}", seconds, note]
 
 
-def draw(study: Study, out: Path, metric: str) -> list[Path]:
+def plot(study: Study, out: Path, metric: str) -> list[Path]:
     """Draw Optuna's plots into `out` as SVG and return their paths; a plot that has too few trials is left out."""
     import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as plots

@@ -20,8 +20,8 @@ OTHERS = ("model", "segments", "head_bias", "max_length")
 """Settings outside these parts that can be searched: not those that change what is scored."""
 
 
-class Draws(Protocol):
-    """What draws the values: an Optuna trial."""
+class Suggests(Protocol):
+    """Source of the values: an Optuna trial."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
     def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float: ...
@@ -37,7 +37,7 @@ class Dimension:
     choices: bool
     log: bool = False
 
-    def draw(self, trial: Draws) -> Any:
+    def suggest(self, trial: Suggests) -> Any:
         if self.choices:
             return trial.suggest_categorical(self.name, self.values)
         low, high = self.values
@@ -53,9 +53,9 @@ def parse(search: str, base: FinetuneConfig) -> tuple[Dimension, ...]:
         UserError: a setting is unknown, named twice or has a value that it cannot have, or there is nothing to search.
     """
     known = searchable(base)
-    found: dict[str, Dimension] = {}
+    dimensions: dict[str, Dimension] = {}
     for part in filter(None, map(str.strip, search.split(","))):
-        name, equals, text = (piece.strip() for piece in part.partition("="))
+        name, equals, text = (side.strip() for side in part.partition("="))
         name = name.replace("-", "_")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -63,20 +63,20 @@ def parse(search: str, base: FinetuneConfig) -> tuple[Dimension, ...]:
             raise UserError(f"--search {name}: unknown{meant}; there are {', '.join(known)}")
         if not equals or not text:
             raise UserError(f"--search {part}: no values; write {EXAMPLE}")
-        if name in found:
+        if name in dimensions:
             raise UserError(f"--search {name}: named twice")
-        found[name] = _dimension(name, text, known[name])
-        for value in found[name].values:
+        dimensions[name] = _dimension(name, text, known[name])
+        for value in dimensions[name].values:
             try:
                 configured(base, {name: value})
             except UserError as error:
                 raise UserError(f"--search {part}: {error}") from None
-    taken = [setting for name in found for setting in TOGETHER.get(name, (name,))]
+    taken = [setting for name in dimensions for setting in TOGETHER.get(name, (name,))]
     if twice := sorted({setting for setting in taken if taken.count(setting) > 1}):
         raise UserError(f"--search {twice[0]}: named twice, by itself and by dropout")
-    if not any(len(set(dimension.values)) > 1 for dimension in found.values()):
+    if not any(len(set(dimension.values)) > 1 for dimension in dimensions.values()):
         raise UserError(f"--search {search!r}: nothing to search; write {EXAMPLE}")
-    return tuple(found.values())
+    return tuple(dimensions.values())
 
 
 def require_free(base: FinetuneConfig, dimensions: Iterable[Dimension]) -> None:
@@ -89,9 +89,9 @@ def require_free(base: FinetuneConfig, dimensions: Iterable[Dimension]) -> None:
     """
     usual = recipe(base.recipe) if base.recipe else FinetuneConfig()
     for name in (setting for each in dimensions for setting in TOGETHER.get(each.name, (each.name,))):
-        if name != "seed" and (given := value_of(base, name)) != value_of(usual, name):
+        if name != "seed" and (value := value_of(base, name)) != value_of(usual, name):
             raise UserError(
-                f"--{name.replace('_', '-')} {given}: is searched too (--search), so that each trial has its own; "
+                f"--{name.replace('_', '-')} {value}: is searched too (--search), so that each trial has its own; "
                 "leave it out here or there"
             )
 

@@ -69,8 +69,8 @@ class Study:
 
     def taken(self) -> list[FrozenTrial]:
         """Return the trials that count, by number: those that run, ended, or failed by what they were asked to do."""
-        found = self.optuna.get_trials(deepcopy=False)
-        counted = [t for t in found if t.state.name in ("RUNNING", "COMPLETE", "PRUNED") or "error" in t.user_attrs]
+        trials = self.optuna.get_trials(deepcopy=False)
+        counted = [t for t in trials if t.state.name in ("RUNNING", "COMPLETE", "PRUNED") or "error" in t.user_attrs]
         return sorted(counted, key=lambda trial: trial.number)[: self.trials]
 
     def ask(self) -> Trial | None:
