@@ -19,12 +19,12 @@ class DeviceConfig:
     device: Device = "auto"
     """`auto` takes CUDA (PyTorch) or Ascend (MindSpore) where it is there, else the CPU."""
     dtype: DType = "auto"
-    """`auto`: bfloat16 over float32 weights where the device computes it fast, else float32."""
+    """`auto`: float32 for every answer; in training bfloat16 over float32 weights where the device computes it fast."""
     compile: bool = False
     """Compile the model (PyTorch's torch.compile)."""
     eager: bool = False
     """Train operator by operator instead of in compiled graphs, to find a fault (MindSpore)."""
 
-    def exact(self) -> Self:
-        """Return these settings with `auto` meaning float32: what answers are computed in unless a dtype is named."""
+    def float32_unless_set(self) -> Self:
+        """Return these settings with float32 in the place of `auto`: the default of every answer of a model."""
         return replace(self, dtype="float32") if self.dtype == "auto" else self

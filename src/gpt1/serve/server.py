@@ -32,7 +32,7 @@ SWITCH_INTERVAL = 0.0005
 """Seconds (Python's own: 0.005) after which the thread that computes gets Python back from the event loop."""
 
 
-def serve(path: Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> None:
+def serve(name: str | Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> None:
     """Answer requests for a model until the process is told to end.
 
     Raises:
@@ -40,7 +40,7 @@ def serve(path: Path, config: ServeConfig, hardware: DeviceConfig | None = None)
     """
     key = api_key(config)
     with bound(config) as listener:
-        service = Service.open(path, config, hardware)
+        service = Service.open(name, config, hardware)
         gate = gated(service, key)
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
