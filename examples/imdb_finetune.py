@@ -21,9 +21,7 @@ def worst_recall(labels, predictions) -> float:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument(
-        "--data", default="imdb", help="imdb (from the hub), or a folder with a train and a test file"
-    )
+    flags.add_argument("--data", default="imdb", help="imdb (from the hub), or a folder with a train and a test file")
     flags.add_argument("--model", default="mini", help="mini, random:SIZE, openai-gpt, OWNER/NAME or a directory")
     flags.add_argument("--out", default="runs/imdb", help="where the run is written; the same command goes on with it")
     flags.add_argument("--backend", default="auto", choices=["auto", "torch", "mindspore"])

@@ -57,7 +57,7 @@ def resolve_model(name_or_path: str | Path, *, flag: str = "", random: bool = Fa
         )
     repository = hub.model_repository(asked, shown)
     if repository is None:
-        raise UserError(f"{shown}: there is no such directory; {expected}")
+        raise UserError(f"{shown}: no such directory; {expected}")
     return hub.fetch_model(asked, *repository, shown=shown, weights=weights)
 
 
