@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import gpt1
-from fake_hub import FakeHub
 from gpt1.backends.parameters import initialise
 from gpt1.checkpoint.loading import open_model, open_tokenizer, resolve_model
 from gpt1.checkpoint.model_dir import Model, load_model, save_model
@@ -24,6 +23,7 @@ from gpt1.config import FinetuneConfig, Head, ModelConfig, PretrainConfig, Serve
 from gpt1.errors import UserError
 from gpt1.serve.service import Service
 from gpt1.tokenization.trainer import train
+from support.fake_hub import FakeHub
 
 pytest.importorskip("huggingface_hub")
 
