@@ -261,7 +261,7 @@ CLASSIFICATION: dict[str, Callable[[Path, int], Measured]] = {
     "pipeline, batch 1": partial(classify_with_pipeline, batch_size=1),
     "pipeline, batch 8": partial(classify_with_pipeline, batch_size=8),
     "gpt1 predict float32": partial(classify_with_gpt1, dtype="float32"),
-    "gpt1 predict auto": partial(classify_with_gpt1, dtype="auto"),
+    "gpt1 predict bfloat16": partial(classify_with_gpt1, dtype="bfloat16"),
 }
 CONTESTANTS = TRAINING | CLASSIFICATION
 

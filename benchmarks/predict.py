@@ -42,7 +42,7 @@ from finetune import (
     quiet_transformers,
 )
 from gpt1.checkpoint import onnx_check
-from gpt1.checkpoint.catalog import bundled_model
+from gpt1.checkpoint.loading import resolve_model
 from gpt1.checkpoint.model_dir import load_model
 from gpt1.config import Columns, DType
 from gpt1.console import say, table
@@ -125,7 +125,7 @@ PIPELINES: dict[str, Callable[[Path, int], Measured]] = {
 }
 GPT1: dict[str, Callable[[Path, int], Measured]] = {
     "gpt1 predict float32": partial(predict_with_gpt1, dtype="float32"),
-    "gpt1 predict auto": partial(predict_with_gpt1, dtype="auto"),
+    "gpt1 predict bfloat16": partial(predict_with_gpt1, dtype="bfloat16"),
 }
 ONNX: dict[str, Callable[[Path, int], Measured]] = {
     "ONNX Runtime float32": partial(predict_with_onnx, graph="model.onnx"),
@@ -263,7 +263,7 @@ def main() -> int:
     if args is None:
         return 0
     args.check, args.warmup = False, 1
-    args.tokenizer = args.tokenizer or bundled_model("mini")
+    args.tokenizer = args.tokenizer or resolve_model("mini")
     args.rounds = args.rounds or (1 if args.quick else 3)
     about, figures, texts = introduce(), {}, args.texts
     sizes = [args.size] if args.size else ["mini"] if args.quick else SIZES

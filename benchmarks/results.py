@@ -46,8 +46,7 @@ from ablations import (
     tuning,
 )
 from finetune import BUSY, machine
-from gpt1.checkpoint import hub
-from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.model_dir import Model
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import SIZES, DeviceConfig, FinetuneConfig
@@ -165,7 +164,7 @@ class Study:
         Raises:
             UserError: the model or the data cannot be used, or `out` holds runs of another model or scale.
         """
-        self.model = hub.resolve_model(pretrained, asked_by="--pretrained")
+        self.model = resolve_model(pretrained, flag="--pretrained")
         model = open_model(self.model)
         self.out, self.scale, self.device = out, scale, device
         self.random = f"random:{size_of(model, pretrained)}"

@@ -36,8 +36,8 @@ import numpy as np
 
 from finetune import introduce
 from gpt1.backends.parameters import initialise
-from gpt1.checkpoint.catalog import bundled_model
 from gpt1.checkpoint.hub import resolve_dataset
+from gpt1.checkpoint.loading import resolve_model
 from gpt1.checkpoint.model_dir import load_model, save_model
 from gpt1.config import DeviceConfig, Head
 from gpt1.console import muted, say, table
@@ -246,7 +246,7 @@ def overload(model: Path, texts: Sequence[Text]) -> None:
 
 def classifier_directory(folder: Path) -> Path:
     """Write the bundled model with a random head that tells texts apart; return its directory."""
-    model = load_model(bundled_model(Path("mini")))
+    model = load_model(resolve_model("mini"))
     config = replace(model.config, head=Head("classification", 2))
     params = initialise(config, 0, model.params)
     params["score.weight"] = params["score.weight"] * np.float32(HEAD_SCALE)

@@ -22,7 +22,7 @@ def worst_recall(labels, predictions) -> float:
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--data", default="imdb", help="imdb (from the hub), or a folder with a train and a test file")
-    flags.add_argument("--model", default="mini", help="mini, random:SIZE, openai-gpt or a directory")
+    flags.add_argument("--model", default="mini", help="mini, random:SIZE, openai-gpt, OWNER/NAME or a directory")
     flags.add_argument("--out", default="runs/imdb", help="where the run is written; the same command goes on with it")
     flags.add_argument("--backend", default="auto", choices=["auto", "torch", "mindspore"])
     flags.add_argument("--max-examples", type=int, help="most reviews of each split that are used")
@@ -49,8 +49,8 @@ def main() -> None:
     most = chosen.max_examples or 1_000
     again = gpt1.evaluate(chosen.out, chosen.data, max_examples=most, metric=worst_recall, hardware=config.hardware)
     print(f"{again['test']['examples']} test reviews again: accuracy {again['test']['accuracy']:.3f}")
-    for found in gpt1.predict(chosen.out, [REVIEW], hardware=config.hardware):
-        print(f"{found['label']} with probability {found['score']:.3f}")
+    for answer in gpt1.predict(chosen.out, [REVIEW], backend=chosen.backend):
+        print(f"{answer['label']} with probability {answer['score']:.3f}")
 
 
 if __name__ == "__main__":

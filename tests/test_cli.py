@@ -59,7 +59,7 @@ def test_flags_of_the_hub_data_sets_columns_win_over_the_catalogues(
         "here",
     )
     assert hub_columns(found, Columns(label="verdict")) == Columns(text="body", label="verdict")
-    monkeypatch.setattr(hub, "resolve_dataset", lambda name, revision=None: found)
+    monkeypatch.setattr(hub, "resolve_dataset", lambda name: found)
     flags = ["--data", "catalogued", "--no-baseline", "--json"]
     assert done("evaluate", "run", *flags, "--label", "verdict").json["test"]["examples"] == 40
     assert_refused(gpt1("evaluate", "run", *flags), "label", notices=True)

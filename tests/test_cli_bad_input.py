@@ -72,7 +72,7 @@ BAD_VALUES = {
     "metric without function": (["--metric", "mine"], "--metric mine: expected package.module:function"),
     "metric without module": (["--metric", "no.such:f"], "--metric no.such:f: importing no.such failed"),
     "unknown metric": (["--metric", "math:foo"], "--metric math:foo: module math has no function 'foo'"),
-    "revision of local files": (["--revision", "v1"], "--revision v1: neither --model nor --data is a name of the hub"),
+    "revision of local files": (["--data", "reviews.csv@v1"], "--data reviews.csv@v1: reviews.csv is a local path"),
 }
 
 BAD_MODELS = {
@@ -80,7 +80,7 @@ BAD_MODELS = {
         ["--model", "random:huge"],
         "--model random:huge: unknown size; there are random:gpt1, random:mini",
     ),
-    "unknown model": (["--model", "bert"], "--model bert: there is no such directory"),
+    "unknown model": (["--model", "bert"], "--model bert: no such directory"),
     "no model": (["--model", "unseen"], "unseen: no model directory"),
     "no whole batch": (
         ["--drop-last", "--batch-size", "64"],

@@ -86,7 +86,7 @@ def test_a_run_that_has_no_model_yet_says_how_it_goes_on(run_copy: Path) -> None
 def test_a_place_without_a_model_is_refused(command: list[str]) -> None:
     name, *flags = command
     texts = [] if flags else ["fine"]
-    assert_refused(gpt1(name, "nowhere", *texts, *flags), "nowhere: no such directory; expected a run (--out of")
+    assert_refused(gpt1(name, "nowhere", *texts, *flags), "nowhere: no such directory; expected a run, a model")
     assert_refused(gpt1(name, "unseen", *texts, *flags), "unseen: no model directory")
 
 

@@ -277,7 +277,7 @@ def test_empty_directory_is_filled(release: Path, tmp_path: Path) -> None:
         (lambda folder: (folder / "vocab_40000.bpe").write_text(MERGES + "b z\n"), "merge 4 ('b' and 'z') needs 'z'"),
         (lambda folder: (folder / "encoder_bpe_40000.json").write_text('{"<unk>": 0}'), "merge 1 ('a' and 'b') needs"),
         (lambda folder: [path.unlink() for path in folder.iterdir()], "no model directory"),
-        (shutil.rmtree, "there is no such directory; expected a model directory, a folder of OpenAI's release, mini, "),
+        (shutil.rmtree, "no such directory; expected a run, a model directory, a folder of OpenAI's release or "),
     ],
 )  # fmt: skip
 def test_bad_source_is_one_line_and_writes_nothing(
@@ -334,7 +334,7 @@ def test_dtype_that_a_layout_lacks_is_refused(release: Path, tmp_path: Path) -> 
 
 
 def test_revision_of_a_local_path_is_refused(release: Path, tmp_path: Path) -> None:
-    assert_refused(refuse(release, tmp_path / "out", "--revision", "main"), "--revision main", "is a local path")
+    assert_refused(refuse(f"{release}@main", tmp_path / "out"), f"{release}@main: {release} is a local path")
 
 
 # ---- from the hub
@@ -357,7 +357,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 def test_hub_name_is_a_source(hub: FakeHub, release: Path, tmp_path: Path) -> None:
     convert(str(release), tmp_path / "hf", "huggingface")
     commit = hub.commit("openai-community/openai-gpt", contents(tmp_path / "hf"), repo_type="model")
-    done("convert", "openai-gpt", tmp_path / "out", "--to", "openai", "--revision", commit)
+    done("convert", f"openai-gpt@{commit}", tmp_path / "out", "--to", "openai")
     assert contents(tmp_path / "out") == contents(release)
     refused = refuse("someone/nothing", tmp_path / "none")
     assert_refused(refused, "someone/nothing")

@@ -416,7 +416,7 @@ def test_one_object_predicts_explains_scores_and_writes(fitted: GPT1Classifier, 
         (lambda: model.generate("a", stop="zzz"), "stop='zzz': expected a list, of each a text"),
         (lambda: model.score("one text"), "texts 'one text': a list of texts expected"),
         (lambda: gpt1.load(tmp_path / "none"), "no such directory"),
-        (lambda: gpt1.load(None), "None: the path of a run or model directory expected"),  # type: ignore[arg-type]
+        (lambda: gpt1.load(None), "None: the name or path of a model expected"),  # type: ignore[arg-type]
         (lambda: model.generate(["a"]), "prompt \"['a']\": a text expected"),  # type: ignore[arg-type]
         (lambda: model.next("a", top=0), "top=0: expected 1 or more"),
         (lambda: gpt1.load(tmp_path / "model", dtype="float8"), "dtype='float8'"),

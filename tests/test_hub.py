@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from gpt1.checkpoint.catalog import CATALOGUE, CONVERTED
-from gpt1.checkpoint.hub import DatasetFiles, resolve_dataset, resolve_model
+from gpt1.checkpoint.hub import DatasetFiles, resolve_dataset
+from gpt1.checkpoint.loading import resolve_model
 from gpt1.data.dataset import Columns, read_examples
 from gpt1.errors import UserError
 from support.fake_hub import FakeHub
@@ -74,8 +75,8 @@ def imdb(hub: FakeHub, train: bytes | None = None) -> str:
     return hub.commit(IMDB, {"README.md": b"# IMDB", **files}, repo_type="dataset")
 
 
-def dataset(name: str, revision: str | None = None) -> DatasetFiles:
-    files = resolve_dataset(name, revision=revision)
+def dataset(name: str) -> DatasetFiles:
+    files = resolve_dataset(name)
     assert isinstance(files, DatasetFiles)
     return files
 
@@ -88,10 +89,10 @@ def downloads(hub: FakeHub) -> list[str]:
     return [request.rpartition("/")[2] for request in hub.requests if re.match(r"GET .*/resolve/", request)]
 
 
-def message(name: str, revision: str | None = None, *, model: bool = False) -> str:
+def message(name: str, *, model: bool = False) -> str:
     """The error's one line."""
     with pytest.raises(UserError) as error:
-        (resolve_model if model else resolve_dataset)(name, revision=revision)
+        (resolve_model if model else resolve_dataset)(name)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -206,7 +207,7 @@ def test_csv_repository_is_read_from_the_hubs_parquet_branch(hub: FakeHub) -> No
 def test_path_that_exists_wins_over_a_name_and_has_no_revision(hub: FakeHub) -> None:
     Path("imdb").mkdir()
     assert resolve_dataset("imdb") == Path("imdb")
-    assert "local path" in message("imdb", revision="main")
+    assert "--data imdb@main: imdb is a local path and has no revisions" in message("imdb@main")
     assert hub.requests == []
 
 
@@ -245,13 +246,13 @@ def test_model_without_safetensors_is_refused(hub: FakeHub) -> None:
 def test_directory_wins_over_a_model_name(hub: FakeHub) -> None:
     Path("openai-gpt").mkdir()
     assert resolve_model("openai-gpt") == Path("openai-gpt")
-    assert "local path" in message("openai-gpt", revision="main", model=True)
+    assert "openai-gpt is a local path and has no revisions" in message("openai-gpt@main", model=True)
 
 
 @pytest.mark.parametrize("name", ["opnai-gpt", "./run/model", "me/model:config"])
 def test_model_name_that_is_nothing_lists_what_there_is(hub: FakeHub, name: str) -> None:
     error = message(name, model=True)
-    assert "there is no such directory" in error and "random:SIZE, openai-gpt" in error
+    assert "no such directory" in error and "mini, openai-gpt, or a model of the hub as OWNER/NAME" in error
 
 
 def test_file_is_no_model(hub: FakeHub) -> None:
@@ -266,9 +267,9 @@ def test_revision_pins_the_content(hub: FakeHub) -> None:
     first = imdb(hub, reviews("first"))
     imdb(hub, reviews("second"))
     assert texts(dataset("imdb")) == ["second"]
-    pinned = dataset("imdb", revision=first)
+    pinned = dataset(f"imdb@{first}")
     assert texts(pinned) == ["first"] and pinned.origin.endswith(first)
-    assert message("imdb", revision="v9").startswith("--revision v9: no branch, tag or full commit of")
+    assert message("imdb@v9").startswith("--data imdb@v9: v9 is no branch, tag or full commit of")
 
 
 def test_second_call_downloads_nothing_and_needs_no_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +334,7 @@ def test_damage_in_the_cache_is_seen_offline_and_mended_online(hub: FakeHub, mon
 
 def test_unknown_repository_is_reported_as_such(hub: FakeHub) -> None:
     error = message("me/typo")
-    assert f"there is no public dataset {hub.url}/datasets/me/typo (404), nor a local path me/typo" in error
+    assert f"there is no public dataset {hub.url}/datasets/me/typo (404), nor a local path of this name" in error
     assert "there is no public model" in message("me/typo", model=True)
 
 
@@ -408,7 +409,7 @@ def test_offline_commands_for_a_model_work(hub: FakeHub, monkeypatch: pytest.Mon
         offline.setenv("HF_HUB_OFFLINE", "1")
         error = message("openai-gpt", model=True)
     run_first_command(error)
-    assert "pass `--model openai-gpt`" in error
+    assert "give ./openai-gpt in the place of openai-gpt" in error
     assert {name: (resolve_model("openai-gpt") / name).read_bytes() for name in MODEL} == MODEL
 
 

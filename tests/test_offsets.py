@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpt1.checkpoint.catalog import bundled_model
+from gpt1.checkpoint.loading import resolve_model
 from gpt1.tokenization.offsets import find_words
 from gpt1.tokenization.pretokenizers import valid_unicode
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -27,7 +27,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     if request.param == "openai":
         pytest.importorskip("spacy")
         pytest.importorskip("ftfy")
-    return Tokenizer.load(bundled_model("mini"), pretokenizer=request.param)
+    return Tokenizer.load(resolve_model("mini"), pretokenizer=request.param)
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))

@@ -12,6 +12,7 @@ import pytest
 
 import gpt1
 from gpt1 import api, estimator
+from gpt1.checkpoint import loading
 from gpt1.config import recipes
 from gpt1.errors import UserError
 from gpt1.inference import loaded_model
@@ -22,10 +23,10 @@ PUBLIC = {
     "recipe": recipes.recipe,
     "load_data": dataset.load_data,
     "starting_model": finetune.starting_model,
-    "tokenizer": api.open_tokenizer,
+    "tokenizer": loading.open_tokenizer,
     "finetune": api.finetune,
     "evaluate": api.evaluate,
-    "predict": api.predict_texts,
+    "predict": loaded_model.predict,
     "load": loaded_model.load,
     "GPT1Classifier": estimator.GPT1Classifier,
     "GPT1Regressor": estimator.GPT1Regressor,
@@ -64,5 +65,5 @@ def test_an_unknown_name_is_an_attribute_error_that_says_the_known_ones() -> Non
 
 
 def test_one_text_in_the_place_of_a_list_is_refused() -> None:
-    with pytest.raises(UserError, match="texts 'good': a list of texts expected"):
+    with pytest.raises(UserError, match="examples 'good': a list expected"):
         gpt1.predict("runs/none", "good")

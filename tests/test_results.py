@@ -262,7 +262,7 @@ def test_a_spent_budget_starts_no_run(workplace: Path, capsys: pytest.CaptureFix
         (["--tasks", "qnli"], "--tasks qnli: unknown; there are imdb, rte"),
         (["--tasks", "cola"], "no folder cola"),
         (["--markdown", "nowhere.md"], "--markdown nowhere.md: expected a page"),
-        (["--pretrained", "nowhere"], "--pretrained nowhere: there is no such directory"),
+        (["--pretrained", "nowhere"], "--pretrained nowhere: no such directory"),
     ],
 )
 def test_bad_flags_are_one_line(

@@ -16,11 +16,10 @@ from gpt1.errors import UserError
 
 if TYPE_CHECKING:
     from gpt1.api import evaluate
-    from gpt1.api import open_tokenizer as tokenizer
-    from gpt1.api import predict_texts as predict
+    from gpt1.checkpoint.loading import open_tokenizer as tokenizer
     from gpt1.config.recipes import recipe
     from gpt1.estimator import GPT1Classifier, GPT1Regressor
-    from gpt1.inference.loaded_model import load
+    from gpt1.inference.loaded_model import load, predict
     from gpt1.tasks.dataset import load_data
     from gpt1.training.finetune import finetune, starting_model
 
@@ -33,10 +32,10 @@ _LAZY_IMPORTS = {
     "recipe": ("config.recipes", "recipe"),
     "load_data": ("tasks.dataset", "load_data"),
     "starting_model": ("training.finetune", "starting_model"),
-    "tokenizer": ("api", "open_tokenizer"),
+    "tokenizer": ("checkpoint.loading", "open_tokenizer"),
     "finetune": ("training.finetune", "finetune"),
     "evaluate": ("api", "evaluate"),
-    "predict": ("api", "predict_texts"),
+    "predict": ("inference.loaded_model", "predict"),
     "load": ("inference.loaded_model", "load"),
     "GPT1Classifier": ("estimator", "GPT1Classifier"),
     "GPT1Regressor": ("estimator", "GPT1Regressor"),

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gpt1 import backends, console
-from gpt1.checkpoint.catalog import bundled_model
 from gpt1.checkpoint.convert import convert
+from gpt1.checkpoint.loading import open_tokenizer
 from gpt1.checkpoint.model_dir import DETAILS
 from gpt1.checkpoint.push import push
 from gpt1.checkpoint.run_dir import versions
@@ -27,14 +27,13 @@ from gpt1.errors import UserError
 from gpt1.evaluation.evaluate import evaluate, evaluate_zero_shot
 from gpt1.evaluation.report import highlight
 from gpt1.evaluation.report import write as write_report
-from gpt1.inference.batch_prediction import Predictor, require_new, write_predictions
+from gpt1.inference.batch_prediction import Predictor, faster_dtype, require_new, write_predictions
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import MOST_TOKENS, Explainer, attention_weights, sequence_of
 from gpt1.inference.explainer import attention as attention_of
 from gpt1.inference.generator import TextDelta, TextGenerator
 from gpt1.inference.scorer import Scorer
 from gpt1.system.files import require_page, write_text
-from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train
 from gpt1.training.finetune import finetune
 from gpt1.training.pretrain import pretrain
@@ -53,27 +52,23 @@ __all__ = [
 
 
 def predict_texts(
-    path: Path | str, texts: Sequence[str], *, hardware: DeviceConfig | None = None
+    name: str | Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None
 ) -> list[dict[str, Any]]:
-    """Label texts: each by itself, two by two for a model of pairs, a context and its choices for multiple choice.
+    """Label the texts of a command line: one by one, two by two for a model of pairs, all as context and choices.
 
-    `predict("runs/demo", ["Warm, funny and over far too soon."])[0]["label"]` is "positive"; beside it stand the
-    `score`, its probability, and the `scores` of all labels. Computed in float32 unless `hardware` names a dtype.
+    In Python `gpt1.predict` takes examples. Computed in float32 unless `hardware` names a dtype.
 
     Raises:
         UserError: there is no model with a head, or these texts are no example of its task.
     """
-    if isinstance(texts, str):
-        raise UserError(f"texts {texts[:30]!r}: a list of texts expected")
-    path = Path(path)
     if not texts:
         raise UserError('nothing to predict: give texts, as in gpt1 predict RUN "a text", or --input FILE')
-    model = Classifier.open(path, _float32_unless_set(hardware))
+    model = Classifier.open(name, hardware)
     return model.predict(model.examples(texts))
 
 
 def explain_texts(
-    path: Path | str, texts: Sequence[str], *, label: str | None = None, occlusion: bool = False,
+    name: str | Path, texts: Sequence[str], *, label: str | None = None, occlusion: bool = False,
     attention: str | None = None, html: Path | None = None, hardware: DeviceConfig | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return which words moved the label of each example that the texts make (`explain.Explainer.explain`).
@@ -89,88 +84,84 @@ def explain_texts(
         raise UserError('nothing to explain: give a text, as in gpt1 explain RUN "a text"')
     if html is not None:
         require_page(html, "--html")
-    path = Path(path)
-    model = Classifier.open(path, _float32_unless_set(hardware))
+    model = Classifier.open(name, hardware)
     layer, head = _layer_and_head(attention, model.model.config)
     examples = model.examples(texts)
     results = Explainer(model).explain_all(examples, [label] * len(examples), occlusion=occlusion)
-    choices = [found["explained"] if model.task.kind == "choices" else 0 for found in results]
+    choices = [result["explained"] if model.task.kind == "choices" else 0 for result in results]
     sequences = [sequence_of(model, *each) for each in zip(examples, choices, strict=True)]
     if html is not None:
         tokens = [model.model.tokenizer.tokens(ids[:MOST_TOKENS]) for ids, _ in sequences]
         weights = [attention_weights(model.engine, *sequence) for sequence in sequences]
         looks = list(zip(tokens, weights, strict=True))
-        write_text(html, highlight.page(f"{path.name}: the words that moved the label", results, looks))
+        write_text(html, highlight.page(f"{Path(name).name}: the words that moved the label", results, looks))
         console.say(f"Page: {html}")
     if layer is not None:
-        for found, (ids, segments) in zip(results, sequences, strict=True):
-            found["attention"] = attention_of(model.engine, model.model.tokenizer, ids, layer, segments)
+        for result, (ids, segments) in zip(results, sequences, strict=True):
+            result["attention"] = attention_of(model.engine, model.model.tokenizer, ids, layer, segments)
             if head is not None:
-                found["attention"] |= {"head": head, "heads": [found["attention"]["heads"][head]]}
+                result["attention"] |= {"head": head, "heads": [result["attention"]["heads"][head]]}
     return results
 
 
-def _layer_and_head(given: str | None, config: ModelConfig) -> tuple[int | None, int | None]:
+def _layer_and_head(flag: str | None, config: ModelConfig) -> tuple[int | None, int | None]:
     """Return what --attention names: (None, None), a layer, or a layer and a head."""
-    if given is None:
+    if flag is None:
         return None, None
-    layer, _, head = given.partition(".")
+    layer, _, head = flag.partition(".")
     numbers = [int(number) if number.isdecimal() else -1 for number in (layer, head or "0")]
     if not (0 <= numbers[0] < config.n_layer and 0 <= numbers[1] < config.n_head):
         raise UserError(
-            f"--attention {given}: expected LAYER or LAYER.HEAD, of the layers 0 to {config.n_layer - 1} and the heads "
+            f"--attention {flag}: expected LAYER or LAYER.HEAD, of the layers 0 to {config.n_layer - 1} and the heads "
             f"0 to {config.n_head - 1}"
         )
     return numbers[0], numbers[1] if head else None
 
 
-def _float32_unless_set(hardware: DeviceConfig | None) -> DeviceConfig:
-    """Return `hardware` with --dtype auto meaning float32."""
-    return (hardware or DeviceConfig()).float32_unless_set()
-
-
 def predict_file(
-    path: Path, source: Path, output: Path | None, *, columns: TextColumns | None = None,
+    name: str | Path, source: Path, output: Path | None, *, columns: TextColumns | None = None,
     hardware: DeviceConfig | None = None, with_input: bool = False,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Label the rows of a .csv .tsv .jsonl .parquet file in their order, in constant memory.
 
     Yields a prediction a row, or writes them to `output` (.jsonl .csv .tsv .parquet) and yields none; then the same
     call goes on after a stop of any kind (`batch_prediction`). `with_input` puts a row's own columns beside it.
+    Computed in float32 unless `hardware` names a dtype.
     """
     if output is not None:
         require_new(output, source)
-    predictor = Predictor(Classifier.open(path, hardware), source, Columns.of(columns), with_input=with_input)
+    predictor = Predictor(Classifier.open(name, hardware), source, Columns.of(columns), with_input=with_input)
     engine = predictor.model.engine
-    exact = "" if engine.dtype == "float32" else " (--dtype float32 for the last digits)"
-    console.say(f"{source.name}: {engine.device}, {engine.dtype}{exact}")
+    console.say(f"{source.name}: {engine.device}, {engine.dtype}{faster_dtype(hardware or DeviceConfig())}")
     if output is None:
         yield from predictor.stream()
     else:
         console.say(f"{write_predictions(predictor, output):,} predictions in {output}")
 
 
-def score_texts(path: Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None) -> list[dict[str, Any]]:
+def score_texts(
+    name: str | Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None
+) -> list[dict[str, Any]]:
     """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, unknown_share} for each text (`score.Scorer`)."""
     if not texts:
         raise UserError('nothing to score: give texts, as in gpt1 score MODEL "a text", or --input FILE')
     if any(not text.strip() for text in texts):
         raise UserError("an empty text was given; there is nothing to score")
-    return Scorer.open(path, _float32_unless_set(hardware)).score(texts)
+    return Scorer.open(name, hardware).score(texts)
 
 
 def score_file(
-    path: Path, source: Path, *, columns: TextColumns | None = None, hardware: DeviceConfig | None = None
+    name: str | Path, source: Path, *, columns: TextColumns | None = None, hardware: DeviceConfig | None = None
 ) -> Iterator[dict[str, Any]]:
     """Score the texts of a .csv .tsv .jsonl .parquet file in their order."""
-    scorer = Scorer.open(path, _float32_unless_set(hardware))
+    scorer = Scorer.open(name, hardware)
     rows = iter(stream_examples(source, Columns.of(columns), "single"))
     while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:
         yield from scorer.score(chunk)
 
 
 def generate(
-    path: Path, prompt: str, config: GenerateConfig, *, hardware: DeviceConfig | None = None,
+    name: str | Path, prompt: str, config: GenerateConfig, *, hardware: DeviceConfig | None = None,
     on_text: Callable[[TextDelta], None] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return {prompt, text, finish_reason, tokens} of each sample (`TextGenerator.generate`), and print the speed.
@@ -178,7 +169,7 @@ def generate(
     `on_text` is called with each part of a text while it is generated. Computed in float32 unless --dtype
     says otherwise: then a sample does not depend on which others are written beside it.
     """
-    generator = TextGenerator.open(path, _float32_unless_set(hardware))
+    generator = TextGenerator.open(name, hardware)
     started = time.perf_counter()
     samples = generator.generate([prompt], config, on_text)
     seconds = time.perf_counter() - started
@@ -190,19 +181,21 @@ def generate(
     return samples
 
 
-def next_tokens(path: Path, prompt: str, top: int = 10, *, hardware: DeviceConfig | None = None) -> dict[str, Any]:
+def next_tokens(
+    name: str | Path, prompt: str, top: int = 10, *, hardware: DeviceConfig | None = None
+) -> dict[str, Any]:
     """Return {tokens: [{token, id, probability}]}, the likeliest tokens after `prompt`, the likeliest first."""
-    return {"tokens": TextGenerator.open(path, _float32_unless_set(hardware)).next(prompt, top)}
+    return {"tokens": TextGenerator.open(name, hardware).next(prompt, top)}
 
 
-def serve(path: Path, config: ServeConfig, *, hardware: DeviceConfig | None = None) -> None:
+def serve(name: str | Path, config: ServeConfig, *, hardware: DeviceConfig | None = None) -> None:
     """Answer HTTP requests for a model until the process is told to end. Computed in float32 unless --dtype says."""
     missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if not importlib.util.find_spec(name)]
     if missing:
         raise UserError(f"{missing[0]} is not installed; run: pip install 'gpt1[serve]'")
     from gpt1.serve import server
 
-    server.serve(path, config, _float32_unless_set(hardware))
+    server.serve(name, config, hardware)
 
 
 def train_tokenizer(
@@ -243,7 +236,7 @@ def _texts(files: Sequence[Path], columns: Columns, end_of_document: str) -> Ite
 
 def prepare_corpus(
     corpus: Sequence[Path],
-    tokenizer: Path,
+    tokenizer: str | Path,
     out: Path,
     *,
     end_of_document: str,
@@ -257,42 +250,29 @@ def prepare_corpus(
     """
     texts = sources(corpus)
     workers = RayWorkers(ray, processes) if ray is not None else LocalWorkers(processes)
-    prepared = prepare(texts, open_tokenizer(tokenizer), out, end_of_document=end_of_document, workers=workers)
-    found = {key: prepared.manifest[key] for key in ("tokens", "bytes", "documents")}
+    vocabulary = open_tokenizer(tokenizer, flag="--tokenizer")
+    prepared = prepare(texts, vocabulary, out, end_of_document=end_of_document, workers=workers)
+    sizes = {key: prepared.manifest[key] for key in ("tokens", "bytes", "documents")}
     console.say(
-        f"{len(texts):,} files, {found['documents']:,} documents, {found['bytes'] / 1e6:,.1f} MB: "
-        f"{found['tokens']:,} tokens in {out}"
+        f"{len(texts):,} files, {sizes['documents']:,} documents, {sizes['bytes'] / 1e6:,.1f} MB: "
+        f"{sizes['tokens']:,} tokens in {out}"
     )
-    return {"out": str(out), **found, "shards": len(prepared.manifest["shards"])}
+    return {"out": str(out), **sizes, "shards": len(prepared.manifest["shards"])}
 
 
-def encode(directory: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
+def encode(name: str | Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Return {ids, tokens} of each text, without special tokens."""
     if not texts:
-        raise UserError('nothing to encode: give texts, as in gpt1 tokenizer encode DIR "a text"')
-    tokenizer = open_tokenizer(directory)
+        raise UserError('nothing to encode: give texts, as in gpt1 tokenizer encode MODEL "a text"')
+    tokenizer = open_tokenizer(name)
     return [{"ids": ids, "tokens": tokenizer.tokens(ids)} for ids in tokenizer.encode_batch(texts)]
 
 
-def decode(directory: Path, ids: Sequence[int]) -> dict[str, Any]:
+def decode(name: str | Path, ids: Sequence[int]) -> dict[str, Any]:
     """Return {text} of token ids."""
     if not ids:
-        raise UserError("nothing to decode: give token ids, as in gpt1 tokenizer decode DIR 17 42")
-    return {"text": open_tokenizer(directory).decode(ids)}
-
-
-def open_tokenizer(directory: Path | str) -> Tokenizer:
-    """Load the tokenizer of a run, a model directory, a folder of OpenAI's release, a tokenizer directory, or `mini`.
-
-    `encode`, `encode_batch`, `decode` and `tokens` are its methods: `tokenizer("mini").encode("Don't panic")` gives
-    ids.
-
-    Raises:
-        UserError: there is none.
-    """
-    directory = bundled_model(directory)
-    model = directory / "model"
-    return Tokenizer.load(model if model.is_dir() else directory)
+        raise UserError("nothing to decode: give token ids, as in gpt1 tokenizer decode MODEL 17 42")
+    return {"text": open_tokenizer(name).decode(ids)}
 
 
 def report(runs: Sequence[Path | str], out: Path | str | None = None) -> dict[str, Any]:
@@ -311,31 +291,31 @@ def report(runs: Sequence[Path | str], out: Path | str | None = None) -> dict[st
 
 def doctor() -> dict[str, Any]:
     """Return what is installed, which devices and dtypes work, and the measured matmul speed; print it for people."""
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": versions(),
     }
-    found["backends"] = {}
+    facts["backends"] = {}
     unusable = []
     for name in backends.installed():
         try:
             backends.require(name, name)
-            found["backends"][name] = backends.describe(name)
+            facts["backends"][name] = backends.describe(name)
         except UserError as error:
             unusable.append(str(error))
-    console.say(f"Python {found['python']} on {found['platform']}")
+    console.say(f"Python {facts['python']} on {facts['platform']}")
     console.table(["package", "version"], [row for row in versions().items() if row[0] != "python"])
-    for name, facts in found["backends"].items():
-        console.say(f"\n{name} {facts['version']}")
+    for name, traits in facts["backends"].items():
+        console.say(f"\n{name} {traits['version']}")
         rows = [
             [device["name"], device["auto_dtype"], *(f"{speed:,}" for speed in device["gflops"].values())]
-            for device in facts["devices"]
+            for device in traits["devices"]
         ]
-        dtypes = facts["devices"][0]["gflops"]
+        dtypes = traits["devices"][0]["gflops"]
         console.table(["device", "--dtype auto", *(f"{dtype} GFLOP/s" for dtype in dtypes)], rows)
     for reason in unusable:
         console.say(f"\n{reason}")
-    if not found["backends"] and not unusable:
+    if not facts["backends"] and not unusable:
         console.say("No framework is installed. Run: pip install 'gpt1[torch]' or 'gpt1[mindspore]'")
-    return found
+    return facts

@@ -62,6 +62,30 @@ def get(
     return engine
 
 
+def for_answers(
+    config: ModelConfig, params: Mapping[str, NDArray[np.float32]], hardware: DeviceConfig | None = None
+) -> Engine:
+    """Return the engine that answers (predictions, scores, texts), in float32 unless `hardware` names a dtype.
+
+    In bfloat16 an answer would depend, in its third digit, on the texts that are computed with it.
+
+    Raises:
+        UserError: the framework is not installed, or the device or dtype is unavailable.
+    """
+    return get(config, params, hardware=(hardware or DeviceConfig()).float32_unless_set())
+
+
+def training_dtype(hardware: DeviceConfig) -> str:
+    """Return the dtype of products that training has with `hardware`: what `auto` stands for there."""
+    if chosen(hardware) == "mindspore":
+        from gpt1.backends.mindspore import device as mindspore
+
+        return str(mindspore.choose(hardware)[1]).lower()
+    from gpt1.backends.torch import device as torch
+
+    return str(torch.choose(hardware, training=True)[1]).removeprefix("torch.")
+
+
 def chosen(hardware: DeviceConfig) -> str:
     """Return the name of the backend that `hardware` asks for.
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt1.config import TaskName
-from gpt1.errors import UserError
 
 CONVERTED = "refs/convert/parquet"
 """The branch with the hub's own parquet copy of a data set that comes in another format."""
@@ -86,22 +85,7 @@ BUNDLED = {"reviews": ASSETS / "reviews"}
 """Data sets that come with the package: no network, no third-party text."""
 
 BUNDLED_MODELS = {"mini": ASSETS / "mini"}
-"""Models that come with the package, wherever a model or a tokenizer is named; a path of that name goes first."""
+"""Models that come with the package. `loading.resolve_model` reads this table: an existing path of the name wins."""
 
-
-def bundled_model(name: str | Path) -> Path:
-    """Return the directory of a model that comes with the package; any other name, and a path that exists, as it is.
-
-    Raises:
-        UserError: the model's files are not there.
-    """
-    path = Path(name)
-    folder = BUNDLED_MODELS.get(str(name))
-    if folder is None or path.exists():
-        return path
-    if not (folder / "model.safetensors").exists():
-        raise UserError(
-            f"{name}: the model that comes with gpt1 is not in this copy of it ({folder / 'model.safetensors'} is "
-            f"missing); give a model directory, or start from random weights with --model random:{name}"
-        )
-    return folder
+MODEL_NAMES = {"openai-gpt": "openai-community/openai-gpt"}
+"""Short names of models on the hub."""

@@ -16,8 +16,8 @@ from typing import Any, get_args
 
 from gpt1 import backends, console
 from gpt1.backends.parameters import Params, count, shapes
-from gpt1.checkpoint import hub, huggingface, onnx_check, openai_release
-from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint import huggingface, onnx_check, openai_release
+from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import DeviceConfig, DropoutConfig, Layout, ModelConfig, Stored
 from gpt1.errors import UserError
@@ -32,12 +32,11 @@ ONNX_TOLERANCE = 1e-4
 
 
 def convert(
-    source: str, out: Path, to: Layout = "gpt1", *, dtype: Stored = "float32", revision: str | None = None
-) -> dict[str, Any]:
-    """Write the model of `source` into the new directory `out`, whole or not at all.
+    source: str | Path, out: Path, to: Layout = "gpt1", *, dtype: Stored = "float32"
+) -> dict[str, Any]:  # fmt: skip
+    """Write the model that `source` names into the new directory `out`, completely or not at all.
 
-    `source` is `mini`, a folder of OpenAI's release, a directory of Hugging Face's or MindNLP's, a hub name, a run, or
-    a model directory. The weights are written in `dtype`, rounded to nearest.
+    `source` is any name that `loading.resolve_model` knows. The weights are written in `dtype`, rounded to nearest.
 
     Returns:
         {source, out, to, dtype, parameters, n_layer, n_head, n_embd, n_ctx, vocab_size} of what was written; "drawn",
@@ -62,9 +61,9 @@ def convert(
     out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out}: exists and is not empty; choose a new directory")
-    path = hub.resolve_model(source, revision=revision, asked_by="gpt1 convert")
-    model = open_model(path)
-    dropout = huggingface.read_dropout(path / "model" if (path / "model").is_dir() else path)
+    directory = resolve_model(source)
+    model = open_model(directory)
+    dropout = huggingface.read_dropout(directory / "model" if (directory / "model").is_dir() else directory)
     if to in WHOLE:
         written, left_out = model.config, list[str]()
         save_model(out, model, dropout, dtype, WHOLE[to], partial(_write_onnx, model) if to == "onnx" else None)
@@ -72,7 +71,7 @@ def convert(
         written, left_out = _write_bare(out, to, model, dropout, dtype)
     drawn = model.provenance.get("drawn", {}) if to in WHOLE else {}
     result = {
-        "source": source, "out": str(out), "to": to, "dtype": dtype, "parameters": count(written),
+        "source": str(source), "out": str(out), "to": to, "dtype": dtype, "parameters": count(written),
         "n_layer": written.n_layer, "n_head": written.n_head, "n_embd": written.n_embd, "n_ctx": written.n_ctx,
         "vocab_size": written.vocab_size, "drawn": drawn.get("tokens", []), "left_out": left_out,
     }  # fmt: skip

@@ -147,12 +147,12 @@ def _refusal(repo: Repo, error: HfHubHTTPError) -> UserError | Unreachable:
     if status == 429 or status >= 500:
         return Unreachable(f"{endpoint()} answers {status} at present")
     if isinstance(error, RevisionNotFoundError):
-        return UserError(f"--revision {repo.revision}: no branch, tag or full commit of {page}")
+        return UserError(f"{repo.revision} is no branch, tag or full commit of {page}")
     if isinstance(error, GatedRepoError):
         return UserError(f"{page} is gated ({status}): ask for access on that page, then `hf auth login`")
     if status in (401, 404):
         return UserError(
-            f"there is no public {repo.type} {page} ({status}), nor a local path {repo.id}: check the spelling, or "
+            f"there is no public {repo.type} {page} ({status}), nor a local path of this name: check the spelling, or "
             "`hf auth login` first where it is private"
         )
     return UserError(f"{page}: the hub answers {status}; `hf auth login` with a token that may read it")

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from gpt1.checkpoint.catalog import BUNDLED, BUNDLED_MODELS
 from gpt1.errors import UserError
 
 FORMAT = 2
@@ -19,9 +21,21 @@ FORMAT = 2
 Move = Callable[[dict[str, Any], Any], None]
 """Puts the value that a removed setting had, the second argument, where the settings, the first, have it now."""
 
+
+def _pin_names(settings: dict[str, Any], revision: str | None) -> None:
+    """Append the `revision` of --revision to the names of the hub, which are NAME@REVISION now."""
+    for key in ("data", "model"):
+        name = settings.get(key)
+        if not revision or not name or name in BUNDLED or name in BUNDLED_MODELS:
+            continue
+        if not name.startswith("random:") and not os.path.exists(name):
+            settings[key] = f"{name}@{revision}"
+
+
 CHANGED: dict[str, dict[str, str | Move]] = {
     "config": {
         "lm_coef": "loss.lm_coef",
+        "revision": _pin_names,
         "optim.clip": "optim.max_grad_norm",
         "split.cut": "split.truncation",
         "split.draw": "split.split_strategy",

@@ -11,10 +11,19 @@ AsJson = Annotated[bool, arg(name="json", help="print JSON on stdout and nothing
 AsJsonLines = Annotated[
     bool, arg(name="json", help="print JSON on stdout, a line each for the rows of --input, and nothing else there")
 ]
-Run = Annotated[Positional[Path], arg(metavar="RUN", help="run directory, or a model directory")]
-LanguageModel = Annotated[
-    Positional[Path], arg(metavar="MODEL", help="run directory, model directory, or mini, which comes with gpt1")
+NAMES = (
+    "run or model directory, folder of OpenAI's release or MindNLP's, mini (comes with gpt1), or a model of the hub: "
+    "openai-gpt or OWNER/NAME, each also with @REVISION"
+)
+"""Names of a model, as `checkpoint.loading.resolve_model` knows them."""
+
+Run = Annotated[
+    Positional[str],
+    arg(metavar="RUN", help="run directory, or another fine-tuned model: a directory, or OWNER/NAME[@REVISION] (hub)"),
 ]
+RunDirectory = Annotated[Positional[Path], arg(metavar="RUN", help="run directory, or a model directory")]
+LanguageModel = Annotated[Positional[str], arg(metavar="MODEL", help=NAMES)]
+Vocabulary = Annotated[Positional[str], arg(metavar="MODEL", help=f"tokenizer directory, {NAMES}")]
 Texts = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT", help="texts")]
 Source = Annotated[Path | None, arg(help="read the texts from this .csv .tsv .jsonl .parquet file")]
 Prompt = Annotated[Positional[str], arg(metavar="PROMPT", help="text to go on from (none: from <bos>)")]

@@ -18,19 +18,18 @@ from gpt1.errors import UserError
 def evaluate(
     run: Run,
     /,
-    data: Annotated[str, arg(help="folder, file, or catalogue name such as imdb")],
+    data: Annotated[
+        str, arg(help="folder, file, or data set of the hub: imdb, OWNER/NAME[:CONFIG], each also with @REVISION")
+    ],
     split: Annotated[
         Literal["train", "valid", "test"], arg(help="split of the folder, or of the run's own file")
     ] = "test",
     max_examples: Annotated[int | None, arg(help="most examples that are scored (a stratified sample)")] = None,
     metric: Annotated[str | None, arg(help="your own metric as package.module:function")] = None,
-    revision: Annotated[str | None, arg(help="revision of a hub data set")] = None,
     baseline: Annotated[
         bool, arg(help="also fit the plain baselines on the run's training rows (--zero-shot: majority)")
     ] = True,
-    compare: Annotated[
-        tuple[Path, ...], arg(help="other runs that are scored on the same rows, in the same table")
-    ] = (),
+    compare: Annotated[tuple[str, ...], arg(help="other runs, scored on the same rows in the same table")] = (),
     columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
     zero_shot: Flat[ZeroShotConfig] = ZeroShotConfig(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
@@ -38,7 +37,7 @@ def evaluate(
 ) -> None:
     """Score a run's best model on a split of a data set, or on all of a file; with --zero-shot any language model.
 
-    --zero-shot computes in float32 unless --dtype says otherwise.
+    Computed in float32 unless --dtype says otherwise.
     """
     from gpt1 import api
 
@@ -57,7 +56,6 @@ def evaluate(
         hardware=hardware,
         max_examples=max_examples,
         metric=metric,
-        revision=revision,
         baseline=baseline,
     )
     print_one(results, as_json)
@@ -84,7 +82,7 @@ def predict(
 ) -> None:
     """Label texts: one by one, two by two for a model of pairs, a context and its choices for multiple choice.
 
-    Texts on the command line are computed in float32 unless --dtype says otherwise.
+    Computed in float32 unless --dtype says otherwise.
     """
     from gpt1 import api
 

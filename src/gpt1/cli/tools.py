@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
-from gpt1.cli.flags import AsJson, Run, Texts
+from gpt1.cli.flags import NAMES, AsJson, RunDirectory, Texts, Vocabulary
 from gpt1.cli.output import print_one, print_some
 from gpt1.config import END_OF_DOCUMENT, Layout, Stored, TextColumns
 
@@ -41,21 +41,18 @@ def tokenizer_train(
     print_one(result, as_json)
 
 
-Vocabulary = Annotated[Positional[Path], arg(metavar="DIR", help="tokenizer, model or run directory, or mini")]
-
-
-def tokenizer_encode(directory: Vocabulary, texts: Texts = (), /, as_json: AsJson = False) -> None:
+def tokenizer_encode(model: Vocabulary, texts: Texts = (), /, as_json: AsJson = False) -> None:
     """Show the tokens of texts."""
     from gpt1 import api
 
-    print_some(api.encode(directory, texts), as_json, lambda found: " ".join(map(str, found["tokens"])))
+    print_some(api.encode(model, texts), as_json, lambda encoded: " ".join(map(str, encoded["tokens"])))
 
 
-def tokenizer_decode(directory: Vocabulary, ids: Positional[tuple[int, ...]], /, as_json: AsJson = False) -> None:
+def tokenizer_decode(model: Vocabulary, ids: Positional[tuple[int, ...]], /, as_json: AsJson = False) -> None:
     """Turn token ids back into text. Capitals, some blanks and what became <unk> are not in the ids."""
     from gpt1 import api
 
-    print_some([api.decode(directory, ids)], as_json, lambda found: str(found["text"]))
+    print_some([api.decode(model, ids)], as_json, lambda decoded: str(decoded["text"]))
 
 
 TOKENIZER_COMMANDS: dict[str, Callable[..., None]] = {
@@ -66,12 +63,7 @@ TOKENIZER_COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def convert(
-    source: Annotated[
-        Positional[str],
-        arg(
-            metavar="SOURCE", help="folder of OpenAI's release, Hugging Face's or MindNLP's, hub name, run, model, mini"
-        ),
-    ],
+    source: Annotated[Positional[str], arg(metavar="SOURCE", help=NAMES)],
     out: Annotated[Positional[Path], arg(metavar="OUT", help="new directory")],
     /,
     to: Annotated[
@@ -82,7 +74,6 @@ def convert(
         Stored,
         arg(help="dtype of the written weights, rounded to nearest; --to openai and --to onnx have float32 alone"),
     ] = "float32",
-    revision: Annotated[str | None, arg(help="revision (commit, tag, branch) of a hub model")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model's weights and vocabulary in another layout; what has no place there is named.
@@ -94,11 +85,11 @@ def convert(
     """
     from gpt1 import api
 
-    print_one(api.convert(source, out, to, dtype=dtype, revision=revision), as_json)
+    print_one(api.convert(source, out, to, dtype=dtype), as_json)
 
 
 def push(
-    run: Run,
+    run: RunDirectory,
     repo: Annotated[Positional[str], arg(metavar="REPO", help="repository on the hub, OWNER/NAME; made if need be")],
     /,
     private: Annotated[bool, arg(help="make a new repository private")] = False,

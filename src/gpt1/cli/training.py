@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import arg
 
 from gpt1.backends.dist import place
-from gpt1.cli.flags import AsJson
+from gpt1.cli.flags import NAMES, AsJson
 from gpt1.cli.output import print_one
 from gpt1.config import END_OF_DOCUMENT, FinetuneConfig, PretrainConfig, ReproduceConfig, SweepConfig
 from gpt1.config.recipes import pretraining, recipe
@@ -75,7 +75,7 @@ def _recipe_name(argv: Sequence[str], command: str) -> str:
 
 def prepare(
     corpus: Annotated[tuple[Path, ...], arg(help="text files (.txt, also .gz .xz .zst), or folders of them")],
-    tokenizer: Annotated[Path, arg(help="tokenizer, model or run directory, or mini")],
+    tokenizer: Annotated[str, arg(help=f"tokenizer directory, {NAMES}")],
     out: Annotated[Path, arg(help="directory of the prepared corpus")],
     end_of_document: Annotated[
         str, arg(help="a line that ends a document; the end of a file always does")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
 from gpt1.config.checks import known, require, require_one_of
@@ -21,26 +21,27 @@ class FinetuneConfig:
     """Fine-tune a model on labelled texts (Radford et al. 2018, §3.2). The defaults are recipe `paper-finetune`."""
 
     data: str = ""
-    """Needed: a folder with train/valid/test files, one .csv .tsv .jsonl .parquet file, `reviews`, or a hub name."""
+    """Needed: a folder with train/valid/test files, one .csv .tsv .jsonl .parquet file, `reviews`, or a data set of
+    the hub: `imdb` and others by name, OWNER/NAME or OWNER/NAME:CONFIG, each also with @REVISION (commit, tag or
+    branch)."""
     out: Path = Path()
     """Needed: the run's directory; the same command with the same directory resumes."""
     task: TaskName | None = None
     """What the data asks for (None: seen from its columns).
     classification, entailment, similarity, multiple-choice, or a task that an installed package adds."""
     model: str = "mini"
-    """What is fine-tuned: `mini` (comes with gpt1), `random:SIZE` (gpt1, mini, tiny), `openai-gpt` (hub),
-    a run or model directory, or a folder of OpenAI's release."""
+    """Model to start from: `mini` (comes with gpt1), `random:SIZE` (gpt1, mini, tiny), a run or model directory, a
+    folder of OpenAI's release or MindNLP's, or a model of the hub: `openai-gpt` or OWNER/NAME, each also with
+    @REVISION."""
     recipe: str | None = None
     """Named complete settings: paper-finetune, openai-finetune, mindspore-imdb, quickstart.
     Other flags change single values of it. (In Python: `gpt1.recipe(name, …)`.)"""
     tokenizer: str | None = None
-    """Directory of the tokenizer for `random:SIZE`, or `mini` (None: learned from the training split)."""
+    """Tokenizer directory or model, named as for --model, for `random:SIZE` (None: learned from the training split)."""
     vocab_size: int | None = None
     """Size of the vocabulary to learn for `random:SIZE` (None: the size's)."""
     segments: bool = False
     """Add a segment embedding for each part of the input (zero at the start)."""
-    revision: str | None = None
-    """Revision (commit, tag, branch) of a hub model or data set."""
     head_bias: bool = False
     """Give the task's head a bias (OpenAI). Hugging Face's head has none: `transformers` would ignore it."""
     select_by: Literal["metric", "loss"] = "metric"
@@ -93,12 +94,12 @@ class PretrainConfig:
     size: str | None = None
     """Size of a new model: gpt1, mini or tiny (None: gpt1)."""
     model: str | None = None
-    """Go on with this model instead of a new one: `mini`, `openai-gpt` (hub), a run or model directory."""
+    """Model to continue instead of a new one, named as for `gpt1 finetune` (without `random:SIZE`)."""
     recipe: str | None = None
     """Named complete settings: paper-pretrain, mindspore-pretrain, mini-books, mini-books-512.
     Other flags change single values of it. (In Python: `recipes.pretraining(name)`.)"""
-    tokenizer: Path | None = None
-    """Directory of the tokenizer of a new model, or `mini` (None: learned from the corpus)."""
+    tokenizer: str | None = None
+    """Tokenizer directory or model, named as for --model, of a new model (None: learned from the corpus)."""
     vocab_size: int | None = None
     """Size of the vocabulary to learn (None: the size's)."""
     context: int | None = None
@@ -125,6 +126,8 @@ class PretrainConfig:
     tracking: TrackConfig = field(default_factory=TrackConfig)
 
     def __post_init__(self) -> None:
+        if self.tokenizer is not None:  # the same run, whether it is words, words/ or ./words
+            object.__setattr__(self, "tokenizer", str(PurePosixPath(self.tokenizer)))
         require(self.size in (None, *SIZES), "size", self.size, f"one of {', '.join(SIZES)}")
         require_one_of(Init, "init", self.init)
         require(self.context is None or self.context >= 2, "context", self.context, "2 or more")

@@ -19,7 +19,7 @@ class DeviceConfig:
     device: Device = "auto"
     """`auto` takes CUDA (PyTorch) or Ascend (MindSpore) where it is there, else the CPU."""
     dtype: DType = "auto"
-    """`auto`: bfloat16 over float32 weights where the device computes it fast, else float32."""
+    """`auto`: float32 for every answer; in training bfloat16 over float32 weights where the device computes it fast."""
     compile: bool = False
     """Compile the model (PyTorch's torch.compile)."""
     eager: bool = False

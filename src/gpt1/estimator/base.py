@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from gpt1 import console
-from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.model_dir import DETAILS, Model, load_model, save_model
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.checkpoint.run_formats import upgrade_settings
@@ -194,21 +194,21 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return {"class": type(self).__name__, "params": params, "n_truncated": self.n_truncated_}
 
     @classmethod
-    def load(cls, directory: Path | str, **params: Any) -> Self:
+    def load(cls, name: Path | str, **params: Any) -> Self:
         """Return the fitted estimator that `save` (or `fit` with `out`) wrote; `params` change its parameters.
 
-        A directory of `gpt1 finetune` makes one too; its classes are the labels' names.
+        Any other fine-tuned model makes one too, by the names of `gpt1.load`; its classes are the labels' names.
 
         Raises:
             UserError: there is no model with a head, or it is that of another class.
         """
-        directory = Path(directory)
+        directory = resolve_model(name)
         model = open_model(directory)
         home = directory / "model" if (directory / "model").is_dir() else directory
         said = read_json(home / ESTIMATOR) if (home / ESTIMATOR).exists() else {}
         if said.get("class", cls.__name__) != cls.__name__:
-            raise UserError(f"{directory}: a {said['class']}; load it with gpt1.{said['class']}.load")
-        settings = _params_of(said) if said else {"model": str(directory)}
+            raise UserError(f"{name}: a {said['class']}; load it with gpt1.{said['class']}.load")
+        settings = _params_of(said) if said else {"model": str(name)}
         estimator = cls(**(settings | params))
         estimator._restore(model, said)
         estimator.n_truncated_ = said.get("n_truncated", 0)

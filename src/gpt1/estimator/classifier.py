@@ -36,7 +36,8 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     (['bad', 'good'], (1, 2))
 
     Args:
-        model: as `--model`: `mini`, `random:SIZE`, a directory, `openai-gpt` (hub). None: the recipe's, `mini`.
+        model: as `--model`: `mini`, `random:SIZE`, a directory, or a model of the hub (`openai-gpt`, OWNER/NAME, each
+            also with @REVISION). None: the recipe's, `mini`.
         recipe: name of a recipe, or all settings: `gpt1.recipe("paper-finetune", clf_pdrop=0.2)`.
         task: classification, entailment, similarity or multiple-choice; None: what the shape of X poses.
         epochs, lr, batch_size, max_length, lm_coef: as the flags of `gpt1 finetune`; None: the recipe's.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt1 import console
-from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
 from gpt1.data.batching import Encoded
@@ -22,11 +22,14 @@ from gpt1.tasks.metrics import Metric, own_metric
 
 
 def evaluate(
-    path: Path | str, data: str, *, split: str = "test", columns: Columns | None = None,
+    model: Path | str, data: Path | str, *, split: str = "test", columns: Columns | None = None,
     hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | Metric | None = None,
-    revision: str | None = None, baseline: bool = True, compare: Sequence[Path | str] = (),
+    baseline: bool = True, compare: Sequence[Path | str] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Score a run's best model (or a model directory) on one split of a data set, or on all of a file.
+    """Score a fine-tuned model on one split of a data set, or on all of a file, in float32 unless `hardware` says.
+
+    `model` is a run or any other name of a fine-tuned model (`loading.resolve_model`); `data` is named as for
+    `gpt1 finetune --data`.
 
     A file that the run was trained on is split as it was then, so that `split` names the same rows.
 
@@ -43,22 +46,23 @@ def evaluate(
     Raises:
         UserError: there is no model with a head, no such data, or a row of it cannot be used.
     """
-    path = Path(path)
+    data = str(data)
+    path = resolve_model(model)
     trained_on = _run_settings(path)
-    model = Classifier.open(path, hardware)
-    others = {str(other): _of_the_same_kind(Path(other), path, model, hardware) for other in compare}
-    examples = named_rows(trained_on, data, split, columns or Columns(), model.task.kind, revision).read(split)
+    classifier = Classifier.open(path, hardware)
+    others = {str(other): _of_the_same_kind(other, str(model), classifier, hardware) for other in compare}
+    examples = named_rows(trained_on, data, split, columns or Columns(), classifier.task.kind).read(split)
     examples = _at_most(max_examples, examples)
     extra = own_metric(metric)
-    encoded = model.encode(examples, labelled=True)
+    encoded = classifier.encode(examples, labelled=True)
     if encoded.truncated:
-        console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {model.limit}.")
-    console.say(f"{len(encoded):,} examples; {model.engine.device}, {model.engine.dtype}")
-    logits = model.logits(encoded, label=f"scoring {split}")
-    scored = examine(logits, encoded, examples, model.head, model.labels, extra)
-    explain_mistakes(Explainer(model), scored["mistakes"])
+        console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {classifier.limit}.")
+    console.say(f"{len(encoded):,} examples; {classifier.engine.device}, {classifier.engine.dtype}")
+    logits = classifier.logits(encoded, label=f"scoring {split}")
+    scored = examine(logits, encoded, examples, classifier.head, classifier.labels, extra)
+    explain_mistakes(Explainer(classifier), scored["mistakes"])
     _log_mistakes(RunDirectory(path), data, split, scored["mistakes"])
-    plain = _baselines(trained_on, model, examples, encoded, extra) if baseline and trained_on else {}
+    plain = _baselines(trained_on, classifier, examples, encoded, extra) if baseline and trained_on else {}
     results: dict[str, Any] = {split: scored, "baseline": plain, "baseline_split": split}
     if others:
         results["compare"] = {}
@@ -67,7 +71,7 @@ def evaluate(
             logits = other.logits(encoded, label=f"scoring {name}")
             results["compare"][name] = examine(logits, encoded, examples, other.head, other.labels, extra)
             explain_mistakes(Explainer(other), results["compare"][name]["mistakes"])
-    show_scores(results, str(path) if others else "GPT-1")
+    show_scores(results, str(model) if others else "GPT-1")
     return results
 
 
@@ -81,21 +85,23 @@ def _log_mistakes(run: RunDirectory, data: str, split: str, mistakes: Sequence[d
         console.say(f"{run.log.path}: {error.strerror}; the mistakes are not added to the run's log")
 
 
-def _of_the_same_kind(other: Path, path: Path, model: Classifier, hardware: DeviceConfig | None) -> Classifier:
-    """Load what --compare names; its scores compare only where it gives the same answers as the `model` of `path`."""
-    found = Classifier.open(other, hardware)
-    if (found.task, found.labels) != (model.task, model.labels):
+def _of_the_same_kind(
+    other: Path | str, name: str, classifier: Classifier, hardware: DeviceConfig | None
+) -> Classifier:  # fmt: skip
+    """Load what --compare names; its scores compare only where its task and labels are those of the model `name`."""
+    compared = Classifier.open(other, hardware, flag="--compare")
+    if (compared.task, compared.labels) != (classifier.task, classifier.labels):
         mine, its = (
-            f"{each.task.name} ({', '.join(each.labels.names) or 'no label names'})" for each in (model, found)
+            f"{each.task.name} ({', '.join(each.labels.names) or 'no label names'})" for each in (classifier, compared)
         )
-        raise UserError(f"--compare {other}: {its} found, {mine} as in {path} expected")
-    return found
+        raise UserError(f"--compare {other}: {its} found, {mine} as in {name} expected")
+    return compared
 
 
 def evaluate_zero_shot(
-    path: Path, data: str, how: ZeroShotConfig, *, split: str = "test", columns: Columns | None = None,
+    model: Path | str, data: str, how: ZeroShotConfig, *, split: str = "test", columns: Columns | None = None,
     hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | None = None,
-    revision: str | None = None, baseline: bool = True,
+    baseline: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a model as a language model on rows that it was never trained to label (see `zero_shot`).
 
@@ -103,17 +109,18 @@ def evaluate_zero_shot(
     says otherwise.
     """
     given = {"choice": "choices", "acceptability": "single", "sentiment": "single", None: None}[how.heuristic]
-    rows = named_rows(_run_settings(path), data, split, columns or Columns(), given, revision)
+    path = resolve_model(model)
+    rows = named_rows(_run_settings(path), data, split, columns or Columns(), given)
     examples = rows.read(split)
     heuristic = find_heuristic(how, data, examples)
     labels = find_labels(how, heuristic, examples, rows.label_names)
     extra = own_metric(metric)
     examples = _at_most(max_examples, examples)
-    model = ZeroShot(open_model(path), how, (hardware or DeviceConfig()).float32_unless_set())
-    console.say(f"{len(examples):,} examples; zero-shot {heuristic}; {model.engine.device}, {model.engine.dtype}")
-    verdict = model.judge(heuristic, examples, labels, rows.readers.get("train"))
-    majority_scores = majority(verdict.encoded, verdict.head, extra) if baseline else {}
-    results = {split: verdict.scores(examples, extra), "baseline": majority_scores, "baseline_split": split}
+    judge = ZeroShot(open_model(path), how, hardware)
+    console.say(f"{len(examples):,} examples; zero-shot {heuristic}; {judge.engine.device}, {judge.engine.dtype}")
+    verdict = judge.judge(heuristic, examples, labels, rows.readers.get("train"))
+    beside = majority(verdict.encoded, verdict.head, extra) if baseline else {}
+    results = {split: verdict.scores(examples, extra), "baseline": beside, "baseline_split": split}
     show_scores(results)
     return results
 

@@ -10,6 +10,7 @@ before fine-tuning, so none is used: as in `score`, the first token of all has n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,7 +50,7 @@ def find_heuristic(config: ZeroShotConfig, data: str, examples: Sequence[Example
     Raises:
         UserError: it cannot be told, it does not fit the examples, or a flag of another one was given.
     """
-    path, example = Path(data), examples[0]
+    path, example = Path(data if os.path.exists(data) else data.partition("@")[0]), examples[0]
     names = [path.resolve().name.partition(".")[0], path.resolve().parent.name if path.is_file() else ""]
     known = [HEURISTIC_OF_DATA[name.lower()] for name in names if name.lower() in HEURISTIC_OF_DATA]
     if len(example.parts) > 1 and not example.choices:
@@ -143,7 +144,7 @@ class ZeroShot:
 
     def __init__(self, model: Model, config: ZeroShotConfig, hardware: DeviceConfig | None = None):
         self.tokenizer, self.n_ctx, self.config = model.tokenizer, model.config.n_ctx, config
-        self.engine = backends.get(model.config, model.params, hardware=hardware)
+        self.engine = backends.for_answers(model.config, model.params, hardware)
         self.collator = Collator(model.tokenizer.pad, model.config.n_ctx, buckets=self.engine.buckets, lm_targets=True)
 
     def judge(

@@ -17,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gpt1 import console
-from gpt1.config import Columns
+from gpt1 import backends, console
+from gpt1.config import Columns, DeviceConfig
 from gpt1.data.examples import Example, stream_rows
 from gpt1.data.readers import Row
 from gpt1.errors import Interrupted, UserError
@@ -30,6 +30,9 @@ from gpt1.system.serialization import to_json
 
 TOKENS_A_ROW = 2
 """A chunk has a row for so many of the tokens that a device computes at once: 512 rows on a CPU, 8,192 on a GPU."""
+
+BFLOAT16_ON_CPU = "is 1.4 to 1.8 times as fast"
+"""Rows a second over those of float32, 8 × 256 to 12 × 768: `python benchmarks/predict.py` (docs/performance.md)."""
 
 Chunk = Sequence[tuple[Row, Example]]
 
@@ -79,6 +82,17 @@ class Predictor:
             **columns,
             "rows at once": self.rows_at_once,
         }
+
+
+def faster_dtype(hardware: DeviceConfig) -> str:
+    """Return a remark about the dtype that is faster here than float32, the default; "" where there is none.
+
+    Nothing is said either where `hardware` names a dtype.
+    """
+    if hardware.dtype != "auto" or (dtype := backends.training_dtype(hardware)) == "float32":
+        return ""
+    on_cpu = backends.chosen(hardware) == "torch" and hardware.device != "cuda"
+    return f"; --dtype {dtype} {BFLOAT16_ON_CPU if on_cpu else 'is faster'}, and rounds the third digit"
 
 
 def model_digest(model: Classifier) -> str:

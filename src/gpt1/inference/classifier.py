@@ -39,15 +39,15 @@ class Classifier:
         self.collator = Collator(model.tokenizer.pad, model.max_length, padding, engine.buckets)
 
     @classmethod
-    def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
-        """Load a run directory's best model, or a model directory.
+    def open(cls, name: str | Path, hardware: DeviceConfig | None = None, *, flag: str = "") -> Self:
+        """Load a model by its name (`loading.resolve_model`); it computes in float32 unless `hardware` names a dtype.
 
         Raises:
             UserError: there is no model, it has no head, or its files are damaged.
         """
-        model = open_model(path)
+        model = open_model(name, flag=flag)
         head_of(model)  # before a framework is loaded
-        return cls(model, backends.get(model.config, model.params, hardware=hardware))
+        return cls(model, backends.for_answers(model.config, model.params, hardware))
 
     def encode(self, examples: Sequence[Example], *, labelled: bool = False) -> Encoded:
         """Return the examples as token ids, with their labels' ids where they are wanted."""

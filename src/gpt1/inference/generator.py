@@ -90,15 +90,16 @@ class TextGenerator:
         self.forbidden = sorted({tokenizer.pad, tokenizer.bos, tokenizer.sep, tokenizer.unk, *forbidden})
 
     @classmethod
-    def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
-        """Load a run directory's best model, or a model directory; a fine-tuned model generates too.
+    def open(cls, name: str | Path, hardware: DeviceConfig | None = None) -> Self:
+        """Load a model by its name (`loading.resolve_model`); a fine-tuned one is a language model too.
 
-        A special token whose embedding was initialised when a foreign model was loaded is never sampled.
+        It computes in float32 unless `hardware` names a dtype. A special token whose embedding was drawn when a foreign
+        model was loaded is never written.
         """
         if hardware and hardware.compile:
             raise UserError("--compile: training and scoring only; text is generated a token at a time")
-        model = open_model(path)
-        return cls.of(model, backends.get(model.config, model.params, hardware=hardware))
+        model = open_model(name)
+        return cls.of(model, backends.for_answers(model.config, model.params, hardware))
 
     @classmethod
     def of(cls, model: Model, engine: Engine) -> Self:

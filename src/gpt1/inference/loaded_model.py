@@ -46,9 +46,8 @@ class LoadedModel:
 
     @classmethod
     def of(cls, model: Model, hardware: DeviceConfig | None = None) -> Self:
-        """Put a model on the device that `hardware` asks for; computed in float32 unless it names a dtype."""
-        hardware = (hardware or DeviceConfig()).float32_unless_set()
-        return cls(model, backends.get(model.config, model.params, hardware=hardware))
+        """Put a model on the device that `hardware` asks for; it computes in float32 unless that names a dtype."""
+        return cls(model, backends.for_answers(model.config, model.params, hardware))
 
     def predict(self, examples: Sequence[Any]) -> list[dict[str, Any]]:
         """Return {"label", "score", "scores": {label: probability}} of each example (`Classifier.predict`).
@@ -143,10 +142,12 @@ class LoadedModel:
         return self.generator
 
 
-def load(directory: Path | str, *, backend: str = "auto", device: str = "auto", dtype: str = "auto") -> LoadedModel:
-    """Load a run's best model, a model directory, or `mini`, to `predict`, `explain`, `score`, `generate`, `next`.
+def load(model: Path | str, *, backend: str = "auto", device: str = "auto", dtype: str = "auto") -> LoadedModel:
+    """Load a model by its name, to `predict`, `explain`, `score`, `generate`, `next`.
 
-    One engine serves all of them. Computed in float32 unless `dtype` says otherwise.
+    The name is a run or model directory, a folder of OpenAI's release or MindNLP's, `mini`, or a model of the hub:
+    `openai-gpt`, OWNER/NAME or either with @REVISION. One engine serves all methods. Computed in float32 unless
+    `dtype` says otherwise.
 
     >>> import gpt1
     >>> model = gpt1.load("mini")
@@ -156,12 +157,29 @@ def load(directory: Path | str, *, backend: str = "auto", device: str = "auto", 
     'length'
 
     Raises:
-        UserError: there is no model, its files are damaged, or the device is not to be had.
+        UserError: there is no model, its files are damaged, or the device is unavailable.
     """
-    if not isinstance(directory, str | Path):
-        raise UserError(f"{directory!r}: the path of a run or model directory expected, or 'mini'")
+    if not isinstance(model, str | Path):
+        raise UserError(f"{model!r}: the name or path of a model expected, such as 'runs/demo' or 'mini'")
     hardware = with_overrides(DeviceConfig(), {"backend": backend, "device": device, "dtype": dtype})
-    return LoadedModel.of(open_model(Path(directory)), hardware)
+    return LoadedModel.of(open_model(model), hardware)
+
+
+def predict(
+    model: Path | str, examples: Sequence[Any], *, backend: str = "auto", device: str = "auto", dtype: str = "auto"
+) -> list[dict[str, Any]]:
+    """Label examples with a fine-tuned model: `gpt1.load(model, …).predict(examples)`.
+
+    `predict("runs/demo", ["Warm, funny and over far too soon."])[0]["label"]` is "positive"; beside it stand the
+    `score`, its probability, and the `scores` of all labels. An example is a text, a pair (text, text), or (context,
+    [choice, choice, …]), as the model's task asks. Computed in float32 unless `dtype` says otherwise.
+
+    Raises:
+        UserError: there is no model with a head, or these are no examples of its task.
+    """
+    if isinstance(examples, str):
+        raise UserError(f"examples {examples[:30]!r}: a list expected, of texts, pairs or (context, [choice, …])")
+    return load(model, backend=backend, device=device, dtype=dtype).predict(examples)
 
 
 def _text(prompt: str) -> str:

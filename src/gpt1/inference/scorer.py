@@ -34,10 +34,10 @@ class Scorer:
         self.collator = Collator(model.tokenizer.pad, model.config.n_ctx, buckets=self.engine.buckets, lm_targets=True)
 
     @classmethod
-    def open(cls, path: Path, hardware: DeviceConfig | None = None) -> Self:
-        """Load a run directory's best model, or a model directory."""
-        model = open_model(path)
-        return cls(model, backends.get(model.config, model.params, hardware=hardware))
+    def open(cls, name: str | Path, hardware: DeviceConfig | None = None) -> Self:
+        """Load a model by its name (`loading.resolve_model`), in float32 unless `hardware` names a dtype."""
+        model = open_model(name)
+        return cls(model, backends.for_answers(model.config, model.params, hardware))
 
     def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, unknown_share} for each text.

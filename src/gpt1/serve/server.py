@@ -32,15 +32,15 @@ SWITCH_INTERVAL = 0.0005
 """Seconds (Python's own: 0.005) after which the thread that computes gets Python back from the event loop."""
 
 
-def serve(path: Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> None:
-    """Serve a model until a signal ends the process.
+def serve(name: str | Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> None:
+    """Answer requests for a model until the process is told to end.
 
     Raises:
         UserError: the address is not available, the key cannot be read, or there is no such model.
     """
     key = api_key(config)
     with bound(config) as listener:
-        service = Service.open(path, config, hardware)
+        service = Service.open(name, config, hardware)
         guard = guarded_app(service, key)
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"

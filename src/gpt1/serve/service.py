@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from gpt1 import backends
 from gpt1.backends.base import Engine
 from gpt1.backends.parameters import count
-from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.model_dir import Model
 from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
 from gpt1.data.batching import Encoded
@@ -60,12 +60,16 @@ class Service:
         self._encoder = ThreadPoolExecutor(1, "gpt1-encoder")
 
     @classmethod
-    def open(cls, path: Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> Self:
-        """Load a run directory's best model, a model directory, or `mini`."""
+    def open(cls, name: str | Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> Self:
+        """Load a model by its name (`loading.resolve_model`), which is served under the last part of the name.
+
+        It computes in float32 unless `hardware` names a dtype.
+        """
+        path = resolve_model(name)
         model = open_model(path)
-        hardware = hardware or DeviceConfig()
-        engine = backends.get(model.config, model.params, hardware=hardware)
-        service = cls(config.name or path.resolve().name, model, engine, config, backends.chosen(hardware))
+        engine = backends.for_answers(model.config, model.params, hardware)
+        title = config.name or (path.resolve().name if path == Path(name) else Path(str(name).partition("@")[0]).name)
+        service = cls(title, model, engine, config, backends.chosen(hardware or DeviceConfig()))
         service.report = path / "report.html" if (path / "report.html").is_file() else None
         return service
 

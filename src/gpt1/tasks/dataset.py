@@ -42,8 +42,7 @@ def load_data(config: FinetuneConfig, given: hub.DatasetFiles | None = None) -> 
     Raises:
         UserError: there is no such data, or a row of it cannot be used.
     """
-    revision = config.revision if not Path(config.data).exists() else None
-    found = given or hub.resolve_dataset(config.data, revision=revision)
+    found = given or hub.resolve_dataset(config.data)
     if isinstance(found, Path):
         files: Path | Mapping[str, Sequence[Path]] = found
         columns, task_name, label_names, drop = config.columns, config.task, None, None
@@ -132,9 +131,7 @@ class Rows:
         return self.readers[split]()
 
 
-def named_rows(
-    trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: str | None, revision: str | None
-) -> Rows:
+def named_rows(trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: str | None) -> Rows:
     """Return the rows that `--data` names, to be scored by the run with the settings `trained_on` (None: a model).
 
     A file that the run was trained on is split as it was then. Of any other file all rows are one split, called
@@ -147,7 +144,7 @@ def named_rows(
         raise UserError(
             "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
         )
-    found = hub.resolve_dataset(data, revision=revision)
+    found = hub.resolve_dataset(data)
     if isinstance(found, hub.DatasetFiles):
         columns, drop = hub_columns(found, columns), found.drop_label
         readers = {

@@ -15,9 +15,8 @@ from gpt1 import backends, console
 from gpt1.backends.base import Engine
 from gpt1.backends.parameters import HEAD, count, initialise
 from gpt1.checkpoint import event_log, hub
-from gpt1.checkpoint.catalog import bundled_model
 from gpt1.checkpoint.event_log import Event
-from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.loading import open_model, open_tokenizer, random_size
 from gpt1.checkpoint.model_card import Results
 from gpt1.checkpoint.model_dir import Model, add_results, huggingface_differences, save_model
 from gpt1.checkpoint.run_dir import RunDirectory
@@ -109,13 +108,13 @@ def _finetune(
     if not score:
         return {"best": progress.best, "best_step": progress.best_step, "steps": progress.step}
     best = run.load_model()
-    engine.load_parameters(best.params)
-    results = _final_scores(config, data, encoded, engine, training.collator, extra, run)
+    scorer = _scoring_engine(config, engine, best)
+    results = _final_scores(config, data, encoded, scorer, training.collator, extra, run)
     split = results["baseline_split"]
-    explain_mistakes(Explainer(Classifier(best, engine)), results[split]["mistakes"])
+    explain_mistakes(Explainer(Classifier(best, scorer)), results[split]["mistakes"])
     run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
     report.draw_curves(event_log.read(run.log.path), run.curves)
-    add_results(run.model, Results(results, Path(config.data).name, *_on_the_hub(config, files)))
+    add_results(run.model, Results(results, hub.dataset_name(config.data), *_on_the_hub(config, files)))
     write_json(run.metrics_path, results)  # with it the run is finished
     report.write([run.path])
     show_scores(results)
@@ -156,8 +155,7 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
     head = replace(data.labels.head(data.task.name), bias=config.head_bias)
     label_names = data.labels.names
     n_segments = 2 if config.segments and data.task.kind != "single" else 1 if config.segments else 0
-    if config.model.startswith("random:"):
-        size = config.model.removeprefix("random:")
+    if (size := random_size(config.model)) is not None:
         if size not in SIZES:
             raise UserError(
                 f"--model {config.model}: unknown size; there are {', '.join('random:' + s for s in SIZES)}"
@@ -172,8 +170,7 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
             raise UserError(
                 f"--{flag} {value}: {config.model} has its own vocabulary; the flag is for --model random:SIZE"
             )
-    path = bundled_model(config.model)
-    loaded = open_model(path if path.exists() else hub.resolve_model(config.model, revision=config.revision))
+    loaded = open_model(config.model, flag="--model", random=True)
     shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
     body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
     params = initialise(shape, config.loop.seed, body)
@@ -189,7 +186,7 @@ def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: LabelledData, ru
             raise UserError(
                 f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
             )
-        return Tokenizer.load(bundled_model(config.tokenizer))
+        return open_tokenizer(config.tokenizer, flag="--tokenizer")
     texts = (text for example in data.splits["train"] for text in (*example.parts, *example.choices))
     return train_tokenizer(texts, config.vocab_size or size.vocab_size)
 
@@ -212,26 +209,20 @@ def require_settings(config: FinetuneConfig) -> None:
         )
     if config.out == Path():
         raise UserError("--out is missing: the directory of the run, for example --out runs/first")
-    if config.revision and Path(config.data).exists() and _is_local(config.model):
-        raise UserError(f"--revision {config.revision}: neither --model nor --data is a name of the hub")
 
 
-def _is_local(model: str) -> bool:
-    return model.startswith("random:") or bundled_model(model).exists()
-
-
-def _on_the_hub(config: FinetuneConfig, given: hub.DatasetFiles | None) -> tuple[str | None, str | None]:
+def _on_the_hub(config: FinetuneConfig, files: hub.DatasetFiles | None) -> tuple[str | None, str | None]:
     """Return the repositories of the run's data set and of the model that it started from, where they are the hub's."""
     return (
-        None if given else hub.repository(config.data, "dataset"),
-        None if config.model.startswith("random:") else hub.repository(config.model, "model"),
+        None if files else hub.repository(config.data, "dataset"),
+        None if random_size(config.model) else hub.repository(config.model, "model"),
     )
 
 
 def _provenance(config: FinetuneConfig, progress: Progress) -> dict[str, Any]:
     return {
         "fine-tuned from": config.model,
-        "data": Path(config.data).name,
+        "data": hub.dataset_name(config.data),
         "recipe": config.recipe,
         "seed": config.loop.seed,
         "step": progress.best_step,
@@ -269,6 +260,18 @@ def _label_counts(part: Encoded, labels: Labels) -> dict[str, int]:
         return {}
     counts = np.bincount(part.labels, minlength=len(labels.names))
     return {name: int(count) for name, count in zip(labels.names, counts, strict=True)}
+
+
+def _scoring_engine(config: FinetuneConfig, engine: Engine, best: Model) -> Engine:
+    """Return an engine with the best weights for the final scores: float32 unless --dtype is set.
+
+    The scores of a finished run are answers, so that `gpt1 evaluate` and `gpt1 predict` agree with them. Where training
+    computes in bfloat16 by default, scoring takes up to twice as long for it (docs/performance.md).
+    """
+    if engine.dtype == "float32" or config.hardware.dtype != "auto":
+        engine.load_parameters(best.params)
+        return engine
+    return backends.for_answers(best.config, best.params, config.hardware)
 
 
 def _final_scores(

@@ -16,8 +16,7 @@ from gpt1.backends.base import Engine
 from gpt1.backends.dist import Alone, Ranks, first
 from gpt1.backends.parameters import HEAD, count, initialise
 from gpt1.checkpoint import event_log, hub
-from gpt1.checkpoint.catalog import bundled_model
-from gpt1.checkpoint.loading import open_model
+from gpt1.checkpoint.loading import open_model, open_tokenizer
 from gpt1.checkpoint.model_card import Results
 from gpt1.checkpoint.model_dir import Model, add_results, save_model
 from gpt1.checkpoint.run_dir import RunDirectory
@@ -214,8 +213,7 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
         for flag, value in (own | {"init": None if config.init == "normal" else config.init}).items():
             if value is not None:
                 raise UserError(f"--{flag} {value}: the flag is for a new model; --model {config.model} has its own")
-        path = bundled_model(config.model)
-        loaded = open_model(path if path.exists() else hub.resolve_model(config.model))
+        loaded = open_model(config.model, flag="--model")
         body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
         shape = replace(loaded.config, head=None)
         return Model(shape, body, loaded.tokenizer, (), loaded.max_length, loaded.provenance)
@@ -227,7 +225,7 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
             raise UserError(
                 f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
             )
-        tokenizer = Tokenizer.load(bundled_model(config.tokenizer))
+        tokenizer = open_tokenizer(config.tokenizer, flag="--tokenizer")
     elif len(config.corpus) == 1 and is_prepared(config.corpus[0]):
         raise UserError(f"--tokenizer is missing: {config.corpus[0]} holds tokens; name the tokenizer that made them")
     else:

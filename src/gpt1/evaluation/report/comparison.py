@@ -16,16 +16,7 @@ Paired = Mapping[str, Mapping[str, scores.Difference]]
 """{run: {metric: run minus the first one}}"""
 MOST_TOLD = 3
 """Runs that the sentence at the top speaks of."""
-DRAWN_BY = (
-    "data",
-    "max-examples",
-    "valid-fraction",
-    "test-fraction",
-    "split-strategy",
-    "split-seed",
-    "seed",
-    "revision",
-)
+DRAWN_BY = ("data", "max-examples", "valid-fraction", "test-fraction", "split-strategy", "split-seed", "seed")
 """Settings that say which rows a split has."""
 OF_NO_EFFECT = ("baseline",)
 """Settings that change neither the model nor its scores."""
