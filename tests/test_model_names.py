@@ -182,7 +182,7 @@ def test_python_takes_the_names_of_the_commands(hub: FakeHub, models: list[Path]
 
 def test_other_runs_to_compare_are_named_alike(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", REPO, "--data", "rows.jsonl", "--compare", f"{REPO}@v1"]
-    assert list(json.loads(printed(capsys, words))["beside"]) == [f"{REPO}@v1"]
+    assert list(json.loads(printed(capsys, words))["compare"]) == [f"{REPO}@v1"]
 
 
 def test_a_vocabulary_is_downloaded_without_the_weights(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
