@@ -97,6 +97,7 @@ def form(line: str) -> str:
     """Return what remains of a line where numbers, bars, labels and the machine are left out."""
     line = line.replace("random:tiny", "mini")
     line = re.sub(r"cpu( \(\d+ threads?\))?, (bfloat16|float32)", "DEVICE", line)
+    line = re.sub(r"; --dtype .*", "", line)  # a remark of machines that compute bfloat16 fast
     line = re.sub(r"\b(positive|negative)\b", "LABEL", line)
     line = re.sub(r"[-+]?\d(?:[\d.,]*\d)?(e-\d+)?%?", "#", line)
     return re.sub(r"[█─\s]+|\(best\)", " ", line).strip()
