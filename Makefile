@@ -9,6 +9,10 @@ ALONE_EXTRAS := test,mindspore
 DEMO   := runs/demo
 # Flags of pytest, such as TESTS="-k segments".
 TESTS  ?=
+# Processes that share the tests: one a core and at most 8, or a number; with 0 pytest runs them itself, for a debugger.
+WORKERS ?= auto
+# A thread each: twice as many threads as cores wait for each other most of the time.
+PYTEST := -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-mindspore check check-full format clean
 
@@ -26,13 +30,13 @@ test: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(TESTS)
 
 test-mindspore: $(ALONE)/.ready
-	$(ALONE)/bin/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(ALONE)/bin/python $(PYTEST) -m "not slow" $(TESTS)
 
 check-full: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(TESTS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix src tests benchmarks examples

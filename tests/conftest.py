@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 pytest.register_assert_rewrite("support")
-pytest_plugins = ["support.engines", "support.sample_runs"]
+pytest_plugins = ["support.engines", "support.figures", "support.sample_runs"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

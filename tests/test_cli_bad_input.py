@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.command_line import assert_refused, gpt1
-from support.sample_runs import QUICK, TINY, content
+from support.sample_runs import QUICK, TINY, file_digests
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("in_world")
@@ -109,9 +109,9 @@ def new(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("flags", "said"), BAD_DATA.values(), ids=BAD_DATA)
 def test_bad_data_is_one_line_before_anything_is_written(new: Path, flags: list[str], said: str) -> None:
-    before = content(Path())
+    before = file_digests(Path())
     assert_refused(gpt1("finetune", "--out", new, *TINY, *flags), said, notices=flags == ["--data", "unseen"])
-    assert content(Path()) == before
+    assert file_digests(Path()) == before
     assert not new.exists()
 
 
@@ -123,9 +123,9 @@ def test_a_bad_flag_is_one_line_before_anything_is_read(new: Path, flags: list[s
 
 @pytest.mark.parametrize(("flags", "said"), BAD_MODELS.values(), ids=BAD_MODELS)
 def test_a_bad_model_or_place_is_one_line_before_anything_is_written(new: Path, flags: list[str], said: str) -> None:
-    before = content(Path())
+    before = file_digests(Path())
     assert_refused(gpt1("finetune", "--data", "reviews.csv", "--out", new, *TINY, *flags), said, notices=True)
-    assert content(Path()) == before
+    assert file_digests(Path()) == before
     assert not new.exists()
 
 
@@ -219,7 +219,7 @@ def test_a_hub_name_without_a_network_says_the_command_that_works(new: Path, wor
 
 
 def test_a_directory_of_another_run_is_left_as_it_is() -> None:
-    before = content(Path("run"))
+    before = file_digests(Path("run"))
     words = ["finetune", "--data", "reviews.csv", "--out", "run", *QUICK, "--baseline"]
     assert_refused(
         gpt1(*words, "--epochs", "3"),
@@ -231,4 +231,4 @@ def test_a_directory_of_another_run_is_left_as_it_is() -> None:
         "finetune", "--data", "other-names.csv", "--text", "body", "--label", "verdict", "--out", "run", *QUICK
     )
     assert_refused(other, "--out run: holds a different run", notices=True)
-    assert content(Path("run")) == before
+    assert file_digests(Path("run")) == before

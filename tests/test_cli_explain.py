@@ -15,7 +15,7 @@ import pytest
 from gpt1.checkpoint import event_log
 from gpt1.cli import main
 from support.command_line import assert_refused, done, gpt1
-from support.sample_runs import ROUNDING, content, labelled, table
+from support.sample_runs import ROUNDING, csv_text, file_digests, labelled
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("in_world")
@@ -105,9 +105,9 @@ def test_a_page_has_every_example(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_explained_is_one_line(words: list[str], said: str) -> None:
-    before = content(Path())
+    before = file_digests(Path())
     assert_refused(gpt1("explain", *words), said)
-    assert content(Path()) == before
+    assert file_digests(Path()) == before
 
 
 def test_mistakes_have_the_words_that_spoke_for_them_in_results_and_log(run_copy: Path) -> None:
@@ -117,7 +117,7 @@ def test_mistakes_have_the_words_that_spoke_for_them_in_results_and_log(run_copy
     assert (event["split"], event["mistakes"]) == ("test", mistakes)
     events = [event for event in event_log.read(run_copy / "log.jsonl") if event["event"] == "mistakes"]
     flipped = run_copy / "flipped.csv"
-    flipped.write_text(table(*((text, {"good": "bad", "bad": "good"}[label]) for text, label in labelled(8))))
+    flipped.write_text(csv_text(*((text, {"good": "bad", "bad": "good"}[label]) for text, label in labelled(8))))
     found = done("evaluate", run_copy, "--data", flipped, "--no-baseline", "--json").json["test"]["mistakes"]
     for mistake in found:
         assert list(mistake["words"]) == ["text"]

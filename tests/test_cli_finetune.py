@@ -17,7 +17,7 @@ from gpt1 import api
 from gpt1.checkpoint import event_log
 from gpt1.config import FinetuneConfig, LoopConfig
 from support.command_line import Outcome, assert_refused, done, gpt1
-from support.sample_runs import QUICK, content
+from support.sample_runs import QUICK, file_digests
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("in_world")
@@ -37,7 +37,7 @@ def test_a_run_leaves_model_scores_log_curves_and_report() -> None:
 
 
 def test_a_finished_run_shows_its_results_again_and_trains_no_more() -> None:
-    before = content(Path("run"))
+    before = file_digests(Path("run"))
     words = ["finetune", "--data", "reviews.csv", "--out", "run", *QUICK, "--epochs", "2", "--baseline"]
     again = done(*words, "--json")
     assert again.json == json.loads(Path("run/metrics.json").read_text())
@@ -46,7 +46,7 @@ def test_a_finished_run_shows_its_results_again_and_trains_no_more() -> None:
     assert "majority class" in again.err
     silent = done(*words)
     assert silent.out == ""
-    assert content(Path("run")) == before
+    assert file_digests(Path("run")) == before
 
 
 def test_what_is_printed_is_one_json_document_and_it_is_metrics_json(tmp_path: Path) -> None:
@@ -127,4 +127,4 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
 def test_a_run_goes_on_from_the_model_of_another(tmp_path: Path) -> None:
     words = ["finetune", "--data", "reviews.csv", "--out", tmp_path / "run", *QUICK, "--model", "run"]
     assert "run: 0.1 M parameters" in done(*words).err
-    assert content(tmp_path / "run" / "tokenizer").items() <= content(Path("run/model")).items()
+    assert file_digests(tmp_path / "run" / "tokenizer").items() <= file_digests(Path("run/model")).items()

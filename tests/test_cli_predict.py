@@ -13,7 +13,7 @@ import pytest
 
 from gpt1.inference import batch_prediction
 from support.command_line import assert_refused, done, gpt1
-from support.sample_runs import ROUNDING, content, labelled
+from support.sample_runs import ROUNDING, file_digests, labelled
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("in_world")
@@ -76,9 +76,9 @@ def test_a_regression_gives_a_value_and_choices_give_an_index() -> None:
     ],
 )
 def test_what_cannot_be_predicted_is_one_line_and_writes_nothing(words: list[str], said: str) -> None:
-    before = content(Path())
+    before = file_digests(Path())
     assert_refused(gpt1("predict", *words), said, notices=True)
-    assert content(Path()) == before
+    assert file_digests(Path()) == before
 
 
 def test_the_rows_of_a_file_are_predicted_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

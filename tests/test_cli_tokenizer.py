@@ -12,7 +12,7 @@ import pytest
 
 from gpt1 import api
 from support.command_line import assert_refused, done, gpt1
-from support.sample_runs import FILES, QUICK, content
+from support.sample_runs import FILES, QUICK, file_digests
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("in_world")
@@ -62,6 +62,6 @@ def test_people_read_tokens_and_texts_a_line_each() -> None:
     ],
 )
 def test_what_the_tokenizer_cannot_do_is_one_line(words: list[str], said: str) -> None:
-    before = content(Path())
+    before = file_digests(Path())
     assert_refused(gpt1("tokenizer", *words), said)
-    assert content(Path()) == before
+    assert file_digests(Path()) == before

@@ -31,7 +31,7 @@ from gpt1.data.corpus.shards import Answer, Request
 from gpt1.errors import UserError
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import NEWLINE, train
-from support.corpora import END, PATIENCE, files_of, made, story
+from support.corpora import END, PATIENCE, files_of, prepared_corpus, story
 
 NASTY = [
     "a", "bc", "the", " ", "  ", "\n", "\n\n", "\r\n", "\t", "\r", "<", "<br>", "<i", "/>", ">", "\u00a0", "\x1c",
@@ -129,7 +129,7 @@ def texts(tmp_path: Path) -> Path:
 
 
 def test_a_corpus_is_its_documents_one_after_the_other(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    corpus = made(texts, tokenizer, tmp_path / "out")
+    corpus = prepared_corpus(texts, tokenizer, tmp_path / "out")
     assert list(sources([texts])) == ["a.txt", "b.txt.gz", "d.TXT", "more/c.txt.xz"]
     order = [story(1), story(2), story(3), story(5), story(4)]
     expected = [[tokenizer.bos, *tokenizer.encode(text.strip()), tokenizer.eos] for text in order]
@@ -164,8 +164,8 @@ def test_chunks_tell_where_tokens_and_bytes_are(tokenizer: Tokenizer, tmp_path: 
 
 
 def test_several_processes_make_the_same_files(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    made(texts, tokenizer, tmp_path / "one", processes=1)
-    made(texts, tokenizer, tmp_path / "three", processes=3)
+    prepared_corpus(texts, tokenizer, tmp_path / "one", processes=1)
+    prepared_corpus(texts, tokenizer, tmp_path / "three", processes=3)
     assert files_of(tmp_path / "one") == files_of(tmp_path / "three")
     assert not [path for path in (tmp_path / "three").iterdir() if "partial" in path.name]
 
@@ -174,7 +174,7 @@ def test_a_finished_shard_is_not_made_again_and_a_changed_file_is(
     texts: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    made(texts, tokenizer, out)
+    prepared_corpus(texts, tokenizer, out)
     asked: list[str] = []
     real = shards.write_shard
 
@@ -184,14 +184,14 @@ def test_a_finished_shard_is_not_made_again_and_a_changed_file_is(
 
     monkeypatch.setattr(workers_module, "write_shard", watched)
     before = files_of(out)
-    made(texts, tokenizer, out)
+    prepared_corpus(texts, tokenizer, out)
     assert asked == []
     os.utime(texts / "a.txt", (1, 1))  # touched, as a copy is, and of the same bytes
-    made(texts, tokenizer, out)
+    prepared_corpus(texts, tokenizer, out)
     assert asked == []
     (out / "b.bin").write_bytes(b"cut")
     (texts / "d.TXT").write_text(story(9), encoding="utf-8")
-    made(texts, tokenizer, out)
+    prepared_corpus(texts, tokenizer, out)
     assert sorted(asked) == ["b.bin", "d.bin"]
     assert files_of(out)["b.bin"] == before["b.bin"]
     assert files_of(out)["d.bin"] != before["d.bin"]
@@ -228,7 +228,7 @@ def test_a_killed_preparation_goes_on_and_gives_the_same_files(tokenizer: Tokeni
                 Corpus.open(out, tokenizer)
     assert main(list(map(str, words))) == 0
     assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in out.glob("*.json")}.items()
-    made(folder, tokenizer, tmp_path / "whole", processes=1)
+    prepared_corpus(folder, tokenizer, tmp_path / "whole", processes=1)
     assert files_of(out) == files_of(tmp_path / "whole")
     assert not [path for path in out.iterdir() if "partial" in path.name]
 
@@ -253,24 +253,24 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_leaves_no_shard(
 
     monkeypatch.setattr(shards, "documents", growing)
     with pytest.raises(UserError, match=r"a\.txt: changed while it was read"):
-        made(texts, tokenizer, tmp_path / "out")
+        prepared_corpus(texts, tokenizer, tmp_path / "out")
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert not {name for name in left if name.startswith(("a.", ".a.")) or name == MANIFEST}
 
 
 def test_shards_of_another_tokenizer_are_refused(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    made(texts, tokenizer, out)
+    prepared_corpus(texts, tokenizer, out)
     other = train(["the fox ran over the hill and sat"], 60)
     with pytest.raises(UserError, match="its 47 tokens are another tokenizer's"):
         Corpus.open(out, other)
     with pytest.raises(UserError, match=f"--out {re.escape(str(out))}: holds a corpus of another tokenizer"):
-        made(texts, other, out)
+        prepared_corpus(texts, other, out)
 
 
 def test_a_shard_that_is_cut_off_or_damaged_is_named(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    made(texts, tokenizer, out)
+    prepared_corpus(texts, tokenizer, out)
     whole = (out / "b.bin").read_bytes()
     (out / "b.bin").write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
     with pytest.raises(UserError, match=r"b\.bin: damaged"):
@@ -301,13 +301,13 @@ def test_text_that_cannot_be_used_is_one_line_with_the_files_name(
     for name, data in files.items():
         (folder / name).write_bytes(data)
     with pytest.raises(UserError, match=message):
-        made(folder, tokenizer, tmp_path / "out", processes)
+        prepared_corpus(folder, tokenizer, tmp_path / "out", processes)
     assert not (tmp_path / "out" / MANIFEST).exists()
 
 
 def test_a_folder_of_something_else_is_no_place_for_a_corpus(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--out .*: holds a\.txt and is no corpus"):
-        made(texts, tokenizer, texts)
+        prepared_corpus(texts, tokenizer, texts)
 
 
 def test_prepare_says_what_it_made(

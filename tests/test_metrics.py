@@ -119,9 +119,9 @@ def test_the_interval_of_an_accuracy_is_the_binomial_one_and_takes_less_than_a_s
     labels = np.zeros(25_000, dtype=int)
     predictions = np.zeros(25_000, dtype=int)
     predictions[:2_500] = 1
-    start = time.perf_counter()
+    start = time.process_time()
     low, high = metrics.bootstrap_interval(metrics.METRICS["accuracy"], labels, predictions)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     half = 1.96 * math.sqrt(0.9 * 0.1 / 25_000)
     assert (low, high) == pytest.approx((0.9 - half, 0.9 + half), abs=half / 10)  # quantiles of 1000 draws
 

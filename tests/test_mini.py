@@ -21,7 +21,7 @@ from gpt1.system.files import read_json
 from gpt1.tokenization.trainer import train as train_tokenizer
 from support.command_line import assert_refused, done
 from support.command_line import gpt1 as run
-from support.sample_runs import lines
+from support.sample_runs import json_lines
 
 MINI = catalog.BUNDLED_MODELS["mini"]
 MOST_BYTES = 20_000_000
@@ -39,7 +39,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(catalog.BUNDLED_MODELS, "mini", tmp_path / "bundled")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    Path("rows.jsonl").write_text(lines(*({"text": TEXTS[i % 3], "label": f"{i % 2}"} for i in range(40))))
+    Path("rows.jsonl").write_text(json_lines(*({"text": TEXTS[i % 3], "label": f"{i % 2}"} for i in range(40))))
     Path("text.txt").write_text("\n".join(TEXTS * 40))
     return tmp_path / "bundled"
 

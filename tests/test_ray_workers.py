@@ -26,7 +26,7 @@ from gpt1.data.corpus.shards import tokenizer_from_json, tokenizer_to_json
 from gpt1.errors import UserError
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train
-from support.corpora import END, PATIENCE, files_of, made, story
+from support.corpora import END, PATIENCE, files_of, prepared_corpus, story
 
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is not installed: pip install ray")
 
@@ -69,7 +69,7 @@ def test_what_a_task_runs_makes_the_same_files(
 
     workers: Workers = Direct()
     prepare(sources([texts]), tokenizer, tmp_path / "direct", end_of_document=END, workers=workers)
-    made(texts, tokenizer, tmp_path / "here")
+    prepared_corpus(texts, tokenizer, tmp_path / "here")
     assert files_of(tmp_path / "direct") == files_of(tmp_path / "here")
 
 
@@ -98,7 +98,7 @@ def test_a_shard_that_is_not_seen_here_is_named(
     texts: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_module, "SEEN_WITHIN", 0.0)
-    corpus = made(texts, tokenizer, tmp_path / "out")
+    corpus = prepared_corpus(texts, tokenizer, tmp_path / "out")
     facts = corpus.manifest["shards"][0]
     require_seen(tmp_path / "out" / "a.bin", facts)
     for name in ("a.bin", "a.index.bin", "a.json"):
@@ -160,7 +160,7 @@ def test_ray_tasks_make_the_same_files(texts: Path, tokenizer: Tokenizer, tmp_pa
     assert (found.returncode, found.stdout) == (0, ""), found.stderr
     assert found.stderr.splitlines()[-1].startswith("4 files, 8 documents")
     assert len(found.stderr.splitlines()) == 1, "Ray's own messages"
-    made(texts, tokenizer, tmp_path / "here")
+    prepared_corpus(texts, tokenizer, tmp_path / "here")
     assert files_of(tmp_path / "out") == files_of(tmp_path / "here")
     assert not list((tmp_path / "home").iterdir())
 
@@ -221,7 +221,7 @@ def test_a_stopped_command_leaves_nothing_running_and_goes_on(
     assert 2 <= len(kept) < 12
     assert subprocess.run(words, capture_output=True).returncode == 0
     assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in out.glob("*.json")}.items()
-    made(folder, tokenizer, tmp_path / "whole", processes=1)
+    prepared_corpus(folder, tokenizer, tmp_path / "whole", processes=1)
     assert files_of(out) == files_of(tmp_path / "whole")
     assert not [path for path in out.iterdir() if "partial" in path.name]
 

@@ -32,6 +32,8 @@ from gpt1.tasks.metrics import METRICS, bootstrap_interval
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
 
+pytestmark = pytest.mark.figures
+
 SMALL = 1_000_000
 """Bytes that a whole report may take."""
 N = 80

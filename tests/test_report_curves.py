@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 
 from gpt1.evaluation.report import draw_curves
 
+pytestmark = pytest.mark.figures
+
 Event = dict[str, Any]
 
 

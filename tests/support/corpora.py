@@ -21,7 +21,7 @@ def story(seed: int, n_lines: int = 60) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def made(folder: Path, tokenizer: Tokenizer, out: Path, processes: int | None = None) -> Corpus:
+def prepared_corpus(folder: Path, tokenizer: Tokenizer, out: Path, processes: int | None = None) -> Corpus:
     return prepare(sources([folder]), tokenizer, out, end_of_document=END, workers=LocalWorkers(processes))
 
 

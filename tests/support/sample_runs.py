@@ -28,47 +28,47 @@ def labelled(count: int = 40) -> list[tuple[str, str]]:
     return [(f"{(BAD, GOOD)[i % 2][i // 2 % 3]}, said number {i}", ("bad", "good")[i % 2]) for i in range(count)]
 
 
-def table(*rows: tuple[str, ...], header: str = "text,label") -> str:
+def csv_text(*rows: tuple[str, ...], header: str = "text,label") -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return f"{header}\n{text.getvalue()}"
 
 
-def lines(*rows: object) -> str:
+def json_lines(*rows: object) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 FILES: dict[str, str | bytes] = {
-    "reviews.csv": table(*labelled()),
-    "new.csv": table(*((text, "") for text, _ in labelled(23)[::-1])),
-    "pairs.jsonl": lines(
+    "reviews.csv": csv_text(*labelled()),
+    "new.csv": csv_text(*((text, "") for text, _ in labelled(23)[::-1])),
+    "pairs.jsonl": json_lines(
         *(
             {"text_a": a, "text_b": b, "label": (len(a) * 7 + i) % 50 / 10}
             for i, (a, b) in enumerate(zip(GOOD * 8, BAD * 8, strict=True))
         )
     ),
-    "choices.jsonl": lines(
+    "choices.jsonl": json_lines(
         *(
             {"context": a, "choices": [b, a], "label": i % 2}
             for i, (a, b) in enumerate(zip(GOOD * 8, BAD * 8, strict=True))
         )
     ),
-    "other-names.csv": table(*labelled(), header="body,verdict"),
+    "other-names.csv": csv_text(*labelled(), header="body,verdict"),
     "empty.csv": "",
     "header.csv": "text,label\n",
-    "columns.csv": table(("1", "2"), header="first,second"),
-    "blank.csv": table(*labelled(6), ("   ", "good")),
-    "one-label.csv": table(*((text, "good") for text, _ in labelled())),
-    "all-different.csv": table(*((text, f"label {i}") for i, (text, _) in enumerate(labelled()))),
+    "columns.csv": csv_text(("1", "2"), header="first,second"),
+    "blank.csv": csv_text(*labelled(6), ("   ", "good")),
+    "one-label.csv": csv_text(*((text, "good") for text, _ in labelled())),
+    "all-different.csv": csv_text(*((text, f"label {i}") for i, (text, _) in enumerate(labelled()))),
     "latin.csv": b"text,label\na fine caf\xe9,good\n",
     "broken.jsonl": '{"text": "fine", "label": 1}\n{"text": "fine", "label"\n',
-    "short.csv": table(*labelled(4)) + "a text alone\n",
+    "short.csv": csv_text(*labelled(4)) + "a text alone\n",
     "nan.jsonl": '{"text": "fine", "label": 0.5}\n{"text": "fine", "label": NaN}\n',
-    "mixed.jsonl": lines(
+    "mixed.jsonl": json_lines(
         {"context": "a", "choices": ["b", "c"], "label": 0}, {"context": "a", "choices": ["b", "c", "d"], "label": 0}
     ),
-    "unseen/train.csv": table(*labelled(20)),
-    "unseen/test.csv": table(("fine", "good"), ("so-so", "mixed")),
+    "unseen/train.csv": csv_text(*labelled(20)),
+    "unseen/test.csv": csv_text(("fine", "good"), ("so-so", "mixed")),
     "notes.txt": "\n".join(text for text, _ in labelled()) + "\n",
     "metrics_of_mine.py": (
         "import signal\n"
@@ -109,7 +109,7 @@ def in_world(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world)
 
 
-def content(folder: Path) -> dict[str, str]:
+def file_digests(folder: Path) -> dict[str, str]:
     """The digest of every file."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
