@@ -76,9 +76,9 @@ class Work:
         targets = np.concatenate([tokens[:, 1:], np.full((self.n_sequences, 1), IGNORE, np.int32)], 1)
         return Batch(
             tokens,
-            read_at=np.full(self.n_sequences, self.length - 1, np.int32),
+            eos_positions=np.full(self.n_sequences, self.length - 1, np.int32),
             labels=None if self.kind == "language model" else stream.integers(2, size=self.n_sequences),
-            alike=1_000,  # scoring as of a large set, which MindSpore compiles for
+            batches_of_this_shape=1_000,  # scoring as of a large set, which MindSpore compiles for
             lm_targets=None if self.kind == "classification" else targets,
         )
 

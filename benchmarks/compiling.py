@@ -50,7 +50,7 @@ def measure(config: FinetuneConfig) -> dict[str, Any]:
         for split in ("valid", "test")
         for _, batch in inference_batches(encoded[split], collator, engine.tokens_at_once)
     ]
-    in_scoring = _one_of_each_shape(batch for batch in scored if batch.alike >= COMPILED_FOR)
+    in_scoring = _one_of_each_shape(batch for batch in scored if batch.batches_of_this_shape >= COMPILED_FOR)
     return {
         "steps": steps,
         "training": _compiling(in_training, lambda batch: engine.train_step([batch], lr=0.0, step=0).read()),

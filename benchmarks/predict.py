@@ -103,7 +103,7 @@ def predict_with_onnx(folder: Path, seed: int, *, graph: str) -> Measured:
         encoded = encode_rows(model, rows)
         out = np.empty((len(rows), len(model.label_names)), np.float32)
         for places, batch in inference_batches(encoded, collator, tokens_at_once=1_024):
-            given = {name: getattr(batch, name).astype(np.int64) for name in ("tokens", "read_at")}
+            given = {name: getattr(batch, name).astype(np.int64) for name in ("tokens", "eos_positions")}
             [out[places]] = session.run(None, given)
         return out
 

@@ -39,7 +39,7 @@ def test_attributions_equal_the_reference(build: Build, task: str, time: int) ->
     found = build(config, params).attributions(replace(batch, labels=None, weights=None, lm_targets=None), weights)
     assert found.dtype == np.float32
     assert_close(found, reference_model.attributions(params, config, batch, weights), FLOAT32)
-    pads = np.arange(batch.tokens.shape[1]) > batch.read_at[:, None]
+    pads = np.arange(batch.tokens.shape[1]) > batch.eos_positions[:, None]
     assert pads.any() or time == 1
     assert not found[pads].any()
 
@@ -95,7 +95,7 @@ def test_attributions_of_a_linear_model_are_what_each_token_adds(build: Build) -
     """And with what the positions add they sum to the margin itself."""
     config, params = linear_case()
     tokens = np.array([[1, 5, 2, 7, 0, 0]], np.int32)
-    batch = Batch(tokens, read_at=np.array([3], np.int32))
+    batch = Batch(tokens, eos_positions=np.array([3], np.int32))
     direction = params["score.weight"][1] - params["score.weight"][0]  # of the log odds
     share = np.array([0.25, 0.25, 0.25, 1.25, 0.0, 0.0])  # `<eos>` is read itself, and in the mean of four
     expected = share * (params["tokens_embed.weight"][tokens[0]] @ direction)

@@ -154,7 +154,7 @@ def test_arrays_that_cross_the_seam_are_copies(build: Build) -> None:
 
 
 def vars_of(batch: Batch) -> dict[str, NDArray[Any]]:
-    names = ("tokens", "read_at", "labels", "weights", "lm_targets", "segments")
+    names = ("tokens", "eos_positions", "labels", "weights", "lm_targets", "segments")
     return {name: value for name in names if (value := getattr(batch, name)) is not None}
 
 

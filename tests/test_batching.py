@@ -214,7 +214,7 @@ def test_inference_has_every_example_once_and_the_longest_first(data: Encoded, c
         assert examples_of([batch]) == examples.tolist()
         assert batch.tokens.size <= budget or len(examples) == 1
     shapes = [batch.tokens.shape for _, batch in found]
-    assert [batch.alike for _, batch in found] == [shapes.count(shape) for shape in shapes]
+    assert [batch.batches_of_this_shape for _, batch in found] == [shapes.count(shape) for shape in shapes]
 
 
 def test_no_examples_make_no_batch() -> None:
@@ -235,10 +235,12 @@ def test_a_batch_holds_its_sequences_padded_on_the_right_and_every_target_in_pla
     examples = np.array(random.sample(range(len(data)), k=random.randint(1, len(data))))  # type: ignore[attr-defined]
     batch = collator(data, examples)
     places = [row for example in examples for row in rows(data, example)]
-    assert batch.tokens.shape[0] == len(batch.read_at) == len(places) == len(examples) * batch.sequences_per_example
-    assert batch.tokens.dtype == batch.read_at.dtype == np.int32
+    assert (
+        batch.tokens.shape[0] == len(batch.eos_positions) == len(places) == len(examples) * batch.sequences_per_example
+    )
+    assert batch.tokens.dtype == batch.eos_positions.dtype == np.int32
     for at, place in enumerate(places):
-        sequence, end = data.sequences[place], int(batch.read_at[at])
+        sequence, end = data.sequences[place], int(batch.eos_positions[at])
         assert batch.tokens[at, end] == EOS
         assert batch.tokens[at, : end + 1].tolist() == sequence.tolist()
         assert (batch.tokens[at, end + 1 :] == PAD).all()
@@ -266,7 +268,7 @@ def test_a_batch_on_toy_sequences_is_exactly_this() -> None:
     assert batch.tokens.tolist() == [[BOS, 8, 9, 5, EOS], [BOS, EOS, 0, 0, 0], [BOS, 7, EOS, 0, 0]]
     assert batch.lm_targets is not None
     assert batch.lm_targets.tolist() == [[8, 9, 5, EOS, -1], [EOS, -1, -1, -1, -1], [7, EOS, -1, -1, -1]]
-    assert batch.read_at.tolist() == [4, 1, 2]
+    assert batch.eos_positions.tolist() == [4, 1, 2]
     assert batch.labels is not None
     assert batch.labels.tolist() == [0, 1, 1]
     assert batch.target_count == 7

@@ -234,11 +234,11 @@ def test_run_that_lost_a_process_ends_and_goes_on_in_one(
     script.write_text(
         "import os, signal, sys\n"
         "from gpt1 import cli\n"
-        "from gpt1.backends.dist import place\n"
+        "from gpt1.backends.dist import process_rank\n"
         f"from gpt1.backends.{backend}.engine import {ENGINES[backend]} as Engine\n"
         "train_step = Engine.train_step\n"
         "def die(self, batches, *, lr, step):\n"
-        "    if step == 7 and place().rank == 1:\n"
+        "    if step == 7 and process_rank().rank == 1:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return train_step(self, batches, lr=lr, step=step)\n"
         "Engine.train_step = die\n"
@@ -304,7 +304,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_a_process_that_no_launcher_started_is_alone(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("DEVICE_ID", "3")  # as some set it for an Ascend device
-    assert dist.place() == dist.Place(0, 1, 0)
+    assert dist.process_rank() == dist.ProcessRank(0, 1, 0)
 
 
 TORCHRUN = "RANK=1 WORLD_SIZE=2 LOCAL_RANK=1"
@@ -315,15 +315,17 @@ SCHEDULER = "MS_ROLE=MS_SCHED MS_WORKER_NUM=2"
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (TORCHRUN, dist.Place(1, 2, 1, "torchrun")),
-        (MSRUN, dist.Place(1, 2, 1, "msrun")),
-        (SCHEDULER, dist.Place(0, 2, 0, "msrun")),
+        (TORCHRUN, dist.ProcessRank(1, 2, 1, "torchrun")),
+        (MSRUN, dist.ProcessRank(1, 2, 1, "msrun")),
+        (SCHEDULER, dist.ProcessRank(0, 2, 0, "msrun")),
     ],
 )
-def test_place_is_what_the_launcher_says(said: str, expected: dist.Place, environment: pytest.MonkeyPatch) -> None:
+def test_process_rank_is_read_from_the_environment_of_the_launcher(
+    said: str, expected: dist.ProcessRank, environment: pytest.MonkeyPatch
+) -> None:
     for word in said.split():
         environment.setenv(*word.split("="))
-    assert dist.place() == expected
+    assert dist.process_rank() == expected
 
 
 @pytest.mark.parametrize(
@@ -342,7 +344,7 @@ def test_contradictions_in_the_environment_are_named(
     for word in said.split():
         environment.setenv(*word.split("="))
     with pytest.raises(UserError, match=complaint):
-        dist.place()
+        dist.process_rank()
 
 
 @pytest.mark.parametrize(("launcher", "said"), [("torchrun", TORCHRUN), ("msrun", MSRUN)])
@@ -365,4 +367,4 @@ def test_a_backend_refuses_the_launcher_of_another(
         environment.setenv(*word.split("="))
     expected = f"--backend {name}: {other} started 2 processes; {backends.LAUNCHERS[name]} starts those of"
     with pytest.raises(UserError, match=expected):
-        backends.joined(DeviceConfig()).__enter__()
+        backends.init_distributed(DeviceConfig()).__enter__()

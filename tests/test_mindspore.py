@@ -101,7 +101,7 @@ def test_inference_is_compiled_where_many_batches_of_a_shape_are_scored(
     from mindspore.graph.api import ms_compile_cache
 
     config, params, batch = longer_case("classification", 12)
-    many = replace(batch, alike=1_000)
+    many = replace(batch, batches_of_this_shape=1_000)
     engine, before = build(config, params), len(ms_compile_cache)
     first = engine.logits(batch)
     assert len(ms_compile_cache) == before

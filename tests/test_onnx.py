@@ -84,8 +84,10 @@ def test_padding_on_the_right_changes_nothing(exported: tuple[Path, Path, str]) 
     session = onnxruntime.InferenceSession(out / "model.onnx")
     names = [each.name for each in session.get_inputs()]
     tokens = np.arange(12).reshape(2, 6)
-    feeds = {"tokens": tokens, "read_at": np.array([5, 3]), "segments": np.zeros_like(tokens)}
-    padded = {name: value if name == "read_at" else np.pad(value, [(0, 0), (0, 9)]) for name, value in feeds.items()}
+    feeds = {"tokens": tokens, "eos_positions": np.array([5, 3]), "segments": np.zeros_like(tokens)}
+    padded = {
+        name: value if name == "eos_positions" else np.pad(value, [(0, 0), (0, 9)]) for name, value in feeds.items()
+    }
     [expected], [found] = (session.run(None, {name: each[name] for name in names}) for each in (feeds, padded))
     np.testing.assert_allclose(found[:, :6] if found.ndim == 3 else found, expected, atol=ROUNDING)
 

@@ -181,9 +181,9 @@ def test_states_and_scores_are_those_of_the_reference(classifier: tuple[ModelCon
     batch = original.inputs([[[7, 8, clf_token], [9, clf_token]], [[1, 2, 3, 4, clf_token], [5, 6, clf_token]]])
     tokens = batch.X.reshape(4, -1, 2)[..., 0]
     np.testing.assert_allclose(original.states(batch), reference_model.hidden(params, config, tokens), atol=FLOAT64)
-    read_at = np.array([2, 1, 4, 2], np.int32)
+    eos_positions = np.array([2, 1, 4, 2], np.int32)
     expected = reference_model.task_logits(
-        params, config, Batch(tokens.astype(np.int32), read_at, sequences_per_example=2)
+        params, config, Batch(tokens.astype(np.int32), eos_positions, sequences_per_example=2)
     )
     assert expected.shape == (2, 2)
     np.testing.assert_allclose(original.logits(batch, clf_token), expected, atol=FLOAT64)

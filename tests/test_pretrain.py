@@ -89,7 +89,7 @@ def test_every_position_predicts_the_token_after_it() -> None:
     for batch in batches:
         assert batch.lm_targets is not None
         assert np.array_equal(batch.lm_targets, batch.tokens + 1)
-        assert batch.read_at.tolist() == [7] * len(batch.tokens)
+        assert batch.eos_positions.tolist() == [7] * len(batch.tokens)
     by_tokens = TrainingWindows(Counting(), 1_000, 8, LoopConfig(batch_size=4, micro_batch_tokens=17))
     assert [len(batch.tokens) for batch in by_tokens.micro_batches(5)] == [2, 2]
 

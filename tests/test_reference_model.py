@@ -69,7 +69,7 @@ def test_attributions_are_the_slope_along_each_token_embedding(name: str) -> Non
 def test_every_gradient_equals_the_central_difference(name: str, lm: str) -> None:
     """Over two micro-batches with weights, segments and the auxiliary loss; every element of every parameter."""
     config, params, batch = task_case(name)
-    batches = [part(batch, [0, 2]), part(batch, [1], int(batch.read_at.max()) + 1)]
+    batches = [part(batch, [0, 2]), part(batch, [1], int(batch.eos_positions.max()) + 1)]
     found, gradients = reference_model.gradients(params, config, batches, 0.5, **LM_LOSSES[lm])
     assert found == reference_model.losses(params, config, batches, 0.5, **LM_LOSSES[lm])
     assert {key: value.shape for key, value in gradients.items()} == shapes(config)
@@ -98,7 +98,7 @@ def test_key_bias_has_no_gradient() -> None:
 
 def test_what_a_step_does_not_use_has_a_zero_gradient() -> None:
     config, params, batch = task_case("classification")
-    batch = replace(part(batch, [0, 1, 2], 5), read_at=np.full(3, 4), segments=None, lm_targets=None)
+    batch = replace(part(batch, [0, 1, 2], 5), eos_positions=np.full(3, 4), segments=None, lm_targets=None)
     gradients = reference_model.gradients(params, config, [batch], 0.5)[1]
     unused = np.setdiff1d(np.arange(config.vocab_size + config.n_segments), batch.tokens)
     assert not gradients["tokens_embed.weight"][unused].any()
@@ -138,7 +138,7 @@ def test_padding_changes_neither_losses_nor_gradients(name: str) -> None:
 @pytest.mark.parametrize("name", ["language model", *HEADS])
 def test_micro_batches_equal_the_big_batch_on_unequal_lengths(name: str, lm: dict[str, Any]) -> None:
     config, params, batch = task_case(name)
-    longest = batch.read_at.reshape(3, -1).max(1) + 1
+    longest = batch.eos_positions.reshape(3, -1).max(1) + 1
     parts = [part(batch, [example], longest[example]) for example in range(3)]
     assert len({micro_batch.target_count for micro_batch in parts}) > 1, "equal parts would hide a wrong denominator"
     found, expected = (reference_model.gradients(params, config, each, 0.5, **lm) for each in (parts, [batch]))
@@ -229,7 +229,10 @@ def test_similarity_does_not_care_which_order_comes_first() -> None:
     swapped = [1, 0, 3, 2, 5, 4]
     assert batch.segments is not None
     other = replace(
-        batch, tokens=batch.tokens[swapped], read_at=batch.read_at[swapped], segments=batch.segments[swapped]
+        batch,
+        tokens=batch.tokens[swapped],
+        eos_positions=batch.eos_positions[swapped],
+        segments=batch.segments[swapped],
     )
     logits = reference_model.task_logits(params, config, batch)
     assert logits.shape == (3, 2)

@@ -59,7 +59,7 @@ def torch_engine(config: ModelConfig, params: Any, **settings: Any) -> Engine:
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9])
 def test_noise_keeps_each_element_with_probability_one_minus_p(torch: Any, functional: Any, p: float) -> None:
-    keep = functional.Noise(torch.device("cpu"), 1, 2, 3).keep((7, 1001, 5), p, torch.float32).numpy()
+    keep = functional.DropoutRng(torch.device("cpu"), 1, 2, 3).keep((7, 1001, 5), p, torch.float32).numpy()
     assert keep.shape == (7, 1001, 5)
     assert set(np.unique(keep)) <= {0.0, 1.0}
     assert abs(keep.sum() - keep.size * (1 - p)) <= SIGMAS * math.sqrt(keep.size * p * (1 - p))
@@ -69,14 +69,14 @@ def test_noise_keeps_each_element_with_probability_one_minus_p(torch: Any, funct
 
 def test_mean_over_many_masks_is_the_value_itself(torch: Any, functional: Any) -> None:
     x, p, draws = torch.linspace(-3.0, 3.0, 101), 0.3, 2000
-    noise = functional.Noise(torch.device("cpu"), 0, 0, 0)
+    noise = functional.DropoutRng(torch.device("cpu"), 0, 0, 0)
     mean = sum(noise.drop(x, p) for _ in range(draws)) / draws
     assert ((mean - x).abs() <= SIGMAS * x.abs() * math.sqrt(p / (1 - p) / draws) + FLOAT32).all()
 
 
 def test_noise_is_a_function_of_its_counters_and_of_their_order(torch: Any, functional: Any) -> None:
     def words(*counters: int) -> bytes:
-        noise = functional.Noise(torch.device("cpu"), *counters)
+        noise = functional.DropoutRng(torch.device("cpu"), *counters)
         return b"".join(noise.keep((100,), 0.5, torch.uint8).numpy().tobytes() for _ in range(2))
 
     assert words(1, 2, 3) == words(1, 2, 3)
@@ -87,7 +87,7 @@ def test_noise_is_a_function_of_its_counters_and_of_their_order(torch: Any, func
 
 def test_dropping_nothing_returns_the_tensor_itself(torch: Any, functional: Any) -> None:
     x = torch.ones(3)
-    assert functional.Noise(torch.device("cpu"), 0).drop(x, 0.0) is x
+    assert functional.DropoutRng(torch.device("cpu"), 0).drop(x, 0.0) is x
 
 
 def attention_inputs(torch: Any, time: int, size: int) -> list[Any]:
@@ -105,7 +105,7 @@ def test_attention_equals_the_plain_formula_with_the_same_masks(
     """The masks come out by themselves where every value is a unit vector: there the output is the dropped weights."""
 
     def attend(q: Any, k: Any, v: Any) -> Any:
-        return functional.causal_attention(q, k, v, p, functional.Noise(torch.device("cpu"), 1, 2, 3))
+        return functional.causal_attention(q, k, v, p, functional.DropoutRng(torch.device("cpu"), 1, 2, 3))
 
     zero = torch.zeros(2, 3, time, time, requires_grad=True)
     keep = attend(zero, zero, torch.eye(time).expand(2, 3, time, time)).detach() > 0
@@ -129,7 +129,7 @@ def test_no_query_sees_the_future(torch: Any, functional: Any, p: float) -> None
     """Not by a bit, and no gradient comes back from it."""
 
     def attend(*inputs: Any) -> Any:
-        return functional.causal_attention(*inputs, p, functional.Noise(torch.device("cpu"), 1, 2, 3))
+        return functional.causal_attention(*inputs, p, functional.DropoutRng(torch.device("cpu"), 1, 2, 3))
 
     q, k, v = attention_inputs(torch, 200, 8)
     out = attend(q, k, v)

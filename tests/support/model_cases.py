@@ -65,7 +65,7 @@ def random_batch(config: ModelConfig, *, examples: int = 3, time: int = 6, k: in
             labels = rng.normal(0.0, 2.0, examples).astype(np.float32)
     return Batch(
         tokens=tokens,
-        read_at=(lengths - 1).astype(np.int32),
+        eos_positions=(lengths - 1).astype(np.int32),
         labels=labels,
         weights=rng.uniform(0.5, 2.0, examples).astype(np.float32) if config.head else None,
         lm_targets=np.where(following, np.roll(tokens, -1, 1), IGNORE).astype(np.int32),
@@ -90,7 +90,7 @@ def part(batch: Batch, examples: list[int], time: int | None = None) -> Batch:
     return replace(
         batch,
         tokens=batch.tokens[rows, :time],
-        read_at=batch.read_at[rows],
+        eos_positions=batch.eos_positions[rows],
         labels=None if batch.labels is None else batch.labels[examples],
         weights=None if batch.weights is None else batch.weights[examples],
         lm_targets=cut(batch.lm_targets),
@@ -105,13 +105,13 @@ def longer_case(task: str, time: int, examples: int = 2) -> tuple[ModelConfig, P
     )  # fmt: skip
     batch = random_batch(config, examples=examples, time=max(2, time), k=SEQUENCES.get(task, 1))
     if time == 1:
-        batch = replace(part(batch, list(range(examples)), 1), read_at=np.zeros(len(batch.tokens), np.int32))
+        batch = replace(part(batch, list(range(examples)), 1), eos_positions=np.zeros(len(batch.tokens), np.int32))
     return config, float32(random_params(config, scale=0.2)), batch
 
 
 def shortest(batch: Batch) -> list[Batch]:
     """Return each example as a micro-batch of its own, cut to its own length."""
-    ends = batch.read_at.reshape(-1, batch.sequences_per_example).max(1) + 1
+    ends = batch.eos_positions.reshape(-1, batch.sequences_per_example).max(1) + 1
     return [part(batch, [example], int(end)) for example, end in enumerate(ends)]
 
 

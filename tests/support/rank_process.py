@@ -37,7 +37,7 @@ def main(backend: Backend, path: Path) -> None:
     found = {}
     # MindSpore's graphs, of which each case would need several, are for the whole runs.
     exact = DeviceConfig(backend=backend, device="cpu", dtype="float32", eager=backend == "mindspore")
-    with backends.joined(exact) as ranks:
+    with backends.init_distributed(exact) as ranks:
         for model in ("language model", "classifier"):
             for dropout in (0.0, 0.1):
                 shape = ModelConfig(

@@ -269,7 +269,7 @@ def task_head(params: Params, config: ModelConfig, states: Array, batch: Batch) 
     """
     assert config.head is not None
     weight, k = params["score.weight"], batch.sequences_per_example
-    eos = np.arange(len(states)), batch.read_at
+    eos = np.arange(len(states)), batch.eos_positions
     similarity, choice = config.head.task == "similarity", config.head.task == "multiple-choice"
     read = states[eos].reshape(-1, k, config.n_embd).sum(1) if similarity else states[eos]
     scores = read @ weight.T

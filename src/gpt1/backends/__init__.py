@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gpt1.backends.dist import Ranks, place
+from gpt1.backends.dist import Ranks, process_rank
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
 
@@ -40,25 +40,25 @@ def get(
 ) -> Engine:
     """Return the engine that `hardware` asks for, holding a copy of `params`.
 
-    `optim`, `dropout`, `loss`, `seed` and `ranks` (what `joined` gave; alone where it is `None`) matter to training
-    alone; each default is that of its class.
+    `optim`, `dropout`, `loss`, `seed` and `ranks` (from `init_distributed`; `None`: a single process) matter to
+    training alone; each default is that of its class.
 
     Raises:
-        UserError: the framework is not installed, or the device or dtype is not to be had.
+        UserError: the framework is not installed, or the device or dtype is unavailable.
     """
     hardware = hardware or DeviceConfig()
     settings = (optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(), seed)
     engine: Engine
     if chosen(hardware) == "mindspore":
-        from gpt1.backends.mindspore.distributed import MindSporeAlone
+        from gpt1.backends.mindspore.distributed import MindSporeSingleProcess
         from gpt1.backends.mindspore.engine import MindSporeEngine
 
-        engine = MindSporeEngine(config, params, hardware, *settings, ranks or MindSporeAlone())
+        engine = MindSporeEngine(config, params, hardware, *settings, ranks or MindSporeSingleProcess())
     else:
-        from gpt1.backends.torch.distributed import TorchAlone
+        from gpt1.backends.torch.distributed import TorchSingleProcess
         from gpt1.backends.torch.engine import TorchEngine
 
-        engine = TorchEngine(config, params, hardware, *settings, ranks or TorchAlone())
+        engine = TorchEngine(config, params, hardware, *settings, ranks or TorchSingleProcess())
     return engine
 
 
@@ -93,11 +93,11 @@ def chosen(hardware: DeviceConfig) -> str:
         UserError: there is none of this name, its framework is not installed, or cannot work with what is.
     """
     name: str = hardware.backend
-    found = installed()
+    available = installed()
     if name == "auto":
-        if not found:
+        if not available:
             raise UserError("no framework is installed; run: pip install 'gpt1[torch]' or 'gpt1[mindspore]'")
-        name = found[0]
+        name = available[0]
     require(name, f"--backend {name}")
     return name
 
@@ -121,7 +121,7 @@ def check(hardware: DeviceConfig) -> None:
     """Make sure that training can have what `hardware` asks for, before a long preparation.
 
     Raises:
-        UserError: the framework, the device or the dtype is not to be had.
+        UserError: the framework, the device or the dtype is unavailable.
     """
     if chosen(hardware) == "mindspore":
         from gpt1.backends.mindspore import device as mindspore
@@ -134,28 +134,26 @@ def check(hardware: DeviceConfig) -> None:
 
 
 @contextmanager
-def joined(hardware: DeviceConfig) -> Iterator[Ranks]:
-    """Meet the other processes that `torchrun` or `msrun` started for this run, and part from them at the end.
+def init_distributed(hardware: DeviceConfig) -> Iterator[Ranks]:
+    """Connect the processes that `torchrun` or `msrun` started for this run; disconnect at the end.
 
     Raises:
-        UserError: the framework or the device is not to be had, or the launcher is not its own. PeerLost: a process did
-            not come.
+        UserError: the framework or the device is unavailable, or the launcher is another backend's. PeerLost: a
+            process did not connect.
     """
-    name, where = chosen(hardware), place()
-    if where.size > 1 and where.launcher != LAUNCHERS[name]:
-        own = LAUNCHERS[name]
-        raise UserError(
-            f"--backend {name}: {where.launcher} started {where.size} processes; {own} starts those of {NAMES[name]}"
-        )
+    name, process = chosen(hardware), process_rank()
+    if process.size > 1 and process.launcher != LAUNCHERS[name]:
+        by, own = process.launcher, LAUNCHERS[name]
+        raise UserError(f"--backend {name}: {by} started {process.size} processes; {own} starts those of {NAMES[name]}")
     ranks: Ranks
     if name == "mindspore":
         from gpt1.backends.mindspore import distributed as mindspore
 
-        ranks = mindspore.join(hardware)
+        ranks = mindspore.init_distributed(hardware)
     else:
         from gpt1.backends.torch import distributed as torch
 
-        ranks = torch.join(hardware)
+        ranks = torch.init_distributed(hardware)
     yield ranks
     ranks.close()  # not after an error: that may be the loss of a rank, which would not answer
 
@@ -167,8 +165,8 @@ def describe(name: str) -> dict[str, Any]:
         from gpt1.backends.mindspore import device
     else:
         from gpt1.backends.torch import device
-    found: dict[str, Any] = device.describe()
-    return found
+    description: dict[str, Any] = device.describe()
+    return description
 
 
 def _require_known(name: str) -> None:

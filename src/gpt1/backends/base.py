@@ -30,7 +30,7 @@ class Batch:
 
     tokens: NDArray[np.int32]
     """(N, T) token ids, right-padded."""
-    read_at: NDArray[np.int32]
+    eos_positions: NDArray[np.int32]
     """(N,) index of `<eos>`, the paper's extract token, whose state the head reads."""
     labels: NDArray[np.generic] | None = None
     """(B,) int64 label ids, or float32 values for a regression."""
@@ -42,7 +42,7 @@ class Batch:
     """(N, T) segment numbers, where the model has segment embeddings."""
     sequences_per_example: int = 1
     """k."""
-    alike: int = 1
+    batches_of_this_shape: int = 1
     """How many batches of this shape are scored together: whether it pays to compile inference for it."""
 
     @property
@@ -65,7 +65,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one optimiser step found. Reading it may wait for the device; not reading it never does."""
+    """Losses and gradient norm of one optimiser step. Reading it may wait for the device; not reading it never does."""
 
     read: Callable[[], dict[str, float]]
     """Returns {"loss", "task_loss", "lm_loss", "grad_norm"}, those that apply; the norm is the one before clipping."""

@@ -1,6 +1,6 @@
-"""The processes that train one model together, the ranks of a run, and what they tell each other.
+"""Ranks: the processes that train one model together, and their sums.
 
-`torchrun` (PyTorch) or `msrun` (MindSpore) starts them and says in the environment which is which. Each computes a
+`torchrun` (PyTorch) or `msrun` (MindSpore) starts them and sets the rank of each in its environment. Each computes a
 share of every step, all do the same update, and rank 0 alone writes, so they need one file system.
 """
 
@@ -21,54 +21,54 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which of the processes this one is."""
+class ProcessRank:
+    """Rank of this process among those of its run."""
 
     rank: int = 0
     size: int = 1
-    """How many there are."""
+    """Number of processes."""
     local_rank: int = 0
-    """Its number among those of its machine."""
+    """Rank among the processes of this machine."""
     launcher: str = ""
-    """What started it, if it is one of several: "torchrun" or "msrun"."""
+    """Program that started the processes: "torchrun" or "msrun"; empty for a single process."""
 
 
 VARIABLES = {"torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK"), "msrun": ("MS_NODE_ID", "MS_WORKER_NUM", "DEVICE_ID")}
-"""Where each launcher says rank, size and local rank."""
+"""Environment variables in which each launcher gives rank, size and local rank."""
 
 
 def launcher() -> str:
-    """Return what may have started this process as one of several; its `VARIABLES` say so."""
+    """Return the launcher whose `VARIABLES` say whether this process is one of several."""
     return "msrun" if os.environ.get("MS_ROLE") else "torchrun"
 
 
-def place() -> Place:
-    """Return what `torchrun` or `msrun` says; rank 0 of 1 where neither started this process.
+def process_rank() -> ProcessRank:
+    """Return the rank that `torchrun` or `msrun` set in the environment; rank 0 of 1 where neither did.
 
-    `msrun` also starts a scheduler, with the same command: a rank 0 that leaves in `backends.joined`.
+    `msrun` also starts a scheduler, with the same command: a rank 0 that ends in `backends.init_distributed`.
 
     Raises:
         UserError: the variables contradict each other, or `msrun` started one process beside the scheduler.
     """
     role, by = os.environ.get("MS_ROLE", ""), launcher()
     names = VARIABLES[by]
-    found = [os.environ.get(name, "") for name in names]
+    values = [os.environ.get(name, "") for name in names]
     if role == "MS_SCHED":
-        found[0] = found[2] = "0"
-    if not any(found):
-        return Place()
-    if not all(value.isdecimal() for value in found) or not int(found[0]) < int(found[1]):
-        said = " ".join(f"{name}={value}" for name, value in zip(names, found, strict=True))
+        values[0] = values[2] = "0"
+    if not any(values):
+        return ProcessRank()
+    if not all(value.isdecimal() for value in values) or not int(values[0]) < int(values[1]):
+        settings = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
         more = "; on several machines it needs --node_rank" if role else ""
-        raise UserError(f"{said} in the environment: not what {by} sets; unset them, or start with {by}{more}")
-    rank, size, local_rank = map(int, found)
+        raise UserError(f"{settings} in the environment: not what {by} sets; unset them, or start with {by}{more}")
+    rank, size, local_rank = map(int, values)
     if role and size == 1:
         raise UserError("msrun --worker_num 1: starts a scheduler for one process; run without msrun")
-    return Place(rank, size, local_rank, by)
+    return ProcessRank(rank, size, local_rank, by)
 
 
 class Ranks(Protocol):
-    """The ranks of a run, as one of them sees them. Every rank makes the same calls in the same order."""
+    """Communication between the ranks of a run. Every rank makes the same calls in the same order."""
 
     rank: int
     size: int
@@ -81,10 +81,10 @@ class Ranks(Protocol):
         """
 
     def close(self) -> None:
-        """Part from the others, at the end."""
+        """Disconnect, at the end of the run."""
 
 
-class Alone:
+class SingleProcess:
     """The one rank of a run of one process."""
 
     rank = 0
@@ -98,8 +98,8 @@ class Alone:
 
 
 @contextmanager
-def first(ranks: Ranks) -> Iterator[None]:
-    """Let rank 0 go through the body before the others: it makes the files that they find there."""
+def rank_zero_first(ranks: Ranks) -> Iterator[None]:
+    """Run the body on rank 0 before the other ranks, which read the files that it writes."""
     if ranks.rank > 0:
         ranks.total()
     yield

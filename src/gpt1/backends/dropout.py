@@ -1,4 +1,4 @@
-"""The dropout masks that are drawn on the host, counted: the same on every backend that takes them from here."""
+"""Dropout masks drawn on the host from counted random bits, the same on every backend that uses them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUERY_BLOCK = 128
 """Queries of causal attention whose mask is drawn at once, for the keys up to the block's end."""
 
 
-class HostNoise:
+class HostDropoutRng:
     """The random bits of one micro-batch: a function of (seed, step, micro-batch), so that resuming needs no RNG state.
 
     What is drawn depends on the order of the calls, which is the order of the forward pass.

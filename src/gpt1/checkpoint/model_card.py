@@ -30,7 +30,7 @@ rows = tokenizer.encode_batch([{example}])
 session = onnxruntime.InferenceSession("model.onnx")
 inputs = {{
     "tokens": [row.ids for row in rows],  # padded on the right; no mask is needed
-    "read_at": [sum(row.attention_mask) - 1 for row in rows],  # the place of <eos>
+    "eos_positions": [sum(row.attention_mask) - 1 for row in rows],  # the place of <eos>
 {segments}}}
 [logits] = session.run(None, {{each.name: np.array(inputs[each.name]) for each in session.get_inputs()}})
 {answer}

@@ -58,7 +58,7 @@ class RunDirectory:
         """
         if self.read_only:
             return
-        self._held.enter_context(files.alone(self.path / LOCK, f"--out {self.path}"))
+        self._held.enter_context(files.exclusive_lock(self.path / LOCK, f"--out {self.path}"))
         if self.started and files.read_json(self.config_path).get("format") != run_formats.FORMAT:
             files.write_json(self.config_path, self.settings())  # before a checkpoint has the present format's names
 

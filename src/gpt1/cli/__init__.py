@@ -15,7 +15,7 @@ from importlib.metadata import version
 import tyro
 from tyro import _errors as parse_errors
 
-from gpt1.backends.dist import VARIABLES, launcher, place
+from gpt1.backends.dist import VARIABLES, launcher, process_rank
 from gpt1.cli.inference import evaluate, explain, generate, next_tokens, predict, report, score, serve
 from gpt1.cli.streams import prepare_streams, wide_enough
 from gpt1.cli.tools import TOKENIZER_COMMANDS, convert, doctor, push, tokenizer
@@ -80,9 +80,9 @@ def _dispatch(argv: Sequence[str]) -> None:
     if argv[:1] == ["tokenizer"]:
         commands, prog, description, argv = TOKENIZER_COMMANDS, "gpt1 tokenizer", tokenizer.__doc__ or "", argv[1:]
     name, *rest = argv or ["--help"]
-    if name in commands and name != "pretrain" and (where := place()).size > 1:
-        by = where.launcher
-        raise UserError(f"{by} started {where.size} processes; {prog} {name} runs in one, without {by}")
+    if name in commands and name != "pretrain" and (process := process_rank()).size > 1:
+        by = process.launcher
+        raise UserError(f"{by} started {process.size} processes; {prog} {name} runs in one, without {by}")
     if name in commands:
         tyro.cli(commands[name], prog=f"{prog} {name}", args=rest)
     elif name in ("-h", "--help"):

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import arg
 
-from gpt1.backends.dist import place
+from gpt1.backends.dist import process_rank
 from gpt1.cli.flags import NAMES, AsJson
 from gpt1.cli.output import print_one
 from gpt1.config import END_OF_DOCUMENT, FinetuneConfig, PretrainConfig, ReproduceConfig, SweepConfig
@@ -47,7 +47,7 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         from gpt1 import api
 
         results = api.pretrain(config)
-        print_one(results, as_json and place().rank == 0)
+        print_one(results, as_json and process_rank().rank == 0)
 
     return {"finetune": finetune, "pretrain": pretrain, "sweep": sweep}
 

@@ -63,7 +63,7 @@ class Encoded:
         return digest.hexdigest()
 
 
-def joined(examples: Sequence[Encoded]) -> Encoded:
+def concatenate(examples: Sequence[Encoded]) -> Encoded:
     """Return examples that were encoded one by one, all of k sequences, as one."""
     segments = [each.segments for each in examples if each.segments is not None]
     return Encoded(
@@ -107,7 +107,7 @@ class Collator:
         tokens = _padded(sequences, width, self.pad)
         return Batch(
             tokens=tokens,
-            read_at=np.array([len(sequence) - 1 for sequence in sequences], np.int32),
+            eos_positions=np.array([len(sequence) - 1 for sequence in sequences], np.int32),
             labels=None if encoded.labels is None else encoded.labels[examples],
             weights=None if encoded.weights is None else encoded.weights[examples],
             lm_targets=_padded([s[1:] for s in sequences], width, IGNORE) if self.lm_targets else None,
@@ -205,6 +205,6 @@ def inference_batches(encoded: Encoded, collator: Collator, tokens_at_once: int)
     widths = [collator.width(int(n)) * encoded.per_example for n in encoded.lengths[order]]
     parts = list(split_by_tokens(order, widths, tokens_at_once))
     shapes = [(len(part), collator.width(int(encoded.lengths[part[0]]))) for part in parts]  # the longest is the first
-    alike = Counter(shapes)
+    counts = Counter(shapes)
     for part, shape in zip(parts, shapes, strict=True):
-        yield part, replace(collator(encoded, part), alike=alike[shape])
+        yield part, replace(collator(encoded, part), batches_of_this_shape=counts[shape])

@@ -25,7 +25,7 @@ from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.prediction_writer import SUFFIXES, PredictionFile, with_own_columns
-from gpt1.system.files import CorruptFile, alone, read_json, write_json
+from gpt1.system.files import CorruptFile, exclusive_lock, read_json, write_json
 from gpt1.system.serialization import to_json
 
 TOKENS_A_ROW = 2
@@ -198,7 +198,7 @@ def write_predictions(predictor: Predictor, output: Path) -> int:
     """
     require_new(output, predictor.source)
     journal = Journal(output, predictor.identity(), predictor.model.engine.device)
-    with alone(journal.lock, f"--output {output}"):
+    with exclusive_lock(journal.lock, f"--output {output}"):
         require_new(output, predictor.source)  # another process may just have finished it
         return _complete(predictor, journal)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.backends.base import Batch, Engine
-from gpt1.data.batching import Encoded, inference_batches, joined
+from gpt1.data.batching import Encoded, concatenate, inference_batches
 from gpt1.data.dataset import Example
 from gpt1.errors import UserError
 from gpt1.inference.classifier import Classifier
@@ -134,7 +134,7 @@ class Explainer:
                 "truncated": any(text.cut for text in texts),
             }
             if occlusion:
-                variants = joined(self.without_words(example))
+                variants = concatenate(self.without_words(example))
                 self.add_occlusion(explanation, example, [*self.classifier.logits(variants, label="occluding")])
             results.append(explanation)
         return results
@@ -293,7 +293,7 @@ def attention_weights(engine: Engine, ids: Sequence[int], segments: Sequence[int
     rows = None
     if engine.config.n_segments:
         rows = np.zeros_like(tokens) if segments is None else np.array([segments[:MOST_TOKENS]], np.int32)
-    batch = Batch(tokens, read_at=np.array([tokens.shape[1] - 1], np.int32), segments=rows)
+    batch = Batch(tokens, eos_positions=np.array([tokens.shape[1] - 1], np.int32), segments=rows)
     return engine.attention(batch)[:, 0].astype(np.float64)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.backends.base import Engine
-from gpt1.data.batching import Collator, Encoded, joined
+from gpt1.data.batching import Collator, Encoded, concatenate
 from gpt1.inference.generator import SequenceState, TextDelta, TextGenerator
 from gpt1.serve.batcher import next_batch
 from gpt1.serve.generation_queue import GenerationRequest, GenerationScheduler
@@ -231,7 +231,7 @@ class Worker:
 
     def _score(self, batch: list[Waiting]) -> None:
         try:
-            encoded = joined([waiting.encoded for waiting in batch])
+            encoded = concatenate([waiting.encoded for waiting in batch])
             arrays = self.collator(encoded, np.arange(len(batch)))
             self.on_batch(*arrays.tokens.shape)
             logits = self.engine.logits(arrays)

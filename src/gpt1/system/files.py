@@ -1,4 +1,4 @@
-"""Files that are whole or not there: safetensors, JSON, and directories that take each other's place in one step."""
+"""Atomic writes of files and directories, checksums, and JSON."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def alone(lock: Path, name: str) -> Iterator[None]:
-    """Keep other processes, and other callers here, out of `name` meanwhile; however a process ends, it is free again.
+def exclusive_lock(lock: Path, name: str) -> Iterator[None]:
+    """Hold an exclusive lock on `name` for the body; it is released however the process ends.
 
-    `lock` is a file that is there meanwhile. Where the file system knows no locks, nobody is kept out.
+    `lock` is a file that exists meanwhile. On a file system without locks nothing is locked.
 
     Raises:
-        UserError: another one is in there.
+        UserError: another process, or another caller in this one, holds the lock.
     """
     from filelock import FileLock, Timeout
 
@@ -117,7 +117,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 def dump_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file in a directory that `replace_directory` fills."""
     text = NUMBERS.sub(
-        lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), to_json(value, indent=2)
+        lambda match: " ".join(match[0].split()).replace("[ ", "[").replace(" ]", "]"), to_json(value, indent=2)
     )
     path.write_text(text + "\n", encoding="utf-8")
 

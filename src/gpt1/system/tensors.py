@@ -56,16 +56,16 @@ def rounded(path: Path, name: str, value: NDArray[np.float32], dtype: Stored) ->
             return value.astype("<f4", copy=False)
         case "float16":
             with np.errstate(over="ignore"):  # named below
-                found = value.astype("<f2")
+                low = value.astype("<f2")
         case "bfloat16":  # the upper half of a float32
             bits = np.ascontiguousarray(value, np.float32).view(np.uint32)
             nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
             quiet = bits >> 16 | 0x40  # what is left of a NaN is one, and no infinity
-            found = np.where(np.isnan(value), quiet, nearest).astype("<u2").reshape(value.shape)
-    beyond = np.isfinite(value) & ~np.isfinite(widened(found.tobytes(), dtype).reshape(value.shape))
+            low = np.where(np.isnan(value), quiet, nearest).astype("<u2").reshape(value.shape)
+    beyond = np.isfinite(value) & ~np.isfinite(widened(low.tobytes(), dtype).reshape(value.shape))
     if beyond.any():
         raise UserError(f"{path}: tensor {name} holds {value[beyond][0]:g}, which is beyond the range of {dtype}")
-    return found
+    return low
 
 
 def read_tensors(path: Path) -> Tensors:

@@ -21,7 +21,7 @@ import numpy as np
 
 from gpt1 import console
 from gpt1.backends.base import Batch, Engine, StepResult
-from gpt1.backends.dist import Alone, Ranks
+from gpt1.backends.dist import Ranks, SingleProcess
 from gpt1.backends.optim import learning_rate
 from gpt1.checkpoint.event_log import RunLog
 from gpt1.checkpoint.train_state import Checkpoints, Progress
@@ -78,7 +78,7 @@ def train(
     last = total_steps(config, source.steps_per_epoch)
     pending: list[tuple[int, StepResult]] = []
     meter = _Meter(progress, last)
-    ranks = ranks or Alone()
+    ranks = ranks or SingleProcess()
     with _graceful_stop() as stop, _Saver(checkpoints) as saver:
         try:
             while True:
@@ -111,7 +111,9 @@ def train(
                 result = engine.train_step(batches, lr=rate, step=step)
                 progress.step += 1
                 pending.append((progress.step, result))
-                (tokens,) = ranks.total(sum(int(batch.read_at.sum()) + len(batch.read_at) for batch in batches))
+                (tokens,) = ranks.total(
+                    sum(int(batch.eos_positions.sum()) + len(batch.eos_positions) for batch in batches)
+                )
                 progress.tokens += int(tokens)
                 meter.count(int(tokens))
                 # ---- log

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpt1 import backends, console
 from gpt1.backends.base import Engine
-from gpt1.backends.dist import Alone, Ranks, first
+from gpt1.backends.dist import Ranks, SingleProcess, rank_zero_first
 from gpt1.backends.parameters import HEAD, count, initialise
 from gpt1.checkpoint import event_log, hub
 from gpt1.checkpoint.loading import open_model, open_tokenizer
@@ -46,7 +46,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         UserError: the settings, the text or the model cannot be used. Interrupted: stopped after a checkpoint.
     """
     _require(config)
-    with backends.joined(config.hardware) as ranks, console.muted(ranks.rank > 0):
+    with backends.init_distributed(config.hardware) as ranks, console.muted(ranks.rank > 0):
         run = RunDirectory(config.out, read_only=ranks.rank > 0)
         with closing(run), attach_trackers(config.tracking, run.log, run.path, config):
             return _pretrain(config, run, ranks)
@@ -63,7 +63,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         console.say(run.result_paths)
         return results
     backends.check(config.hardware)
-    with first(ranks):
+    with rank_zero_first(ranks):
         run.require_seen()
         start = _starting_model(config, run)
         context = config.context or start.config.n_ctx
@@ -141,7 +141,7 @@ def evaluate(
     for batch in windows.batches(engine.tokens_at_once, most):
         total -= float(engine.token_logprobs(batch).sum(dtype=np.float64))
         n_tokens += batch.target_count
-    total, n_tokens = (ranks or Alone()).total(total, n_tokens)
+    total, n_tokens = (ranks or SingleProcess()).total(total, n_tokens)
     loss = total / n_tokens
     bits = loss * (windows.stop - windows.start - 1) / math.log(2) / n_bytes
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "bits_per_byte": bits}

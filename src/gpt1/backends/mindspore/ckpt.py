@@ -62,14 +62,14 @@ def read(path: Path) -> Tensors:
         UserError: the file is missing, or holds something that is no tensor of these dtypes, or two of a name.
         CorruptFile: it is no `.ckpt`, or cut off, encrypted or damaged.
     """
-    found: Tensors = {}
+    tensors: Tensors = {}
     for name, parts in _tensors(path):
-        if name in found:
+        if name in tensors:
             raise UserError(f"{path}: two tensors are named {name}")
-        found[name] = _joined(path, name, parts)
-    if not found:
+        tensors[name] = _joined(path, name, parts)
+    if not tensors:
         raise CorruptFile(f"{path}: no tensor in it; the file is empty or cut off")
-    return found
+    return tensors
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, list[Any]]]:

@@ -17,7 +17,7 @@ ABSENT = Tensor(0)
 class Compiled:
     """A cell that runs as a graph: MindSpore compiles one when inputs of its shapes come first.
 
-    What is told to a person is `announced`, once.
+    `announced` names the cell in a message that is printed once, after the first compilation.
     """
 
     def __init__(self, cell: nn.Cell, announced: str = ""):
@@ -27,11 +27,11 @@ class Compiled:
     def __call__(self, *inputs: Any) -> Any:
         start = time.perf_counter()
         # What is not marked so would be a constant of the graph, and each value of it a graph of its own.
-        found = self.cell(*(mindspore.mutable(each) for each in inputs))
+        result = self.cell(*(mindspore.mutable(each) for each in inputs))
         if self.announced:
             seconds = time.perf_counter() - start
             console.say(
                 f"MindSpore compiled {self.announced} in {seconds:.0f} s; it does so for each new shape of batch"
             )
             self.announced = ""
-        return found
+        return result

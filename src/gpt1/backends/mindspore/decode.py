@@ -74,8 +74,8 @@ class MindSporeDecoder:
             out = block.attn.attend(block.attn.heads(q), k, v, future, None)[0]
             x = block.ln_1(x + block.attn.c_proj(block.attn.merged(out)))
             x = block.ln_2(x + block.mlp(x))
-        found: NDArray[np.float32] = x.asnumpy()
-        return found
+        states: NDArray[np.float32] = x.asnumpy()
+        return states
 
     def _places(self, rows: NDArray[np.int64] | int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where in the cache the tokens at `positions` of the sequences `rows` stand."""

@@ -9,7 +9,7 @@ from typing import Any
 import mindspore
 from mindspore import ops
 
-from gpt1.backends.dist import place
+from gpt1.backends.dist import process_rank
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
 
@@ -52,7 +52,7 @@ def _run_on(name: str) -> None:
     """Let MindSpore run on a device; once it has computed something, it is told nothing that it does already."""
     before = mindspore.get_current_device().device_target
     try:
-        mindspore.set_device(TARGETS[name], place().local_rank)
+        mindspore.set_device(TARGETS[name], process_rank().local_rank)
     except RuntimeError:  # it takes a device before its first operator alone, though it be the same one
         if before != TARGETS[name]:
             raise UserError(

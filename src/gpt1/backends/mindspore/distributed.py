@@ -18,7 +18,7 @@ import numpy as np
 from mindspore import Tensor, ops
 from mindspore.communication import init
 
-from gpt1.backends.dist import Alone, Place, buckets, place
+from gpt1.backends.dist import ProcessRank, SingleProcess, buckets, process_rank
 from gpt1.backends.mindspore.device import choose
 from gpt1.config import DeviceConfig
 from gpt1.errors import PeerLost
@@ -58,13 +58,13 @@ class HostSockets:
 
 
 class MindSporeRanks:
-    """The processes that `msrun` started (see `ranks.Ranks`)."""
+    """The processes that `msrun` started (see `dist.Ranks`)."""
 
-    def __init__(self, place: Place):
-        self.rank, self.size = place.rank, place.size
+    def __init__(self, process: ProcessRank):
+        self.rank, self.size = process.rank, process.size
         try:
             init()  # in msrun's scheduler, which runs the same command, the process ends in here
-            self.hosts = _connect_hosts(place)
+            self.hosts = _connect_hosts(process)
         except (RuntimeError, OSError) as error:
             raise PeerLost(
                 f"the processes of this run did not meet, or one has ended ({str(error).strip().splitlines()[0]})"
@@ -91,45 +91,45 @@ class MindSporeRanks:
         self.hosts.close()
 
 
-class MindSporeAlone(Alone):
+class MindSporeSingleProcess(SingleProcess):
     """The one rank of a run of one process."""
 
     def sum(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(tensors)
 
 
-def join(hardware: DeviceConfig) -> MindSporeRanks | MindSporeAlone:
-    """Meet the other processes that `msrun` started, if it did."""
-    where = place()
-    if where.size == 1:
-        return MindSporeAlone()
+def init_distributed(hardware: DeviceConfig) -> MindSporeRanks | MindSporeSingleProcess:
+    """Connect the processes that `msrun` started, if it did."""
+    process = process_rank()
+    if process.size == 1:
+        return MindSporeSingleProcess()
     choose(hardware)
-    return MindSporeRanks(where)
+    return MindSporeRanks(process)
 
 
-def _connect_hosts(place: Place) -> HostSockets:
+def _connect_hosts(process: ProcessRank) -> HostSockets:
     """Connect the ranks; rank 0 listens where it reaches the scheduler from, and tells it to the others."""
     with socket.socket() as listener:
-        if place.rank == 0:
+        if process.rank == 0:
             with socket.socket(type=socket.SOCK_DGRAM) as route:
                 route.connect((os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"])))
                 listener.bind((route.getsockname()[0], 0))
-            listener.listen(place.size)
+            listener.listen(process.size)
             listener.settimeout(CONNECTING)
         host, port = listener.getsockname()
         address = Tensor([int(IPv4Address(host)), port], mindspore.int64)
         host, port = ops.AllGather()(address).asnumpy()[:2].tolist()  # rank 0's
         connections = {}
-        if place.rank > 0:
+        if process.rank > 0:
             connections[0] = socket.create_connection((str(IPv4Address(host)), port))
-            connections[0].sendall(np.array([place.rank], np.float64).tobytes())
-        while place.rank == 0 and len(connections) < place.size - 1:
+            connections[0].sendall(np.array([process.rank], np.float64).tobytes())
+        while process.rank == 0 and len(connections) < process.size - 1:
             connection, _ = listener.accept()
             connections[int(_received(connection, np.zeros(1))[0])] = connection
     for connection in connections.values():
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a lost machine closes no connection
-    return HostSockets(place.rank, [connections[rank] for rank in sorted(connections)])
+    return HostSockets(process.rank, [connections[rank] for rank in sorted(connections)])
 
 
 def _received(connection: socket.socket, like: np.ndarray) -> np.ndarray:

@@ -11,12 +11,12 @@ from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
 from gpt1.backends.base import IGNORE, Batch, StepResult
-from gpt1.backends.dropout import HostNoise
+from gpt1.backends.dropout import HostDropoutRng
 from gpt1.backends.mindspore import device as devices
 from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.compiled import ABSENT, Compiled
 from gpt1.backends.mindspore.decode import MindSporeDecoder
-from gpt1.backends.mindspore.distributed import MindSporeAlone, MindSporeRanks
+from gpt1.backends.mindspore.distributed import MindSporeRanks, MindSporeSingleProcess
 from gpt1.backends.mindspore.functional import LOGITS_AT_ONCE, squares, target_logprobs
 from gpt1.backends.mindspore.model import GPT1, Inference
 from gpt1.backends.mindspore.training import LOSS_SCALES, Gradients, Losses, Update, inputs, numbers
@@ -40,7 +40,7 @@ class MindSporeEngine:
         dropout: DropoutConfig,
         loss: LossConfig,
         seed: int,
-        ranks: MindSporeRanks | MindSporeAlone,
+        ranks: MindSporeRanks | MindSporeSingleProcess,
     ):
         self.config, self.optim, self.dropout, self.loss, self.seed = config, optim, dropout, loss, seed
         self.ranks = ranks
@@ -49,8 +49,8 @@ class MindSporeEngine:
         self.tokens_at_once = devices.TOKENS_AT_ONCE[self.device]
         self.buckets = devices.buckets(self.device, config.n_ctx)
         self.model = GPT1(config, dropout, dtype)
-        found = {p.name: p for p in self.model.get_parameters()}
-        self._params: dict[str, Parameter] = {name: found[name] for name in shapes(config)}
+        by_name = {p.name: p for p in self.model.get_parameters()}
+        self._params: dict[str, Parameter] = {name: by_name[name] for name in shapes(config)}
         self.load_parameters(params)
         every = list(self._params.values())
         self._losses = Losses(self.model, loss)
@@ -68,8 +68,8 @@ class MindSporeEngine:
 
     def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
         losses, grads = self._accumulate(batches, step)
-        found = {**losses, "grad_norm": self._update(grads, numbers(step, lr, self.optim))}
-        return StepResult(lambda: {name: _float(value) for name, value in found.items()})
+        values = {**losses, "grad_norm": self._update(grads, numbers(step, lr, self.optim))}
+        return StepResult(lambda: {name: _float(value) for name, value in values.items()})
 
     def gradients(self, batches: Sequence[Batch], *, step: int = 0) -> tuple[dict[str, float], Params]:
         losses, grads = self._accumulate(batches, step)
@@ -99,9 +99,9 @@ class MindSporeEngine:
             arrays = inputs(batch, weight, lm_count, self.loss.lm_mean)
             if arrays.labels is ABSENT and arrays.targets is ABSENT:
                 continue
-            noise = HostNoise(self.seed, step, index * self.ranks.size + self.ranks.rank)
+            rng = HostDropoutRng(self.seed, step, index * self.ranks.size + self.ranks.rank)
             wants_lm = arrays.targets is not ABSENT
-            drawn = masks.draw(self.config, self.dropout, batch, noise, every_position=wants_lm)
+            drawn = masks.draw(self.config, self.dropout, batch, rng, every_position=wants_lm)
             losses, grads = self._gradients(tuple(arrays), drawn, scale)
             new = (*losses, *grads)
             totals = new if totals is None else tuple(a + b for a, b in zip(totals, new, strict=True))
@@ -115,29 +115,29 @@ class MindSporeEngine:
     # ---- inference
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
-        states = self._states(batch, Tensor(batch.read_at.astype(np.int32)))
+        states = self._states(batch, Tensor(batch.eos_positions.astype(np.int32)))
         return _numpy(self.model.task_logits(states, batch.sequences_per_example, None))
 
     def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
         wanted = batch.lm_targets != IGNORE
         states = self._states(batch, ABSENT)
-        places = np.flatnonzero(wanted).astype(np.int32)
+        positions = np.flatnonzero(wanted).astype(np.int32)
         targets = batch.lm_targets[wanted].astype(np.int32)
         embedding = self.model.tokens_embed.weight[: self.config.vocab_size]
         rows = max(1, LOGITS_AT_ONCE // self.config.vocab_size)
-        found = []
-        for start in range(0, len(places), rows):
+        parts = []
+        for start in range(0, len(positions), rows):
             part = slice(start, start + rows)
-            at_targets = ops.gather(states.reshape(-1, self.config.n_embd), Tensor(places[part]), 0)
-            found.append(_numpy(target_logprobs(at_targets, embedding, Tensor(targets[part]), self.model.dtype)))
+            at_targets = ops.gather(states.reshape(-1, self.config.n_embd), Tensor(positions[part]), 0)
+            parts.append(_numpy(target_logprobs(at_targets, embedding, Tensor(targets[part]), self.model.dtype)))
         logprobs = np.zeros(batch.lm_targets.shape, np.float32)
-        if found:
-            logprobs[wanted] = np.concatenate(found)
+        if parts:
+            logprobs[wanted] = np.concatenate(parts)
         return logprobs
 
     def attributions(self, batch: Batch, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         rows, embedded = self._rows(batch)
-        position, of_each = Tensor(batch.read_at.astype(np.int32)), Tensor(weights)
+        position, of_each = Tensor(batch.eos_positions.astype(np.int32)), Tensor(weights)
 
         def weighted(rows: Tensor) -> Tensor:
             states = self.model.decoded(embedded(rows), position, masks.nothing_dropped(self.config))
@@ -155,7 +155,7 @@ class MindSporeEngine:
         return np.stack(layers)
 
     def _rows(self, batch: Batch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return the embeddings (N, T, D) of the tokens, and what adds those of their places to them."""
+        """Return the embeddings (N, T, D) of the tokens, and what adds those of their positions to them."""
         embeddings = self.model.tokens_embed.weight, self.model.positions_embed.weight
         segments = None if batch.segments is None else Tensor(batch.segments.astype(np.int32))
         rows = ops.gather(embeddings[0], Tensor(batch.tokens.astype(np.int32)), 0)
@@ -167,7 +167,7 @@ class MindSporeEngine:
     def _states(self, batch: Batch, position: Tensor) -> Tensor:
         """Return the last layer's states: at every position (N, T, D), or at one of each sequence (N, D)."""
         segments = ABSENT if batch.segments is None else Tensor(batch.segments.astype(np.int32))
-        run = self._inference_of_many if batch.alike >= COMPILED_FOR else self._inference
+        run = self._inference_of_many if batch.batches_of_this_shape >= COMPILED_FOR else self._inference
         return run(Tensor(batch.tokens.astype(np.int32)), segments, position)
 
     # ---- state

@@ -19,14 +19,14 @@ LOGITS_AT_ONCE = 1 << 25
 
 def product(a: Tensor, b: Tensor, dtype: DType, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
     """Return the product of two matrices in float32, computed in `dtype`."""
-    found = ops.MatMul(transpose_a=transpose_a, transpose_b=transpose_b)(ops.cast(a, dtype), ops.cast(b, dtype))
-    return ops.cast(found, mindspore.float32)
+    result = ops.MatMul(transpose_a=transpose_a, transpose_b=transpose_b)(ops.cast(a, dtype), ops.cast(b, dtype))
+    return ops.cast(result, mindspore.float32)
 
 
 def products(a: Tensor, b: Tensor, dtype: DType, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
     """Return those of all matrices in the last two dimensions of both. (MindSpore cannot derive where both are one.)"""
-    found = ops.BatchMatMul(transpose_a=transpose_a, transpose_b=transpose_b)(ops.cast(a, dtype), ops.cast(b, dtype))
-    return ops.cast(found, mindspore.float32)
+    result = ops.BatchMatMul(transpose_a=transpose_a, transpose_b=transpose_b)(ops.cast(a, dtype), ops.cast(b, dtype))
+    return ops.cast(result, mindspore.float32)
 
 
 class Gelu(nn.Cell):

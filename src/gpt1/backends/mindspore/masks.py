@@ -13,7 +13,7 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt1.backends.base import Batch
-from gpt1.backends.dropout import QUERY_BLOCK, HostNoise
+from gpt1.backends.dropout import QUERY_BLOCK, HostDropoutRng
 from gpt1.config import DropoutConfig, ModelConfig
 
 Keep = Tensor | None
@@ -36,13 +36,15 @@ def nothing_dropped(config: ModelConfig) -> tuple[OfBlock, ...]:
     return ((EVERYTHING, EVERYTHING, EVERYTHING),) * config.n_layer
 
 
-def draw(config: ModelConfig, dropout: DropoutConfig, batch: Batch, noise: HostNoise, *, every_position: bool) -> Masks:
+def draw(
+    config: ModelConfig, dropout: DropoutConfig, batch: Batch, rng: HostDropoutRng, *, every_position: bool
+) -> Masks:
     """Return the masks of a forward pass over `batch`, whose last layer computes `every_position` or one of each."""
     n, time = batch.tokens.shape
     width = config.n_embd
 
     def keep(p: float, *shape: int) -> Keep:
-        return Tensor.from_numpy(noise.keep(shape, p)) if p else EVERYTHING
+        return Tensor.from_numpy(rng.keep(shape, p)) if p else EVERYTHING
 
     on_sum, on_matrix = (0.0, dropout.embd_pdrop) if dropout.embd_matrix else (dropout.embd_pdrop, 0.0)
     of_tokens = keep(on_matrix, config.vocab_size + config.n_segments, width)
@@ -51,7 +53,7 @@ def draw(config: ModelConfig, dropout: DropoutConfig, batch: Batch, noise: HostN
     of_blocks = []
     for layer in range(config.n_layer):
         if every_position or layer < config.n_layer - 1:
-            weights = _of_attention(noise, (n, config.n_head, time), dropout.attn_pdrop)
+            weights = _of_attention(rng, (n, config.n_head, time), dropout.attn_pdrop)
             rows: tuple[int, ...] = (n, time, width)
         else:
             weights, rows = keep(dropout.attn_pdrop, n, config.n_head, 1, time), (n, width)
@@ -65,7 +67,7 @@ def draw(config: ModelConfig, dropout: DropoutConfig, batch: Batch, noise: HostN
     return (of_tokens, of_positions), (of_sum, tuple(of_blocks)), of_state
 
 
-def _of_attention(noise: HostNoise, shape: tuple[int, int, int], p: float) -> Keep:
+def _of_attention(rng: HostDropoutRng, shape: tuple[int, int, int], p: float) -> Keep:
     """Return a mask (N, H, T, T), drawn in blocks of queries for the keys that they may see."""
     if not p:
         return EVERYTHING
@@ -73,5 +75,5 @@ def _of_attention(noise: HostNoise, shape: tuple[int, int, int], p: float) -> Ke
     mask: NDArray[np.bool_] = np.zeros((*shape, time), np.bool_)
     for start in range(0, time, QUERY_BLOCK):
         end = min(start + QUERY_BLOCK, time)
-        mask[:, :, start:end, :end] = noise.keep((*shape[:2], end - start, end), p)
+        mask[:, :, start:end, :end] = rng.keep((*shape[:2], end - start, end), p)
     return Tensor.from_numpy(mask)

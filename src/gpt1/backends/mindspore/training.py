@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
     """(N, T)"""
     segments: Tensor
     """(N, T)"""
-    read_at: Tensor
+    eos_positions: Tensor
     """(N,)"""
     labels: Tensor
     """(B,)"""
@@ -65,7 +65,7 @@ def inputs(batch: Batch, weight: float, lm_count: float, lm_mean: LmMean) -> Inp
         target_shares = Tensor((share / lm_count).astype(np.float32).ravel())
     segments = ABSENT if batch.segments is None else Tensor(batch.segments.astype(np.int32))
     return Inputs(
-        Tensor(batch.tokens.astype(np.int32)), segments, Tensor(batch.read_at.astype(np.int32)),
+        Tensor(batch.tokens.astype(np.int32)), segments, Tensor(batch.eos_positions.astype(np.int32)),
         labels, label_shares, targets, target_shares,
     )  # fmt: skip
 
@@ -81,14 +81,14 @@ class Losses(nn.Cell):
 
     def construct(self, arrays: tuple, masks: Masks, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return `scale` times the loss, the loss, and its parts, the task's and the LM's; `arrays` are `Inputs`."""
-        tokens, segments, read_at, labels, label_shares, targets, target_shares = arrays
+        tokens, segments, eos_positions, labels, label_shares, targets, target_shares = arrays
         of_matrices, of_body, of_state = masks
         embeddings = self.model.embeddings(of_matrices)
         task = lm = ops.zeros((), mindspore.float32)
-        position = None if targets.ndim else read_at
+        position = None if targets.ndim else eos_positions
         states = self.model(tokens, segments if segments.ndim else None, position, embeddings, of_body)
         if labels.ndim:
-            at_eos = rows_at(states, read_at) if targets.ndim else states  # (N, D)
+            at_eos = rows_at(states, eos_positions) if targets.ndim else states  # (N, D)
             logits = self.model.task_logits(at_eos, tokens.shape[0] // labels.shape[0], of_state)
             task = (task_loss(logits, labels, self.model.config.head) * label_shares).sum()
         if targets.ndim:

@@ -175,8 +175,8 @@ class TorchDecoder:
     def _logits(self, states: Tensor) -> NDArray[np.float32]:
         """Return the logits (M, V) after states (M, D)."""
         logits = F.linear(states.to(self.weights.softmax.dtype), self.weights.softmax)
-        found: NDArray[np.float32] = logits.float().cpu().numpy()
-        return found
+        values: NDArray[np.float32] = logits.float().cpu().numpy()
+        return values
 
     def _indices(self, values: Any) -> Tensor:
         return torch.as_tensor(np.asarray(values, np.int64), device=self.device)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gpt1.backends.dist import place
+from gpt1.backends.dist import process_rank
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
 
@@ -40,7 +40,7 @@ def choose(hardware: DeviceConfig, *, training: bool) -> tuple[torch.device, tor
         raise UserError("--eager: for --backend mindspore; PyTorch trains so anyhow, unless --compile says otherwise")
     if hardware.compile and name == "cpu":
         raise UserError("--compile: works on --device cuda; on the CPU it gains nothing here")
-    local_rank = place().local_rank
+    local_rank = process_rank().local_rank
     if name == "cuda" and local_rank and local_rank >= (there := torch.cuda.device_count()):
         raise UserError(f"torchrun started process {local_rank} on a machine of {there} CUDA devices, one for each")
     device = torch.device(name, local_rank) if name == "cuda" else torch.device(name)

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gpt1.backends.dist import Alone, Place, buckets, place
+from gpt1.backends.dist import ProcessRank, SingleProcess, buckets, process_rank
 from gpt1.backends.torch.device import choose
 from gpt1.config import DeviceConfig
 from gpt1.errors import PeerLost, UserError
@@ -21,12 +21,12 @@ COLLECTIVE_TIMEOUT = timedelta(days=7)
 
 
 class TorchRanks:
-    """The processes that `torchrun` started (see `ranks.Ranks`)."""
+    """The processes that `torchrun` started (see `dist.Ranks`)."""
 
-    def __init__(self, place: Place, device: torch.device):
+    def __init__(self, process: ProcessRank, device: torch.device):
         if not dist.is_available():
             raise UserError(f"torchrun: PyTorch {torch.__version__} on {platform.system()} has no torch.distributed")
-        self.rank, self.size = place.rank, place.size
+        self.rank, self.size = process.rank, process.size
         if device.type == "cuda":
             torch.cuda.set_device(device)
         try:
@@ -56,17 +56,17 @@ class TorchRanks:
         dist.destroy_process_group()
 
 
-class TorchAlone(Alone):
+class TorchSingleProcess(SingleProcess):
     """The one rank of a run of one process."""
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         pass
 
 
-def join(hardware: DeviceConfig) -> TorchRanks | TorchAlone:
-    """Meet the other processes that `torchrun` started, if it did."""
-    where = place()
-    return TorchRanks(where, choose(hardware, training=True)[0]) if where.size > 1 else TorchAlone()
+def init_distributed(hardware: DeviceConfig) -> TorchRanks | TorchSingleProcess:
+    """Connect the processes that `torchrun` started, if it did."""
+    process = process_rank()
+    return TorchRanks(process, choose(hardware, training=True)[0]) if process.size > 1 else TorchSingleProcess()
 
 
 @contextmanager

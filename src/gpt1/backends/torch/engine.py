@@ -16,8 +16,8 @@ from gpt1.backends.optim import clip_factor, corrections
 from gpt1.backends.parameters import Params, decays, shapes
 from gpt1.backends.torch import device as devices
 from gpt1.backends.torch.decode import TorchDecoder, Weights
-from gpt1.backends.torch.distributed import TorchAlone, TorchRanks
-from gpt1.backends.torch.functional import Noise, gradient_of, lm_loss_and_gradient, target_logprobs
+from gpt1.backends.torch.distributed import TorchRanks, TorchSingleProcess
+from gpt1.backends.torch.functional import DropoutRng, gradient_of, lm_loss_and_gradient, target_logprobs
 from gpt1.backends.torch.model import GPT1, Embeddings, Linear, task_loss
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 
@@ -34,7 +34,7 @@ class TorchEngine:
         dropout: DropoutConfig,
         loss: LossConfig,
         seed: int,
-        ranks: TorchRanks | TorchAlone,
+        ranks: TorchRanks | TorchSingleProcess,
     ):
         self.config, self.optim, self.loss, self.seed, self.ranks = config, optim, loss, seed, ranks
         self.lm_coef = loss.lm_coef if config.head else 1.0
@@ -70,8 +70,8 @@ class TorchEngine:
             group["lr"], group["eps"] = lr, eps
         optimizer.step()
         self._clear_gradients()
-        found = {**losses, "grad_norm": norm}
-        return StepResult(lambda: {name: float(value) for name, value in found.items()})
+        values = {**losses, "grad_norm": norm}
+        return StepResult(lambda: {name: float(value) for name, value in values.items()})
 
     def gradients(self, batches: Sequence[Batch], *, step: int = 0) -> tuple[dict[str, float], Params]:
         self._ready_to_train()
@@ -114,15 +114,15 @@ class TorchEngine:
         totals = torch.zeros(2, device=self._device)
         task_total, lm_total = totals
         for index, batch in enumerate(batches):
-            noise = Noise(self._device, self.seed, step, index * self.ranks.size + self.ranks.rank)
+            rng = DropoutRng(self._device, self.seed, step, index * self.ranks.size + self.ranks.rank)
             wants_lm = lm_count > 0 and counts[index] > 0
-            dropped = self.model.dropped_embeddings(noise)
+            dropped = self.model.dropped_embeddings(rng)
             embeddings = Embeddings(*(each.value for each in dropped)) if dropped else self.model.embeddings()
-            states, at_eos = self._states(batch, every_position=wants_lm, noise=noise, embeddings=embeddings)
+            states, at_eos = self._states(batch, every_position=wants_lm, rng=rng, embeddings=embeddings)
             roots: list[Tensor] = []
             root_grads: list[Tensor | None] = []
             if weight and batch.labels is not None:
-                task_loss = self._task_loss(batch, at_eos, noise) / weight
+                task_loss = self._task_loss(batch, at_eos, rng) / weight
                 task_total += task_loss.detach()
                 roots.append(task_loss)
                 root_grads.append(None)
@@ -139,14 +139,14 @@ class TorchEngine:
             if p.grad is None:  # where no example of the step weighs anything, the moments decay all the same
                 p.grad = torch.zeros_like(p)
         self.ranks.sum_([totals, *(p.grad for p in self._params.values())])
-        found = {"loss": task_total + self.lm_coef * lm_total}
-        return found | ({"task_loss": task_total} if weight else {}) | ({"lm_loss": lm_total} if lm_count else {})
+        losses = {"loss": task_total + self.lm_coef * lm_total}
+        return losses | ({"task_loss": task_total} if weight else {}) | ({"lm_loss": lm_total} if lm_count else {})
 
-    def _task_loss(self, batch: Batch, at_eos: Tensor, noise: Noise) -> Tensor:
+    def _task_loss(self, batch: Batch, at_eos: Tensor, rng: DropoutRng) -> Tensor:
         """Return the weighted sum of the examples' losses."""
         head = self.config.head
         assert head is not None
-        logits = self.model.task_logits(at_eos, batch.sequences_per_example, noise)
+        logits = self.model.task_logits(at_eos, batch.sequences_per_example, rng)
         losses = task_loss(logits, self._tensor(batch.labels), head)
         return (losses if batch.weights is None else losses * self._tensor(batch.weights)).sum()
 
@@ -172,25 +172,25 @@ class TorchEngine:
     def _at_targets(self, batch: Batch, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states (M, D) at which a target stands, and the targets (M,).
 
-        Which they are is found on the host: a mask would make it wait for the device.
+        Their positions are computed on the host: a mask would make it wait for the device.
         """
         targets = batch.lm_targets.ravel()
-        places = np.flatnonzero(targets != IGNORE)
-        rows, chosen = states.flatten(0, 1), self._tensor(targets[places].astype(np.int64))
-        return (rows if len(places) == len(targets) else rows.index_select(0, self._tensor(places))), chosen
+        positions = np.flatnonzero(targets != IGNORE)
+        rows, chosen = states.flatten(0, 1), self._tensor(targets[positions].astype(np.int64))
+        return (rows if len(positions) == len(targets) else rows.index_select(0, self._tensor(positions))), chosen
 
     # ---- inference
 
     @torch.inference_mode()
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         self._freeze()
-        _, at_eos = self._states(batch, every_position=False, noise=None)
+        _, at_eos = self._states(batch, every_position=False, rng=None)
         return _numpy(self.model.task_logits(at_eos, batch.sequences_per_example))
 
     @torch.inference_mode()
     def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
         self._freeze()
-        states, _ = self._states(batch, every_position=True, noise=None)
+        states, _ = self._states(batch, every_position=True, rng=None)
         assert states is not None
         at_targets, targets = self._at_targets(batch, states)
         embedding = self.model.tokens_embed.weight[: self.config.vocab_size]
@@ -200,9 +200,11 @@ class TorchEngine:
 
     def attributions(self, batch: Batch, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         self._freeze(False)
-        tokens, segments, read_at = self._inputs(batch)
+        tokens, segments, eos_positions = self._inputs(batch)
         rows = self.model.tokens_embed.weight.detach()[tokens].requires_grad_()  # (N, T, D)
-        states = self.model.decoded(self.model.embedded(rows, segments, self.model.embeddings()), position=read_at)
+        states = self.model.decoded(
+            self.model.embedded(rows, segments, self.model.embeddings()), position=eos_positions
+        )
         logits = self.model.task_logits(states[:, 0], batch.sequences_per_example)
         (gradient,) = torch.autograd.grad((logits * self._tensor(weights)).sum(), rows)
         return _numpy((rows.detach() * gradient).sum(-1))
@@ -236,20 +238,20 @@ class TorchEngine:
     # ---- both
 
     def _states(
-        self, batch: Batch, *, every_position: bool, noise: Noise | None, embeddings: Embeddings | None = None
+        self, batch: Batch, *, every_position: bool, rng: DropoutRng | None, embeddings: Embeddings | None = None
     ) -> tuple[Tensor | None, Tensor]:
         """Return the states (N, T, D), where every position is wanted, and those at `<eos>` (N, D); both float32."""
-        tokens, segments, read_at = self._inputs(batch)
+        tokens, segments, eos_positions = self._inputs(batch)
         with self._autocast():
-            states = self.model(tokens, segments, noise, None if every_position else read_at, embeddings)
+            states = self.model(tokens, segments, rng, None if every_position else eos_positions, embeddings)
         if not every_position:
             return None, states[:, 0]
-        return states, states[torch.arange(len(states), device=self._device), read_at]
+        return states, states[torch.arange(len(states), device=self._device), eos_positions]
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return tokens (N, T), segments (N, T) and the places of `<eos>` (N,) on the device."""
+        """Return tokens (N, T), segments (N, T) and the positions of `<eos>` (N,) on the device."""
         segments = None if batch.segments is None else self._tensor(batch.segments)
-        return self._tensor(batch.tokens), segments, self._tensor(batch.read_at).long()
+        return self._tensor(batch.tokens), segments, self._tensor(batch.eos_positions).long()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)

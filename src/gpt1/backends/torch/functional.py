@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gpt1.backends.dropout import QUERY_BLOCK, HostNoise, keep_scale, threshold
+from gpt1.backends.dropout import QUERY_BLOCK, HostDropoutRng, keep_scale, threshold
 
 LOGITS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 28}
 """Elements of the (positions, V) logits that exist at one time: what a CPU's cache and a GPU's memory like."""
@@ -24,8 +24,8 @@ VOCABULARY_MULTIPLE = {"cpu": 1, "cuda": 128}
 """Rows of zeros fill the embedding up to a multiple of this: matrix units are several times slower on odd widths."""
 
 
-class Noise:
-    """The dropout of one micro-batch: a function of (seed, step, micro-batch) alone, so resuming needs no RNG state.
+class DropoutRng:
+    """Random masks of one micro-batch: a function of (seed, step, micro-batch) alone, so resuming needs no RNG state.
 
     On a CPU the masks come from a counted NumPy generator: stock dropout takes several times as long there
     (docs/performance.md). On CUDA the device's own generator is seeded.
@@ -34,7 +34,7 @@ class Noise:
     def __init__(self, device: torch.device, *counters: int):
         self.device, self.on_host = device, device.type == "cpu"
         if self.on_host:
-            self.host = HostNoise(*counters)
+            self.host = HostDropoutRng(*counters)
         else:
             torch.cuda.manual_seed(int(np.random.SeedSequence(counters).generate_state(1, np.uint64)[0] >> 1))
 
@@ -69,9 +69,9 @@ class DroppedMatrix:
     `value` is a leaf of its own, which gathers the gradients of all that reads it; `add_gradient` then passes them on.
     """
 
-    def __init__(self, parameter: Tensor, p: float, noise: Noise):
+    def __init__(self, parameter: Tensor, p: float, rng: DropoutRng):
         self.parameter = parameter
-        self.factors = noise.factors(tuple(parameter.shape), p, parameter.dtype)
+        self.factors = rng.factors(tuple(parameter.shape), p, parameter.dtype)
         self.value = (parameter.detach() * self.factors).requires_grad_()
 
     def add_gradient(self) -> None:
@@ -87,22 +87,22 @@ def gradient_of(leaf: Tensor) -> Tensor:
     return leaf.grad
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, p: float, noise: Noise | None) -> Tensor:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, p: float, rng: DropoutRng | None) -> Tensor:
     """Return softmax(q kᵀ / √K, future masked) v with attention dropout; all of shape (N, H, T, K).
 
     On a CPU the fused kernel is slow backwards and slower with dropout (docs/performance.md), so training there takes
     the explicit form; everything else goes through `scaled_dot_product_attention`.
     """
-    if noise is not None and noise.on_host and torch.is_grad_enabled():
-        return _BlockwiseAttention.apply(q, k, v, p, noise)
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=p if noise else 0.0, is_causal=True)
+    if rng is not None and rng.on_host and torch.is_grad_enabled():
+        return _BlockwiseAttention.apply(q, k, v, p, rng)
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=p if rng else 0.0, is_causal=True)
 
 
 class _BlockwiseAttention(torch.autograd.Function):
     """Explicit causal attention, a block of queries at a time over the keys that block may see."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, p: float, noise: Noise) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, p: float, rng: DropoutRng) -> Tensor:
         *_, time, size = q.shape
         q, k, v = (q / math.sqrt(size)).contiguous(), k.contiguous(), v * keep_scale(p)
         out = torch.empty_like(v)
@@ -113,7 +113,7 @@ class _BlockwiseAttention(torch.autograd.Function):
             future = torch.full((end - start, end - start), -math.inf, dtype=q.dtype).triu_(1)
             scores[..., start:end] += future
             weights = torch.softmax(scores, -1)
-            keep = noise.keep(tuple(weights.shape), p, weights.dtype) if p else None
+            keep = rng.keep(tuple(weights.shape), p, weights.dtype) if p else None
             dropped = weights * keep if keep is not None else weights
             out[:, :, start:end] = dropped @ v[:, :, :end]
             saved += [weights, keep, dropped]
@@ -192,10 +192,10 @@ def lm_loss_and_gradient(
         part = slice(start, start + rows)
         wanted = targets[part, None]
         logprobs = _logprobs(low_states[part], low_embedding, n_tokens)  # (rows, V, padded)
-        found, factor = logprobs.gather(1, wanted), scale
+        at_targets, factor = logprobs.gather(1, wanted), scale
         if weights is not None:
-            found, factor = found * weights[part, None], scale * weights[part, None]
-        total -= found.sum()
+            at_targets, factor = at_targets * weights[part, None], scale * weights[part, None]
+        total -= at_targets.sum()
         grad_logits = logprobs.exp_()
         grad_logits.scatter_add_(1, wanted, grad_logits.new_full(wanted.shape, -1.0))
         grad_logits = grad_logits.mul_(factor).to(dtype)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt1.backends.torch.functional import DroppedMatrix, Noise, causal_attention, embed
+from gpt1.backends.torch.functional import DropoutRng, DroppedMatrix, causal_attention, embed
 from gpt1.config import DropoutConfig, Head, ModelConfig
 
 
@@ -48,9 +48,9 @@ class Attention(nn.Module):
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, noise: Noise | None) -> Tensor:
+    def forward(self, x: Tensor, rng: DropoutRng | None) -> Tensor:
         q, k, v = self._heads(self.c_attn(x))
-        out = causal_attention(q, k, v, self.pdrop, noise)
+        out = causal_attention(q, k, v, self.pdrop, rng)
         return self.c_proj(out.transpose(1, 2).flatten(2))  # (N, T, D)
 
     def weights(self, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class Attention(nn.Module):
         future = torch.ones(x.size(1), x.size(1), dtype=torch.bool, device=x.device).triu_(1)
         return torch.softmax((q @ k.transpose(-1, -2) / k.size(-1) ** 0.5).masked_fill(future, float("-inf")), -1)
 
-    def at(self, x: Tensor, position: Tensor, noise: Noise | None) -> Tensor:
+    def at(self, x: Tensor, position: Tensor, rng: DropoutRng | None) -> Tensor:
         """Return what `forward` gives at one position (N,) of each sequence: (N, 1, D)."""
         width = x.size(-1)
         (w_q, w_kv), (b_q, b_kv) = (p.split([width, 2 * width], -1) for p in self.c_attn.tensors())
@@ -68,7 +68,7 @@ class Attention(nn.Module):
         future = torch.arange(x.size(1), device=x.device) > position[:, None]  # (N, T)
         scores = (q @ k.transpose(-1, -2) / k.size(-1) ** 0.5).masked_fill(future[:, None, None], float("-inf"))
         weights = torch.softmax(scores, -1)
-        out = (noise.drop(weights, self.pdrop) if noise else weights) @ v
+        out = (rng.drop(weights, self.pdrop) if rng else weights) @ v
         return self.c_proj(out.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -100,16 +100,16 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.pdrop = dropout.resid_pdrop
 
-    def forward(self, x: Tensor, noise: Noise | None, position: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, rng: DropoutRng | None, position: Tensor | None = None) -> Tensor:
         """Map (N, T, D) to the same shape, or to (N, 1, D) at `position` (N,) where nothing else will be read."""
         if position is None:
-            x = self.ln_1(x + self._drop(self.attn(x, noise), noise))
+            x = self.ln_1(x + self._drop(self.attn(x, rng), rng))
         else:
-            x = self.ln_1(rows_at(x, position) + self._drop(self.attn.at(x, position, noise), noise))
-        return self.ln_2(x + self._drop(self.mlp(x), noise))
+            x = self.ln_1(rows_at(x, position) + self._drop(self.attn.at(x, position, rng), rng))
+        return self.ln_2(x + self._drop(self.mlp(x), rng))
 
-    def _drop(self, x: Tensor, noise: Noise | None) -> Tensor:
-        return (noise.drop(x, self.pdrop) if noise else x).float()
+    def _drop(self, x: Tensor, rng: DropoutRng | None) -> Tensor:
+        return (rng.drop(x, self.pdrop) if rng else x).float()
 
 
 class Embeddings(NamedTuple):
@@ -137,42 +137,42 @@ class GPT1(nn.Module):
         self,
         tokens: Tensor,
         segments: Tensor | None,
-        noise: Noise | None = None,
+        rng: DropoutRng | None = None,
         position: Tensor | None = None,
         embeddings: Embeddings | None = None,
     ) -> Tensor:
         """Return the last layer's states: (N, T, D), or (N, 1, D) at `position` (N,) where only that will be read.
 
-        `tokens` and `segments` are (N, T) integers; `noise` is the dropout, `None` when not training; `embeddings` are
+        `tokens` and `segments` are (N, T) integers; `rng` is the dropout, `None` when not training; `embeddings` are
         what to look up in, the parameters where it is `None`.
         """
         embeddings = embeddings or self.embeddings()
         x = self.embedded(embed(embeddings.tokens, tokens), segments, embeddings)
-        if noise and not self.dropout.embd_matrix:
-            x = noise.drop(x, self.dropout.embd_pdrop)
-        return self.decoded(x, noise, position)
+        if rng and not self.dropout.embd_matrix:
+            x = rng.drop(x, self.dropout.embd_pdrop)
+        return self.decoded(x, rng, position)
 
     def embedded(self, tokens: Tensor, segments: Tensor | None, embeddings: Embeddings) -> Tensor:
         """Return what enters the first block (N, T, D): the rows of the tokens (N, T, D) with those of their places."""
         x = tokens + embeddings.positions[: tokens.size(1)]
         return x if segments is None else x + embed(embeddings.tokens, self.config.vocab_size + segments)
 
-    def decoded(self, x: Tensor, noise: Noise | None = None, position: Tensor | None = None) -> Tensor:
+    def decoded(self, x: Tensor, rng: DropoutRng | None = None, position: Tensor | None = None) -> Tensor:
         """Return the last layer's states, as `forward`, of what enters the first block (N, T, D)."""
         *blocks, last = self.h
         for block in blocks:
-            x = block(x, noise)
-        return last(x, noise, position)
+            x = block(x, rng)
+        return last(x, rng, position)
 
     def embeddings(self) -> Embeddings:
         return Embeddings(self.tokens_embed.weight, self.positions_embed.weight)
 
-    def dropped_embeddings(self, noise: Noise) -> list[DroppedMatrix]:
+    def dropped_embeddings(self, rng: DropoutRng) -> list[DroppedMatrix]:
         """Return both embeddings with dropout on the matrices, where that is what is asked for; else nothing."""
         p = self.dropout.embd_pdrop if self.dropout.embd_matrix else 0.0
-        return [DroppedMatrix(matrix, p, noise) for matrix in self.embeddings()] if p else []
+        return [DroppedMatrix(matrix, p, rng) for matrix in self.embeddings()] if p else []
 
-    def task_logits(self, states: Tensor, per_example: int, noise: Noise | None = None) -> Tensor:
+    def task_logits(self, states: Tensor, per_example: int, rng: DropoutRng | None = None) -> Tensor:
         """Return (B, C) scores from the `<eos>` states (N, D), of which each example has `per_example`.
 
         Similarity adds the states of both orders; multiple choice scores each choice, so that C = `per_example`
@@ -182,11 +182,11 @@ class GPT1(nn.Module):
         assert head is not None
         if head.task == "similarity":
             states = states.unflatten(0, (-1, per_example)).sum(1)  # (B, D)
-        if noise and self.dropout.clf_shared and head.task == "multiple-choice":
+        if rng and self.dropout.clf_shared and head.task == "multiple-choice":
             choices = states.unflatten(0, (-1, per_example))  # (B, k, D)
-            states = noise.drop_shared(choices, self.dropout.clf_pdrop, dim=1).flatten(0, 1)
-        elif noise:
-            states = noise.drop(states, self.dropout.clf_pdrop)
+            states = rng.drop_shared(choices, self.dropout.clf_pdrop, dim=1).flatten(0, 1)
+        elif rng:
+            states = rng.drop(states, self.dropout.clf_pdrop)
         scores: Tensor = self.score(states)
         return scores.view(-1, per_example) if head.task == "multiple-choice" else scores
 

@@ -1,8 +1,9 @@
 """A model as a graph of ONNX, which other programs run without gpt1 and without PyTorch.
 
 Inputs: `tokens` (N, T) int64, right-padded; where the model has segments, `segments` (N, T) int64; with a head,
-`read_at` (N,) int64, the place of each sequence's `<eos>`. Output: `logits`, float32, in the shape of `Exported`. N and
-T may differ from call to call, T up to `n_ctx`. Under the causal mask no real token sees a pad, so there is no mask.
+`eos_positions` (N,) int64, the position of each sequence's `<eos>`. Output: `logits`, float32, in the shape of
+`Exported`. N and T may differ from call to call, T up to `n_ctx`. Under the causal mask no real token sees a pad, so
+there is no mask.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Exported(nn.Module):
         self.model.load_state_dict(tensors, assign=True)
         self.model.requires_grad_(False)
 
-    def forward(self, tokens: Tensor, read_at: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
-        states = self.model(tokens, segments, position=read_at)
+    def forward(self, tokens: Tensor, eos_positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+        states = self.model(tokens, segments, position=eos_positions)
         if self.config.head is None:
             return states @ self.model.tokens_embed.weight[: self.config.vocab_size].T
         return self.model.task_logits(states[:, 0], 2 if self.config.head.task == "similarity" else 1)
@@ -55,12 +56,12 @@ def export(config: ModelConfig, params: Mapping[str, NDArray[np.float32]], path:
     """Write the graph with all weights into one file (at most 2 GB, protobuf's limit; the paper's model has 0.5)."""
     names = input_names(config)
     n, t = SAMPLE
-    shapes_of = {name: (n,) if name == "read_at" else (n, t) for name in names}
+    shapes_of = {name: (n,) if name == "eos_positions" else (n, t) for name in names}
     sample = {name: torch.ones(shape, dtype=torch.int64) for name, shape in shapes_of.items()}
     pair = config.head is not None and config.head.task == "similarity"
     rows = 2 * torch.export.Dim("examples") if pair else torch.export.Dim("sequences")
     time = torch.export.Dim("time", max=config.n_ctx)
-    dims: dict[str, Any] = {name: {0: rows} if name == "read_at" else {0: rows, 1: time} for name in names}
+    dims: dict[str, Any] = {name: {0: rows} if name == "eos_positions" else {0: rows, 1: time} for name in names}
     with torch.no_grad(), quiet():
         torch.onnx.export(
             Exported(config, params).eval(), kwargs=sample, f=path, input_names=names, output_names=["logits"],
@@ -83,4 +84,4 @@ def quiet() -> Iterator[None]:
 
 def input_names(config: ModelConfig) -> list[str]:
     """Return the inputs of a model's graph in their order."""
-    return ["tokens", *(["read_at"] if config.head else []), *(["segments"] if config.n_segments else [])]
+    return ["tokens", *(["eos_positions"] if config.head else []), *(["segments"] if config.n_segments else [])]

@@ -101,7 +101,7 @@ class ValidationWindows:
                 tokens[index, : len(row) - 1], targets[index, : len(row) - 1] = row[:-1], row[1:]
             last = np.array([len(row) - 2 for row in rows], np.int32)
             full = tokens.shape == (at_once, self.context)
-            yield Batch(tokens, last, lm_targets=targets, alike=len(numbers) // at_once if full else 1)
+            yield Batch(tokens, last, lm_targets=targets, batches_of_this_shape=len(numbers) // at_once if full else 1)
 
     def _window(self, number: int) -> NDArray[np.int32]:
         start = self.start + number * self.context
