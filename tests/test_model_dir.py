@@ -105,7 +105,7 @@ def test_segment_rows_stand_after_the_tokens_and_start_at_zero(tmp_path: Path) -
     config = replace(SHAPE, n_segments=2)
     assert not initialise(config, seed=0)["tokens_embed.weight"][SHAPE.vocab_size :].any()
     given = model(SHAPE)
-    grown = initialise(config, seed=0, given=given.params)["tokens_embed.weight"]
+    grown = initialise(config, seed=0, pretrained=given.params)["tokens_embed.weight"]
     assert grown.shape == (SHAPE.vocab_size + 2, SHAPE.n_embd)
     assert grown[:-2].tobytes() == given.params["tokens_embed.weight"].tobytes()
     assert not grown[-2:].any()

@@ -1,4 +1,4 @@
-"""The parameters of a GPT-1: names, shapes, initial values, which ones decay, and other formats' names for them.
+"""Parameters of a GPT-1: names, shapes, roles, initial values, which ones decay, and other formats' names for them.
 
 Names are Hugging Face's without the prefix `transformer.`; matrices of a layer are (in, out), as in OpenAI's code.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,34 +30,58 @@ HEAD = "score."
 """What the names of the head's parameters begin with."""
 
 
-def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every parameter of `config`, in the order of the forward pass."""
+class Role(Enum):
+    """Role of a parameter, which its initial value follows."""
+
+    EMBEDDING = "embedding"
+    MATRIX = "matrix"
+    BIAS = "bias"
+    GAIN = "gain"
+
+
+class Parameter(NamedTuple):
+    """Declaration of one parameter."""
+
+    shape: tuple[int, ...]
+    role: Role
+
+
+def declare(config: ModelConfig) -> dict[str, Parameter]:
+    """Return the declaration of every parameter of `config`, in the order of the forward pass."""
     width = config.n_embd
-    table: dict[str, tuple[int, ...]] = {
-        "tokens_embed.weight": (config.vocab_size + config.n_segments, width),
-        "positions_embed.weight": (config.n_ctx, width),
+    table = {
+        "tokens_embed.weight": Parameter((config.vocab_size + config.n_segments, width), Role.EMBEDDING),
+        "positions_embed.weight": Parameter((config.n_ctx, width), Role.EMBEDDING),
     }
     for layer in range(config.n_layer):
         block = f"h.{layer}."
-        table |= {
-            block + "attn.c_attn.weight": (width, 3 * width),
-            block + "attn.c_attn.bias": (3 * width,),
-            block + "attn.c_proj.weight": (width, width),
-            block + "attn.c_proj.bias": (width,),
-            block + "ln_1.weight": (width,),
-            block + "ln_1.bias": (width,),
-            block + "mlp.c_fc.weight": (width, 4 * width),
-            block + "mlp.c_fc.bias": (4 * width,),
-            block + "mlp.c_proj.weight": (4 * width, width),
-            block + "mlp.c_proj.bias": (width,),
-            block + "ln_2.weight": (width,),
-            block + "ln_2.bias": (width,),
-        }
+        table |= _affine(block + "attn.c_attn", width, 3 * width)
+        table |= _affine(block + "attn.c_proj", width, width)
+        table |= _norm(block + "ln_1", width)
+        table |= _affine(block + "mlp.c_fc", width, 4 * width)
+        table |= _affine(block + "mlp.c_proj", 4 * width, width)
+        table |= _norm(block + "ln_2", width)
     if config.head:
-        table["score.weight"] = (config.head.n_labels, width)
+        table["score.weight"] = Parameter((config.head.n_labels, width), Role.MATRIX)
         if config.head.bias:
-            table["score.bias"] = (config.head.n_labels,)
+            table["score.bias"] = Parameter((config.head.n_labels,), Role.BIAS)
     return table
+
+
+def _affine(name: str, n_in: int, n_out: int) -> dict[str, Parameter]:
+    return {
+        f"{name}.weight": Parameter((n_in, n_out), Role.MATRIX),
+        f"{name}.bias": Parameter((n_out,), Role.BIAS),
+    }
+
+
+def _norm(name: str, width: int) -> dict[str, Parameter]:
+    return {f"{name}.weight": Parameter((width,), Role.GAIN), f"{name}.bias": Parameter((width,), Role.BIAS)}
+
+
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter of `config`, in the order of the forward pass."""
+    return {name: parameter.shape for name, parameter in declare(config).items()}
 
 
 def count(config: ModelConfig) -> int:
@@ -69,61 +95,71 @@ def decays(name: str, shape: tuple[int, ...]) -> bool:
 
 
 def initialise(
-    config: ModelConfig, seed: int, given: Mapping[str, NDArray[np.float32]] | None = None, *, init: Init = "normal"
+    config: ModelConfig,
+    seed: int,
+    pretrained: Mapping[str, NDArray[np.float32]] | None = None,
+    *,
+    init: Init = "normal",
 ) -> Params:
-    """Return float32 parameters: those of `given`, and random matrices, zero biases, unit gains for the rest.
+    """Return float32 parameters: those of `pretrained`, and initial values by role for the rest.
 
-    Matrices, embeddings too, are drawn from N(0, 0.02), or with `xavier` uniformly from ±√(6 / (rows + columns))
-    (Glorot & Bengio 2010, eq. 16).
+    Embeddings and matrices are drawn from N(0, 0.02), or with `xavier` uniformly from ±√(6 / (rows + columns))
+    (Glorot & Bengio 2010, eq. 16); biases are 0 and gains 1.
 
-    `given` may have fewer rows in the token embedding than `config` asks for (special tokens and segments to be added):
-    the missing token rows are drawn, the segment rows are zero. Each parameter has its own random stream, drawn from
-    `seed` and its place in `shapes`, so that a model with a head starts from the same body as one without.
+    `pretrained` may have fewer rows in the token embedding than `config` asks for (special tokens and segments to be
+    added): the missing token rows are drawn, the segment rows are zero. Each parameter has its own random stream, drawn
+    from `seed` and its index in `declare`, so that a model with a head starts from the same body as one without.
 
     Raises:
-        UserError: `given` holds a parameter that `config` has not, or one of another shape.
+        UserError: `pretrained` holds a parameter that `config` has not, or one of another shape.
     """
-    given = dict(given or {})
+    remaining = dict(pretrained or {})
     params: Params = {}
-    for index, (name, shape) in enumerate(shapes(config).items()):
-        # The head's stream must not depend on the number of layers before it; the body's is its place.
+    for index, (name, parameter) in enumerate(declare(config).items()):
+        # The head's stream must not depend on the number of layers before it; the body's is its index.
         stream = np.random.default_rng([seed, 10**6 if name == "score.weight" else index])
-        value = given.pop(name, None)
+        value = remaining.pop(name, None)
         if name == "tokens_embed.weight":
             params[name] = _token_rows(config, stream, value, init)
         elif value is not None:
-            if value.shape != shape:
-                raise UserError(f"parameter {name}: shape {value.shape} found, {shape} expected")
+            if value.shape != parameter.shape:
+                raise UserError(f"parameter {name}: shape {value.shape} found, {parameter.shape} expected")
             params[name] = np.ascontiguousarray(value, np.float32)
-        elif len(shape) > 1:
-            params[name] = _matrix(stream, shape, init)
         else:
-            params[name] = np.full(shape, 1.0 if name.endswith(("ln_1.weight", "ln_2.weight")) else 0.0, np.float32)
-    if given:
-        raise UserError(f"parameter {min(given)} does not belong to this model")
+            params[name] = initial_value(parameter, stream, init)
+    if remaining:
+        raise UserError(f"parameter {min(remaining)} does not belong to this model")
     return params
 
 
-def _matrix(stream: np.random.Generator, shape: tuple[int, ...], init: Init) -> NDArray[np.float32]:
-    if init == "xavier":
-        limit = (6.0 / sum(shape)) ** 0.5
-        return stream.uniform(-limit, limit, shape).astype(np.float32)
-    return stream.normal(0.0, INIT_STD, shape).astype(np.float32)
+def initial_value(parameter: Parameter, stream: np.random.Generator, init: Init) -> NDArray[np.float32]:
+    """Return the float32 initial value that the role of `parameter` asks for; `stream` gives what is random."""
+    shape = parameter.shape
+    match parameter.role:
+        case Role.GAIN:
+            return np.ones(shape, np.float32)
+        case Role.BIAS:
+            return np.zeros(shape, np.float32)
+        case Role.EMBEDDING | Role.MATRIX:
+            if init == "xavier":
+                limit = (6.0 / sum(shape)) ** 0.5
+                return stream.uniform(-limit, limit, shape).astype(np.float32)
+            return stream.normal(0.0, INIT_STD, shape).astype(np.float32)
 
 
 def _token_rows(
-    config: ModelConfig, stream: np.random.Generator, given: NDArray[np.float32] | None, init: Init
+    config: ModelConfig, stream: np.random.Generator, pretrained: NDArray[np.float32] | None, init: Init
 ) -> NDArray[np.float32]:
-    rows = _matrix(stream, (config.vocab_size, config.n_embd), init)
+    rows = initial_value(Parameter((config.vocab_size, config.n_embd), Role.EMBEDDING), stream, init)
     segments = np.zeros((config.n_segments, config.n_embd), np.float32)
-    if given is None:
+    if pretrained is None:
         return np.concatenate([rows, segments])
     full = (config.vocab_size + config.n_segments, config.n_embd)
-    if given.shape == full:
-        return np.ascontiguousarray(given, np.float32)
-    if given.shape[1:] != rows.shape[1:] or len(given) > config.vocab_size:
-        raise UserError(f"parameter tokens_embed.weight: shape {given.shape} found, {full} expected")
-    return np.concatenate([given.astype(np.float32), rows[len(given) :], segments])
+    if pretrained.shape == full:
+        return np.ascontiguousarray(pretrained, np.float32)
+    if pretrained.shape[1:] != rows.shape[1:] or len(pretrained) > config.vocab_size:
+        raise UserError(f"parameter tokens_embed.weight: shape {pretrained.shape} found, {full} expected")
+    return np.concatenate([pretrained.astype(np.float32), rows[len(pretrained) :], segments])
 
 
 def to_huggingface(name: str) -> str:
