@@ -35,6 +35,12 @@ class HostDropoutRng:
         return kept
 
 
+def generator_seed(*counters: int) -> int:
+    """Return a seed of 63 bits for another generator, a function of the counters as `HostDropoutRng` is."""
+    # An int before the shift: NumPy 1.26 has none for uint64 and a Python integer.
+    return int(np.random.SeedSequence(counters).generate_state(1, np.uint64)[0]) >> 1
+
+
 def threshold(p: float) -> int:
     """Return the least of 16 random bits, read as a signed number, with which an element is kept."""
     return _drop_levels(p) - MASK_LEVELS // 2

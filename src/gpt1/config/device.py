@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Backend = Literal["auto", "torch", "mindspore"]
-Device = Literal["auto", "cpu", "cuda", "ascend"]
+Device = Literal["auto", "cpu", "cuda", "mps", "ascend"]
 
 
 @dataclass(frozen=True)

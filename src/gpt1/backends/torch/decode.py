@@ -1,4 +1,4 @@
-"""Generation in PyTorch: the decoder of `model.py` over plain tensors, one token at a time, keys and values kept.
+"""Generation in PyTorch: the blocks of `model.py`, one token at a time, with cached keys and values.
 
 Dimensions: N sequences, M of them, T time, L the most tokens of a sequence, D width, H heads, K head size (D / H), V
 vocabulary.
@@ -8,87 +8,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from gpt1.backends.torch.model import GPT1, Block, Linear
-from gpt1.config import ModelConfig
+from gpt1.backends.torch.device import TorchTraits
+from gpt1.backends.torch.model import GPT1, Block
+from gpt1.config import DropoutConfig, ModelConfig
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From q (M, H, T, K), k and v of the same tokens, and a layer's cache to what attention gives: (M, H, T, K)."""
-
-
-class Dense(NamedTuple):
-    """y = x Wᵀ + b."""
-
-    weight: Tensor
-    """(out, in)"""
-    bias: Tensor
-
-    @classmethod
-    def of(cls, layer: Linear, dtype: torch.dtype) -> Self:
-        return cls(laid_out(layer.weight.detach().T, dtype), layer.bias.detach().to(dtype))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+CachedAttend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""From q, k and v (M, H, T, K) of the new tokens, and a layer's cache, to what attention gives: (M, H, T, K)."""
 
 
-class Norm(NamedTuple):
-    gain: Tensor
-    bias: Tensor
-    epsilon: float
-
-    @classmethod
-    def of(cls, layer: nn.LayerNorm) -> Self:
-        return cls(layer.weight.detach(), layer.bias.detach(), layer.eps)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.epsilon)
-
-
-class Layer(NamedTuple):
-    """The parameters of a block in the order of their use."""
-
-    c_attn: Dense
-    c_proj: Dense
-    ln_1: Norm
-    c_fc: Dense
-    mlp_proj: Dense
-    ln_2: Norm
-
-    @classmethod
-    def of(cls, block: Block, dtype: torch.dtype) -> Self:
-        attn, mlp = block.attn, block.mlp
-        return cls(
-            Dense.of(attn.c_attn, dtype), Dense.of(attn.c_proj, dtype), Norm.of(block.ln_1),
-            Dense.of(mlp.c_fc, dtype), Dense.of(mlp.c_proj, dtype), Norm.of(block.ln_2),
-        )  # fmt: skip
-
-
-class Weights(NamedTuple):
+class DecoderWeights(NamedTuple):
     """A model laid out for products with one row: what reads each weight once a token is as fast as memory is."""
 
     config: ModelConfig
+    traits: TorchTraits
     tokens: Tensor
     """(V, D), float32: what the tokens are looked up in."""
     positions: Tensor
     """(n_ctx, D), float32"""
-    layers: tuple[Layer, ...]
+    blocks: tuple[Block, ...]
+    """The blocks of the model, which share its layer norms and have weights in the dtype of the products."""
     softmax: Tensor
     """(V, D), the same tokens for the tied softmax, in the dtype of the products."""
 
     @classmethod
     def of(cls, model: GPT1, dtype: torch.dtype) -> Self:
-        tokens = model.tokens_embed.weight.detach()[: model.config.vocab_size]
+        config, traits = model.config, model.traits
+        tokens = model.tokens_embed.weight.detach()[: config.vocab_size]
         # In float32 a copy, because one row times (V, D) as it lies takes twice the time of one row times (D, V).
-        softmax = laid_out(tokens.T.contiguous().T if tokens.is_cpu and dtype == torch.float32 else tokens, dtype)
-        layers = tuple(Layer.of(block, dtype) for block in model.h)
-        return cls(model.config, tokens, model.positions_embed.weight.detach(), layers, softmax)
+        copied = traits.lays_out_for_one_row and dtype == torch.float32
+        softmax = laid_out(tokens.T.contiguous().T if copied else tokens, dtype)
+        blocks = tuple(decoding_block(block, config, dtype) for block in model.h)
+        return cls(config, traits, tokens, model.positions_embed.weight.detach(), blocks, softmax)
+
+
+def decoding_block(block: Block, config: ModelConfig, dtype: torch.dtype) -> Block:
+    """Return a block with the layer norms of `block` and its weights frozen in `dtype`, laid out for one row."""
+    with torch.device("meta"):
+        copy = Block(config, DropoutConfig.none())
+    copy.ln_1, copy.ln_2 = block.ln_1, block.ln_2
+    for layer, old in ((copy.attn, block.attn), (copy.mlp, block.mlp)):
+        for name, linear in old.named_children():
+            weight, bias = linear.weight.detach(), linear.bias.detach()
+            getattr(layer, name).frozen = laid_out(weight.T, dtype).T, bias.to(dtype)
+    return copy
 
 
 def laid_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -102,16 +73,15 @@ def laid_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
 class TorchDecoder:
     """`backends.base.Decoder` in PyTorch.
 
-    The residual stream is float32, as in `model.py`. On a CPU the cache is too, also where products are bfloat16:
-    attention of one query to bfloat16 keys takes five times as long there.
+    The residual stream is float32, as in `model.py`; the cache too, where `TorchTraits.float32_cache` says so.
     """
 
-    def __init__(self, weights: Weights, n_sequences: int, length: int):
+    def __init__(self, weights: DecoderWeights, n_sequences: int, length: int):
         config = self.config = weights.config
         self.weights, self.device = weights, weights.tokens.device
         size = config.n_embd // config.n_head
         shape = config.n_layer, 2, n_sequences, config.n_head, length, size
-        dtype = torch.float32 if self.device.type == "cpu" else weights.softmax.dtype
+        dtype = torch.float32 if weights.traits.float32_cache else weights.softmax.dtype
         # Zeros: a masked key has weight 0, but 0 times what lies in fresh memory may be NaN.
         self.cache = torch.zeros(shape, dtype=dtype, device=self.device)  # (layers, k and v, N, H, L, K)
         self.lengths = np.zeros(n_sequences, np.int64)
@@ -120,11 +90,12 @@ class TorchDecoder:
     def prefill(
         self, tokens: NDArray[np.int32], lengths: NDArray[np.int64], rows: Sequence[int]
     ) -> NDArray[np.float32]:
-        time, where = tokens.shape[1], self._indices(rows)
+        time, indices = tokens.shape[1], self._indices(rows)
 
-        def attend(q: Tensor, kv: Tensor, cache: Tensor) -> Tensor:
-            cache[:, where, :, :time] = kv.to(cache.dtype)
-            return F.scaled_dot_product_attention(q, *kv, is_causal=True)  # right padding: no real token sees a pad
+        def attend(q: Tensor, k: Tensor, v: Tensor, cache: Tensor) -> Tensor:
+            for part, new in zip(cache, (k, v), strict=True):
+                part[indices, :, :time] = new.to(cache.dtype)
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)  # right padding: no real token sees a pad
 
         self.lengths[list(rows)] = lengths
         positions = torch.arange(time, device=self.device)
@@ -142,14 +113,15 @@ class TorchDecoder:
         seen = torch.arange(time, device=self.device) <= at[:, None] if unequal else None  # (M, time)
         mask = None if seen is None else seen[:, None, None]
 
-        def attend(q: Tensor, kv: Tensor, cache: Tensor) -> Tensor:
-            if unequal:
-                cache[:, every, :, at] = kv[..., 0, :].transpose(0, 1).to(cache.dtype)  # (M, 2, H, K)
-            else:
-                cache[:, :count, :, time - 1] = kv[..., 0, :]
+        def attend(q: Tensor, k: Tensor, v: Tensor, cache: Tensor) -> Tensor:
+            for part, new in zip(cache, (k[:, :, 0], v[:, :, 0]), strict=True):  # (M, H, K)
+                if unequal:
+                    part[every, :, at] = new.to(cache.dtype)
+                else:
+                    part[:count, :, time - 1] = new
             return F.scaled_dot_product_attention(q.to(cache.dtype), *cache[:, :count, :, :time], attn_mask=mask)
 
-        with _fast_products(count, self.weights.softmax):
+        with _fast_products(count, self.weights):
             states = self._states(self._indices(tokens)[:, None], at[:, None], attend)  # (M, 1, D)
             logits = self._logits(states[:, 0])
         self.lengths[:count] += 1
@@ -161,15 +133,11 @@ class TorchDecoder:
         self.cache[:, :, target, :, :time] = self.cache[:, :, source, :, :time]
         self.lengths[target] = time
 
-    def _states(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    def _states(self, tokens: Tensor, positions: Tensor, attend: CachedAttend) -> Tensor:
         """Return the last layer's states (M, T, D) of `tokens` (M, T) at `positions` (M, T) or (T,)."""
-        heads = (3, self.config.n_head, self.cache.size(-1))
         x = F.embedding(tokens, self.weights.tokens) + F.embedding(positions, self.weights.positions)
-        for layer, cache in zip(self.weights.layers, self.cache, strict=True):
-            qkv = layer.c_attn(x).unflatten(-1, heads).permute(2, 0, 3, 1, 4)  # (3, M, H, T, K)
-            out = attend(qkv[0], qkv[1:], cache).transpose(1, 2).flatten(2)  # (M, T, D)
-            x = layer.ln_1(x + layer.c_proj(out))
-            x = layer.ln_2(x + layer.mlp_proj(F.gelu(layer.c_fc(x), approximate="tanh")))
+        for block, cache in zip(self.weights.blocks, self.cache, strict=True):
+            x = block(x, partial(attend, cache=cache))
         return x
 
     def _logits(self, states: Tensor) -> NDArray[np.float32]:
@@ -183,14 +151,15 @@ class TorchDecoder:
 
 
 @contextmanager
-def _fast_products(rows: int, weight: Tensor) -> Iterator[None]:
-    """Leave oneDNN out meanwhile where one row meets 16-bit weights on a CPU.
+def _fast_products(rows: int, weights: DecoderWeights) -> Iterator[None]:
+    """Leave oneDNN out meanwhile where one row meets 16-bit weights that are laid out for it.
 
     PyTorch's own kernel reads them as fast as memory gives them; oneDNN's takes twice the time. With more rows it is
     the other way round. The flag is the process's: another thread's products may be slower meanwhile, never wrong.
     """
     before = torch.backends.mkldnn.enabled
-    if rows > 1 or weight.dtype == torch.float32 or not weight.is_cpu or not before:
+    laid_out_16_bits = weights.traits.lays_out_for_one_row and weights.softmax.dtype != torch.float32
+    if rows > 1 or not laid_out_16_bits or not before:
         yield
         return
     torch.backends.mkldnn.enabled = False

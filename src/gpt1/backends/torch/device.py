@@ -1,82 +1,206 @@
-"""Which device and dtype a run gets, and what this machine's PyTorch can do."""
+"""Devices of PyTorch: the traits of each type, the choice of device and dtype, and measured speeds."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from gpt1.backends.device_traits import DeviceTraits, choose_traits
 from gpt1.backends.dist import process_rank
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-TOKENS_AT_ONCE = {"cpu": 1_024, "cuda": 16_384}
-"""Padded tokens of an inference batch. On a CPU larger activations fall out of the cache (docs/performance.md)."""
 
 BFLOAT16_CAPABILITY = (8, 0)
-"""The first CUDA compute capability with bfloat16 units (Ampere)."""
+"""First CUDA compute capability with bfloat16 units (Ampere)."""
 
 
-def choose(hardware: DeviceConfig, *, training: bool) -> tuple[torch.device, torch.dtype]:
-    """Return the device and the dtype of matrix products that `hardware` asks for.
-
-    Raises:
-        UserError: the device is not there, or cannot do what is asked.
-    """
-    name = hardware.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "ascend":
-        raise UserError("--device ascend: needs the MindSpore backend; PyTorch runs on cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "--device cuda: PyTorch sees no CUDA device; use --device cpu, and gpt1 doctor to see what works"
-        )
-    if hardware.eager:
-        raise UserError("--eager: for --backend mindspore; PyTorch trains so anyhow, unless --compile says otherwise")
-    if hardware.compile and name == "cpu":
-        raise UserError("--compile: works on --device cuda; on the CPU it gains nothing here")
-    local_rank = process_rank().local_rank
-    if name == "cuda" and local_rank and local_rank >= (there := torch.cuda.device_count()):
-        raise UserError(f"torchrun started process {local_rank} on a machine of {there} CUDA devices, one for each")
-    device = torch.device(name, local_rank) if name == "cuda" else torch.device(name)
-    fast = has_fast_bfloat16(device)
-    if hardware.dtype == "auto":
-        return device, torch.bfloat16 if fast else torch.float32
-    dtype = DTYPES[hardware.dtype]
-    if dtype == torch.bfloat16 and name == "cuda" and not fast:
-        major, minor = torch.cuda.get_device_capability(device)
-        raise UserError(
-            f"--dtype bfloat16: {torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, "
-            "8.0 or newer is needed; use --dtype float32"
-        )
-    if dtype == torch.float16 and (training or name == "cpu"):
-        raise UserError("--dtype float16: only for inference on --device cuda; use --dtype bfloat16 or float32")
-    return device, dtype
+# ---- traits
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Say whether `device` computes bfloat16 products faster than float32 ones."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
+@dataclass(frozen=True, kw_only=True)
+class TorchTraits(DeviceTraits):
+    """Traits of a type of device in PyTorch. The defaults are those of an accelerator with a generator of its own."""
+
+    torch_device: str
+    """Type of the `torch.device` on which tensors are stored. A test runs the row of an accelerator on "cpu"."""
+    name: Callable[[torch.device], str]
+    """Name of one device, for people."""
+    count: Callable[[], int] | None = None
+    """Number of devices, of which each process of a run takes its own; `None`: all processes share one."""
+    has_fast_bfloat16: Callable[[torch.device], bool]
+    """Whether bfloat16 products are faster than float32 ones, so that `--dtype auto` takes them."""
+    lacks_bfloat16: Callable[[torch.device], str] = lambda device: ""
+    """Reason why a device cannot compute bfloat16; empty where it can."""
+    compiles: bool = False
+    """Whether `--compile` works."""
+    process_group: str = ""
+    """Backend of `torch.distributed`; empty where several processes cannot train."""
+    pins_memory: bool = False
+    """Whether arrays go to the device from pinned memory, without waiting for the copy."""
+    dropout_on_host: bool = False
+    """Whether masks are drawn on the host (`backends.dropout`), else by the device's own generator."""
+    adds_gradient_by_row: bool = False
+    """Whether the gradient of an embedding is added row by row, else made as a dense matrix of the same size."""
+    vocabulary_multiple: int = 1
+    """Rows of zeros fill the embedding up to a multiple of this for the softmax: matrix units may need it."""
+    float32_cache: bool = False
+    """Whether cached keys and values are float32 where products are 16 bits."""
+    lays_out_for_one_row: bool = False
+    """Whether products with one row are fastest with weights laid out for them, and with 16 bits without oneDNN."""
+    keeps_freed_memory: bool = False
+    """Whether training asks the C library to keep large freed blocks."""
+
+
+def _cuda_lacks_bfloat16(device: torch.device) -> str:
+    if torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY:
+        return ""
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, 8.0 or newer is needed"
+
+
+def _cpu_has_fast_bfloat16(device: torch.device) -> bool:
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
 
 
-def name_of(device: torch.device) -> str:
-    """Return the device's name for people."""
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
+def _cpu_name(device: torch.device) -> str:
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'s' * (threads > 1)})"
 
 
+TRAITS: dict[str, TorchTraits] = {
+    "cuda": TorchTraits(
+        label="CUDA",
+        available=lambda: torch.cuda.is_available(),
+        dtypes=("float32", "bfloat16"),
+        inference_dtypes=("float16",),
+        tokens_at_once=16_384,
+        logits_at_once=1 << 28,
+        torch_device="cuda",
+        name=lambda device: f"cuda ({torch.cuda.get_device_name(device)})",
+        count=lambda: torch.cuda.device_count(),
+        has_fast_bfloat16=lambda device: not _cuda_lacks_bfloat16(device),
+        lacks_bfloat16=_cuda_lacks_bfloat16,
+        compiles=True,
+        process_group="cpu:gloo,cuda:nccl",
+        pins_memory=True,
+        vocabulary_multiple=128,  # matrix units are several times slower on odd widths
+    ),
+    "mps": TorchTraits(
+        label="MPS",
+        available=lambda: torch.backends.mps.is_available(),
+        automatic=False,  # not yet tested on hardware
+        dtypes=("float32",),
+        inference_dtypes=("float16",),
+        tokens_at_once=4_096,  # not measured
+        logits_at_once=1 << 26,  # not measured
+        torch_device="mps",
+        name=lambda device: "mps",
+        has_fast_bfloat16=lambda device: False,
+    ),
+    "cpu": TorchTraits(
+        label="CPU",
+        available=lambda: True,
+        dtypes=("float32", "bfloat16"),
+        tokens_at_once=1_024,  # larger activations fall out of the cache (docs/performance.md)
+        logits_at_once=1 << 25,
+        torch_device="cpu",
+        name=_cpu_name,
+        has_fast_bfloat16=_cpu_has_fast_bfloat16,
+        process_group="gloo",
+        dropout_on_host=True,  # stock dropout takes several times as long (docs/performance.md)
+        adds_gradient_by_row=True,
+        float32_cache=True,  # attention of one query to bfloat16 keys takes five times as long
+        lays_out_for_one_row=True,
+        keeps_freed_memory=True,
+    ),
+}
+"""Traits by the values of `--device`, those that `auto` prefers first."""
+
+
+# ---- choice
+
+
+class Choice(NamedTuple):
+    """Device and dtype of an engine."""
+
+    device: torch.device
+    dtype: torch.dtype
+    """Dtype of matrix products."""
+    traits: TorchTraits
+
+
+def choose(hardware: DeviceConfig, *, training: bool) -> Choice:
+    """Return the device and the dtype of matrix products that `hardware` asks for.
+
+    Raises:
+        UserError: the device is unavailable, or cannot do what is asked.
+    """
+    name, traits = choose_traits(hardware.device, TRAITS, "PyTorch")
+    if hardware.eager:
+        raise UserError("--eager: for --backend mindspore; PyTorch trains so anyhow, unless --compile says otherwise")
+    if hardware.compile and not traits.compiles:
+        raise UserError(f"--compile: works on --device {_devices('compiles')}; on {name} it gains nothing here")
+    device = _own_device(traits)
+    if hardware.dtype == "auto":
+        return Choice(device, torch.bfloat16 if traits.has_fast_bfloat16(device) else torch.float32, traits)
+    dtype = hardware.dtype
+    if dtype == "bfloat16" and (reason := traits.lacks_bfloat16(device)):
+        raise UserError(f"--dtype bfloat16: {reason}; use --dtype float32")
+    if dtype not in traits.dtypes + (() if training else traits.inference_dtypes):
+        expected = f"use --dtype {' or '.join(reversed(traits.dtypes))}"
+        if any(dtype in row.dtypes for row in TRAITS.values()):
+            raise UserError(f"--dtype {dtype}: not on --device {name}; {expected}")
+        raise UserError(f"--dtype {dtype}: only for inference on --device {_devices('inference_dtypes')}; {expected}")
+    return Choice(device, DTYPES[dtype], traits)
+
+
+def _devices(trait: str) -> str:
+    """Return the names of the devices that have a trait, joined by "or"."""
+    return " or ".join(name for name, traits in TRAITS.items() if getattr(traits, trait))
+
+
+def _own_device(traits: TorchTraits) -> torch.device:
+    """Return the device of this process: one for each process of the machine where there are several."""
+    if traits.count is None:
+        return torch.device(traits.torch_device)
+    local_rank = process_rank().local_rank
+    if local_rank and local_rank >= (available := traits.count()):
+        raise UserError(
+            f"torchrun started process {local_rank} on a machine of {available} {traits.label} devices, one for each"
+        )
+    return torch.device(traits.torch_device, local_rank)
+
+
+def to_device(array: NDArray[Any], device: torch.device, traits: TorchTraits) -> Tensor:
+    """Return a tensor of `array` on `device`."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if traits.pins_memory and device.type != "cpu":  # memory of the host is pinned for another device only
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def seed_generator(device: torch.device, seed: int) -> None:
+    """Seed the generator from which stock dropout on `device` draws."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.get_device_module(device).manual_seed(seed)
+
+
 def keep_freed_memory() -> None:
-    """Let the C library keep large freed blocks, where it is glibc.
+    """Ask the C library to keep large freed blocks, where it is glibc.
 
     By default each large tensor is mapped and unmapped anew, and every page of it faults again.
     """
@@ -89,26 +213,32 @@ def keep_freed_memory() -> None:
         mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
+# ---- measurements
+
+
 def describe() -> dict[str, Any]:
     """Return what `gpt1 doctor` shows: version, devices, and the dtypes that work there, with measured matmul speed."""
-    devices = [torch.device("cpu")]
-    if torch.cuda.is_available():
-        devices += [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     return {
         "version": torch.__version__,
         "devices": [
             {
-                "name": name_of(device),
-                "auto_dtype": "bfloat16" if has_fast_bfloat16(device) else "float32",
+                "name": traits.name(device),
+                "auto_dtype": "bfloat16" if traits.has_fast_bfloat16(device) else "float32",
                 "gflops": {
-                    name: round(matmul_speed(device, dtype))
-                    for name, dtype in DTYPES.items()
-                    if device.type == "cuda" or dtype != torch.float16
+                    name: round(matmul_speed(device, DTYPES[name])) for name in traits.dtypes + traits.inference_dtypes
                 },
             }
-            for device in devices
+            for traits in reversed(TRAITS.values())
+            if traits.available()
+            for device in _every_device(traits)
         ],
     }
+
+
+def _every_device(traits: TorchTraits) -> list[torch.device]:
+    if traits.count is None:
+        return [torch.device(traits.torch_device)]
+    return [torch.device(traits.torch_device, index) for index in range(traits.count())]
 
 
 def matmul_speed(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
@@ -119,8 +249,8 @@ def matmul_speed(device: torch.device, dtype: torch.dtype, seconds: float = 0.3)
     while spent < seconds:
         start = time.perf_counter()
         a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         elapsed = time.perf_counter() - start
         best, spent = min(best, elapsed), spent + elapsed
     return 2 * 2048 * 768 * 3072 / best / 1e9

@@ -12,27 +12,27 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gpt1.backends.dist import ProcessRank, SingleProcess, buckets, process_rank
-from gpt1.backends.torch.device import choose
+from gpt1.backends.torch.device import TorchTraits, choose
 from gpt1.config import DeviceConfig
 from gpt1.errors import PeerLost, UserError
 
 COLLECTIVE_TIMEOUT = timedelta(days=7)
-"""How long a rank waits for the others. They wait while rank 0 encodes a corpus; one that died is noticed at once."""
+"""Longest wait of a rank for the others. They wait while rank 0 encodes a corpus; one that died is noticed at once."""
 
 
 class TorchRanks:
     """The processes that `torchrun` started (see `dist.Ranks`)."""
 
-    def __init__(self, process: ProcessRank, device: torch.device):
+    def __init__(self, process: ProcessRank, device: torch.device, traits: TorchTraits):
+        if not traits.process_group:
+            raise UserError(f"torchrun: several processes do not train on {traits.name(device)}; run without torchrun")
         if not dist.is_available():
             raise UserError(f"torchrun: PyTorch {torch.__version__} on {platform.system()} has no torch.distributed")
         self.rank, self.size = process.rank, process.size
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
+        if device.index is not None:
+            torch.get_device_module(device).set_device(device)
         try:
-            dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT
-            )
+            dist.init_process_group(traits.process_group, timeout=COLLECTIVE_TIMEOUT)
         except dist.DistError as error:
             raise PeerLost(f"the processes of this run did not meet ({str(error).splitlines()[0]})") from error
 
@@ -66,7 +66,10 @@ class TorchSingleProcess(SingleProcess):
 def init_distributed(hardware: DeviceConfig) -> TorchRanks | TorchSingleProcess:
     """Connect the processes that `torchrun` started, if it did."""
     process = process_rank()
-    return TorchRanks(process, choose(hardware, training=True)[0]) if process.size > 1 else TorchSingleProcess()
+    if process.size == 1:
+        return TorchSingleProcess()
+    device, _, traits = choose(hardware, training=True)
+    return TorchRanks(process, device, traits)
 
 
 @contextmanager

@@ -15,9 +15,16 @@ from gpt1.backends.base import BUCKETS, IGNORE, Batch, StepResult
 from gpt1.backends.optim import clip_factor, corrections
 from gpt1.backends.parameters import Params, decays, shapes
 from gpt1.backends.torch import device as devices
-from gpt1.backends.torch.decode import TorchDecoder, Weights
+from gpt1.backends.torch.decode import DecoderWeights, TorchDecoder
 from gpt1.backends.torch.distributed import TorchRanks, TorchSingleProcess
-from gpt1.backends.torch.functional import DropoutRng, gradient_of, lm_loss_and_gradient, target_logprobs
+from gpt1.backends.torch.functional import (
+    DropoutRng,
+    causal_attention,
+    causal_weights,
+    gradient_of,
+    lm_loss_and_gradient,
+    target_logprobs,
+)
 from gpt1.backends.torch.model import GPT1, Embeddings, Linear, task_loss
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 
@@ -39,12 +46,12 @@ class TorchEngine:
         self.config, self.optim, self.loss, self.seed, self.ranks = config, optim, loss, seed, ranks
         self.lm_coef = loss.lm_coef if config.head else 1.0
         self.hardware = hardware
-        self._device, self._dtype = devices.choose(hardware, training=False)
-        self.device, self.dtype = devices.name_of(self._device), str(self._dtype).removeprefix("torch.")
-        self.tokens_at_once = devices.TOKENS_AT_ONCE[self._device.type]
+        self._device, self._dtype, self.traits = devices.choose(hardware, training=False)
+        self.device, self.dtype = self.traits.name(self._device), str(self._dtype).removeprefix("torch.")
+        self.tokens_at_once = self.traits.tokens_at_once
         self.buckets = BUCKETS
         with torch.device("meta"):
-            self.model = GPT1(config, dropout)
+            self.model = GPT1(config, dropout, self.traits)
         tensors = {name: torch.tensor(params[name], device=self._device) for name in shapes(config)}
         self.model.load_state_dict(tensors, assign=True)
         self.model.requires_grad_(True)
@@ -54,7 +61,7 @@ class TorchEngine:
                 block.compile()
         self._optimizer: torch.optim.AdamW | None = None
         self._frozen = False
-        self._decoding: Weights | None = None
+        self._decoding: DecoderWeights | None = None
 
     # ---- training
 
@@ -93,7 +100,7 @@ class TorchEngine:
         self._freeze(False)
         if self._optimizer is None:
             devices.choose(self.hardware, training=True)
-            if self._device.type == "cpu":
+            if self.traits.keeps_freed_memory:
                 devices.keep_freed_memory()
             matrices = [p for name, p in self._params.items() if decays(name, tuple(p.shape))]
             vectors = [p for name, p in self._params.items() if not decays(name, tuple(p.shape))]
@@ -113,8 +120,9 @@ class TorchEngine:
         weight, lm_count = self.ranks.total(weight, sum(counts) if self.lm_coef else 0)
         totals = torch.zeros(2, device=self._device)
         task_total, lm_total = totals
+        on_host = self.traits.dropout_on_host
         for index, batch in enumerate(batches):
-            rng = DropoutRng(self._device, self.seed, step, index * self.ranks.size + self.ranks.rank)
+            rng = DropoutRng(self._device, self.seed, step, index * self.ranks.size + self.ranks.rank, on_host=on_host)
             wants_lm = lm_count > 0 and counts[index] > 0
             dropped = self.model.dropped_embeddings(rng)
             embeddings = Embeddings(*(each.value for each in dropped)) if dropped else self.model.embeddings()
@@ -166,7 +174,9 @@ class TorchEngine:
             if self.loss.lm_over_positions:
                 rows.append(embeddings.positions)
                 grads.append(gradient_of(embeddings.positions))
-            total, grad = lm_loss_and_gradient(at_targets, rows, targets, scale, grads, self._dtype, weights)
+            total, grad = lm_loss_and_gradient(
+                at_targets, rows, targets, scale, grads, self._dtype, self.traits, weights
+            )
         return total, at_targets, grad
 
     def _at_targets(self, batch: Batch, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,7 +205,9 @@ class TorchEngine:
         at_targets, targets = self._at_targets(batch, states)
         embedding = self.model.tokens_embed.weight[: self.config.vocab_size]
         logprobs = np.zeros(batch.lm_targets.shape, np.float32)
-        logprobs[batch.lm_targets != IGNORE] = _numpy(target_logprobs(at_targets, embedding, targets, self._dtype))
+        logprobs[batch.lm_targets != IGNORE] = _numpy(
+            target_logprobs(at_targets, embedding, targets, self._dtype, self.traits)
+        )
         return logprobs
 
     def attributions(self, batch: Batch, weights: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -215,14 +227,18 @@ class TorchEngine:
         tokens, segments, _ = self._inputs(batch)
         x = self.model.embedded(self.model.tokens_embed.weight[tokens], segments, self.model.embeddings())
         layers = []
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            layers.append(_numpy(causal_weights(q, k)))
+            return causal_attention(q, k, v, 0.0, None)
+
         for block in self.model.h:
-            layers.append(_numpy(block.attn.weights(x)))
-            x = block(x, None)
+            x = block(x, attend)
         return np.stack(layers)
 
     def decoder(self, n_sequences: int, length: int) -> TorchDecoder:
         if self._decoding is None:
-            self._decoding = Weights.of(self.model, self._dtype)
+            self._decoding = DecoderWeights.of(self.model, self._dtype)
         return TorchDecoder(self._decoding, n_sequences, length)
 
     def _freeze(self, frozen: bool = True) -> None:
@@ -257,10 +273,7 @@ class TorchEngine:
         return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
 
     def _tensor(self, array: NDArray[Any] | None) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor
+        return devices.to_device(array, self._device, self.traits)
 
     # ---- state
 

@@ -9,38 +9,32 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gpt1.backends.dropout import QUERY_BLOCK, HostDropoutRng, keep_scale, threshold
-
-LOGITS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 28}
-"""Elements of the (positions, V) logits that exist at one time: what a CPU's cache and a GPU's memory like."""
-
-VOCABULARY_MULTIPLE = {"cpu": 1, "cuda": 128}
-"""Rows of zeros fill the embedding up to a multiple of this: matrix units are several times slower on odd widths."""
+from gpt1.backends.dropout import QUERY_BLOCK, HostDropoutRng, generator_seed, keep_scale, threshold
+from gpt1.backends.torch.device import TorchTraits, seed_generator
 
 
 class DropoutRng:
     """Random masks of one micro-batch: a function of (seed, step, micro-batch) alone, so resuming needs no RNG state.
 
-    On a CPU the masks come from a counted NumPy generator: stock dropout takes several times as long there
-    (docs/performance.md). On CUDA the device's own generator is seeded.
+    They are drawn on the host, by the generator that all backends share, or by the generator of `device`, which is
+    seeded for it (see `TorchTraits.dropout_on_host`).
     """
 
-    def __init__(self, device: torch.device, *counters: int):
-        self.device, self.on_host = device, device.type == "cpu"
-        if self.on_host:
+    def __init__(self, device: torch.device, *counters: int, on_host: bool = True):
+        self.device, self.on_host = device, on_host
+        if on_host:
             self.host = HostDropoutRng(*counters)
         else:
-            torch.cuda.manual_seed(int(np.random.SeedSequence(counters).generate_state(1, np.uint64)[0] >> 1))
+            seed_generator(device, generator_seed(*counters))
 
     def keep(self, shape: tuple[int, ...], p: float, dtype: torch.dtype) -> Tensor:
         """Return a mask of `shape`: 1 with probability 1 - p, else 0."""
-        return (torch.from_numpy(self.host.bits(shape)) >= threshold(p)).to(dtype)
+        return (torch.from_numpy(self.host.bits(shape)) >= threshold(p)).to(self.device, dtype)
 
     def drop(self, x: Tensor, p: float) -> Tensor:
         """Return x with elements zeroed with probability p and the others scaled so that the mean stays."""
@@ -90,12 +84,28 @@ def gradient_of(leaf: Tensor) -> Tensor:
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, p: float, rng: DropoutRng | None) -> Tensor:
     """Return softmax(q kᵀ / √K, future masked) v with attention dropout; all of shape (N, H, T, K).
 
-    On a CPU the fused kernel is slow backwards and slower with dropout (docs/performance.md), so training there takes
-    the explicit form; everything else goes through `scaled_dot_product_attention`.
+    With masks from the host, training takes the explicit form, since the fused kernel takes no mask of ours (on a CPU
+    it is slow backwards besides: docs/performance.md). Everything else uses `scaled_dot_product_attention`.
     """
     if rng is not None and rng.on_host and torch.is_grad_enabled():
         return _BlockwiseAttention.apply(q, k, v, p, rng)
     return F.scaled_dot_product_attention(q, k, v, dropout_p=p if rng else 0.0, is_causal=True)
+
+
+def causal_attention_at(q: Tensor, k: Tensor, v: Tensor, position: Tensor, p: float, rng: DropoutRng | None) -> Tensor:
+    """Return what `causal_attention` gives at one `position` (N,) of each sequence, with q there: (N, H, 1, K)."""
+    future = torch.arange(k.size(2), device=k.device) > position[:, None]  # (N, T)
+    weights = _attention_weights(q, k, future[:, None, None])
+    return (rng.drop(weights, p) if rng else weights) @ v
+
+
+def causal_weights(q: Tensor, k: Tensor) -> Tensor:
+    """Return the softmax weights (N, H, T, T) with which `causal_attention`, without dropout, sums the values."""
+    return _attention_weights(q, k, torch.ones(k.size(2), k.size(2), dtype=torch.bool, device=k.device).triu_(1))
+
+
+def _attention_weights(q: Tensor, k: Tensor, future: Tensor) -> Tensor:
+    return torch.softmax((q @ k.transpose(-1, -2) / k.size(-1) ** 0.5).masked_fill(future, -math.inf), -1)
 
 
 class _BlockwiseAttention(torch.autograd.Function):
@@ -110,7 +120,7 @@ class _BlockwiseAttention(torch.autograd.Function):
         for start in range(0, time, QUERY_BLOCK):
             end = min(start + QUERY_BLOCK, time)
             scores = q[:, :, start:end] @ k[:, :, :end].transpose(-1, -2)  # (N, H, end - start, end)
-            future = torch.full((end - start, end - start), -math.inf, dtype=q.dtype).triu_(1)
+            future = torch.full((end - start, end - start), -math.inf, dtype=q.dtype, device=q.device).triu_(1)
             scores[..., start:end] += future
             weights = torch.softmax(scores, -1)
             keep = rng.keep(tuple(weights.shape), p, weights.dtype) if p else None
@@ -142,13 +152,13 @@ class _BlockwiseAttention(torch.autograd.Function):
         return grad_q / math.sqrt(size), grad_k, grad_v * ctx.scale, None, None
 
 
-def embed(weight: Tensor, rows: Tensor) -> Tensor:
+def embed(weight: Tensor, rows: Tensor, *, adds_gradient_by_row: bool) -> Tensor:
     """Return weight[rows]: (N, T) integers to (N, T, D).
 
-    On a CPU the gradient is added to `weight.grad` row by row: the dense gradient that PyTorch would make has the size
-    of the whole embedding and costs more than the look-up of a batch by far.
+    With `adds_gradient_by_row` the gradient is added to `weight.grad` row by row: on a CPU the dense gradient that
+    PyTorch would make, of the size of the whole embedding, costs more than the look-up of a batch by far.
     """
-    if weight.device.type == "cpu" and torch.is_grad_enabled():
+    if adds_gradient_by_row and torch.is_grad_enabled():
         return _RowLookup.apply(weight, rows)
     return F.embedding(rows, weight)
 
@@ -173,6 +183,7 @@ def lm_loss_and_gradient(
     scale: float,
     embedding_grad: Sequence[Tensor],
     dtype: torch.dtype,
+    traits: TorchTraits,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the summed cross-entropy of `targets` (M,) under softmax(states embeddingᵀ), and its gradient by `states`.
@@ -182,12 +193,12 @@ def lm_loss_and_gradient(
     gradients are those of `scale` times the sum; those by the embedding are added to `embedding_grad`. Products run in
     `dtype`, the softmax in float32. The logits exist a slice at a time, so memory does not grow with M * V.
     """
-    low_states, low_embedding = states.to(dtype), _stacked(embedding, dtype)
+    low_states, low_embedding = states.to(dtype), _stacked(embedding, dtype, traits)
     heights = [len(matrix) for matrix in embedding]
     n_tokens, n_padded = sum(heights), len(low_embedding) - sum(heights)
     grad_states = torch.empty_like(states)
     total = states.new_zeros(())
-    rows = max(1, LOGITS_AT_ONCE[states.device.type] // len(low_embedding))
+    rows = max(1, traits.logits_at_once // len(low_embedding))
     for start in range(0, len(states), rows):
         part = slice(start, start + rows)
         wanted = targets[part, None]
@@ -205,10 +216,10 @@ def lm_loss_and_gradient(
     return total, grad_states
 
 
-def _stacked(matrices: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Return matrices below each other, and rows of zeros below them up to a height that the device likes."""
+def _stacked(matrices: Sequence[Tensor], dtype: torch.dtype, traits: TorchTraits) -> Tensor:
+    """Return matrices below each other, and rows of zeros below them up to `traits.vocabulary_multiple`."""
     low = [matrix.to(dtype) for matrix in matrices]
-    if missing := -sum(map(len, low)) % VOCABULARY_MULTIPLE[low[0].device.type]:
+    if missing := -sum(map(len, low)) % traits.vocabulary_multiple:
         low.append(low[0].new_zeros(missing, low[0].size(1)))
     return low[0] if len(low) == 1 else torch.cat(low)
 
@@ -220,10 +231,12 @@ def _logprobs(states: Tensor, embedding: Tensor, n_tokens: int) -> Tensor:
     return torch.log_softmax(logits, -1, dtype=torch.float32)
 
 
-def target_logprobs(states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+def target_logprobs(
+    states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype, traits: TorchTraits
+) -> Tensor:
     """Return the (M,) float32 natural-log probabilities of `targets`; as `lm_loss`, one by one and without gradient."""
-    rows = max(1, LOGITS_AT_ONCE[states.device.type] // len(embedding))
-    low_embedding = _stacked([embedding], dtype)
+    rows = max(1, traits.logits_at_once // len(embedding))
+    low_embedding = _stacked([embedding], dtype, traits)
     parts = [
         _logprobs(some.to(dtype), low_embedding, len(embedding)).gather(1, wanted[:, None])[:, 0]
         for some, wanted in zip(states.split(rows), targets.split(rows), strict=True)

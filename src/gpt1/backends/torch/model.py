@@ -7,14 +7,20 @@ dtype; the residual stream, the layer norms, the losses and all weights are floa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt1.backends.torch.functional import DropoutRng, DroppedMatrix, causal_attention, embed
+from gpt1.backends.torch.device import TorchTraits
+from gpt1.backends.torch.functional import DropoutRng, DroppedMatrix, causal_attention, causal_attention_at, embed
 from gpt1.config import DropoutConfig, Head, ModelConfig
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From queries (N, H, Q, K), keys and values (N, H, T, K) to the weighted sums of values (N, H, Q, K)."""
 
 
 class Linear(nn.Module):
@@ -28,6 +34,8 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.tensors()
+        if self.frozen:  # autocast does it too, where it is on
+            x = x.to(weight.dtype)
         return F.linear(x, weight.T, bias)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
@@ -40,36 +48,25 @@ class Linear(nn.Module):
 
 
 class Attention(nn.Module):
-    """Masked multi-head self-attention: future scores are -inf before the softmax, so their weight is exactly 0."""
+    """The projections of multi-head self-attention; `attend` computes what stands between them."""
 
-    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+    def __init__(self, config: ModelConfig):
         super().__init__()
-        self.n_head, self.pdrop = config.n_head, dropout.attn_pdrop
+        self.n_head = config.n_head
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, rng: DropoutRng | None) -> Tensor:
-        q, k, v = self._heads(self.c_attn(x))
-        out = causal_attention(q, k, v, self.pdrop, rng)
-        return self.c_proj(out.transpose(1, 2).flatten(2))  # (N, T, D)
+    def forward(self, x: Tensor, attend: Attend, position: Tensor | None = None) -> Tensor:
+        """Map (N, T, D) to the same shape, or to (N, 1, D) with the queries at `position` (N,) alone."""
+        out = attend(*(self._heads(self.c_attn(x)) if position is None else self._heads_at(x, position)))
+        return self.c_proj(out.transpose(1, 2).flatten(2))
 
-    def weights(self, x: Tensor) -> Tensor:
-        """Return the softmax weights (N, H, T, T) with which `forward`, without dropout, sums the values."""
-        q, k, _ = self._heads(self.c_attn(x))
-        future = torch.ones(x.size(1), x.size(1), dtype=torch.bool, device=x.device).triu_(1)
-        return torch.softmax((q @ k.transpose(-1, -2) / k.size(-1) ** 0.5).masked_fill(future, float("-inf")), -1)
-
-    def at(self, x: Tensor, position: Tensor, rng: DropoutRng | None) -> Tensor:
-        """Return what `forward` gives at one position (N,) of each sequence: (N, 1, D)."""
+    def _heads_at(self, x: Tensor, position: Tensor) -> tuple[Tensor, ...]:
+        """Return q (N, H, 1, K) at one position, k and v (N, H, T, K)."""
         width = x.size(-1)
         (w_q, w_kv), (b_q, b_kv) = (p.split([width, 2 * width], -1) for p in self.c_attn.tensors())
-        (q,) = self._heads(F.linear(rows_at(x, position), w_q.T, b_q))  # (N, H, 1, K)
-        k, v = self._heads(F.linear(x, w_kv.T, b_kv))  # (N, H, T, K)
-        future = torch.arange(x.size(1), device=x.device) > position[:, None]  # (N, T)
-        scores = (q @ k.transpose(-1, -2) / k.size(-1) ** 0.5).masked_fill(future[:, None, None], float("-inf"))
-        weights = torch.softmax(scores, -1)
-        out = (rng.drop(weights, self.pdrop) if rng else weights) @ v
-        return self.c_proj(out.transpose(1, 2).flatten(2))
+        (q,) = self._heads(F.linear(rows_at(x, position), w_q.T, b_q))
+        return q, *self._heads(F.linear(x, w_kv.T, b_kv))
 
     def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """Split (N, T, m D) into m tensors (N, H, T, K)."""
@@ -94,18 +91,21 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, dropout: DropoutConfig):
         super().__init__()
-        self.attn = Attention(config, dropout)
+        self.attn = Attention(config)
         self.ln_1 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.mlp = MLP(config)
         self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.pdrop = dropout.resid_pdrop
 
-    def forward(self, x: Tensor, rng: DropoutRng | None, position: Tensor | None = None) -> Tensor:
-        """Map (N, T, D) to the same shape, or to (N, 1, D) at `position` (N,) where nothing else will be read."""
-        if position is None:
-            x = self.ln_1(x + self._drop(self.attn(x, rng), rng))
-        else:
-            x = self.ln_1(rows_at(x, position) + self._drop(self.attn.at(x, position, rng), rng))
+    def forward(
+        self, x: Tensor, attend: Attend, rng: DropoutRng | None = None, position: Tensor | None = None
+    ) -> Tensor:
+        """Map (N, T, D) to the same shape, or to (N, 1, D) at `position` (N,) where nothing else will be read.
+
+        `attend` is the attention of all queries, of those at `position`, or of a decoder to its cache.
+        """
+        residual = x if position is None else rows_at(x, position)
+        x = self.ln_1(residual + self._drop(self.attn(x, attend, position), rng))
         return self.ln_2(x + self._drop(self.mlp(x), rng))
 
     def _drop(self, x: Tensor, rng: DropoutRng | None) -> Tensor:
@@ -124,9 +124,9 @@ class Embeddings(NamedTuple):
 class GPT1(nn.Module):
     """The decoder and the head of one task. Layers are on the meta device until parameters are loaded."""
 
-    def __init__(self, config: ModelConfig, dropout: DropoutConfig):
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig, traits: TorchTraits):
         super().__init__()
-        self.config, self.dropout = config, dropout
+        self.config, self.dropout, self.traits = config, dropout, traits
         self.tokens_embed = nn.Embedding(config.vocab_size + config.n_segments, config.n_embd)
         self.positions_embed = nn.Embedding(config.n_ctx, config.n_embd)
         self.h = nn.ModuleList(Block(config, dropout) for _ in range(config.n_layer))
@@ -147,7 +147,7 @@ class GPT1(nn.Module):
         what to look up in, the parameters where it is `None`.
         """
         embeddings = embeddings or self.embeddings()
-        x = self.embedded(embed(embeddings.tokens, tokens), segments, embeddings)
+        x = self.embedded(self._rows(embeddings.tokens, tokens), segments, embeddings)
         if rng and not self.dropout.embd_matrix:
             x = rng.drop(x, self.dropout.embd_pdrop)
         return self.decoded(x, rng, position)
@@ -155,14 +155,21 @@ class GPT1(nn.Module):
     def embedded(self, tokens: Tensor, segments: Tensor | None, embeddings: Embeddings) -> Tensor:
         """Return what enters the first block (N, T, D): the rows of the tokens (N, T, D) with those of their places."""
         x = tokens + embeddings.positions[: tokens.size(1)]
-        return x if segments is None else x + embed(embeddings.tokens, self.config.vocab_size + segments)
+        return x if segments is None else x + self._rows(embeddings.tokens, self.config.vocab_size + segments)
 
     def decoded(self, x: Tensor, rng: DropoutRng | None = None, position: Tensor | None = None) -> Tensor:
         """Return the last layer's states, as `forward`, of what enters the first block (N, T, D)."""
+        p = self.dropout.attn_pdrop
+        attend = partial(causal_attention, p=p, rng=rng)
         *blocks, last = self.h
         for block in blocks:
-            x = block(x, rng)
-        return last(x, rng, position)
+            x = block(x, attend, rng)
+        if position is not None:
+            attend = partial(causal_attention_at, position=position, p=p, rng=rng)
+        return last(x, attend, rng, position)
+
+    def _rows(self, matrix: Tensor, rows: Tensor) -> Tensor:
+        return embed(matrix, rows, adds_gradient_by_row=self.traits.adds_gradient_by_row)
 
     def embeddings(self) -> Embeddings:
         return Embeddings(self.tokens_embed.weight, self.positions_embed.weight)

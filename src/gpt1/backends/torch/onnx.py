@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gpt1.backends.parameters import shapes
+from gpt1.backends.torch.device import TRAITS
 from gpt1.backends.torch.model import GPT1
 from gpt1.config import DropoutConfig, ModelConfig
 
@@ -40,7 +41,7 @@ class Exported(nn.Module):
         super().__init__()
         self.config = config
         with torch.device("meta"):
-            self.model = GPT1(config, DropoutConfig())
+            self.model = GPT1(config, DropoutConfig(), TRAITS["cpu"])
         tensors = {name: torch.from_numpy(np.ascontiguousarray(params[name])) for name in shapes(config)}
         self.model.load_state_dict(tensors, assign=True)
         self.model.requires_grad_(False)
