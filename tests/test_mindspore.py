@@ -175,8 +175,8 @@ def test_ascend_has_one_length() -> None:
     pytest.importorskip("mindspore")
     from gpt1.backends.mindspore import device
 
-    assert device.buckets("ascend", 512) == (512,)
-    assert device.buckets("cpu", 512)[-1] == 512
+    assert device.buckets(device.TRAITS["ascend"], 512) == (512,)
+    assert device.buckets(device.TRAITS["cpu"], 512)[-1] == 512
 
 
 # ---- the device

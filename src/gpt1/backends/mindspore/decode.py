@@ -1,4 +1,4 @@
-"""Generation in MindSpore: the cells of `model.py` one token at a time, keys and values kept.
+"""Generation in MindSpore: the blocks of `model.py`, one token at a time, with cached keys and values.
 
 Operator by operator: every token would be another shape to compile.
 
@@ -9,12 +9,13 @@ vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
-from gpt1.backends.mindspore.functional import product
+from gpt1.backends.mindspore.functional import merged_heads, product, split_heads
 from gpt1.backends.mindspore.model import GPT1
 
 
@@ -63,17 +64,18 @@ class MindSporeDecoder:
         future = Tensor(np.where(seen, 0.0, -np.inf).astype(np.float32)[:, None])  # (M, 1, T, time)
         written = _integers(self._places(rows[:, None], positions))
         read = _integers(self._places(rows[:, None], np.arange(time)))
-        model = self.model
+        model, size = self.model, self.model.head_size
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, keep: None, cache: Sequence[Parameter]) -> Tensor:
+            for part, new in zip(cache, (k, v), strict=True):  # (M, T, D)
+                ops.scatter_update(part, written, new)
+            k, v = (split_heads(ops.gather(part, read, 0), size) for part in cache)  # (M, H, time, K)
+            return merged_heads(model.attend(split_heads(q, size), k, v, future, keep)[0])
+
         x = ops.gather(self.tokens, _integers(tokens), 0)
         x = x + ops.gather(model.positions_embed.weight, _integers(positions), 0)
         for block, cache in zip(model.h, self.cache, strict=True):
-            q, *kv = ops.split(block.attn.c_attn(x), self.config.n_embd, -1)  # (M, T, D) each
-            for part, new in zip(cache, kv, strict=True):
-                ops.scatter_update(part, written, new)
-            k, v = (block.attn.heads(ops.gather(part, read, 0)) for part in cache)  # (M, H, time, K)
-            out = block.attn.attend(block.attn.heads(q), k, v, future, None)[0]
-            x = block.ln_1(x + block.attn.c_proj(block.attn.merged(out)))
-            x = block.ln_2(x + block.mlp(x))
+            x = block(x, partial(attend, cache=cache), (None, None, None))
         states: NDArray[np.float32] = x.asnumpy()
         return states
 

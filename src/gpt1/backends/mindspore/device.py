@@ -1,69 +1,102 @@
-"""Which device and dtype a run gets, and what this machine's MindSpore can do. All that asks for a device is here."""
+"""Devices of MindSpore: the traits of each type, the choice of device and dtype, and measured speeds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import mindspore
 from mindspore import ops
 
+from gpt1.backends.device_traits import DeviceTraits, choose_traits
 from gpt1.backends.dist import process_rank
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
 
-TARGETS = {"cpu": "CPU", "ascend": "Ascend"}
-"""The names of devices here and in MindSpore."""
 
-DTYPES = {"cpu": ("float32", "float16"), "ascend": ("float16", "bfloat16", "float32")}
-"""The dtypes of products on each device, the one of `--dtype auto` first."""
+@dataclass(frozen=True, kw_only=True)
+class MindSporeTraits(DeviceTraits):
+    """Traits of a type of device in MindSpore. `--dtype auto` takes the first of `dtypes`."""
 
-TOKENS_AT_ONCE = {"cpu": 1_024, "ascend": 16_384}
-"""Padded tokens of an inference batch."""
+    target: str
+    """MindSpore's name of the type. A test runs the row of an accelerator on "CPU"."""
+    single_length: bool = False
+    """Whether all batches are padded to `n_ctx`, because compiling another shape takes too long."""
+    launches_blocking: bool = False
+    """Whether operators run in the calling thread."""
 
 
-def choose(hardware: DeviceConfig) -> tuple[str, Any]:
-    """Return the device that `hardware` asks for, "cpu" or "ascend", with the dtype of products; MindSpore runs there.
+TRAITS: dict[str, MindSporeTraits] = {
+    "ascend": MindSporeTraits(
+        label="Ascend",
+        available=lambda: has_ascend(),
+        dtypes=("float16", "bfloat16", "float32"),
+        tokens_at_once=16_384,
+        logits_at_once=1 << 25,
+        target="Ascend",
+        single_length=True,
+    ),
+    "cpu": MindSporeTraits(
+        label="CPU",
+        available=lambda: True,
+        dtypes=("float32", "float16"),
+        tokens_at_once=1_024,
+        logits_at_once=1 << 25,
+        target="CPU",
+        launches_blocking=True,  # operators that are handed to other threads wait for a core where there are few
+    ),
+}
+"""Traits by the values of `--device`, those that `auto` prefers first."""
+
+
+class Choice(NamedTuple):
+    """Device and dtype of an engine."""
+
+    device: str
+    """Value of `--device`."""
+    dtype: Any
+    """Dtype of matrix products."""
+    traits: MindSporeTraits
+
+
+def choose(hardware: DeviceConfig) -> Choice:
+    """Return the device and the dtype of matrix products that `hardware` asks for; MindSpore runs there from now on.
 
     Raises:
-        UserError: the device is not there, or cannot do what is asked.
+        UserError: the device is unavailable, or cannot do what is asked.
     """
-    name = hardware.device
     if hardware.compile:
         raise UserError("--compile: PyTorch's; MindSpore compiles training anyhow, unless --eager says otherwise")
-    if name == "cuda":
-        raise UserError("--device cuda: needs the PyTorch backend; MindSpore runs on cpu or ascend")
-    if name == "auto":
-        name = "ascend" if has_ascend() else "cpu"
-    if name == "ascend" and not has_ascend():
-        raise UserError("--device ascend: MindSpore sees no Ascend device; use --device cpu")
-    dtype = DTYPES[name][0] if hardware.dtype == "auto" else hardware.dtype
-    if dtype not in DTYPES[name]:
-        raise UserError(f"--dtype {dtype}: MindSpore has no kernels for it on {name}; use --dtype {DTYPES[name][0]}")
-    _run_on(name)
+    name, traits = choose_traits(hardware.device, TRAITS, "MindSpore")
+    default = traits.dtypes[0]
+    dtype = default if hardware.dtype == "auto" else hardware.dtype
+    if dtype not in traits.dtypes:
+        raise UserError(f"--dtype {dtype}: MindSpore has no kernels for it on {name}; use --dtype {default}")
+    _run_on(name, traits.target)
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    if name == "cpu":  # operators that are handed to other threads wait for a core where there are few
+    if traits.launches_blocking:
         mindspore.runtime.launch_blocking()
-    return name, getattr(mindspore, dtype)
+    return Choice(name, getattr(mindspore, dtype), traits)
 
 
-def _run_on(name: str) -> None:
-    """Let MindSpore run on a device; once it has computed something, it is told nothing that it does already."""
+def _run_on(name: str, target: str) -> None:
+    """Set MindSpore's device. It accepts one only before its first operator, even the same one again."""
     before = mindspore.get_current_device().device_target
     try:
-        mindspore.set_device(TARGETS[name], process_rank().local_rank)
-    except RuntimeError:  # it takes a device before its first operator alone, though it be the same one
-        if before != TARGETS[name]:
+        mindspore.set_device(target, process_rank().local_rank)
+    except RuntimeError:
+        if before != target:
             raise UserError(
                 f"--device {name}: this process has computed on {before}, and MindSpore keeps to one device; "
                 "use a new process"
             ) from None
 
 
-def buckets(name: str, n_ctx: int) -> Sequence[int]:
-    """Return the padded lengths of batches: each is a graph of its own, and Ascend wants a single one."""
-    return (n_ctx,) if name == "ascend" else (16, 32, 48, 64, 96, *range(128, n_ctx + 64, 64))
+def buckets(traits: MindSporeTraits, n_ctx: int) -> Sequence[int]:
+    """Return the padded lengths of batches: each is a graph of its own."""
+    return (n_ctx,) if traits.single_length else (16, 32, 48, 64, 96, *range(128, n_ctx + 64, 64))
 
 
 def has_ascend() -> bool:
@@ -72,11 +105,11 @@ def has_ascend() -> bool:
 
 def describe() -> dict[str, Any]:
     """Return what `gpt1 doctor` shows: version, devices, and the dtypes that work there, with measured matmul speed."""
-    name, _ = choose(DeviceConfig())
-    gflops = {dtype: round(matmul_speed(getattr(mindspore, dtype))) for dtype in DTYPES[name]}
+    name, _, traits = choose(DeviceConfig())
+    gflops = {dtype: round(matmul_speed(getattr(mindspore, dtype))) for dtype in traits.dtypes}
     return {
         "version": mindspore.__version__,
-        "devices": [{"name": name, "auto_dtype": DTYPES[name][0], "gflops": gflops}],
+        "devices": [{"name": name, "auto_dtype": traits.dtypes[0], "gflops": gflops}],
     }
 
 

@@ -17,7 +17,7 @@ from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.compiled import ABSENT, Compiled
 from gpt1.backends.mindspore.decode import MindSporeDecoder
 from gpt1.backends.mindspore.distributed import MindSporeRanks, MindSporeSingleProcess
-from gpt1.backends.mindspore.functional import LOGITS_AT_ONCE, squares, target_logprobs
+from gpt1.backends.mindspore.functional import merged_heads, split_heads, squares, target_logprobs
 from gpt1.backends.mindspore.model import GPT1, Inference
 from gpt1.backends.mindspore.training import LOSS_SCALES, Gradients, Losses, Update, inputs, numbers
 from gpt1.backends.parameters import Params, shapes
@@ -44,16 +44,16 @@ class MindSporeEngine:
     ):
         self.config, self.optim, self.dropout, self.loss, self.seed = config, optim, dropout, loss, seed
         self.ranks = ranks
-        self.device, dtype = devices.choose(hardware)
+        self.device, dtype, self.traits = devices.choose(hardware)
         self.dtype = str(dtype).lower()
-        self.tokens_at_once = devices.TOKENS_AT_ONCE[self.device]
-        self.buckets = devices.buckets(self.device, config.n_ctx)
+        self.tokens_at_once = self.traits.tokens_at_once
+        self.buckets = devices.buckets(self.traits, config.n_ctx)
         self.model = GPT1(config, dropout, dtype)
         by_name = {p.name: p for p in self.model.get_parameters()}
         self._params: dict[str, Parameter] = {name: by_name[name] for name in shapes(config)}
         self.load_parameters(params)
         every = list(self._params.values())
-        self._losses = Losses(self.model, loss)
+        self._losses = Losses(self.model, loss, self.traits.logits_at_once)
         self._gradients: Gradients | Compiled = Gradients(self._losses, every)
         self._moments = Update(every, optim)
         self._update: Update | Compiled = self._moments
@@ -124,7 +124,7 @@ class MindSporeEngine:
         positions = np.flatnonzero(wanted).astype(np.int32)
         targets = batch.lm_targets[wanted].astype(np.int32)
         embedding = self.model.tokens_embed.weight[: self.config.vocab_size]
-        rows = max(1, LOGITS_AT_ONCE // self.config.vocab_size)
+        rows = max(1, self.traits.logits_at_once // self.config.vocab_size)
         parts = []
         for start in range(0, len(positions), rows):
             part = slice(start, start + rows)
@@ -149,9 +149,16 @@ class MindSporeEngine:
         rows, embedded = self._rows(batch)
         x = embedded(rows)
         future, layers = self.model.future_of(x), []
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+            size = self.model.head_size
+            heads = (split_heads(each, size) for each in (q, k, v))
+            sums, weights, _ = self.model.attend(*heads, future, keep)
+            layers.append(_numpy(weights))
+            return merged_heads(sums)
+
         for block, of_block in zip(self.model.h, masks.nothing_dropped(self.config), strict=True):
-            layers.append(_numpy(block.attn.weights(x, future, of_block[0])))
-            x = block(x, future, of_block)
+            x = block(x, attend, of_block)
         return np.stack(layers)
 
     def _rows(self, batch: Batch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

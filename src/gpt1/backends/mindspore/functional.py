@@ -13,9 +13,6 @@ from gpt1.backends.dropout import keep_scale
 
 DType = mindspore.dtype.Type
 
-LOGITS_AT_ONCE = 1 << 25
-"""Elements of the (positions, V) logits that exist at one time."""
-
 
 def product(a: Tensor, b: Tensor, dtype: DType, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
     """Return the product of two matrices in float32, computed in `dtype`."""
@@ -155,6 +152,16 @@ class Attend(nn.Cell):
         return of_q, of_k, of_v, ops.zeros_like(future), ops.zeros_like(keep)
 
 
+def split_heads(x: Tensor, size: int) -> Tensor:
+    """Return x (N, T, D) as (N, H, T, K) with K = `size`; this is faster than a transposition."""
+    return ops.stack(ops.split(x, size, -1), 1)
+
+
+def merged_heads(x: Tensor) -> Tensor:
+    """Return x (N, H, T, K) as (N, T, D)."""
+    return ops.cat(ops.unstack(x, 1), -1)
+
+
 def rows_at(x: Tensor, position: Tensor) -> Tensor:
     """Return (N, D), the rows of x (N, T, D) at `position` (N,)."""
     n, time, width = x.shape
@@ -178,12 +185,13 @@ class LmLoss(nn.Cell):
     """The weighted sum of the LM losses of M positions, whose (M, V) logits never exist all at once.
 
     They are computed a slice of positions at a time, and on the way forward the gradient too, which is linear in them:
-    the way back would have to compute each slice again. Products are computed in `dtype`.
+    the way back would have to compute each slice again. Products are computed in `dtype`; a slice has up to
+    `logits_at_once` elements of the logits.
     """
 
-    def __init__(self, dtype: DType = mindspore.float32):
+    def __init__(self, dtype: DType = mindspore.float32, logits_at_once: int = 1 << 25):
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.logits_at_once = dtype, logits_at_once
 
     def construct(
         self, states: Tensor, embedding: Tensor, targets: Tensor, shares: Tensor
@@ -192,7 +200,7 @@ class LmLoss(nn.Cell):
 
         `states` is (M, D), `embedding` (V, D), `targets` and `shares` are (M,).
         """
-        rows = max(1, LOGITS_AT_ONCE // embedding.shape[0])
+        rows = max(1, self.logits_at_once // embedding.shape[0])
         loss, of_embedding, of_states = 0.0, 0.0, ()
         for start in range(0, states.shape[0], rows):
             some, wanted = states[start : start + rows], targets[start : start + rows]

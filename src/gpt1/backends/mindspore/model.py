@@ -12,14 +12,30 @@ Products are computed in the dtype that the device wants; all else, weights and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from gpt1.backends.mindspore import masks
-from gpt1.backends.mindspore.functional import Affine, Attend, DType, Gelu, Normalise, cross_entropy, drop, rows_at
+from gpt1.backends.mindspore.functional import (
+    Affine,
+    Attend,
+    DType,
+    Gelu,
+    Normalise,
+    cross_entropy,
+    drop,
+    merged_heads,
+    rows_at,
+    split_heads,
+)
 from gpt1.config import DropoutConfig, Head, ModelConfig
+
+CausalAttend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""From queries (N, Q, D), keys and values (N, T, D), and the mask of their weights, to sums of the values (N, Q, D)."""
 
 
 def blank(shape: tuple[int, ...]) -> Parameter:
@@ -61,42 +77,29 @@ class Embedding(nn.Cell):
 
 
 class Attention(nn.Cell):
-    """Masked multi-head self-attention: future scores are -inf before the softmax, so their weight is exactly 0."""
+    """The projections of multi-head self-attention; `attend` computes what stands between them."""
 
-    def __init__(self, config: ModelConfig, dropout: DropoutConfig, dtype: DType):
+    def __init__(self, config: ModelConfig, dtype: DType):
         super().__init__()
-        self.width, self.size = config.n_embd, config.n_embd // config.n_head
-        self.attend = Attend(dropout.attn_pdrop, dtype)
+        self.width = config.n_embd
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd, dtype)
         self.c_proj = Linear(config.n_embd, config.n_embd, dtype)
 
-    def construct(self, x: Tensor, future: Tensor, keep: Tensor | None) -> Tensor:
-        """Map (N, T, D) to the same shape; `future` and `keep` are (N, H, T, T)."""
-        q, k, v = ops.split(self.c_attn(x), self.width, -1)
-        out = self.attend(self.heads(q), self.heads(k), self.heads(v), future, keep)[0]
-        return self.c_proj(self.merged(out))
+    def construct(self, x: Tensor, attend: CausalAttend, keep: Tensor | None, here: Tensor | None) -> Tensor:
+        """Map (N, T, D) to the same shape, or to (N, D) with the queries of `here` (N, D) alone.
 
-    def weights(self, x: Tensor, future: Tensor, keep: Tensor) -> Tensor:
-        """Return the softmax weights (N, H, T, T) with which `construct` sums the values, before dropout."""
-        q, k, v = ops.split(self.c_attn(x), self.width, -1)
-        return self.attend(self.heads(q), self.heads(k), self.heads(v), future, keep)[1]
-
-    def at(self, x: Tensor, here: Tensor, future: Tensor, keep: Tensor | None) -> Tensor:
-        """Return what `construct` gives at one position: `here` are its rows of x (N, D), `future` is (N, H, 1, T)."""
+        `keep` is the mask of the attention weights.
+        """
+        if here is None:
+            q, k, v = ops.split(self.c_attn(x), self.width, -1)
+            return self.c_proj(attend(q, k, v, keep))
         w_q, w_kv = ops.split(self.c_attn.weight, (self.width, 2 * self.width), -1)
         b_q, b_kv = ops.split(self.c_attn.bias, (self.width, 2 * self.width), -1)
         n, time, width = x.shape
-        q = self.c_attn.affine(here, w_q, b_q)
+        q = self.c_attn.affine(here, w_q, b_q).reshape(n, 1, width)
         kv = self.c_attn.affine(x.reshape(-1, width), w_kv, b_kv)
         k, v = ops.split(kv.reshape(n, time, 2 * width), width, -1)
-        out = self.attend(self.heads(q.reshape(n, 1, width)), self.heads(k), self.heads(v), future, keep)[0]
-        return self.c_proj(self.merged(out)).reshape(n, width)
-
-    def heads(self, x: Tensor) -> Tensor:
-        return ops.stack(ops.split(x, self.size, -1), 1)  # (N, T, D) to (N, H, T, K), faster than a transposition
-
-    def merged(self, x: Tensor) -> Tensor:
-        return ops.cat(ops.unstack(x, 1), -1)
+        return self.c_proj(attend(q, k, v, keep)).reshape(n, width)
 
 
 class MLP(nn.Cell):
@@ -117,24 +120,22 @@ class Block(nn.Cell):
 
     def __init__(self, config: ModelConfig, dropout: DropoutConfig, dtype: DType):
         super().__init__()
-        self.attn = Attention(config, dropout, dtype)
+        self.attn = Attention(config, dtype)
         self.ln_1 = Norm(config.n_embd, config.layer_norm_epsilon)
         self.mlp = MLP(config, dtype)
         self.ln_2 = Norm(config.n_embd, config.layer_norm_epsilon)
         self.pdrop = dropout.resid_pdrop
 
-    def construct(self, x: Tensor, future: Tensor, masks: tuple) -> Tensor:
-        """Map (N, T, D) to the same shape."""
-        weights, attended, mixed = masks
-        x = self.ln_1(x + drop(self.attn(x, future, weights), attended, self.pdrop))
-        return self.ln_2(x + drop(self.mlp(x), mixed, self.pdrop))
+    def construct(self, x: Tensor, attend: CausalAttend, masks: tuple, position: Tensor | None = None) -> Tensor:
+        """Map (N, T, D) to the same shape, or to (N, D) at `position` (N,) where nothing else will be read.
 
-    def at(self, x: Tensor, position: Tensor, future: Tensor, masks: tuple) -> Tensor:
-        """Return what `construct` gives at `position` (N,) as (N, D), where nothing else will be read."""
+        `attend` is the attention of all queries, of those at `position`, or of a decoder to its cache.
+        """
         weights, attended, mixed = masks
-        here = rows_at(x, position)
-        here = self.ln_1(here + drop(self.attn.at(x, here, future, weights), attended, self.pdrop))
-        return self.ln_2(here + drop(self.mlp(here), mixed, self.pdrop))
+        here = None if position is None else rows_at(x, position)
+        residual = x if here is None else here
+        x = self.ln_1(residual + drop(self.attn(x, attend, weights, here), attended, self.pdrop))
+        return self.ln_2(x + drop(self.mlp(x), mixed, self.pdrop))
 
 
 class GPT1(nn.Cell):
@@ -148,6 +149,8 @@ class GPT1(nn.Cell):
         self.h = nn.CellList([Block(config, dropout, dtype) for _ in range(config.n_layer)])
         if config.head:
             self.score = nn.Dense(config.n_embd, config.head.n_labels, has_bias=config.head.bias)
+        self.head_size = config.n_embd // config.n_head
+        self.attend = Attend(dropout.attn_pdrop, dtype)
         self.future = Tensor(np.triu(np.full((config.n_ctx, config.n_ctx), -np.inf, np.float32), 1))
 
     def construct(
@@ -171,15 +174,24 @@ class GPT1(nn.Cell):
     def decoded(self, x: Tensor, position: Tensor | None, of_blocks: tuple) -> Tensor:
         """Return the last layer's states, as `construct`, of what enters the first block (N, T, D)."""
         time = x.shape[1]
-        future = self.future_of(x)
+        attend = self.causal(self.future_of(x))
         last = self.config.n_layer - 1
         for layer in range(last):
-            x = self.h[layer](x, future, of_blocks[layer])
-        if position is None:
-            return self.h[last](x, future, of_blocks[last])
-        seen = ops.gather(self.future[:, :time], position, 0).reshape(-1, 1, 1, time)  # (N, 1, 1, T)
-        seen = ops.tile(seen, (1, self.config.n_head, 1, 1))
-        return self.h[last].at(x, position, seen, of_blocks[last])
+            x = self.h[layer](x, attend, of_blocks[layer])
+        if position is not None:
+            seen = ops.gather(self.future[:, :time], position, 0).reshape(-1, 1, 1, time)  # (N, 1, 1, T)
+            attend = self.causal(ops.tile(seen, (1, self.config.n_head, 1, 1)))
+        return self.h[last](x, attend, of_blocks[last], position)
+
+    def causal(self, future: Tensor) -> CausalAttend:
+        """Return the attention under `future` (N, H, Q, T), -inf where a query may not see a key, else 0."""
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
+            size = self.head_size
+            sums = self.attend(split_heads(q, size), split_heads(k, size), split_heads(v, size), future, keep)[0]
+            return merged_heads(sums)
+
+        return attend
 
     def future_of(self, x: Tensor) -> Tensor:
         """Return (N, H, T, T) for x (N, T, D): -inf where a position would see what comes after it, else 0."""

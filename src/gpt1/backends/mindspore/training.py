@@ -73,11 +73,11 @@ def inputs(batch: Batch, weight: float, lm_count: float, lm_mean: LmMean) -> Inp
 class Losses(nn.Cell):
     """The share of one micro-batch in the losses of its step."""
 
-    def __init__(self, model: GPT1, loss: LossConfig):
+    def __init__(self, model: GPT1, loss: LossConfig, logits_at_once: int):
         super().__init__()
         self.model, self.over_positions = model, loss.lm_over_positions
         self.lm_coef = loss.lm_coef if model.config.head else 1.0
-        self.lm_loss = LmLoss(model.dtype)
+        self.lm_loss = LmLoss(model.dtype, logits_at_once)
 
     def construct(self, arrays: tuple, masks: Masks, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return `scale` times the loss, the loss, and its parts, the task's and the LM's; `arrays` are `Inputs`."""

@@ -1,0 +1,126 @@
+"""Device traits: a new device is a row of a table, and any row runs on a CPU. Run: pytest tests/test_device_traits.py"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt1 import backends
+from gpt1.backends.base import Batch
+from gpt1.backends.device_traits import choose_traits
+from gpt1.backends.dropout import generator_seed
+from gpt1.backends.parameters import Params, initialise
+from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig
+from gpt1.errors import UserError
+
+CONFIG = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_ctx=16, vocab_size=40, head=Head("classification", 2))
+ROUNDING = 1e-5
+"""Float32 on both sides; a fused kernel sums in another order."""
+
+
+@pytest.fixture
+def device() -> Any:
+    pytest.importorskip("torch")
+    from gpt1.backends.torch import device
+
+    return device
+
+
+def on_cpu(traits: Any) -> Any:
+    """Return the row of an accelerator with everything it decides, but with its tensors on the CPU."""
+    return replace(
+        traits,
+        available=lambda: True,
+        torch_device="cpu",
+        name=lambda device: "an accelerator's row on a CPU",
+        count=None,
+        has_fast_bfloat16=lambda device: False,
+        lacks_bfloat16=lambda device: "",
+    )
+
+
+def engine(device: str, p: float = 0.0) -> Any:
+    hardware = DeviceConfig(backend="torch", device=device, dtype="float32")  # type: ignore[arg-type]
+    dropout = DropoutConfig(embd_pdrop=p, attn_pdrop=p, resid_pdrop=p, clf_pdrop=p)
+    return backends.get(CONFIG, initialise(CONFIG, 0), hardware=hardware, dropout=dropout, seed=1)
+
+
+def batch() -> Batch:
+    tokens = np.random.default_rng(0).integers(0, 40, (4, 9)).astype(np.int32)
+    ends = np.array([8, 8, 5, 3], np.int32)
+    return Batch(tokens, ends, np.array([0, 1, 1, 0]), lm_targets=np.roll(tokens, -1, 1))
+
+
+def gradients(device: str, p: float = 0.0, step: int = 0) -> Params:
+    found: Params = engine(device, p).gradients([batch()], step=step)[1]
+    return found
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps", "made-up"])
+def test_row_of_an_accelerator_computes_on_a_cpu_what_the_cpu_row_does(
+    device: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    row = device.TRAITS["cuda" if name == "made-up" else name]
+    monkeypatch.setitem(device.TRAITS, name, replace(on_cpu(row), tokens_at_once=77))
+    expected, found = engine("cpu"), engine(name)
+    assert (found.device, found.tokens_at_once) == ("an accelerator's row on a CPU", 77)
+    np.testing.assert_allclose(found.logits(batch()), expected.logits(batch()), atol=ROUNDING)
+    np.testing.assert_allclose(found.token_logprobs(batch()), expected.token_logprobs(batch()), atol=ROUNDING)
+    for key, value in gradients("cpu").items():
+        np.testing.assert_allclose(gradients(name)[key], value, atol=ROUNDING, err_msg=key)
+    prompt, length = batch().tokens[:2], np.array([9, 9])
+    logits = [each.decoder(2, 16).prefill(prompt, length, [0, 1]) for each in (expected, found)]
+    np.testing.assert_allclose(logits[1], logits[0], atol=ROUNDING)
+
+
+def test_dropout_by_the_generator_of_the_device_is_a_function_of_seed_and_step(
+    device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(device.TRAITS, "cuda", on_cpu(device.TRAITS["cuda"]))
+    name = "h.0.attn.c_attn.weight"
+    first, again, other = (gradients("cuda", 0.5, step)[name] for step in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_generator_seed_has_63_bits_and_depends_on_every_counter() -> None:
+    """NumPy 1.26 raises TypeError where a uint64 is shifted by a Python integer."""
+    seeds = [generator_seed(*counters) for counters in ((1, 2, 3), (1, 2, 4), (0, 2, 3), (3, 2, 1))]
+    assert all(type(seed) is int and 0 <= seed < 1 << 63 for seed in seeds)
+    assert len(set(seeds)) == 4
+    assert seeds[0] == generator_seed(1, 2, 3)
+
+
+def test_auto_takes_the_first_available_row_that_may_be_taken(device: Any) -> None:
+    cpu = device.TRAITS["cpu"]
+    rows = {
+        "absent": replace(cpu, available=lambda: False),
+        "by name alone": replace(cpu, automatic=False),
+        "present": cpu,
+        "cpu": cpu,
+    }
+    assert choose_traits("auto", rows, "PyTorch")[0] == "present"
+    assert choose_traits("by name alone", rows, "PyTorch")[0] == "by name alone"
+
+
+@pytest.mark.parametrize("backend", ["torch", "mindspore"])
+def test_unknown_device_is_refused_with_those_that_exist(backend: Any) -> None:
+    pytest.importorskip(backend)
+    hardware = DeviceConfig(backend=backend, device="tpu")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"--device tpu: unknown device; (PyTorch|MindSpore) runs on .* or cpu"):
+        backends.get(CONFIG, initialise(CONFIG, 0), hardware=hardware)
+
+
+def test_row_of_ascend_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mindspore")
+    from gpt1.backends.mindspore import device
+
+    row = replace(device.TRAITS["ascend"], available=lambda: True, target="CPU", dtypes=("float32",))
+    monkeypatch.setitem(device.TRAITS, "ascend", row)
+    hardware = DeviceConfig(backend="mindspore", device="ascend", eager=True)
+    ascend = backends.get(CONFIG, initialise(CONFIG, 0), hardware=hardware)
+    assert (ascend.device, list(ascend.buckets), ascend.tokens_at_once) == ("ascend", [16], 16_384)
+    assert ascend.logits(batch()).shape == (4, 2)
