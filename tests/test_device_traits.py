@@ -1,4 +1,4 @@
-"""Device traits: a new device is a row of a table, and any row runs on a CPU. Run: pytest tests/test_device_traits.py"""
+"""Device traits: a new device is a row of a table; any row runs on a CPU. Run: pytest tests/test_device_traits.py"""
 
 from __future__ import annotations
 
