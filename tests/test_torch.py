@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -143,33 +144,29 @@ def test_no_query_sees_the_future(torch: Any, functional: Any, p: float) -> None
 
 
 @pytest.mark.parametrize("at_once", [1, 100, 61 * 7])
-def test_logits_in_slices_give_the_same_loss(
-    torch: Any, functional: Any, monkeypatch: pytest.MonkeyPatch, at_once: int
-) -> None:
+def test_logits_in_slices_give_the_same_loss(torch: Any, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     config, params, batch = longer_case("classification", 40, examples=4)
-    engine = torch_engine(config, params, lm_coef=0.5)
+    engine: Any = torch_engine(config, params, lm_coef=0.5)
     whole, logprobs = engine.gradients([batch]), engine.token_logprobs(batch)
-    monkeypatch.setitem(functional.LOGITS_AT_ONCE, "cpu", at_once)
+    monkeypatch.setattr(engine, "traits", replace(engine.traits, logits_at_once=at_once))
     assert_same_step(engine.gradients([batch]), whole, REGROUPED)
     assert_close(engine.token_logprobs(batch), logprobs, REGROUPED)
 
 
-def test_rows_that_fill_the_vocabulary_up_change_nothing(functional: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_fill_the_vocabulary_up_change_nothing(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are there on CUDA; each case has another number of matrices in the softmax."""
     for over_positions in (False, True):
         config, params, batch = longer_case("classification", 40, examples=4)
-        engine = torch_engine(config, params, lm_coef=0.5, lm_over_positions=over_positions)
+        engine: Any = torch_engine(config, params, lm_coef=0.5, lm_over_positions=over_positions)
         plain, logprobs = engine.gradients([batch]), engine.token_logprobs(batch)
         assert config.vocab_size % 128
-        monkeypatch.setitem(functional.VOCABULARY_MULTIPLE, "cpu", 128)
+        monkeypatch.setattr(engine, "traits", replace(engine.traits, vocabulary_multiple=128))
         assert_same_step(engine.gradients([batch]), plain, REGROUPED)
         assert_close(engine.token_logprobs(batch), logprobs, REGROUPED)
         monkeypatch.undo()
 
 
-def test_logits_of_all_positions_never_exist_at_once(
-    torch: Any, functional: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logits_of_all_positions_never_exist_at_once(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory must not grow with batch times vocabulary: the largest tensor of a step is the embedding's."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -186,8 +183,8 @@ def test_logits_of_all_positions_never_exist_at_once(
 
     config = ModelConfig(n_layer=1, n_head=1, n_embd=4, n_ctx=32, vocab_size=1000)
     batch = random_batch(config, examples=20, time=32)
-    engine = torch_engine(config, random_params(config))
-    monkeypatch.setitem(functional.LOGITS_AT_ONCE, "cpu", 20_000)
+    engine: Any = torch_engine(config, random_params(config))
+    monkeypatch.setattr(engine, "traits", replace(engine.traits, logits_at_once=20_000))
     with Watch():
         engine.gradients([batch])
         engine.token_logprobs(batch)
