@@ -15,8 +15,8 @@ from gpt1.backends.base import Engine
 from gpt1.backends.parameters import initialise, shapes
 from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import DeviceConfig, Heuristic, ModelConfig, ZeroShotConfig
-from gpt1.data.batching import Collator, Encoded
-from gpt1.data.dataset import Example
+from gpt1.data.batching import Collator, EncodedExamples
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.evaluation.zero_shot import LOWEST, Verdict, ZeroShot, best_threshold, find_heuristic, find_labels
 from gpt1.inference.batched import mean_logprobs
@@ -92,7 +92,7 @@ def test_means_are_the_references_whatever_stands_beside_a_sequence(engine: Engi
     for budget in (16, 1_000):
         engine.tokens_at_once = budget
         found = mean_logprobs(
-            engine, Encoded(sequences, per_example=2), starts, Collator(0, SHAPE.n_ctx, lm_targets=True)
+            engine, EncodedExamples(sequences, per_example=2), starts, Collator(0, SHAPE.n_ctx, lm_targets=True)
         )
         wanted = [
             reference_model.mean_logprob(random_model().params, SHAPE, list(tokens), start)
@@ -102,7 +102,7 @@ def test_means_are_the_references_whatever_stands_beside_a_sequence(engine: Engi
 
 
 def test_nothing_to_score_is_minus_infinity(engine: Engine) -> None:
-    one = Encoded([np.array([3], np.int32), np.array([3, 4], np.int32)])
+    one = EncodedExamples([np.array([3], np.int32), np.array([3, 4], np.int32)])
     found = mean_logprobs(engine, one, np.array([[1], [1]]), Collator(0, SHAPE.n_ctx, lm_targets=True))
     assert found[0, 0] == -np.inf
     assert np.isfinite(found[1, 0])
