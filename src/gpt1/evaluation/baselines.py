@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gpt1.config import ProblemName
 from gpt1.data.example import Example
-from gpt1.tasks.problem_types import REGRESSION, SINGLE_LABEL, ProblemType
+from gpt1.tasks.problem_types import SINGLE_LABEL, ProblemType
 
 Array = NDArray[Any]
 
@@ -76,7 +75,7 @@ def fit_baselines(
     """
     if baseline not in FEATURES:
         raise ValueError(f"baseline {baseline!r}: expected {', '.join(FEATURES)}")
-    features, model = FEATURES[baseline], LINEAR_MODELS[problem_type.name]
+    features, model = FEATURES[baseline], LINEAR_MODELS[problem_type.linear_model]
     weights = np.array([example.weight for example in train], dtype=np.float64)
     rows = _affordable_rows(train, seed)
     results: list[BaselineResult] = []
@@ -141,8 +140,8 @@ class RidgeModel:
 
 
 LinearModel = LogisticModel | RidgeModel
-LINEAR_MODELS: dict[ProblemName, LinearModel] = {SINGLE_LABEL.name: LogisticModel(), REGRESSION.name: RidgeModel()}
-"""By the problem type's name."""
+LINEAR_MODELS: dict[str, LinearModel] = {"logistic": LogisticModel(), "ridge": RidgeModel()}
+"""What `ProblemType.linear_model` names."""
 
 
 class Features(ABC):

@@ -28,6 +28,8 @@ class ProblemType(ABC):
 
     name: ClassVar[ProblemName]
     """Hugging Face's word for it, as in `config.json`."""
+    linear_model: ClassVar[str]
+    """Model of the baseline to compare with: a key of `evaluation.baselines.LINEAR_MODELS`."""
     loss_unit: ClassVar[str]
     worst_title: ClassVar[str]
     """Title of a list of the worst answers."""
@@ -113,6 +115,7 @@ class SingleLabel(ProblemType):
     """One label of several, or one of an example's choices: cross-entropy over the columns."""
 
     name = SINGLE_LABEL_PROBLEM
+    linear_model = "logistic"
     loss_unit = "nats"
     worst_title = "Most confident mistakes"
     margin = "the score of that answer over the others"
@@ -196,6 +199,7 @@ class Regression(ProblemType):
     """A number: squared error of the only column."""
 
     name = REGRESSION_PROBLEM
+    linear_model = "ridge"
     loss_unit = "label units²"
     worst_title = "Largest errors"
     margin = "the predicted value"
