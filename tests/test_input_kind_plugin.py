@@ -22,7 +22,7 @@ from gpt1.config import DeviceConfig, ServeConfig
 from gpt1.data.input_kinds import InputKind, TextField
 from gpt1.data.paper_kinds import CHOICES
 from gpt1.errors import UserError
-from gpt1.serve.server import gated
+from gpt1.serve.server import guarded_app
 from gpt1.serve.service import Service
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
@@ -65,7 +65,7 @@ def write_articles(path: Path, *, summary: bool) -> None:
 @pytest.fixture
 def client(trained: Path) -> Iterator[TestClient]:
     service = Service.open(trained / "run", ServeConfig(), DeviceConfig(device="cpu"))
-    with TestClient(gated(service), raise_server_exceptions=False) as client:
+    with TestClient(guarded_app(service), raise_server_exceptions=False) as client:
         yield client
 
 
