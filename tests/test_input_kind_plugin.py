@@ -128,7 +128,7 @@ def test_python_takes_tuples_and_refuses_other_kinds(trained: Path) -> None:
     model = gpt1.load(trained / "run")
     assert len(model.predict([("rain", "a wet day"), ("sun", "a dry day", "sun")])) == 2
     with pytest.raises(
-        UserError, match=r"examples: texts given; this model's task is topic: .*\(title, body, summary\)"
+        UserError, match=r"examples: texts given; this model's task is topic, which takes .*\(title, body, summary\)"
     ):
         model.predict(["rain"])
 

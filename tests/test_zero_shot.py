@@ -266,8 +266,8 @@ def test_a_files_name_or_its_folders_says_the_heuristic(tmp_path: Path) -> None:
     [
         (TEXT, {}, "say how to label them: --heuristic acceptability or sentiment"),
         (PAIR, {}, "holds pairs of texts"),
-        (TEXT, {"heuristic": "choice"}, "--heuristic choice: .* holds single texts"),
-        (CHOICE, {"heuristic": "sentiment"}, "--heuristic sentiment: .* holds choices"),
+        (TEXT, {"heuristic": "choice"}, "--heuristic choice: .* holds texts"),
+        (CHOICE, {"heuristic": "sentiment"}, "--heuristic sentiment: .* holds contexts with choices"),
         (TEXT, {"heuristic": "sentiment", "threshold": 0.0}, r"--threshold 0\.0: is not for --heuristic sentiment"),
         (CHOICE, {"prompt_suffix": "so"}, "--prompt-suffix so: is not for --heuristic choice"),
     ],

@@ -59,10 +59,10 @@ def require_unicode(value: str, where: str) -> None:
         raise UserError(f"{where} holds half of a character (\\u{ord(value[error.start]):04x} alone)") from None
 
 
-def shown(value: Any) -> str:
-    """Return a value with its type for a message, shortened."""
+def shown(value: Any, none: str = "null") -> str:
+    """Return a value with its type for a message, shortened; `none` stands for None."""
     if value is None:
-        return "null"
+        return none
     text = repr(value)
     short = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
     return f"{short} ({type(value).__name__})"

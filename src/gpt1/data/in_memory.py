@@ -40,7 +40,7 @@ def _kind(row: Any, where: str, kinds: Sequence[InputKind]) -> InputKind:
     for kind in kinds:
         if kind.matches(row):
             return kind
-    raise UserError(f"{where} is {shown(row)}: {_expected(kinds)}")
+    raise UserError(f"{where} is {shown(row, 'None (NoneType)')}: {_expected(kinds)}")
 
 
 def _expected(kinds: Sequence[InputKind]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from gpt1.data.example import Example, Label, usable_text
 from gpt1.data.header import Header, join_words
+from gpt1.tokenization.pretokenizers import valid_unicode
 
 LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment", "target", "score", "stars")
 """Usual names of the label's column."""
@@ -195,4 +196,9 @@ class InputKind:
 
 
 def usable_arguments(texts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(usable_text(text, f"text {number}") for number, text in enumerate(texts, 1))
+    """Return texts of a command line, whose bytes that are no UTF-8 arrive as lone surrogates and are replaced.
+
+    Raises:
+        UserError: one is blank.
+    """
+    return tuple(usable_text(valid_unicode(text), f"text {text!r}") for text in texts)

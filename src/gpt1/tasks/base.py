@@ -57,8 +57,8 @@ class Task(ABC):
         kind, examples = examples_of(values, name, [self.input_kind, *INPUT_KINDS])
         if kind != self.input_kind:
             raise UserError(
-                f"{name}: {kind.plural} given; this model's task is {self.name}: {self.input_kind.plural}, each "
-                f"{self.input_kind.grammar}"
+                f"{name}: {kind.plural} given; this model's task is {self.name}, which takes {self.input_kind.plural}: "
+                f"[{self.input_kind.grammar}, …]"
             )
         return examples
 
