@@ -116,8 +116,8 @@ def test_acceptable_is_what_the_model_finds_likely() -> None:
     train = texts(("h a a", 1), ("h a b", 1), ("h b c", 0), ("h c c", 0))
     verdict = judged(model, "acceptability", texts(("h a", 1), ("h c a c", 0), ("h b a b", 1)), train)
     between = (np.log(0.5 * 0.25) + np.log(0.25 * 0.125)) / 4  # between the last good and the first bad of train
-    assert verdict.told["threshold"] == pytest.approx(between, abs=FLOAT32)
-    assert verdict.told["threshold_matthews"] == 1.0
+    assert verdict.settings["threshold"] == pytest.approx(between, abs=FLOAT32)
+    assert verdict.settings["threshold_matthews"] == 1.0
     means = np.array([np.log(0.5), (2 * np.log(0.125) + np.log(0.5)) / 3, (2 * np.log(0.25) + np.log(0.5)) / 3])
     assert verdict.logits[:, 1] == pytest.approx(means - between, abs=FLOAT32)
     scored = verdict.scores(texts(("h a", 1), ("h c a c", 0), ("h b a b", 1)), {})
@@ -175,7 +175,7 @@ def test_the_sentiment_is_the_word_that_follows_the_appended_one() -> None:
     verdict = judged(model, "sentiment", examples, label_words="d,e f", prompt_suffix="h")
     wanted = [[expected(model, f"{text} h", word) for word in ("d", "e f")] for text in ("a b c", "g", "")]
     assert verdict.logits == pytest.approx(np.array(wanted), abs=FLOAT32)
-    assert verdict.told == {"heuristic": "sentiment", "label_words": {"0": "d", "1": "e f"}, "prompt_suffix": "h"}
+    assert verdict.settings == {"heuristic": "sentiment", "label_words": {"0": "d", "1": "e f"}, "prompt_suffix": "h"}
 
 
 def test_a_long_text_loses_its_beginning_before_the_appended_word_and_the_label() -> None:
