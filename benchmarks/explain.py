@@ -26,7 +26,8 @@ from finetune import introduce
 from gpt1.config import DeviceConfig
 from gpt1.config.recipes import recipe
 from gpt1.console import say, table
-from gpt1.data.dataset import Example, load_dataset
+from gpt1.data.dataset import load_dataset
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer

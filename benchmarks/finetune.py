@@ -55,8 +55,8 @@ from gpt1.config import (
     OptimConfig,
 )
 from gpt1.console import say, table
-from gpt1.data.batching import Collator, Encoded, TrainingBatches, epoch_order
-from gpt1.data.dataset import Example
+from gpt1.data.batching import Collator, EncodedExamples, TrainingBatches, epoch_order
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.inference.classifier import Classifier
 from gpt1.tasks import TASKS, encode
@@ -133,7 +133,7 @@ def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> Measured:
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "model")
     rows, n_warm = [*work.warmup, *work.timed], len(work.warmup)
     ids = tokenizer([text for text, _ in rows], truncation=True)["input_ids"]
-    timed = Encoded([np.array(row, np.int32) for row in ids[n_warm:]], labels=_label_ids(work.timed))
+    timed = EncodedExamples([np.array(row, np.int32) for row in ids[n_warm:]], labels=_label_ids(work.timed))
     batches = epoch_order(timed.lengths, BATCH_SIZE, seed=seed, epoch=0, bucketing=False)
     order = [*range(n_warm), *(n_warm + np.concatenate(batches))]
     dataset = [{"input_ids": ids[i], "attention_mask": [1] * len(ids[i]), "label": rows[i][1]} for i in order]
@@ -266,7 +266,7 @@ CLASSIFICATION: dict[str, Callable[[Path, int], Measured]] = {
 CONTESTANTS = TRAINING | CLASSIFICATION
 
 
-def encode_rows(model: Model, rows: Sequence[Row]) -> Encoded:
+def encode_rows(model: Model, rows: Sequence[Row]) -> EncodedExamples:
     """Return the rows as token ids, the way that gpt1's classification task has them."""
     encoded = encode(TASKS["classification"], _examples(rows), model.tokenizer, model.max_length)
     return replace(encoded, labels=_label_ids(rows))
@@ -310,7 +310,7 @@ def peak_resident() -> float | None:
 # ---- the work
 
 
-def prepare(args: argparse.Namespace, folder: Path, size: str = "gpt1") -> tuple[Encoded, ModelConfig]:
+def prepare(args: argparse.Namespace, folder: Path, size: str = "gpt1") -> tuple[EncodedExamples, ModelConfig]:
     """Write what every contestant gets; return the texts to be timed, encoded by gpt1, and the model's shape."""
     rng = np.random.default_rng(0)
     n_warm, n_timed = (0, CHECK_STEPS * BATCH_SIZE) if args.check else (args.warmup * BATCH_SIZE, args.texts)
@@ -349,7 +349,7 @@ def _real(
     else:
         tokenizer = train_tokenizer((example.parts[0] for example in train), vocab_size)
     drawn = limited(train, count, seed=0)
-    labels = data.labels.ids("classification", drawn).tolist()
+    labels = data.labels.ids(drawn).tolist()
     rows = [(example.parts[0], label) for example, label in zip(drawn, labels, strict=True)]
     return [rows[place] for place in rng.permutation(count)], data.labels.names, tokenizer
 
@@ -524,7 +524,7 @@ def check(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 VERDICT = {True: "It is the same training.", False: "It is NOT the same training."}
 
 
-def _require_same_ids(encoded: Encoded, *measured: Measured) -> None:
+def _require_same_ids(encoded: EncodedExamples, *measured: Measured) -> None:
     if {found["ids"] for found in measured} != {encoded.sha256()}:
         raise SystemExit("the contestants were not trained on the same token ids and labels")
 

@@ -52,7 +52,8 @@ from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import SIZES, DeviceConfig, FinetuneConfig
 from gpt1.config.recipes import recipe
 from gpt1.console import notices_to, say, table
-from gpt1.data.dataset import Example, load_dataset, stratified_split
+from gpt1.data.dataset import load_dataset, stratified_split
+from gpt1.data.example import Example
 from gpt1.errors import Interrupted, UserError
 from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tasks import TASKS
@@ -103,7 +104,7 @@ def draw(experiment: Experiment, root: Path, scale: Scale, folder: Path) -> dict
     facts = folder / "rows.json"
     if facts.exists():
         return read_json(facts)
-    kind = TASKS[experiment.task].kind
+    kind = TASKS[experiment.task].input_kind
     located = locate(experiment, root)
     splits = load_dataset(
         located.files.splits, kind=kind, seed=0, split_strategy=located.drawn.get("split_strategy", "stratified")

@@ -42,6 +42,7 @@ from gpt1.checkpoint.model_dir import load_model, save_model
 from gpt1.config import DeviceConfig, Head
 from gpt1.console import muted, say, table
 from gpt1.data.dataset import read_examples
+from gpt1.data.paper_kinds import SINGLE
 from gpt1.inference.classifier import Classifier
 from gpt1.tokenization.tokenizer import Tokenizer
 
@@ -277,7 +278,7 @@ def main() -> None:
         named = resolve_dataset("reviews")
         assert isinstance(named, Path)
         source = Path(args.data) if args.data else named / "train.jsonl"
-        raw = [row.parts[0] for row in read_examples(source, kind="single", labelled=False)][:5_000]
+        raw = [row.parts[0] for row in read_examples(source, kind=SINGLE, labelled=False)][:5_000]
         longer = [text for text in raw if len(text) > 6 * LONG] or raw
         texts = prepared(mixed(raw, tokenizer, args.texts, stream), offline)
         works = {

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt1.data.dataset import Example
+from gpt1.data.example import Example
 from gpt1.evaluation import baselines
 from gpt1.evaluation.baselines import fit_baselines
+from gpt1.tasks import REGRESSION
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FLOAT32 = 1e-6
@@ -34,9 +35,7 @@ def pairs(*texts: tuple[str, str]) -> list[Example]:
 
 def test_single_texts_are_told_apart_by_their_words() -> None:
     train, labels = single(GOOD + BAD), np.array([1] * 4 + [0] * 4)
-    learned, majority = fit_baselines(
-        "single", train, labels, single(["lovely story", "dirty story"]), regression=False
-    )
+    learned, majority = fit_baselines("tf-idf", train, labels, single(["lovely story", "dirty story"]))
     assert learned.name == "TF-IDF + logistic regression"
     assert majority.name == "majority class"
     assert learned.predictions.tolist() == [1, 0]
@@ -48,7 +47,7 @@ def test_single_texts_are_told_apart_by_their_words() -> None:
 
 def test_a_regression_gets_ridge_and_the_mean() -> None:
     train, labels = single(GOOD + BAD), np.array([5.0] * 4 + [1.0] * 4)
-    learned, mean = fit_baselines("single", train, labels, single(["lovely story", "dirty story"]), regression=True)
+    learned, mean = fit_baselines("tf-idf", train, labels, single(["lovely story", "dirty story"]), REGRESSION)
     assert learned.name == "TF-IDF + ridge regression"
     assert mean.name == "mean"
     assert learned.predictions[0] > 3.0 > learned.predictions[1]
@@ -67,11 +66,11 @@ def test_pairs_are_told_apart_by_their_overlap_and_not_by_their_words() -> None:
     )
     labels = np.array([1, 1, 1, 0, 0, 0])
     test = pairs(("dogs bark at night", "a dog barks at night"), ("dogs bark at night", "she sold seven shells"))
-    learned, majority = fit_baselines("pair", train, labels, test, regression=False)
+    learned, majority = fit_baselines("overlap", train, labels, test)
     assert learned.name == "word overlap + logistic regression"
     assert majority.name == "majority class"
     assert learned.predictions.tolist() == [1, 0]
-    ridge, mean = fit_baselines("pair", train, 5.0 * labels, test, regression=True)
+    ridge, mean = fit_baselines("overlap", train, 5.0 * labels, test, REGRESSION)
     assert ridge.name == "word overlap + ridge regression"
     assert ridge.predictions[0] > 2.5 > ridge.predictions[1]
     assert mean.predictions.tolist() == [2.5, 2.5]
@@ -105,7 +104,7 @@ def test_choices_are_ranked_within_their_question() -> None:
         question("the piano was old", "the old piano sounded bad", "we ate fish", 1),
     ]
     labels = np.array([example.label for example in train])
-    learned, majority = fit_baselines("choices", train, labels, test, regression=False)
+    learned, majority = fit_baselines("choice-overlap", train, labels, test)
     assert learned.name == "word overlap + logistic regression"
     assert majority.name == "majority class"
     assert learned.predictions.tolist() == [1, 0, 1]
@@ -115,25 +114,25 @@ def test_choices_are_ranked_within_their_question() -> None:
 def test_choices_may_have_no_question_and_another_number_of_choices_in_the_test() -> None:
     train = [Example(("the dog chased the ball",), ("the dog caught the ball", "rain fell")) for _ in range(3)]
     test = [Example(("anna baked a cake", "why?"), ("rain fell", "a train", "anna ate the cake"))]
-    learned, _ = fit_baselines("choices", train, np.zeros(3, dtype=int), test, regression=False)
+    learned, _ = fit_baselines("choice-overlap", train, np.zeros(3, dtype=int), test)
     assert learned.predictions.tolist() == [2]
 
 
 def test_the_heavier_examples_win() -> None:
     train = single(["good", "bad"], weight=1.0) + single(["good", "bad"], weight=9.0)
     labels = np.array([1, 0, 0, 1])
-    learned, _ = fit_baselines("single", train, labels, single(["good", "bad"]), regression=False)
+    learned, _ = fit_baselines("tf-idf", train, labels, single(["good", "bad"]))
     assert learned.predictions.tolist() == [0, 1]
     train = single(GOOD[:3], weight=1.0) + single(BAD[:1], weight=5.0)
-    assert fit_baselines("single", train, np.array([0, 0, 0, 1]), train, regression=False)[1].predictions[0] == 1
-    assert fit_baselines("single", train, np.array([0.0, 0, 0, 8]), train, regression=True)[1].predictions[0] == 5.0
+    assert fit_baselines("tf-idf", train, np.array([0, 0, 0, 1]), train)[1].predictions[0] == 1
+    assert fit_baselines("tf-idf", train, np.array([0.0, 0, 0, 8]), train, REGRESSION)[1].predictions[0] == 5.0
 
 
 def test_the_scale_of_the_weights_does_not_matter() -> None:
     labels = np.array([5.0] * 4 + [1.0] * 4)
     test = single(["lovely story", "dirty story"])
     results = [
-        fit_baselines("single", single(GOOD + BAD, weight), labels, test, regression=True)[0] for weight in (1.0, 1e-6)
+        fit_baselines("tf-idf", single(GOOD + BAD, weight), labels, test, REGRESSION)[0] for weight in (1.0, 1e-6)
     ]
     np.testing.assert_allclose(results[0].predictions, results[1].predictions, rtol=1e-3)  # ridge's iterative solver
 
@@ -142,7 +141,7 @@ def test_chinese_without_blanks_is_read_by_characters() -> None:
     good = ["这部电影很好看", "我非常喜欢这家餐厅", "很好的一本书", "服务很好下次再来"]
     bad = ["这部电影太差了", "我讨厌这家餐厅", "太差的一本书", "服务太差不会再来"]
     labels = np.array([1] * 4 + [0] * 4)
-    learned, _ = fit_baselines("single", single(good + bad), labels, single(["味道很好", "味道太差"]), regression=False)
+    learned, _ = fit_baselines("tf-idf", single(good + bad), labels, single(["味道很好", "味道太差"]))
     assert learned.predictions.tolist() == [1, 0]
 
 
@@ -157,21 +156,21 @@ def test_chinese_without_blanks_is_read_by_characters() -> None:
     ],
     ids=["punctuation", "empty", "blank", "no word twice", "single characters"],
 )
-@pytest.mark.parametrize("kind", ["single", "pair", "choices"])
-def test_odd_texts_give_predictions_and_not_an_error(kind: str, texts: list[str]) -> None:
-    parts = {"single": 1, "pair": 2, "choices": 1}[kind]
-    examples = [Example((text,) * parts, (text, "b") if kind == "choices" else ()) for text in texts]
+@pytest.mark.parametrize("baseline", baselines.FEATURES)
+def test_odd_texts_give_predictions_and_not_an_error(baseline: str, texts: list[str]) -> None:
+    parts = {"tf-idf": 1, "overlap": 2, "choice-overlap": 1}[baseline]
+    examples = [Example((text,) * parts, (text, "b") if baseline == "choice-overlap" else ()) for text in texts]
     labels = np.arange(len(texts)) % 2
-    for result in fit_baselines(kind, examples, labels, examples, regression=False):
+    for result in fit_baselines(baseline, examples, labels, examples):
         assert result.predictions.shape == (len(texts),)
         assert set(result.predictions.tolist()) <= {0, 1}
-    if kind != "choices":
-        for result in fit_baselines(kind, examples, labels.astype(float), examples, regression=True):
+    if baseline != "choice-overlap":
+        for result in fit_baselines(baseline, examples, labels.astype(float), examples, REGRESSION):
             assert np.isfinite(result.predictions).all()
 
 
 def test_one_label_only_leaves_the_majority_class() -> None:
-    results = fit_baselines("single", single(GOOD), np.ones(4, dtype=int), single(BAD), regression=False)
+    results = fit_baselines("tf-idf", single(GOOD), np.ones(4, dtype=int), single(BAD))
     assert [result.name for result in results] == ["majority class"]
     assert results[0].predictions.tolist() == [1, 1, 1, 1]
 
@@ -179,7 +178,7 @@ def test_one_label_only_leaves_the_majority_class() -> None:
 def test_too_much_training_text_is_sampled_and_the_name_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     train, labels = single((GOOD + BAD) * 10), np.array(([1] * 4 + [0] * 4) * 10)
     monkeypatch.setattr(baselines, "MAX_TRAIN_CHARACTERS", 700)
-    learned, _ = fit_baselines("single", train, labels, train, regression=False, seed=3)
+    learned, _ = fit_baselines("tf-idf", train, labels, train, seed=3)
     rows = baselines._affordable_rows(train, 3)
     assert 700 - 25 < sum(len(train[row].parts[0]) for row in rows) <= 700  # no text has more than 25 characters
     assert learned.name == f"TF-IDF + logistic regression (on {len(rows)} of 80 rows)"
@@ -188,9 +187,9 @@ def test_too_much_training_text_is_sampled_and_the_name_says_so(monkeypatch: pyt
     )
 
 
-def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected single, pair or choices"):
-        fit_baselines("triple", single(GOOD), np.array([0, 1, 0, 1]), single(BAD), regression=False)
+def test_an_unknown_baseline_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected tf-idf, overlap, choice-overlap"):
+        fit_baselines("triple", single(GOOD), np.array([0, 1, 0, 1]), single(BAD))
 
 
 def test_importing_the_baselines_loads_no_scikit_learn() -> None:
@@ -210,17 +209,17 @@ def read(path: str) -> list[Example]:
 
 @needs_data
 @pytest.mark.parametrize(
-    ("kind", "train", "test", "floor"),
+    ("baseline", "train", "test", "floor"),
     [
         # a little under what was measured on 2026-11-23: 0.819, 0.746, 0.593 (majority class: 0.509, 0.665, 0.513)
-        ("single", "sst2/train", "sst2/dev", 0.80),
-        ("pair", "mrpc/train", "mrpc/test", 0.73),
-        ("choices", "storycloze/val", "storycloze/test", 0.57),
+        ("tf-idf", "sst2/train", "sst2/dev", 0.80),
+        ("overlap", "mrpc/train", "mrpc/test", 0.73),
+        ("choice-overlap", "storycloze/val", "storycloze/test", 0.57),
     ],
 )
-def test_real_data_is_learned_in_seconds(kind: str, train: str, test: str, floor: float) -> None:
+def test_real_data_is_learned_in_seconds(baseline: str, train: str, test: str, floor: float) -> None:
     splits = [read(f"{name}.jsonl.xz") for name in (train, test)]
     labels, truth = (np.array([example.label for example in split]) for split in splits)
-    learned, _ = fit_baselines(kind, splits[0], labels, splits[1], regression=False)
+    learned, _ = fit_baselines(baseline, splits[0], labels, splits[1])
     assert (learned.predictions == truth).mean() >= floor
     assert learned.seconds < 30

@@ -28,7 +28,7 @@ from gpt1.backends.parameters import initialise
 from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import Columns, Head, ModelConfig
 from gpt1.data import readers
-from gpt1.data.examples import Example
+from gpt1.data.example import Example
 from gpt1.data.readers import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batch_prediction import Predictor, write_predictions

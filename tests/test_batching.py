@@ -21,7 +21,7 @@ from gpt1.config import LoopConfig, Padding
 from gpt1.data.batching import (
     WINDOW,
     Collator,
-    Encoded,
+    EncodedExamples,
     TrainingBatches,
     epoch_order,
     inference_batches,
@@ -42,13 +42,13 @@ sizes = st.integers(1, 9)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def encoded(lengths: Sequence[Sequence[int]], *, segments: bool = False, weights: bool = False) -> Encoded:
+def encoded(lengths: Sequence[Sequence[int]], *, segments: bool = False, weights: bool = False) -> EncodedExamples:
     """Examples of sequences of these lengths; no two sequences share a token, and example i has label i."""
     fresh = itertools.count(FIRST)
     sequences = [
         np.array([BOS, *itertools.islice(fresh, n - 2), EOS], np.int32) for example in lengths for n in example
     ]
-    return Encoded(
+    return EncodedExamples(
         sequences,
         per_example=len(lengths[0]),
         segments=[np.arange(len(s), dtype=np.int32) % 3 for s in sequences] if segments else None,
@@ -58,7 +58,7 @@ def encoded(lengths: Sequence[Sequence[int]], *, segments: bool = False, weights
 
 
 @st.composite
-def datasets(draw: st.DrawFn) -> Encoded:
+def datasets(draw: st.DrawFn) -> EncodedExamples:
     k = draw(st.integers(1, 3))
     lengths = draw(st.lists(st.tuples(*[st.integers(2, N_CTX)] * k), min_size=1, max_size=30))
     return encoded(lengths, segments=draw(st.booleans()), weights=draw(st.booleans()))
@@ -68,7 +68,7 @@ paddings: st.SearchStrategy[Padding] = st.sampled_from(["bucket", "longest", "ma
 collators = st.builds(Collator, st.just(PAD), st.just(N_CTX), paddings, lm_targets=st.booleans())
 
 
-def rows(data: Encoded, example: int) -> range:
+def rows(data: EncodedExamples, example: int) -> range:
     return range(example * data.per_example, (example + 1) * data.per_example)
 
 
@@ -139,7 +139,7 @@ def test_bucketing_sorts_by_length_inside_each_window_and_shuffles_the_batches()
 @properties
 @given(datasets(), sizes, seeds, st.booleans(), st.booleans())
 def test_the_batches_of_a_step_depend_on_seed_and_step_alone(
-    data: Encoded, size: int, seed: int, bucketing: bool, drop_last: bool
+    data: EncodedExamples, size: int, seed: int, bucketing: bool, drop_last: bool
 ) -> None:
     """So a resumed run, which starts in the middle, sees what the uninterrupted one would have seen."""
     drop_last = drop_last and len(data) >= size
@@ -171,7 +171,7 @@ def test_epochs_and_seeds_differ_in_their_order() -> None:
 @properties
 @given(datasets(), collators, sizes, seeds, st.none() | sizes, st.integers(1, 6 * N_CTX), st.booleans())
 def test_micro_batches_keep_every_example_of_their_step_within_the_limits(
-    data: Encoded, collator: Collator, size: int, seed: int, micro: int | None, budget: int, bucketing: bool
+    data: EncodedExamples, collator: Collator, size: int, seed: int, micro: int | None, budget: int, bucketing: bool
 ) -> None:
     config = LoopConfig(
         batch_size=size, seed=seed, micro_batch_size=micro, micro_batch_tokens=budget, bucketing=bucketing
@@ -205,7 +205,9 @@ def test_a_cut_by_tokens_is_as_long_as_its_budget_allows(widths: list[int], budg
 
 @properties
 @given(datasets(), collators, st.integers(1, 6 * N_CTX))
-def test_inference_has_every_example_once_and_the_longest_first(data: Encoded, collator: Collator, budget: int) -> None:
+def test_inference_has_every_example_once_and_the_longest_first(
+    data: EncodedExamples, collator: Collator, budget: int
+) -> None:
     found = list(inference_batches(data, collator, budget))
     order = np.concatenate([examples for examples, _ in found])
     assert sorted(order) == list(range(len(data)))
@@ -218,7 +220,7 @@ def test_inference_has_every_example_once_and_the_longest_first(data: Encoded, c
 
 
 def test_no_examples_make_no_batch() -> None:
-    nothing = Encoded([], labels=np.zeros(0, np.int64))
+    nothing = EncodedExamples([], labels=np.zeros(0, np.int64))
     assert len(nothing) == 0
     assert list(inference_batches(nothing, Collator(PAD, N_CTX), 100)) == []
     assert epoch_order(nothing.lengths, 4, seed=0, epoch=0) == []
@@ -230,7 +232,7 @@ def test_no_examples_make_no_batch() -> None:
 @properties
 @given(datasets(), collators, st.randoms(use_true_random=False))
 def test_a_batch_holds_its_sequences_padded_on_the_right_and_every_target_in_place(
-    data: Encoded, collator: Collator, random: object
+    data: EncodedExamples, collator: Collator, random: object
 ) -> None:
     examples = np.array(random.sample(range(len(data)), k=random.randint(1, len(data))))  # type: ignore[attr-defined]
     batch = collator(data, examples)
@@ -261,7 +263,7 @@ def test_a_batch_holds_its_sequences_padded_on_the_right_and_every_target_in_pla
 
 
 def test_a_batch_on_toy_sequences_is_exactly_this() -> None:
-    toy = Encoded(
+    toy = EncodedExamples(
         [np.array(s, np.int32) for s in ([BOS, 7, EOS], [BOS, 8, 9, 5, EOS], [BOS, EOS])], labels=np.array([1, 0, 1])
     )
     batch = Collator(PAD, 512, "longest", lm_targets=True)(toy, np.array([1, 2, 0]))
@@ -314,7 +316,7 @@ def test_the_number_of_shapes_is_bounded_by_the_buckets() -> None:
 
 @properties
 @given(datasets(), st.data())
-def test_the_digest_tells_any_other_data(data: Encoded, draw: st.DataObject) -> None:
+def test_the_digest_tells_any_other_data(data: EncodedExamples, draw: st.DataObject) -> None:
     assert data.sha256() == replace(data).sha256()
     place = draw.draw(st.integers(0, len(data.sequences) - 1))
     changed = [s.copy() for s in data.sequences]
@@ -330,7 +332,7 @@ def test_the_digest_tells_any_other_data(data: Encoded, draw: st.DataObject) -> 
 
 
 @pytest.fixture(scope="module")
-def imdb() -> Encoded:
+def imdb() -> EncodedExamples:
     """2,000 reviews in the original vocabulary."""
     path = DATA / "imdb" / "train.jsonl.xz"
     if not path.exists():
@@ -342,7 +344,7 @@ def imdb() -> Encoded:
 
 
 @pytest.mark.parametrize("size", [4, 32])
-def test_little_of_a_batch_of_real_reviews_is_padding(imdb: Encoded, size: int) -> None:
+def test_little_of_a_batch_of_real_reviews_is_padding(imdb: EncodedExamples, size: int) -> None:
     def padded_share(bucketing: bool) -> float:
         config = LoopConfig(batch_size=size, bucketing=bucketing, micro_batch_size=size)
         source = TrainingBatches(imdb, config, Collator(PAD, 512))

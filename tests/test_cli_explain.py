@@ -90,8 +90,8 @@ def test_a_page_has_every_example(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["run"], 'nothing to explain: give a text, as in gpt1 explain RUN "a text"'),
-        (["run", " "], "an empty text was given"),
-        (["grades", "alone"], "this model's task is similarity: it takes two texts, 1 given"),
+        (["run", " "], "text ' ' is empty"),
+        (["grades", "alone"], "this model's task is similarity: it takes a pair of texts (TEXT_A TEXT_B), 1 given"),
         (["mini", "fine"], "is a language model without a task; fine-tune it first"),
         (["run", "fine", "--label", "great"], "--label great: unknown; expected one of bad, good"),
         (["grades", "a", "b", "--label", "1"], "--label 1: this model gives a value"),

@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 
-from gpt1.data.dataset import (
-    Columns,
-    Example,
-    read_examples,
-    stream_examples,
-)
+from gpt1.data.dataset import Columns, read_examples, stream_examples
+from gpt1.data.example import Example
+from gpt1.data.input_kinds import InputKind
+from gpt1.data.paper_kinds import CHOICES, PAIR
 from support.labelled_files import (
     BY_USUAL_NAMES,
     CHOICE,
@@ -30,7 +28,9 @@ from support.labelled_files import (
 # ---- Columns
 
 
-def read_row(path: Path, row: dict[str, Any], columns: Columns = BY_USUAL_NAMES, kind: str | None = None) -> Example:
+def read_row(
+    path: Path, row: dict[str, Any], columns: Columns = BY_USUAL_NAMES, kind: InputKind | None = None
+) -> Example:
     return read_examples(write_jsonl(path / "x.jsonl", [row]), columns, kind)[0]
 
 
@@ -89,16 +89,16 @@ def test_first_usual_name_wins_and_other_rivals_are_ambiguous(tmp_path: Path) ->
 WRONG_COLUMNS = {
     "no text": ({"body": "t", "label": 1}, Columns(), None, ["no column for text", "body, label", "--text COLUMN"]),
     "no label": ({"text": "t", "id": 1}, Columns(), None, ["no column for label", "text, id", "--label COLUMN"]),
-    "no pair": ({"text": "t", "label": 1}, Columns(), "pair", ["text_a and text_b", "--text-a COLUMN"]),
-    "no choices": ({"context": "t", "label": 1}, Columns(), "choices", ["choices", "--choices COLUMN"]),
+    "no pair": ({"text": "t", "label": 1}, Columns(), PAIR, ["text_a and text_b", "--text-a COLUMN"]),
+    "no choices": ({"context": "t", "label": 1}, Columns(), CHOICES, ["choices", "--choices COLUMN"]),
     "no context": ({"options": ["a", "b"], "label": 1}, Columns(), None, ["no column for context", "--context COLUMN"]),
-    "gap in choices": ({"context": "t", "choice1": "a", "choice3": "b", "label": 1}, Columns(), "choices", ["choices"]),
+    "gap in choices": ({"context": "t", "choice1": "a", "choice3": "b", "label": 1}, Columns(), CHOICES, ["choices"]),
     "unknown flag": ({"text": "t", "label": 1}, Columns(text="body"), None, ["--text body", "text, label"]),
     "unknown weight": ({"text": "t", "label": 1}, Columns(weight="w"), None, ["--weight w", "text, label"]),
     "unknown choices": ({"context": "t", "a": "t", "label": 1}, Columns(choices="a,b"), None, ["--choices b"]),
     "half a pair": ({"text_a": "t", "label": 1}, Columns(text_a="text_a"), None, ["--text-a and --text-b"]),
     "mixed flags": ({"text": "t", "label": 1}, Columns(text="text", choices="c"), None, ["--text and --choices"]),
-    "foreign flag": ({"text": "t", "label": 1}, Columns(text="text"), "pair", ["--text", "--text-a and --text-b"]),
+    "foreign flag": ({"text": "t", "label": 1}, Columns(text="text"), PAIR, ["--text", "--text-a and --text-b"]),
 }
 
 

@@ -12,15 +12,10 @@ from typing import Any
 
 import pytest
 
-from gpt1.data.dataset import (
-    TEST_FRACTION,
-    VALID_FRACTION,
-    Example,
-    find_splits,
-    load_dataset,
-    repeated_texts,
-    shared_texts,
-)
+from gpt1.data.dataset import TEST_FRACTION, VALID_FRACTION, find_splits, load_dataset, repeated_texts, shared_texts
+from gpt1.data.example import Example
+from gpt1.data.input_kinds import InputKind
+from gpt1.data.paper_kinds import CHOICES, PAIR, SINGLE
 from support.labelled_files import (
     CHOICE,
     SHARED,
@@ -123,7 +118,7 @@ def test_single_file_is_split_by_label_and_nothing_is_lost(tmp_path: Path) -> No
         "valid": n_valid,
         "test": n_test,
     }
-    assert data.kind == "single"
+    assert data.kind == SINGLE
     for examples in data.splits.values():
         assert Counter(labels_of(examples)) == {0: len(examples) // 2, 1: len(examples) // 2}
     texts = [example.parts[0] for examples in data.splits.values() for example in examples]
@@ -213,7 +208,7 @@ def test_unlabelled_csv_test_with_the_label_minus_one_is_left_out(tmp_path: Path
 def test_unlabelled_multiple_choice_test_is_left_out(tmp_path: Path) -> None:
     choices = [{**CHOICE, "label": i % 2} for i in range(20)]
     data = load_dataset(folder_of(tmp_path, train=choices, test=[{**CHOICE, "label": -1}] * 3))
-    assert data.kind == "choices" and data.splits.keys() == {"train", "valid"}
+    assert data.kind == CHOICES and data.splits.keys() == {"train", "valid"}
 
 
 def test_one_missing_label_in_a_labelled_split_is_an_error(tmp_path: Path) -> None:
@@ -295,15 +290,15 @@ def test_imdb_is_read_split_and_its_repeated_texts_counted() -> None:
 @pytest.mark.parametrize(
     ("path", "kind", "expected"),
     [
-        ("cola", "single", {"train": 8551, "valid": 1043}),
-        ("rte", "pair", {"train": 2490, "valid": 277}),
-        ("stsb", "pair", {"train": 5749, "valid": 1500, "test": 1379}),
-        ("storycloze/val.jsonl.xz", "choices", {"train": 1497, "valid": 187, "test": 187}),
-        ("copa/dev.jsonl.xz", "choices", {"train": 400, "valid": 50, "test": 50}),
-        ("ag_news/test.jsonl.xz", "single", {"train": 6080, "valid": 760, "test": 760}),
+        ("cola", SINGLE, {"train": 8551, "valid": 1043}),
+        ("rte", PAIR, {"train": 2490, "valid": 277}),
+        ("stsb", PAIR, {"train": 5749, "valid": 1500, "test": 1379}),
+        ("storycloze/val.jsonl.xz", CHOICES, {"train": 1497, "valid": 187, "test": 187}),
+        ("copa/dev.jsonl.xz", CHOICES, {"train": 400, "valid": 50, "test": 50}),
+        ("ag_news/test.jsonl.xz", SINGLE, {"train": 6080, "valid": 760, "test": 760}),
     ],
 )
-def test_real_data_sets_of_every_kind_are_read(path: str, kind: str, expected: dict[str, int]) -> None:
+def test_real_data_sets_of_every_kind_are_read(path: str, kind: InputKind, expected: dict[str, int]) -> None:
     data = load_dataset(SHARED / path)
     assert data.kind == kind
     assert {split: len(examples) for split, examples in data.splits.items()} == expected

@@ -229,10 +229,10 @@ def test_it_is_silent_unless_it_is_asked_to_speak(capfd: pytest.CaptureFixture[s
         (np.zeros((2, 3)), ["a", "b"], "X has the shape (2, 3): expected a list of texts"),
         (["one", float("nan")], ["a", "b"], "X[1] is nan (float): expected a list of texts"),
         (["one", None], ["a", "b"], "X[1] is None (NoneType): expected a list of texts"),
-        (["one", " "], ["a", "b"], "X[1]: the text is empty"),
-        (["one", "\ud800"], ["a", "b"], "X[1]: holds half of a character (\\ud800 alone)"),
+        (["one", " "], ["a", "b"], "X[1] is empty"),
+        (["one", "\ud800"], ["a", "b"], "X[1] holds half of a character (\\ud800 alone)"),
         (["one", ("two", "three")], ["a", "b"], "X[1] is a pair of texts, expected a text as in the rows before"),
-        ([("one", ["a", 2])], [0], "X[0]: 2 (int) found, expected a text"),
+        ([("one", ["a", 2])], [0], "X[0] is 2 (int), expected a text"),
         ([("one", ["a", "b"]), ("two", ["a", "b", "c"])], [0, 1], "X[1]: 3 choices found, 2 expected as in the rows"),
         (["one", "two"], ["a"], "X and y are of unequal lengths: 2 examples, 1 labels"),
         (["one", "two"], ["a", "a"], "y holds one class, 'a': a classifier needs at least 2 classes"),
@@ -272,7 +272,9 @@ def test_before_fit_nothing_is_predicted_or_saved(method: str) -> None:
 
 
 def test_pairs_are_refused_by_a_model_of_texts(fitted: GPT1Classifier) -> None:
-    with pytest.raises(UserError, match=r"X: pairs \(text, text\) given; this model's task is classification: texts"):
+    with pytest.raises(
+        UserError, match=r"X: pairs of texts given; this model's task is classification, which takes texts"
+    ):
         fitted.predict(PAIRS)
 
 

@@ -15,7 +15,7 @@ from gpt1 import backends
 from gpt1.backends.parameters import initialise
 from gpt1.checkpoint.model_dir import Model
 from gpt1.config import DropoutConfig, Head, ModelConfig
-from gpt1.data.dataset import Example
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import (

@@ -24,7 +24,7 @@ from gpt1.checkpoint import event_log
 from gpt1.checkpoint.event_log import RunLog
 from gpt1.checkpoint.train_state import Checkpoints, Progress
 from gpt1.config import DType, Head, LoopConfig, LossConfig, ModelConfig, OptimConfig
-from gpt1.data.batching import Collator, Encoded, TrainingBatches
+from gpt1.data.batching import Collator, EncodedExamples, TrainingBatches
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batched import scores, task_logits
 from gpt1.system.files import write_json
@@ -46,13 +46,13 @@ OPTIM = OptimConfig(lr=0.01, warmup=2)
 STEPS = 10
 
 
-def encoded(size: int, seed: int) -> Encoded:
+def encoded(size: int, seed: int) -> EncodedExamples:
     """Random tokens of unequal lengths, weights and labels; the label is the parity of the first token, and some 2s."""
     draw = np.random.default_rng(seed)
     sequences = [draw.integers(0, 40, length).astype(np.int32) for length in draw.integers(4, 31, size)]
     labels = np.array([int(sequence[1]) % 2 for sequence in sequences], np.int64)
     labels[::5] = 2
-    return Encoded(sequences, labels=labels, weights=draw.uniform(0.5, 2.0, size).astype(np.float32))
+    return EncodedExamples(sequences, labels=labels, weights=draw.uniform(0.5, 2.0, size).astype(np.float32))
 
 
 class Recorded(TrainingBatches):

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpt1.config import Head
 from gpt1.errors import UserError
-from gpt1.tasks import metrics
+from gpt1.tasks import REGRESSION, SINGLE_LABEL, metrics, metrics_of
 
 SAME = 1e-12
 """Two ways to the same float64 value: they differ by rounding only."""
@@ -149,12 +150,12 @@ def test_labels_and_predictions_of_different_shapes_are_refused(predictions: lis
 
 
 def test_each_task_reports_its_metrics_and_the_first_one_leads() -> None:
-    assert metrics.task_metrics("classification", 2, False) == ("accuracy", "f1", "matthews")
-    assert metrics.task_metrics("entailment", 3, False) == ("accuracy", "macro_f1", "matthews")
-    assert metrics.task_metrics("similarity", 2, False) == ("accuracy", "f1")
-    assert metrics.task_metrics("similarity", 1, True) == ("pearson", "spearman", "mse")
-    assert metrics.task_metrics("classification", 1, True) == ("pearson", "spearman", "mse")
-    assert metrics.task_metrics("multiple-choice", 1, False) == ("accuracy",)
+    assert metrics_of(Head("classification", 2)) == ("accuracy", "f1", "matthews")
+    assert metrics_of(Head("entailment", 3)) == ("accuracy", "macro_f1", "matthews")
+    assert metrics_of(Head("similarity", 2)) == ("accuracy", "f1")
+    assert metrics_of(Head("similarity", 1, regression=True)) == ("pearson", "spearman", "mse")
+    assert metrics_of(Head("classification", 1, regression=True)) == ("pearson", "spearman", "mse")
+    assert metrics_of(Head("multiple-choice", 1)) == ("accuracy",)
 
 
 def test_better_knows_the_direction_of_a_metric_and_never_prefers_nan() -> None:
@@ -171,14 +172,14 @@ def test_better_knows_the_direction_of_a_metric_and_never_prefers_nan() -> None:
 
 
 def test_predictions_are_the_largest_logit_or_the_only_column() -> None:
-    ids = metrics.predictions(np.array([[0.1, 0.9, 0.0], [3.0, -1.0, 2.0]], dtype=np.float32), False)
+    ids = SINGLE_LABEL.predictions(np.array([[0.1, 0.9, 0.0], [3.0, -1.0, 2.0]], dtype=np.float32))
     assert ids.tolist() == [1, 0]
     assert ids.dtype == np.int64
-    values = metrics.predictions(np.array([[0.25], [4.0]], dtype=np.float32), True)
+    values = REGRESSION.predictions(np.array([[0.25], [4.0]], dtype=np.float32))
     assert values.tolist() == [0.25, 4.0]
     assert values.dtype == np.float64
     with pytest.raises(ValueError, match="one column"):
-        metrics.predictions(np.zeros((3, 2)), True)
+        REGRESSION.predictions(np.zeros((3, 2)))
 
 
 def test_probabilities_survive_huge_logits_in_half_precision() -> None:

@@ -21,7 +21,7 @@ from gpt1.checkpoint.loading import open_model
 from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.cli import main
 from gpt1.config import DeviceConfig, Head, ModelConfig, ServeConfig, ZeroShotConfig
-from gpt1.data.examples import Example
+from gpt1.data.example import Example
 from gpt1.evaluation.zero_shot import ZeroShot
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.generator import TextGenerator

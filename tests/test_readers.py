@@ -16,12 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from gpt1.data.dataset import (
-    Example,
-    load_dataset,
-    read_examples,
-    stream_examples,
-)
+from gpt1.data.dataset import load_dataset, read_examples, stream_examples
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from support.labelled_files import (
     error_of,

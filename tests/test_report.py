@@ -18,14 +18,14 @@ from gpt1.cli import main
 from gpt1.config import FinetuneConfig, Head, PretrainConfig
 from gpt1.config.overrides import with_overrides
 from gpt1.config.recipes import recipe
-from gpt1.data.batching import Encoded
-from gpt1.data.dataset import Example
+from gpt1.data.batching import EncodedExamples
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.evaluation.diagnostics import pack
 from gpt1.evaluation.report import write
 from gpt1.evaluation.report.command import command_line
 from gpt1.evaluation.report.record import Record
-from gpt1.evaluation.scoring import examine
+from gpt1.evaluation.scoring import score_split
 from gpt1.system.files import write_json
 from gpt1.tasks import Labels
 from gpt1.tasks.metrics import METRICS, bootstrap_interval
@@ -73,8 +73,8 @@ def classified(seed: int = 0, better: float = 0.0, n_labels: int = 2) -> dict[st
     ]
     noise = np.random.default_rng(seed + 1).standard_normal((N, n_labels))
     logits = (noise + (0.5 + better) * np.eye(n_labels)[truth]).astype(np.float32)
-    encoded = Encoded([np.zeros(4 + i % 30, np.int32) for i in range(N)], labels=truth)
-    scored = examine(logits, encoded, examples, Head("classification", n_labels), Labels(names), {})
+    encoded = EncodedExamples([np.zeros(4 + i % 30, np.int32) for i in range(N)], labels=truth)
+    scored = score_split(logits, encoded, examples, Head("classification", n_labels), Labels(names), {})
     for entry in scored["mistakes"]:
         start = entry["texts"][0].index("is")
         entry["words"] = {
@@ -259,9 +259,9 @@ def regression() -> dict[str, Any]:
     truth = np.linspace(0, 5, N, dtype=np.float32)
     logits = (truth + np.random.default_rng(0).standard_normal(N).astype(np.float32))[:, None]
     examples = [Example((f"a {i}", f"b {i}"), (), float(value), f"row {i}") for i, value in enumerate(truth)]
-    encoded = Encoded([np.zeros(5 + i % 9, np.int32) for i in range(2 * N)], 2, labels=truth)
+    encoded = EncodedExamples([np.zeros(5 + i % 9, np.int32) for i in range(2 * N)], 2, labels=truth)
     head = Head("similarity", 1, regression=True)
-    return {"test": examine(logits, encoded, examples, head, Labels(regression=True), {}), "baseline": {},
+    return {"test": score_split(logits, encoded, examples, head, Labels(regression=True), {}), "baseline": {},
             "baseline_split": "test"}  # fmt: skip
 
 
@@ -269,8 +269,8 @@ def choices() -> dict[str, Any]:
     truth = np.arange(N) % 3
     logits = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)
     examples = [Example(("it rains",), ("a", "b", "c"), int(label), f"row {i}") for i, label in enumerate(truth)]
-    encoded = Encoded([np.zeros(5 + i % 9, np.int32) for i in range(3 * N)], 3, labels=truth)
-    return {"test": examine(logits, encoded, examples, Head("multiple-choice", 1), Labels(), {}), "baseline": {},
+    encoded = EncodedExamples([np.zeros(5 + i % 9, np.int32) for i in range(3 * N)], 3, labels=truth)
+    return {"test": score_split(logits, encoded, examples, Head("multiple-choice", 1), Labels(), {}), "baseline": {},
             "baseline_split": "test"}  # fmt: skip
 
 

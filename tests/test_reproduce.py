@@ -212,7 +212,7 @@ def test_finished_runs_are_read_and_people_see_a_table(
         raise AssertionError("a finished run was run again")
 
     monkeypatch.setattr(seeds, "finetune", train_no_more)
-    monkeypatch.setattr(reproduce, "examine", train_no_more)
+    monkeypatch.setattr(reproduce, "score_split", train_no_more)
     assert reproduced(data, out, "--json") == 0
     stdout, stderr = capsys.readouterr()
     assert json.loads(stdout) == table

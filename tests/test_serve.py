@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
 from gpt1 import backends
 from gpt1.checkpoint.model_dir import save_model
 from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
+from gpt1.data.example import Example
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer
 from gpt1.inference.generator import TextGenerator
@@ -57,8 +59,9 @@ def test_answers_are_those_of_offline_prediction(kind: str) -> None:
         found = client.post("/v1/classify", json={"input": [item] * 3}).json()
     model = served_models.model(kind)
     offline = Classifier(model, backends.get(model.config, model.params, hardware=DeviceConfig(dtype="float32")))
-    parsed = schemas.ITEMS[offline.task.kind]
-    example = schemas.example(item if isinstance(item, str) else parsed.model_validate(item))  # type: ignore[attr-defined]
+    kind_of_input = offline.task.input_kind
+    parsed = TypeAdapter(schemas.input_type(kind_of_input)).validate_python(item)
+    example = schemas.example(kind_of_input, parsed)
     [expected] = offline.predict([example])
     assert [each["index"] for each in found["data"]] == [0, 1, 2]
     for each in found["data"]:
@@ -165,7 +168,7 @@ def test_occlusion_is_that_of_the_command(text_client: TestClient) -> None:
     ).json()
     model = served_models.model("single")
     engine = backends.get(model.config, model.params, hardware=DeviceConfig(dtype="float32"))
-    example = schemas.example(served_models.TEXT + " a b c d e f g")
+    example = Example((served_models.TEXT + " a b c d e f g",))
     expected = Explainer(Classifier(model, engine)).explain(example, occlusion=True)
     changes = [[word["occlusion"] for word in each["texts"][0]["words"]] for each in (found, expected)]
     assert changes[0] == pytest.approx(changes[1], abs=TOLERANCE) and 0.0 in changes[0]

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from gpt1.backends.base import Batch
 from gpt1.config import GenerateConfig
-from gpt1.data.batching import Collator, Encoded
-from gpt1.data.dataset import Example
+from gpt1.data.batching import Collator, EncodedExamples
+from gpt1.data.example import Example
 from gpt1.serve.batcher import MOST_PADDING, next_batch
 from gpt1.serve.errors import Refused
 from gpt1.serve.server import guarded_app
@@ -85,8 +85,8 @@ class Held:
         return batch.tokens[:: batch.sequences_per_example, :1].astype(np.float32)
 
 
-def example(first: int, length: int = 10) -> Encoded:
-    return Encoded([np.full(length, first, np.int32)])
+def example(first: int, length: int = 10) -> EncodedExamples:
+    return EncodedExamples([np.full(length, first, np.int32)])
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ import pytest
 
 from gpt1.cli import main
 from gpt1.config import PAPER_TASKS
-from gpt1.data.dataset import Example
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer
@@ -120,9 +120,10 @@ def test_a_model_of_a_task_whose_package_is_gone_says_so(
 
 
 GOOD = """
-class Mine:
+from gpt1.tasks import CHOICES, SINGLE, Task
+class Mine(Task):
     name = "mine"
-    kind = "single"
+    input_kind = SINGLE
     def sequences(self, example):
         return [[example.parts]]
 """
@@ -130,14 +131,16 @@ BROKEN = {
     "no import": ("import no_such_module", r"cannot be loaded \(ModuleNotFoundError: "),
     "no class": ("", r"cannot be loaded \(AttributeError: "),
     "another name": (GOOD.replace('"mine"', '"yours"'), "its name is 'yours', 'mine' expected as in the entry point"),
-    "choices": (GOOD.replace('"single"', '"choices"'), "its kind is 'choices', 'single' or 'pair' expected"),
-    "no kind": (GOOD.replace('kind = "single"', ""), "its kind is None, 'single' or 'pair' expected"),
+    "choices": (GOOD.replace("= SINGLE", "= CHOICES"), "its input_kind choices has choices, which need a head"),
+    "no input kind": (GOOD.replace("input_kind = SINGLE", ""), "its input_kind is None, SINGLE, PAIR or an InputKind"),
+    "a kind by name": (GOOD.replace("= SINGLE", '= "single"'), "its input_kind is 'single', SINGLE, PAIR or an Input"),
+    "no task": (GOOD.replace("(Task)", ""), "a subclass of gpt1.tasks.Task expected"),
     "two sequences": (
         GOOD.replace("[[example.parts]]", "[[example.parts]] * 2"),
         "one sequence expected, of parts",
     ),
     "a text changed": (GOOD.replace("[[example.parts]]", '[[("TEXT",)]]'), "that hold each text as it is"),
-    "no sequences": (GOOD.replace("def sequences", "def order"), "has no attribute 'sequences'"),
+    "no sequences": (GOOD.replace("def sequences", "def order"), "abstract method '?sequences"),
     "fails": (GOOD.replace("return", "raise ValueError('off')\n        return"), r"\(ValueError: off\)"),
 }
 

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt1.config import Head, TaskName
-from gpt1.data.batching import Encoded
-from gpt1.data.dataset import Example
+from gpt1.data.batching import EncodedExamples
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.tasks import TASKS, Labels, encode, limit
-from gpt1.tasks.base import MOST_LABELS, kept_lengths
+from gpt1.tasks.encoding import kept_lengths
+from gpt1.tasks.labels import MOST_LABELS
 from gpt1.tokenization.tokenizer import Tokenizer
 
 LETTERS = "abcdefgh"
@@ -26,7 +27,7 @@ BOS, SEP, EOS = 11, 12, 13
 properties = settings(deadline=None, max_examples=150)
 
 
-def layout(encoded: Encoded) -> list[str]:
+def layout(encoded: EncodedExamples) -> list[str]:
     """The sequences as people write them: `<bos> a b <eos>`."""
     return [" ".join(TOKENIZER.tokens(ids)).replace("</w>", "") for ids in encoded.sequences]
 
@@ -232,14 +233,14 @@ def examples(*labels: str | int | float) -> list[Example]:
 
 
 def learned(*labels: str | int | float, given: Sequence[str] | None = None) -> Labels:
-    return Labels.of("classification", examples(*labels), given)
+    return Labels.of(examples(*labels), given)
 
 
 def test_words_are_labels_in_alphabetical_order() -> None:
     labels = learned("good", "bad", "good", "so-so")
     assert labels == Labels(("bad", "good", "so-so"))
     assert labels.head("classification") == Head("classification", 3)
-    ids = labels.ids("classification", examples("so-so", "bad"))
+    ids = labels.ids(examples("so-so", "bad"))
     assert ids.tolist() == [2, 0]
     assert ids.dtype == np.int64
 
@@ -247,29 +248,29 @@ def test_words_are_labels_in_alphabetical_order() -> None:
 def test_whole_numbers_are_labels_in_the_order_of_numbers() -> None:
     labels = learned(10, 9, -1, 9)
     assert labels.names == ("-1", "9", "10")
-    assert labels.ids("classification", examples(9, 10, -1)).tolist() == [1, 2, 0]
-    assert labels.ids("classification", examples(9.0, 10.0)).tolist() == [1, 2]
+    assert labels.ids(examples(9, 10, -1)).tolist() == [1, 2, 0]
+    assert labels.ids(examples(9.0, 10.0)).tolist() == [1, 2]
     assert learned(1.0, 0.0, 1.0).names == ("0", "1")
 
 
 def test_numbers_with_a_fraction_are_a_regression() -> None:
-    labels = Labels.of("similarity", examples(0, 2.5, 5, 4.0))
+    labels = Labels.of(examples(0, 2.5, 5, 4.0))
     assert labels == Labels(regression=True)
     assert labels.head("similarity") == Head("similarity", 1, regression=True)
-    values = labels.ids("similarity", examples(1, 3.25))
+    values = labels.ids(examples(1, 3.25))
     assert values.tolist() == [1.0, 3.25]
     assert values.dtype == np.float32
-    assert Labels.of("classification", examples(0.5, 1.5)).regression
+    assert Labels.of(examples(0.5, 1.5)).regression
     with pytest.raises(UserError, match=r"^train.csv row 1: label 'high' found, a number expected"):
-        labels.ids("similarity", examples(1, "high"))
+        labels.ids(examples(1, "high"))
 
 
 def test_the_catalogue_names_numbered_labels() -> None:
     labels = learned(1, 0, 1, given=("neg", "pos"))
     assert labels.names == ("neg", "pos")
-    assert labels.ids("classification", examples(1, 0)).tolist() == [1, 0]
-    assert labels.ids("classification", examples(1.0, 0.0)).tolist() == [1, 0]
-    assert labels.ids("classification", examples("pos", "neg")).tolist() == [1, 0]
+    assert labels.ids(examples(1, 0)).tolist() == [1, 0]
+    assert labels.ids(examples(1.0, 0.0)).tolist() == [1, 0]
+    assert labels.ids(examples("pos", "neg")).tolist() == [1, 0]
     assert learned(1, 2, 1, given=("one", "two", "three")).names == ("one", "two", "three")
     for strange in ((0, 2, 0), (-1, 0, 1, 1)):  # labels that the names do not reach
         names = learned(*strange, given=("neg", "pos")).names
@@ -278,9 +279,9 @@ def test_the_catalogue_names_numbered_labels() -> None:
 
 
 def test_multiple_choice_counts_its_choices_and_has_one_score_for_each() -> None:
-    labels = Labels.of("multiple-choice", examples(0, 0))
+    labels = TASKS["multiple-choice"].labels(examples(0, 0))
     assert labels.head("multiple-choice") == Head("multiple-choice", 1)
-    ids = labels.ids("multiple-choice", examples(3, 1))
+    ids = labels.ids(examples(3, 1))
     assert ids.tolist() == [3, 1]
     assert ids.dtype == np.int64
 
@@ -302,7 +303,7 @@ def test_a_label_that_training_never_had_is_named_with_its_row(
     labels = learned(*train)
     unseen = [*examples(train[0]), Example(("a",), label=label, origin="test.csv row 7 (line 8)")]
     with pytest.raises(UserError, match=r"^test.csv row 7 \(line 8\): label .* does not occur in the training split"):
-        labels.ids("classification", unseen)
+        labels.ids(unseen)
     with pytest.raises(UserError, match=f"label {label!r}"):
         encode(TASKS["classification"], unseen, TOKENIZER, 512, labels=labels)
 
@@ -345,4 +346,4 @@ def test_no_examples_are_no_sequences() -> None:
 
 def test_every_task_is_found_by_its_own_name() -> None:
     assert [task.name for task in TASKS.values()] == list(TASKS)
-    assert {task.kind for task in TASKS.values()} == {"single", "pair", "choices"}
+    assert {task.input_kind.name for task in TASKS.values()} == {"single", "pair", "choices"}

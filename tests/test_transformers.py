@@ -22,7 +22,7 @@ from gpt1.backends.parameters import Params, from_huggingface, initialise, shape
 from gpt1.checkpoint.convert import convert
 from gpt1.checkpoint.model_dir import Model, load_model, save_model
 from gpt1.config import DeviceConfig, DropoutConfig, Head, LossConfig, ModelConfig, Stored
-from gpt1.data.dataset import Example
+from gpt1.data.example import Example
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.scorer import Scorer
 from gpt1.system.tensors import read_tensors

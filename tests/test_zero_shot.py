@@ -15,8 +15,8 @@ from gpt1.backends.base import Engine
 from gpt1.backends.parameters import initialise, shapes
 from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import DeviceConfig, Heuristic, ModelConfig, ZeroShotConfig
-from gpt1.data.batching import Collator, Encoded
-from gpt1.data.dataset import Example
+from gpt1.data.batching import Collator, EncodedExamples
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.evaluation.zero_shot import LOWEST, Verdict, ZeroShot, best_threshold, find_heuristic, find_labels
 from gpt1.inference.batched import mean_logprobs
@@ -92,7 +92,7 @@ def test_means_are_the_references_whatever_stands_beside_a_sequence(engine: Engi
     for budget in (16, 1_000):
         engine.tokens_at_once = budget
         found = mean_logprobs(
-            engine, Encoded(sequences, per_example=2), starts, Collator(0, SHAPE.n_ctx, lm_targets=True)
+            engine, EncodedExamples(sequences, per_example=2), starts, Collator(0, SHAPE.n_ctx, lm_targets=True)
         )
         wanted = [
             reference_model.mean_logprob(random_model().params, SHAPE, list(tokens), start)
@@ -102,7 +102,7 @@ def test_means_are_the_references_whatever_stands_beside_a_sequence(engine: Engi
 
 
 def test_nothing_to_score_is_minus_infinity(engine: Engine) -> None:
-    one = Encoded([np.array([3], np.int32), np.array([3, 4], np.int32)])
+    one = EncodedExamples([np.array([3], np.int32), np.array([3, 4], np.int32)])
     found = mean_logprobs(engine, one, np.array([[1], [1]]), Collator(0, SHAPE.n_ctx, lm_targets=True))
     assert found[0, 0] == -np.inf
     assert np.isfinite(found[1, 0])
@@ -116,8 +116,8 @@ def test_acceptable_is_what_the_model_finds_likely() -> None:
     train = texts(("h a a", 1), ("h a b", 1), ("h b c", 0), ("h c c", 0))
     verdict = judged(model, "acceptability", texts(("h a", 1), ("h c a c", 0), ("h b a b", 1)), train)
     between = (np.log(0.5 * 0.25) + np.log(0.25 * 0.125)) / 4  # between the last good and the first bad of train
-    assert verdict.told["threshold"] == pytest.approx(between, abs=FLOAT32)
-    assert verdict.told["threshold_matthews"] == 1.0
+    assert verdict.settings["threshold"] == pytest.approx(between, abs=FLOAT32)
+    assert verdict.settings["threshold_matthews"] == 1.0
     means = np.array([np.log(0.5), (2 * np.log(0.125) + np.log(0.5)) / 3, (2 * np.log(0.25) + np.log(0.5)) / 3])
     assert verdict.logits[:, 1] == pytest.approx(means - between, abs=FLOAT32)
     scored = verdict.scores(texts(("h a", 1), ("h c a c", 0), ("h b a b", 1)), {})
@@ -175,7 +175,7 @@ def test_the_sentiment_is_the_word_that_follows_the_appended_one() -> None:
     verdict = judged(model, "sentiment", examples, label_words="d,e f", prompt_suffix="h")
     wanted = [[expected(model, f"{text} h", word) for word in ("d", "e f")] for text in ("a b c", "g", "")]
     assert verdict.logits == pytest.approx(np.array(wanted), abs=FLOAT32)
-    assert verdict.told == {"heuristic": "sentiment", "label_words": {"0": "d", "1": "e f"}, "prompt_suffix": "h"}
+    assert verdict.settings == {"heuristic": "sentiment", "label_words": {"0": "d", "1": "e f"}, "prompt_suffix": "h"}
 
 
 def test_a_long_text_loses_its_beginning_before_the_appended_word_and_the_label() -> None:
@@ -266,8 +266,8 @@ def test_a_files_name_or_its_folders_says_the_heuristic(tmp_path: Path) -> None:
     [
         (TEXT, {}, "say how to label them: --heuristic acceptability or sentiment"),
         (PAIR, {}, "holds pairs of texts"),
-        (TEXT, {"heuristic": "choice"}, "--heuristic choice: .* holds single texts"),
-        (CHOICE, {"heuristic": "sentiment"}, "--heuristic sentiment: .* holds choices"),
+        (TEXT, {"heuristic": "choice"}, "--heuristic choice: .* holds texts"),
+        (CHOICE, {"heuristic": "sentiment"}, "--heuristic sentiment: .* holds contexts with choices"),
         (TEXT, {"heuristic": "sentiment", "threshold": 0.0}, r"--threshold 0\.0: is not for --heuristic sentiment"),
         (CHOICE, {"prompt_suffix": "so"}, "--prompt-suffix so: is not for --heuristic choice"),
     ],

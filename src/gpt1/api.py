@@ -22,6 +22,7 @@ from gpt1.data.corpus.local_workers import LocalWorkers
 from gpt1.data.corpus.prepare import prepare, sources
 from gpt1.data.corpus.ray_workers import RayWorkers
 from gpt1.data.dataset import stream_examples
+from gpt1.data.paper_kinds import SINGLE
 from gpt1.data.readers import file_type
 from gpt1.errors import UserError
 from gpt1.evaluation.evaluate import evaluate, evaluate_zero_shot
@@ -88,8 +89,8 @@ def explain_texts(
     layer, head = _layer_and_head(attention, model.model.config)
     examples = model.examples(texts)
     results = Explainer(model).explain_all(examples, [label] * len(examples), occlusion=occlusion)
-    choices = [result["explained"] if model.task.kind == "choices" else 0 for result in results]
-    sequences = [sequence_of(model, *each) for each in zip(examples, choices, strict=True)]
+    indices = [model.head.pooling.sequence_of(result["explained"]) for result in results]
+    sequences = [sequence_of(model, *each) for each in zip(examples, indices, strict=True)]
     if html is not None:
         tokens = [model.model.tokenizer.tokens(ids[:MOST_TOKENS]) for ids, _ in sequences]
         weights = [attention_weights(model.engine, *sequence) for sequence in sequences]
@@ -155,7 +156,7 @@ def score_file(
 ) -> Iterator[dict[str, Any]]:
     """Score the texts of a .csv .tsv .jsonl .parquet file in their order."""
     scorer = Scorer.open(name, hardware)
-    rows = iter(stream_examples(source, Columns.of(columns), "single"))
+    rows = iter(stream_examples(source, Columns.of(columns), SINGLE))
     while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:
         yield from scorer.score(chunk)
 

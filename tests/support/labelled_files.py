@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 
-from gpt1.data.dataset import (
-    Columns,
-    Example,
-    load_dataset,
-)
+from gpt1.data.dataset import Columns, load_dataset
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

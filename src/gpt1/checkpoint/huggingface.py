@@ -9,14 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt1 import backends
 from gpt1.backends.parameters import INIT_STD, Params, from_huggingface, shapes, to_huggingface
-from gpt1.config import DropoutConfig, Head, ModelConfig, Stored
+from gpt1.config import REGRESSION_PROBLEM, DropoutConfig, Head, ModelConfig, ProblemName, Stored, problem_name
 from gpt1.errors import UserError
 from gpt1.system.files import read_json
 from gpt1.system.tensors import read_tensors, write_tensors
@@ -51,7 +51,12 @@ def read(directory: Path) -> tuple[ModelConfig, Params, tuple[str, ...]]:
     score = params.get("score.weight")
     label_names: tuple[str, ...] = ()
     if score is not None:
-        regression = hf_config.get("problem_type") == "regression" or len(score) == 1
+        problem_type = hf_config.get("problem_type")
+        if problem_type == "multi_label_classification":
+            raise UserError(
+                f"{path}: problem_type {problem_type!r} found; gpt1 has {' and '.join(get_args(ProblemName))}"
+            )
+        regression = problem_type == REGRESSION_PROBLEM or len(score) == 1
         config = replace(config, head=Head("classification", len(score), regression))
         label_names = () if regression else _label_names(path, hf_config, len(score))
     expected = shapes(config)
@@ -230,6 +235,6 @@ def config_json(
         values |= {
             "id2label": {str(index): label for index, label in enumerate(labels)},
             "label2id": {label: index for index, label in enumerate(labels)},
-            "problem_type": "single_label_classification" if label_names else "regression",
+            "problem_type": problem_name(not label_names),
         }
     return values

@@ -104,7 +104,7 @@ def model_card(
     finished.
     """
     head, onnx = config.head, library == "onnx"
-    kind = "language model" if head is None else "regression" if head.regression else head.task
+    kind = head.description if head else "language model"
     tag = "text-generation" if head is None else "text-classification"
     facts = {
         "kind": kind,

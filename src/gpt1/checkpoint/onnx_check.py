@@ -28,7 +28,7 @@ def largest_difference(engine: Engine, path: Path, seed: int = 0) -> float:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     generator, config = np.random.default_rng(seed), engine.config
-    k = 1 if config.head is None else {"similarity": 2, "multiple-choice": 3}.get(config.head.task, 1)
+    k = config.head.pooling.sequences if config.head else 1
     worst = 0.0
     for length in (*LENGTHS, config.n_ctx):
         shape = (2 * k, min(length, config.n_ctx))

@@ -10,7 +10,19 @@ from gpt1.config.data import Columns, DataConfig, SplitStrategy, TextColumns, Tr
 from gpt1.config.device import Backend, Device, DeviceConfig, DType
 from gpt1.config.formats import Layout, Stored
 from gpt1.config.generation import MOST_SAMPLES, GenerateConfig
-from gpt1.config.model import PAPER_TASKS, SIZES, Head, ModelConfig, TaskName
+from gpt1.config.model import (
+    PAPER_TASKS,
+    REGRESSION_PROBLEM,
+    SINGLE_LABEL_PROBLEM,
+    SIZES,
+    Head,
+    ModelConfig,
+    Pooling,
+    ProblemName,
+    TaskName,
+    pooling_of,
+    problem_name,
+)
 from gpt1.config.serving import ServeConfig
 from gpt1.config.sweeping import READY_SEARCH, SweepConfig
 from gpt1.config.tracking import TRACKERS, TrackConfig
@@ -22,6 +34,8 @@ __all__ = [
     "MOST_SAMPLES",
     "PAPER_TASKS",
     "READY_SEARCH",
+    "REGRESSION_PROBLEM",
+    "SINGLE_LABEL_PROBLEM",
     "SIZES",
     "TRACKERS",
     "Backend",
@@ -43,7 +57,9 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "Padding",
+    "Pooling",
     "PretrainConfig",
+    "ProblemName",
     "ReproduceConfig",
     "Schedule",
     "ServeConfig",
@@ -55,4 +71,6 @@ __all__ = [
     "TrackConfig",
     "Truncation",
     "ZeroShotConfig",
+    "pooling_of",
+    "problem_name",
 ]

@@ -28,7 +28,7 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedExamples:
     """Examples as token ids: k sequences each, standing next to each other."""
 
     sequences: list[NDArray[np.int32]]
@@ -63,10 +63,10 @@ class Encoded:
         return digest.hexdigest()
 
 
-def concatenate(examples: Sequence[Encoded]) -> Encoded:
+def concatenate(examples: Sequence[EncodedExamples]) -> EncodedExamples:
     """Return examples that were encoded one by one, all of k sequences, as one."""
     segments = [each.segments for each in examples if each.segments is not None]
-    return Encoded(
+    return EncodedExamples(
         sequences=[sequence for each in examples for sequence in each.sequences],
         per_example=examples[0].per_example,
         segments=[numbers for each in segments for numbers in each] if segments else None,
@@ -98,7 +98,7 @@ class Collator:
                 place = bisect_left(self.buckets, longest)
                 return min(self.n_ctx, self.buckets[place]) if place < len(self.buckets) else self.n_ctx
 
-    def __call__(self, encoded: Encoded, examples: Indices) -> Batch:
+    def __call__(self, encoded: EncodedExamples, examples: Indices) -> Batch:
         """Return the batch of these examples, in this order."""
         k = encoded.per_example
         rows = (examples[:, None] * k + np.arange(k)).ravel()
@@ -130,7 +130,7 @@ class TrainingBatches:
         UserError: `drop_last` leaves no batch.
     """
 
-    def __init__(self, encoded: Encoded, config: LoopConfig, collator: Collator):
+    def __init__(self, encoded: EncodedExamples, config: LoopConfig, collator: Collator):
         self.encoded, self.config, self.collator = encoded, config, collator
         self.steps_per_epoch = math.ceil(len(encoded) / config.batch_size)
         if config.drop_last:
@@ -199,7 +199,9 @@ def split_by_tokens(examples: Indices, widths: Sequence[int], budget: int) -> It
         yield examples[start:]
 
 
-def inference_batches(encoded: Encoded, collator: Collator, tokens_at_once: int) -> Iterator[tuple[Indices, Batch]]:
+def inference_batches(
+    encoded: EncodedExamples, collator: Collator, tokens_at_once: int
+) -> Iterator[tuple[Indices, Batch]]:
     """Yield (examples, batch) until every example has come once: the longest first, so that memory peaks at once."""
     order = np.argsort(-encoded.lengths, kind="stable")
     widths = [collator.width(int(n)) * encoded.per_example for n in encoded.lengths[order]]

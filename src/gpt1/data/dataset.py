@@ -1,7 +1,7 @@
 """Data sets: a folder of train, valid and test files, or one file that is split, as examples.
 
-The layers below: `files` reads rows, `columns` finds what is where, `examples` checks each row, `splits` finds the
-files of the splits, or draws splits.
+The layers below: `readers` reads rows, `column_detection` finds the columns of an input kind, `examples` checks each
+row, `splits` finds the files of the splits, or draws splits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pathlib import Path
 
 from gpt1.config import Columns, SplitStrategy
 from gpt1.data.column_detection import BY_USUAL_NAMES
-from gpt1.data.examples import Example, Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
+from gpt1.data.example import Example
+from gpt1.data.examples import Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
+from gpt1.data.input_kinds import InputKind
 from gpt1.data.splits import OPENAI_SEED, SPLITS, find_splits, openai_split, scan_folder, strata, stratified_split
 from gpt1.errors import UserError
 
@@ -21,7 +23,6 @@ __all__ = [
     "VALID_FRACTION",
     "Columns",
     "Dataset",
-    "Example",
     "find_splits",
     "load_dataset",
     "read_examples",
@@ -39,8 +40,7 @@ OPENAI_VALID_FRACTION = 374 / 1_871
 
 @dataclass(frozen=True)
 class Dataset:
-    kind: str
-    """single | pair | choices"""
+    kind: InputKind
     splits: dict[str, list[Example]]
     """keys among train, valid, test; none is empty, all labels are of one type"""
     notes: tuple[str, ...]
@@ -50,7 +50,7 @@ class Dataset:
 def load_dataset(
     path: Path | Mapping[str, Sequence[Path]],
     columns: Columns = BY_USUAL_NAMES,
-    kind: str | None = None,
+    kind: InputKind | None = None,
     *,
     train_fraction: float = 1.0,
     valid_fraction: float | None = None,
@@ -66,7 +66,7 @@ def load_dataset(
     Args:
         path: a folder (see `find_splits`), a file, or the files of each split.
         columns: where the columns of the first training file are; the other files must have the same.
-        kind: single | pair | choices; None = by the columns.
+        kind: of the examples; None = by the columns.
         train_fraction: share of the training rows to use at all.
         valid_fraction, test_fraction: share of the rows to draw; None = `VALID_FRACTION`, and for a single file
             `TEST_FRACTION`, where there is no such split.
@@ -119,8 +119,8 @@ def _check_fractions(train: float, valid: float | None, test: float | None) -> N
 
 
 def _read_splits(
-    files: Mapping[str, Sequence[Path]], columns: Columns, kind: str | None
-) -> tuple[dict[str, list[Example]], str, list[str]]:
+    files: Mapping[str, Sequence[Path]], columns: Columns, kind: InputKind | None
+) -> tuple[dict[str, list[Example]], InputKind, list[str]]:
     """The labelled splits among `files`, the kind of their examples, and notes."""
     reader = Reader(columns, kind)
     splits = {
@@ -197,4 +197,4 @@ def repeated_texts(a: Sequence[Example]) -> int:
 
 
 def _folded(example: Example) -> tuple[str, ...]:
-    return tuple([" ".join(text.split()).casefold() for text in (*example.parts, *example.choices)])
+    return tuple([" ".join(text.split()).casefold() for text in example.texts])

@@ -10,39 +10,28 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from string import ascii_uppercase
 from textwrap import shorten
 from typing import Any
 
 from gpt1.config import Columns
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
+from gpt1.data.example import INTEGER, Example, Label, require_unicode, shown, usable_text
+from gpt1.data.input_kinds import InputKind
 from gpt1.data.readers import Row, file_type, read_rows
 from gpt1.errors import UserError
 
-Label = str | float | int
-
-_INTEGER = re.compile(r"[+-]?[0-9]{1,400}")  # Python refuses ints of thousands of digits; as floats they are infinite
 _NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    parts: tuple[str, ...]
-    """(text,) · (text_a, text_b) · for multiple choice (context,) or (context, question)"""
-    choices: tuple[str, ...] = ()
-    """multiple choice only"""
-    label: Label | None = None
-    """as in the file; for multiple choice the index of the right choice; None = unlabelled"""
-    weight: float = 1.0
-    origin: str = ""
-    """`train.csv row 17 (line 18)`: for error messages"""
-
-
 def read_examples(
-    path: Path | Sequence[Path], columns: Columns = BY_USUAL_NAMES, kind: str | None = None, *, labelled: bool = True
+    path: Path | Sequence[Path],
+    columns: Columns = BY_USUAL_NAMES,
+    kind: InputKind | None = None,
+    *,
+    labelled: bool = True,
 ) -> list[Example]:
     """The examples of one file, or of the shards of one split, with labels of one type.
 
@@ -57,12 +46,12 @@ def read_examples(
 
 
 def stream_examples(
-    path: Path, columns: Columns = BY_USUAL_NAMES, kind: str | None = None, labelled: bool = False
+    path: Path, columns: Columns = BY_USUAL_NAMES, kind: InputKind | None = None, labelled: bool = False
 ) -> Iterator[Example]:
     """The examples of a file one by one, in constant memory; labels of csv and tsv stay str.
 
     Args:
-        kind: single | pair | choices; None = by the columns.
+        kind: of the examples; None = by the columns.
         labelled: False = rows, and files, without a label are welcome.
 
     Raises:
@@ -74,7 +63,7 @@ def stream_examples(
     return chain([next(examples)], examples)
 
 
-def stream_rows(path: Path, columns: Columns, kind: str | None) -> Iterator[tuple[Row, Example]]:
+def stream_rows(path: Path, columns: Columns, kind: InputKind | None) -> Iterator[tuple[Row, Example]]:
     """The rows of a file, labelled or not, each with the example that it makes; else as `stream_examples`."""
     rows = Reader(columns, kind).rows(path, labelled=False)
     return chain([next(rows)], rows)
@@ -83,7 +72,7 @@ def stream_rows(path: Path, columns: Columns, kind: str | None) -> Iterator[tupl
 class Reader:
     """Reads the files of a data set alike: by the columns, and with the number of choices, of the first one."""
 
-    def __init__(self, columns: Columns, kind: str | None) -> None:
+    def __init__(self, columns: Columns, kind: InputKind | None) -> None:
         self.columns, self.kind = columns, kind
         self.layout: Layout | None = None
         self.unused: list[str] = []
@@ -126,9 +115,9 @@ def _example(row: Row, layout: Layout) -> Example:
     parts = tuple([_text(row, column, _cell(row, column)) for column in layout.parts])
     choices = _choices(row, layout.choices) if layout.choices else ()
     label = None if layout.label is None else _label(row, layout.label)
-    if choices and label is not None:
-        label = _choice_index(row, label, len(choices))
     weight = 1.0 if layout.weight is None else _weight(row, layout.weight)
+    if label is not None:
+        label = layout.kind.label_of(label, len(choices), row.where)
     return Example(parts, choices, label, weight, row.where)
 
 
@@ -142,21 +131,7 @@ def _cell(row: Row, column: str) -> Any:
 
 
 def _text(row: Row, name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"{row.where}: {name!r} is {_shown(value)}, expected a text")
-    if not value or value.isspace():
-        raise UserError(f"{row.where}: {name!r} is empty")
-    require_unicode(value, f"{row.where}: {name!r}")
-    return value
-
-
-def require_unicode(value: str, where: str) -> None:
-    """Raise UserError for a lone surrogate, which no UTF-8 can hold."""
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(value[error.start]):04x}"
-        raise UserError(f"{where} holds half of a character ({half} alone)") from None
+    return usable_text(value, f"{row.where}: {name!r}")
 
 
 def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
@@ -168,7 +143,7 @@ def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
         with suppress(ValueError):
             values = json.loads(values)
     if not isinstance(values, list):
-        raise UserError(f'{row.where}: {column!r} is {_shown(values)}, expected a list such as ["one", "two"]')
+        raise UserError(f'{row.where}: {column!r} is {shown(values)}, expected a list such as ["one", "two"]')
     if len(values) < 2:
         raise UserError(f"{row.where}: {column!r} lists {len(values)} of at least 2 choices")
     return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
@@ -192,23 +167,7 @@ def _label(row: Row, column: str) -> Label | None:
         case None:
             return None
         case value:
-            raise UserError(f"{row.where}: {column!r} is {_shown(value)}, expected one text or number as the label")
-
-
-def _choice_index(row: Row, label: Label, n_choices: int) -> int | None:
-    """0 … from numbers, digits or the letters A …; None for -1, by which hub data sets mark unlabelled rows."""
-    letters = ascii_uppercase[:n_choices]
-    index: Label | None = label
-    if isinstance(label, str):
-        index = int(label) if _INTEGER.fullmatch(label) else None
-        if len(label) == 1 and label.upper() in letters:
-            index = letters.index(label.upper())
-    if index == -1:
-        return None
-    if index is not None and index in range(n_choices):
-        return int(index)
-    expected = f"a choice, 0 to {n_choices - 1} (counted from 0) or {letters[0]} to {letters[-1]}"
-    raise UserError(f"{row.where}: the label is {label!r}, expected {expected}")
+            raise UserError(f"{row.where}: {column!r} is {shown(value)}, expected one text or number as the label")
 
 
 def _weight(row: Row, column: str) -> float:
@@ -218,15 +177,8 @@ def _weight(row: Row, column: str) -> float:
         with suppress(ValueError):
             weight = float(value)
     if not 0 <= weight < math.inf:
-        raise UserError(f"{row.where}: the weight {column!r} is {_shown(value)}, expected a number of at least 0")
+        raise UserError(f"{row.where}: the weight {column!r} is {shown(value)}, expected a number of at least 0")
     return weight
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "null"
-    text = repr(value)
-    return f"{text if len(text) <= 40 else text[:39] + '…'} ({type(value).__name__})"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -267,7 +219,7 @@ def _numbers(cells: dict[str, Example]) -> dict[Label | None, Label]:
     """The number that each cell spells; nothing unless all cells spell one."""
     if not all(_NUMBER.fullmatch(label) for label in cells):
         return {}
-    to_number = int if all(_INTEGER.fullmatch(label) for label in cells) else float
+    to_number = int if all(INTEGER.fullmatch(label) for label in cells) else float
     for label, example in cells.items():
         if math.isinf(float(label)):
             raise UserError(f"{example.origin}: the label is {label}, expected a finite number")

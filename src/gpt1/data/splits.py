@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from gpt1.data.examples import Example
+from gpt1.data.example import Example
 from gpt1.data.readers import FORMATS, file_type
 from gpt1.errors import UserError
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +24,13 @@ from gpt1.checkpoint.train_state import Progress
 from gpt1.config import DeviceConfig, FinetuneConfig
 from gpt1.config.overrides import with_overrides
 from gpt1.config.recipes import recipe as recipe_named
-from gpt1.data.dataset import Example
-from gpt1.data.in_memory import given_examples
+from gpt1.data.example import Example
 from gpt1.errors import Interrupted, UserError
 from gpt1.estimator.validation import drawn, require_use
 from gpt1.inference.loaded_model import LoadedModel
 from gpt1.system.files import read_json, replace_directory, sha256, write_json
-from gpt1.tasks import TASKS, Labels, Task
-from gpt1.tasks.dataset import LabelledData
+from gpt1.tasks import Labels, ProblemType, Task
+from gpt1.tasks.dataset import TaskData
 from gpt1.tasks.metrics import own_metric
 from gpt1.training.finetune import encode_splits, starting_model
 from gpt1.training.setup import FinetuneSetup
@@ -40,12 +39,15 @@ ESTIMATOR = "estimator.json"
 """What a saved estimator's directory holds beside the model: its parameters and its classes as they were."""
 
 UNUSED = ("out", "tracking")
-"""Settings of a recipe that `fit` refuses where they are set (`given.require_use`), so that none is kept."""
+"""Settings of a recipe that `fit` refuses where they are set (`validation.require_use`), so that none is kept."""
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
     """What classifier and regressor share: settings, `fit` by the one training loop, `save` and `load`."""
 
+    problem_type: ClassVar[ProblemType]
+    other_model: ClassVar[str]
+    """The error about a model of another problem type."""
     model_: LoadedModel
     n_truncated_: int
     _directory: str | None
@@ -88,27 +90,21 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         named = (
             "model", "task", "epochs", "lr", "batch_size", "max_length", "lm_coef", "backend", "device", "dtype",
         )  # fmt: skip
-        given = {name: value for name in named if (value := getattr(self, name)) is not None}
-        given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
-        if isinstance(given.get("model"), Path):
-            given["model"] = str(given["model"])
+        overrides = {name: value for name in named if (value := getattr(self, name)) is not None}
+        overrides = {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in overrides.items()
+        }
+        if isinstance(overrides.get("model"), Path):
+            overrides["model"] = str(overrides["model"])
         if self.validation_fraction is not None:
-            given["valid_fraction"] = float(self.validation_fraction)
+            overrides["valid_fraction"] = float(self.validation_fraction)
         if self.random_state is not None:
             seed = self.random_state
             whole = isinstance(seed, int | np.integer)
-            given["seed"] = int(seed) if whole else int(check_random_state(seed).randint(2**31))
-        config = with_overrides(base, given)
+            overrides["seed"] = int(seed) if whole else int(check_random_state(seed).randint(2**31))
+        config = with_overrides(base, overrides)
         require_use(config)
         return config
-
-    def _task(self, config: FinetuneConfig, kind: str, usual: dict[str, str]) -> Task:
-        """Return the task that the settings name, or that examples of this kind usually pose."""
-        name: Any = config.task or usual.get(kind)
-        if name is None or TASKS[name].kind != kind or name not in {*usual.values(), "entailment", "similarity"}:
-            words = {"single": "texts", "pair": "pairs", "choices": "questions with choices"}[kind]
-            raise UserError(f"X holds {words}; {type(self).__name__} with task={name!r} does not take them")
-        return TASKS[name]
 
     # ---- fit
 
@@ -120,7 +116,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 run = RunDirectory(Path(during.enter_context(TemporaryDirectory())), read_only=True)
             else:
                 run = RunDirectory(Path(self.out))
-            data = LabelledData(drawn(examples, config), task, labels, ())
+            data = TaskData(drawn(examples, config), task, labels, ())
             start = starting_model(config, data, run)
             encoded = encode_splits(config, data, start)
             training = FinetuneSetup(config, start, encoded, own_metric(config.metric))
@@ -159,8 +155,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """Return (n, C) scores of the examples."""
         check_is_fitted(self, "model_")
         classifier = self.model_.require_classifier()
-        kind, examples = given_examples(X)
-        self.model_.require_kind(kind, "X")
+        examples = self.model_.examples(X, "X")
         with console.muted(not self.verbose):
             return classifier.logits(classifier.encode(examples), label="predicting")
 
@@ -205,24 +200,27 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         directory = resolve_model(name)
         model = open_model(directory)
         home = directory / "model" if (directory / "model").is_dir() else directory
-        said = read_json(home / ESTIMATOR) if (home / ESTIMATOR).exists() else {}
-        if said.get("class", cls.__name__) != cls.__name__:
-            raise UserError(f"{name}: a {said['class']}; load it with gpt1.{said['class']}.load")
-        settings = _params_of(said) if said else {"model": str(name)}
+        described = read_json(home / ESTIMATOR) if (home / ESTIMATOR).exists() else {}
+        if described.get("class", cls.__name__) != cls.__name__:
+            raise UserError(f"{name}: a {described['class']}; load it with gpt1.{described['class']}.load")
+        settings = _params_of(described) if described else {"model": str(name)}
         estimator = cls(**(settings | params))
-        estimator._restore(model, said)
-        estimator.n_truncated_ = said.get("n_truncated", 0)
+        estimator._restore(model, described)
+        estimator.n_truncated_ = described.get("n_truncated", 0)
         estimator._directory, estimator._digest = str(home.absolute()), sha256(home / DETAILS)
         return estimator
 
-    def _restore(self, model: Model, said: dict[str, Any]) -> None:
+    def _restore(self, model: Model, described: dict[str, Any]) -> None:
         self.model_ = LoadedModel.of(model, self._hardware())
-        self.model_.require_classifier()
+        if self.model_.require_classifier().problem_type is not self.problem_type:
+            raise UserError(self.other_model)
 
     def _hardware(self) -> DeviceConfig:
-        given = {name: value for name in ("backend", "device", "dtype") if (value := getattr(self, name)) is not None}
+        overrides = {
+            name: value for name in ("backend", "device", "dtype") if (value := getattr(self, name)) is not None
+        }
         base = self.recipe.hardware if isinstance(self.recipe, FinetuneConfig) else DeviceConfig()
-        return with_overrides(base, given)
+        return with_overrides(base, overrides)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a copy with the same model, which nothing changes: `fit` makes a new one."""
@@ -256,8 +254,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self.model_ = LoadedModel.of(load_model(directory), self._hardware())
 
 
-def _params_of(said: dict[str, Any]) -> dict[str, Any]:
-    params = dict(said["params"])
+def _params_of(described: dict[str, Any]) -> dict[str, Any]:
+    params = dict(described["params"])
     if isinstance(params.get("recipe"), dict):
         hardware = DeviceConfig(**params["recipe"].pop("hardware"))
         params["recipe"] = replace(FinetuneConfig.from_dict(upgrade_settings(params["recipe"])), hardware=hardware)

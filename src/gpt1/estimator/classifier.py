@@ -14,11 +14,10 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from gpt1.checkpoint.model_dir import Model
 from gpt1.config import FinetuneConfig
-from gpt1.data.in_memory import given_examples
 from gpt1.errors import UserError
 from gpt1.estimator.base import Estimator
 from gpt1.estimator.validation import checked_choices, checked_targets, checked_weights, labelled
-from gpt1.tasks import Labels
+from gpt1.tasks import SINGLE_LABEL, Labels, task_of_values
 from gpt1.tasks.metrics import probabilities
 
 
@@ -57,6 +56,8 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         UserError (a ValueError): X, y, weights or settings cannot be used. NotFittedError: predicting before `fit`.
     """
 
+    problem_type = SINGLE_LABEL
+    other_model = "this model is no classifier with named labels; gpt1.load(DIR).predict(…) takes it"
     classes_: NDArray[Any]
 
     def __init__(
@@ -76,16 +77,14 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Fine-tune on texts with labels; `sample_weight` (n,) weighs the examples in the loss."""
         config = self._config()
-        kind, examples = given_examples(X)
+        task, examples = task_of_values(X, self.problem_type, config.task, type(self).__name__)
         targets = checked_targets(self, y, len(examples))
         check_classification_targets(targets)
         weights = checked_weights(sample_weight, len(examples))
-        usual = {"single": "classification", "pair": "entailment", "choices": "multiple-choice"}
-        task = self._task(config, kind, usual)
         classes, ids = np.unique(targets, return_inverse=True)
-        if kind == "choices":
+        if task.pooling.per_choice:
             classes, ids = np.arange(len(examples[0].choices)), checked_choices(targets, examples)
-            given: Sequence[Any] = ids.tolist()
+            row_labels: Sequence[Any] = ids.tolist()
             labels = Labels()
         else:
             if len(classes) < 2:
@@ -93,10 +92,10 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             labels = Labels(tuple(map(str, classes.tolist())))
             if len(set(labels.names)) < len(classes):
                 raise UserError(f"y: two of the classes {classes.tolist()} are written alike")
-            given = [labels.names[index] for index in ids]
+            row_labels = [labels.names[index] for index in ids]
         if self.class_weight is not None:
             weights = weights * compute_sample_weight(self.class_weight, targets)
-        self._train(labelled(examples, given, weights), task, labels, config)
+        self._train(labelled(examples, row_labels, weights), task, labels, config)
         self.classes_ = classes
         if self._directory:
             self._note(Path(self._directory))
@@ -109,14 +108,14 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return (n, C) probabilities in the order of `classes_`."""
-        found: NDArray[np.float64] = probabilities(self._scores(X))
-        return found
+        likely: NDArray[np.float64] = probabilities(self._scores(X))
+        return likely
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """Return the likeliest label of each example, of the type that `fit` was given."""
         best = self._scores(X).argmax(1)
-        found: NDArray[Any] = self.classes_[best]
-        return found
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
 
     def _scores(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
         logits = self._logits(X)
@@ -125,17 +124,17 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         return logits
 
     def _described(self) -> dict[str, Any]:
-        said = super()._described()
+        described = super()._described()
         if isinstance(self.class_weight, dict):
-            said["params"]["class_weight"] = [
+            described["params"]["class_weight"] = [
                 [getattr(item, "item", lambda item=item: item)() for item in pair] for pair in self.class_weight.items()
             ]
         classes = getattr(self, "classes_", np.array([]))
-        return said | {"classes": {"dtype": classes.dtype.str, "values": classes.tolist()}}
+        return described | {"classes": {"dtype": classes.dtype.str, "values": classes.tolist()}}
 
-    def _restore(self, model: Model, said: dict[str, Any]) -> None:
-        super()._restore(model, said)
-        found = said.get("classes", {"dtype": "O", "values": list(model.label_names)})
-        self.classes_ = np.array(found["values"], np.dtype(found["dtype"].replace("|O", "O")))
+    def _restore(self, model: Model, described: dict[str, Any]) -> None:
+        super()._restore(model, described)
+        classes = described.get("classes", {"dtype": "O", "values": list(model.label_names)})
+        self.classes_ = np.array(classes["values"], np.dtype(classes["dtype"].replace("|O", "O")))
         if not len(self.classes_):
-            raise UserError("this model is no classifier with named labels; gpt1.load(DIR).predict(…) takes it")
+            raise UserError(self.other_model)

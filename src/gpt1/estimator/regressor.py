@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
-from gpt1.checkpoint.model_dir import Model
-from gpt1.data.in_memory import given_examples
 from gpt1.errors import UserError
 from gpt1.estimator.base import Estimator
 from gpt1.estimator.validation import checked_targets, checked_weights, labelled
-from gpt1.tasks import Labels
+from gpt1.tasks import REGRESSION, Labels, task_of_values
 
 
 class GPT1Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
@@ -32,26 +30,23 @@ class GPT1Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
         UserError (a ValueError): X, y, weights or settings cannot be used. NotFittedError: predicting before `fit`.
     """
 
+    problem_type = REGRESSION
+    other_model = "this model labels and gives no values; load it with gpt1.GPT1Classifier.load"
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Fine-tune on texts or pairs with numbers; `sample_weight` (n,) weighs the examples in the loss."""
         config = self._config()
-        kind, examples = given_examples(X)
+        task, examples = task_of_values(X, self.problem_type, config.task, type(self).__name__)
         targets = checked_targets(self, y, len(examples))
         try:
             values = np.asarray(targets, np.float64)
         except (TypeError, ValueError):
             raise UserError(f"y holds {targets[0]!r}: a regressor needs numbers; GPT1Classifier takes labels") from None
         weights = checked_weights(sample_weight, len(examples))
-        task = self._task(config, kind, {"single": "classification", "pair": "similarity"})
         self._train(labelled(examples, values.tolist(), weights), task, Labels(regression=True), config)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return the value (n,) of each example."""
-        found: NDArray[np.float64] = self._logits(X)[:, 0].astype(np.float64)
-        return found
-
-    def _restore(self, model: Model, said: dict[str, Any]) -> None:
-        super()._restore(model, said)
-        if not self.model_.require_classifier().head.regression:
-            raise UserError("this model labels and gives no values; load it with gpt1.GPT1Classifier.load")
+        values: NDArray[np.float64] = self._logits(X)[:, 0].astype(np.float64)
+        return values

@@ -12,8 +12,8 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import assert_all_finite
 
 from gpt1.config import DataConfig, FinetuneConfig
-from gpt1.data.dataset import Example, stratified_split
-from gpt1.data.examples import require_unicode
+from gpt1.data.dataset import stratified_split
+from gpt1.data.example import Example, require_unicode
 from gpt1.data.splits import openai_split
 from gpt1.errors import UserError
 
@@ -63,9 +63,9 @@ def checked_weights(sample_weight: Any, count: int) -> Weights:
 
 def checked_choices(targets: NDArray[Any], examples: Sequence[Example]) -> NDArray[np.int64]:
     """Return y of multiple choice as int64: the right choice of each example, counted from 0."""
-    for index, (found, example) in enumerate(zip(targets.tolist(), examples, strict=True)):
-        if found not in range(len(example.choices)):
-            raise UserError(f"y[{index}] is {found!r}, expected a choice, 0 to {len(example.choices) - 1}")
+    for index, (choice, example) in enumerate(zip(targets.tolist(), examples, strict=True)):
+        if choice not in range(len(example.choices)):
+            raise UserError(f"y[{index}] is {choice!r}, expected a choice, 0 to {len(example.choices) - 1}")
     return targets.astype(np.int64)
 
 
@@ -98,7 +98,7 @@ def require_use(config: FinetuneConfig) -> None:
     if config.split.valid_fraction is None:
         idle |= {name: (getattr(config.loop, name), None) for name in ("patience", "eval_every")}
         idle["metric"] = config.metric, None
-    for name, (found, expected) in idle.items():
-        if found != expected:
+    for name, (value, expected) in idle.items():
+        if value != expected:
             needs = "validation_fraction" if name in ("patience", "eval_every", "metric") else "gpt1 finetune"
-            raise UserError(f"recipe: {name} is {found}, which fit has no use for without {needs}; leave it out")
+            raise UserError(f"recipe: {name} is {value}, which fit has no use for without {needs}; leave it out")

@@ -1,7 +1,7 @@
-"""What simple methods reach on the same data: the figures that a fine-tuned GPT-1 has to beat.
+"""Baselines: what simple methods reach on the same data.
 
-Single texts get TF-IDF with a linear model, pairs and choices get features of word overlap with a linear model, and
-every task gets the majority class or the mean. scikit-learn does the work, in seconds for thousands of texts.
+A task names its features (`FEATURES`: TF-IDF of the texts, word overlap of pairs or choices), its problem type the
+linear model and the constant answer (majority class or mean). scikit-learn fits thousands of texts in seconds.
 
 Letters: N texts or pairs, F features, k choices a question.
 """
@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from gpt1.data.dataset import Example
+from gpt1.data.example import Example
+from gpt1.tasks.problem_types import SINGLE_LABEL, ProblemType
 
 Array = NDArray[Any]
 
@@ -56,41 +58,38 @@ class BaselineResult:
 
 
 def fit_baselines(
-    kind: str,
+    baseline: str,
     train: Sequence[Example],
     train_labels: Array,
     test: Sequence[Example],
+    problem_type: ProblemType = SINGLE_LABEL,
     *,
-    regression: bool,
     seed: int = 0,
 ) -> list[BaselineResult]:
     """Fit the baselines of a task on `train` and predict `test`; the strongest kind first, majority class or mean last.
 
-    `kind` is single, pair or choices. `train_labels` (N,) are label ids, indices of the right choice, or floats of a
+    `baseline` is a key of `FEATURES`. `train_labels` (N,) are label ids, indices of the right choice, or floats of a
     regression. The examples' weights count in every fit (term frequencies aside), in the majority and in the mean.
     `seed` draws the rows when there are too many. Where the rows have only one label there is nothing to learn, and
     only the majority class is returned.
     """
-    if kind not in ("single", "pair", "choices"):
-        raise ValueError(f"kind {kind!r}: expected single, pair or choices")
+    if baseline not in FEATURES:
+        raise ValueError(f"baseline {baseline!r}: expected {', '.join(FEATURES)}")
+    features, model = FEATURES[baseline], LINEAR_MODELS[problem_type.linear_model]
     weights = np.array([example.weight for example in train], dtype=np.float64)
     rows = _affordable_rows(train, seed)
     results: list[BaselineResult] = []
-    if regression or kind == "choices" or len(np.unique(train_labels[rows])) > 1:
+    if features.can_learn(model, train_labels[rows]):
         start = time.perf_counter()
         part = [train[row] for row in rows]
-        predictions = _fit_predict(kind, part, train_labels[rows], weights[rows], test, regression)
-        name = "TF-IDF" if kind == "single" else "word overlap"
-        name += " + ridge regression" if regression else " + logistic regression"
+        predictions = features.fit_predict(model, part, train_labels[rows], weights[rows], test)
+        name = f"{features.name} + {model.name}"
         if len(rows) < len(train):
             name += f" (on {len(rows):,} of {len(train):,} rows)"
         results.append(BaselineResult(name, predictions, time.perf_counter() - start))
     start = time.perf_counter()
-    if regression:
-        name, predictions = "mean", np.full(len(test), np.average(train_labels, weights=weights))
-    else:
-        name, predictions = "majority class", np.full(len(test), np.bincount(train_labels, weights=weights).argmax())
-    results.append(BaselineResult(name, predictions, time.perf_counter() - start))
+    name, answer = problem_type.constant(train_labels, weights)
+    results.append(BaselineResult(name, np.full(len(test), answer), time.perf_counter() - start))
     return results
 
 
@@ -104,38 +103,132 @@ def _affordable_rows(examples: Sequence[Example], seed: int) -> Array:
     return np.sort(order[: max(1, affordable)])
 
 
-def _fit_predict(
-    kind: str, train: Sequence[Example], labels: Array, weights: Array, test: Sequence[Example], regression: bool
-) -> Array:
-    from sklearn.linear_model import LogisticRegression, Ridge
+class LogisticModel:
+    """Logistic regression on label ids."""
+
+    name = "logistic regression"
+    dtype: DTypeLike = np.int64
+
+    def n_outputs(self, labels: Array) -> int:
+        return len(np.unique(labels))
+
+    def can_learn(self, labels: Array) -> bool:
+        return self.n_outputs(labels) > 1
+
+    def unfitted(self) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=1000)
+
+
+class RidgeModel:
+    """Ridge regression on values."""
+
+    name = "ridge regression"
+    dtype: DTypeLike = np.float64
+
+    def n_outputs(self, labels: Array) -> int:
+        return 1
+
+    def can_learn(self, labels: Array) -> bool:
+        return True
+
+    def unfitted(self) -> Any:
+        from sklearn.linear_model import Ridge
+
+        return Ridge()
+
+
+LinearModel = LogisticModel | RidgeModel
+LINEAR_MODELS: dict[str, LinearModel] = {"logistic": LogisticModel(), "ridge": RidgeModel()}
+"""What `ProblemType.linear_model` names."""
+
+
+class Features(ABC):
+    """Features of examples, and a linear model fitted on them."""
+
+    name: str
+
+    @abstractmethod
+    def of(self, train: Sequence[Example], test: Sequence[Example], n_outputs: int) -> tuple[Any, Any]:
+        """Return the features of train and test, (N, F) each."""
+
+    def can_learn(self, model: LinearModel, labels: Array) -> bool:
+        return model.can_learn(labels)
+
+    def fit_predict(
+        self, model: LinearModel, train: Sequence[Example], labels: Array, weights: Array, test: Sequence[Example]
+    ) -> Array:
+        """Fit `model` on weighted examples; return its predictions (N,) for `test`."""
+        features, test_features = self.of(train, test, model.n_outputs(labels))
+        fitted = _fit(model, features, labels, weights / weights.mean())
+        return np.asarray(fitted.predict(test_features), dtype=model.dtype)
+
+
+class TfidfFeatures(Features):
+    """TF-IDF of an example's texts."""
+
+    name = "TF-IDF"
+
+    def of(self, train: Sequence[Example], test: Sequence[Example], n_outputs: int) -> tuple[Any, Any]:
+        vectoriser, features = _tfidf(["\n".join(e.texts) for e in train], n_outputs)
+        return features, vectoriser.transform(["\n".join(e.texts) for e in test])
+
+
+class OverlapFeatures(Features):
+    """Word overlap of two texts, standardised."""
+
+    name = "word overlap"
+
+    def of(self, train: Sequence[Example], test: Sequence[Example], n_outputs: int) -> tuple[Any, Any]:
+        from sklearn.preprocessing import StandardScaler
+
+        overlap = _Overlap([text for e in train for text in e.texts])
+        scaler = StandardScaler()
+        return scaler.fit_transform(self.describe(overlap, train)), scaler.transform(self.describe(overlap, test))
+
+    def describe(self, overlap: _Overlap, examples: Sequence[Example]) -> Array:
+        return overlap([e.parts[0] for e in examples], [e.parts[1] for e in examples])
+
+
+class ChoiceOverlapFeatures(OverlapFeatures):
+    """Word overlap of each choice with context and question: (N k, F), less the mean over the question's choices."""
+
+    def describe(self, overlap: _Overlap, examples: Sequence[Example]) -> Array:
+        choices = [choice for e in examples for choice in e.choices]
+        contexts = [e.parts[0] for e in examples for _ in e.choices]
+        questions = [e.parts[1] if len(e.parts) > 1 else "" for e in examples for _ in e.choices]
+        features = np.concatenate([overlap(contexts, choices), overlap(questions, choices)], axis=1)
+        by_question = features.reshape(len(examples), -1, features.shape[1])  # (N, k, F)
+        return np.reshape(by_question - by_question.mean(axis=1, keepdims=True), features.shape)
+
+    def can_learn(self, model: LinearModel, labels: Array) -> bool:
+        return True  # every question has right and wrong choices
+
+    def fit_predict(
+        self, model: LinearModel, train: Sequence[Example], labels: Array, weights: Array, test: Sequence[Example]
+    ) -> Array:
+        features, test_features = self.of(train, test, model.n_outputs(labels))
+        k = len(train[0].choices)
+        right = (np.arange(k) == labels[:, None]).ravel()
+        fitted = _fit(model, features, right, np.repeat(weights / weights.mean(), k))
+        scores = fitted.decision_function(test_features).reshape(len(test), -1)
+        return np.asarray(scores.argmax(axis=1), dtype=np.int64)
+
+
+FEATURES: dict[str, Features] = {
+    "tf-idf": TfidfFeatures(), "overlap": OverlapFeatures(), "choice-overlap": ChoiceOverlapFeatures(),
+}  # fmt: skip
+"""What `Task.baseline` names."""
+
+
+def _fit(model: LinearModel, features: Any, labels: Array, weights: Array) -> Any:
+    """Return a model of scikit-learn, fitted; the weights' mean is 1, else their scale would be a regularisation."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    features, test_features = _features(kind, train, test, 1 if regression else len(np.unique(labels)))
-    model = Ridge() if regression else LogisticRegression(C=INVERSE_REGULARISATION, max_iter=1000)
-    weights = weights / weights.mean()  # else their scale would be a second regularisation
     # Beside other busy processes, BLAS threads make these small products ten times slower.
     with threadpool_limits(1, user_api="blas"):
-        if kind == "choices":
-            k = len(train[0].choices)
-            right = (np.arange(k) == labels[:, None]).ravel()
-            model.fit(features, right, sample_weight=np.repeat(weights, k))
-            scores = model.decision_function(test_features).reshape(len(test), -1)
-            return np.asarray(scores.argmax(axis=1), dtype=np.int64)
-        model.fit(features, labels, sample_weight=weights)
-        return np.asarray(model.predict(test_features), dtype=np.float64 if regression else np.int64)
-
-
-def _features(kind: str, train: Sequence[Example], test: Sequence[Example], n_outputs: int) -> tuple[Any, Any]:
-    """Of train and test: sparse (N, F) for single texts, standardised (N, F) for pairs, (N k, F) for choices."""
-    if kind == "single":
-        vectoriser, features = _tfidf([e.parts[0] for e in train], n_outputs)
-        return features, vectoriser.transform([e.parts[0] for e in test])
-    from sklearn.preprocessing import StandardScaler
-
-    overlap = _Overlap([text for e in train for text in (*e.parts, *e.choices)])
-    describe = _pair_features if kind == "pair" else _choice_features
-    scaler = StandardScaler()
-    return scaler.fit_transform(describe(overlap, train)), scaler.transform(describe(overlap, test))
+        return model.unfitted().fit(features, labels, sample_weight=weights)
 
 
 def _tfidf(texts: Sequence[str], n_outputs: int) -> tuple[Any, Any]:
@@ -191,17 +284,3 @@ def _occurrences(texts: Sequence[str], terms: dict[str, Any]) -> Any:
     distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}  # contexts repeat
     vectoriser = HashingVectorizer(binary=True, norm=None, alternate_sign=False, dtype=np.float32, **terms)
     return vectoriser.transform(list(distinct))[[distinct[text] for text in texts]]
-
-
-def _pair_features(overlap: _Overlap, examples: Sequence[Example]) -> Array:
-    return overlap([e.parts[0] for e in examples], [e.parts[1] for e in examples])
-
-
-def _choice_features(overlap: _Overlap, examples: Sequence[Example]) -> Array:
-    """(N k, F): how each choice overlaps context and question, less the mean over the question's choices."""
-    choices = [choice for e in examples for choice in e.choices]
-    contexts = [e.parts[0] for e in examples for _ in e.choices]
-    questions = [e.parts[1] if len(e.parts) > 1 else "" for e in examples for _ in e.choices]
-    features = np.concatenate([overlap(contexts, choices), overlap(questions, choices)], axis=1)
-    by_question = features.reshape(len(examples), -1, features.shape[1])  # (N, k, F)
-    return np.reshape(by_question - by_question.mean(axis=1, keepdims=True), features.shape)

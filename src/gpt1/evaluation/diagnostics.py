@@ -32,17 +32,17 @@ def per_label(confusion: Array, names: Sequence[str]) -> list[dict[str, Any]]:
 
     `confusion` is (C, C) counts, rows are the truth.
     """
-    right, true, found = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    rows = zip(names, right.tolist(), true.tolist(), found.tolist(), strict=True)
+    right, true, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    rows = zip(names, right.tolist(), true.tolist(), predicted.tolist(), strict=True)
     return [
         {
             "label": name,
-            "precision": hit / n_found if n_found else 0.0,
+            "precision": hit / n_predicted if n_predicted else 0.0,
             "recall": hit / n_true if n_true else 0.0,
-            "f1": 2 * hit / (n_true + n_found) if n_true + n_found else 0.0,
+            "f1": 2 * hit / (n_true + n_predicted) if n_true + n_predicted else 0.0,
             "support": n_true,
         }
-        for name, hit, n_true, n_found in rows
+        for name, hit, n_true, n_predicted in rows
     ]
 
 
@@ -113,12 +113,12 @@ def by_length(lengths: Array, values: Array, name: str) -> list[dict[str, Any]]:
     """
     cuts = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTH_BINS + 1)[1:-1], method="higher"))
     of_bin = np.digitize(lengths, cuts)
-    found = []
+    bins = []
     for number in np.unique(of_bin):
         inside = of_bin == number
         some = values[inside].astype(np.float64)
         low, high = _wilson(some) if values.dtype == bool else _normal(some)
-        found.append(
+        bins.append(
             {
                 "from": int(lengths[inside].min()),
                 "to": int(lengths[inside].max()),
@@ -127,7 +127,7 @@ def by_length(lengths: Array, values: Array, name: str) -> list[dict[str, Any]]:
                 "interval": [low, high],
             }
         )
-    return found
+    return bins
 
 
 def _wilson(right: Array) -> tuple[float, float]:

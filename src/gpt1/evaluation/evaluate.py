@@ -10,14 +10,14 @@ from gpt1 import console
 from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
-from gpt1.data.batching import Encoded
-from gpt1.data.dataset import Example
+from gpt1.data.batching import EncodedExamples
+from gpt1.data.example import Example
 from gpt1.errors import UserError
-from gpt1.evaluation.scoring import baselines, examine, majority, show_scores
-from gpt1.evaluation.zero_shot import ZeroShot, find_heuristic, find_labels
+from gpt1.evaluation.scoring import baselines, majority, score_split, show_scores
+from gpt1.evaluation.zero_shot import HEURISTICS, ZeroShot, find_heuristic, find_labels
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer, explain_mistakes
-from gpt1.tasks.dataset import limited, load_data, named_rows
+from gpt1.tasks.dataset import limited, load_data, load_evaluation_data
 from gpt1.tasks.metrics import Metric, own_metric
 
 
@@ -51,7 +51,8 @@ def evaluate(
     trained_on = _run_settings(path)
     classifier = Classifier.open(path, hardware)
     others = {str(other): _of_the_same_kind(other, str(model), classifier, hardware) for other in compare}
-    examples = named_rows(trained_on, data, split, columns or Columns(), classifier.task.kind).read(split)
+    kind = classifier.task.input_kind
+    examples = load_evaluation_data(trained_on, data, split, columns or Columns(), kind).read(split)
     examples = _at_most(max_examples, examples)
     extra = own_metric(metric)
     encoded = classifier.encode(examples, labelled=True)
@@ -59,7 +60,7 @@ def evaluate(
         console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {classifier.limit}.")
     console.say(f"{len(encoded):,} examples; {classifier.engine.device}, {classifier.engine.dtype}")
     logits = classifier.logits(encoded, label=f"scoring {split}")
-    scored = examine(logits, encoded, examples, classifier.head, classifier.labels, extra)
+    scored = score_split(logits, encoded, examples, classifier.head, classifier.labels, extra)
     explain_mistakes(Explainer(classifier), scored["mistakes"])
     _log_mistakes(RunDirectory(path), data, split, scored["mistakes"])
     plain = _baselines(trained_on, classifier, examples, encoded, extra) if baseline and trained_on else {}
@@ -69,7 +70,7 @@ def evaluate(
         for name, other in others.items():
             encoded = other.encode(examples, labelled=True)
             logits = other.logits(encoded, label=f"scoring {name}")
-            results["compare"][name] = examine(logits, encoded, examples, other.head, other.labels, extra)
+            results["compare"][name] = score_split(logits, encoded, examples, other.head, other.labels, extra)
             explain_mistakes(Explainer(other), results["compare"][name]["mistakes"])
     show_scores(results, str(model) if others else "GPT-1")
     return results
@@ -108,9 +109,9 @@ def evaluate_zero_shot(
     The result has the form of `evaluate`'s; the one baseline is the majority class. Computed in float32 unless --dtype
     says otherwise.
     """
-    given = {"choice": "choices", "acceptability": "single", "sentiment": "single", None: None}[how.heuristic]
+    kind = HEURISTICS[how.heuristic].input_kind if how.heuristic else None
     path = resolve_model(model)
-    rows = named_rows(_run_settings(path), data, split, columns or Columns(), given)
+    rows = load_evaluation_data(_run_settings(path), data, split, columns or Columns(), kind)
     examples = rows.read(split)
     heuristic = find_heuristic(how, data, examples)
     labels = find_labels(how, heuristic, examples, rows.label_names)
@@ -140,12 +141,16 @@ def _run_settings(path: Path) -> FinetuneConfig | None:
 
 
 def _baselines(
-    trained_on: FinetuneConfig, model: Classifier, examples: list[Example], encoded: Encoded, extra: dict[str, Metric]
+    trained_on: FinetuneConfig,
+    model: Classifier,
+    examples: list[Example],
+    encoded: EncodedExamples,
+    extra: dict[str, Metric],
 ) -> dict[str, Any]:
     try:
         train = load_data(trained_on).splits["train"]
-        labels = model.labels.ids(model.task.name, train)
+        labels = model.labels.ids(train)
     except UserError as error:
         console.say(f"No baseline beside it: the run's training data cannot be read again ({error}).")
         return {}
-    return baselines(model.task.kind, train, labels, examples, encoded, model.head, extra, trained_on.loop.seed)
+    return baselines(model.task, train, labels, examples, encoded, model.head, extra, trained_on.loop.seed)

@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from gpt1 import backends, console
 from gpt1.checkpoint.model_dir import Model
 from gpt1.config import DeviceConfig, Head, Heuristic, ZeroShotConfig
-from gpt1.data.batching import Collator, Encoded
-from gpt1.data.dataset import Example
+from gpt1.data.batching import Collator, EncodedExamples
+from gpt1.data.example import Example
+from gpt1.data.input_kinds import InputKind
+from gpt1.data.paper_kinds import kind_of
 from gpt1.errors import UserError
-from gpt1.evaluation.scoring import examine
+from gpt1.evaluation.scoring import score_split
 from gpt1.inference.batched import mean_logprobs
-from gpt1.tasks import Labels
+from gpt1.tasks import TASKS, Labels, Task
 from gpt1.tasks.metrics import METRICS, Metric, PairMetric
 
 HEURISTIC_OF_DATA: dict[str, Heuristic] = {
@@ -35,10 +37,25 @@ HEURISTIC_OF_DATA: dict[str, Heuristic] = {
 }  # fmt: skip
 """Data sets of single texts by name -> the paper's heuristic for them."""
 
-SETTINGS: dict[Heuristic, tuple[str, ...]] = {
-    "acceptability": ("threshold",), "sentiment": ("label_words", "prompt_suffix"), "choice": (),
-}  # fmt: skip
-"""The fields of `ZeroShotConfig` that a heuristic reads."""
+
+@dataclass(frozen=True)
+class HeuristicTask:
+    """The task that a heuristic answers."""
+
+    task: Task
+    settings: tuple[str, ...] = ()
+    """The fields of `ZeroShotConfig` that it reads."""
+
+    @property
+    def input_kind(self) -> InputKind:
+        return self.task.input_kind
+
+
+HEURISTICS: dict[Heuristic, HeuristicTask] = {
+    "acceptability": HeuristicTask(TASKS["classification"], ("threshold",)),
+    "sentiment": HeuristicTask(TASKS["classification"], ("label_words", "prompt_suffix")),
+    "choice": HeuristicTask(TASKS["multiple-choice"]),
+}
 
 LOWEST = -1e30
 """Stands for the -inf of a text without a log-probability: below every mean, and a number to the softmax."""
@@ -50,25 +67,26 @@ def find_heuristic(config: ZeroShotConfig, data: str, examples: Sequence[Example
     Raises:
         UserError: it cannot be told, it does not fit the examples, or a flag of another one was given.
     """
-    path, example = Path(data if os.path.exists(data) else data.partition("@")[0]), examples[0]
+    path = Path(data if os.path.exists(data) else data.partition("@")[0])
     names = [path.resolve().name.partition(".")[0], path.resolve().parent.name if path.is_file() else ""]
     known = [HEURISTIC_OF_DATA[name.lower()] for name in names if name.lower() in HEURISTIC_OF_DATA]
-    if len(example.parts) > 1 and not example.choices:
+    kind = kind_of(examples[0])
+    suited: list[Heuristic] = [name for name, each in HEURISTICS.items() if each.input_kind == kind]
+    if not suited:
+        kinds = " and for ".join(dict.fromkeys(each.input_kind.plural for each in HEURISTICS.values()))
+        raise UserError(f"--zero-shot: {data} holds {kind.plural}; the heuristics are for {kinds}")
+    heuristic = config.heuristic or next((name for name in (suited if len(suited) == 1 else known)), None)
+    if heuristic is None:
         raise UserError(
-            f"--zero-shot: {data} holds pairs of texts; the heuristics are for single texts and for choices"
+            f"--zero-shot: {data} holds {kind.plural}; say how to label them: --heuristic {' or '.join(suited)}"
         )
-    found = config.heuristic or ("choice" if example.choices else next(iter(known), None))
-    if found is None:
-        raise UserError(
-            f"--zero-shot: {data} holds single texts; say how to label them: --heuristic acceptability or sentiment"
-        )
-    if (found == "choice") != bool(example.choices):
-        held = "choices" if example.choices else "single texts"
-        raise UserError(f"--heuristic {found}: {data} holds {held}")
-    for name in {name for each in SETTINGS.values() for name in each} - set(SETTINGS[found]):
+    if heuristic not in suited:
+        raise UserError(f"--heuristic {heuristic}: {data} holds {kind.plural}")
+    for name in {name for each in HEURISTICS.values() for name in each.settings} - {*HEURISTICS[heuristic].settings}:
         if getattr(config, name) != getattr(ZeroShotConfig, name):
-            raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)}: is not for --heuristic {found}")
-    return found
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} {getattr(config, name)}: is not for --heuristic {heuristic}")
+    return heuristic
 
 
 def find_labels(
@@ -81,14 +99,14 @@ def find_labels(
     Raises:
         UserError: there are not as many labels as the heuristic answers.
     """
+    labels = HEURISTICS[heuristic].task.labels(examples, names)
     if heuristic == "choice":
-        return Labels()
-    labels = Labels.of("classification", examples, names)
+        return labels
     wanted = 2 if heuristic == "acceptability" else len(_words(config))
-    if labels.regression or len(labels.names) != wanted:
-        found = "numbers with a fraction" if labels.regression else f"{len(labels.names)} ({', '.join(labels.names)})"
+    if len(labels.names) != wanted:
+        described = f"{len(labels.names)} ({', '.join(labels.names)})" if labels.names else "numbers with a fraction"
         words = f" --label-words {config.label_words}" if heuristic == "sentiment" else ""
-        raise UserError(f"--heuristic {heuristic}{words}: answers {wanted} labels, the data has {found}")
+        raise UserError(f"--heuristic {heuristic}{words}: answers {wanted} labels, the data has {described}")
     return labels
 
 
@@ -115,9 +133,9 @@ class _Sequences:
         self.starts.append(max(1, len(kept)))
         self.cut.append(len(tokens) < len(before) + len(scored))
 
-    def encoded(self) -> Encoded:
+    def encoded(self) -> EncodedExamples:
         cut = np.reshape(self.cut, (-1, self.per_example)).any(1)
-        return Encoded(self.tokens, self.per_example, truncated=int(cut.sum()))
+        return EncodedExamples(self.tokens, self.per_example, truncated=int(cut.sum()))
 
 
 @dataclass(frozen=True)
@@ -126,17 +144,17 @@ class Verdict:
 
     logits: NDArray[np.float64]
     """(B, C): the largest is the answer. They order the answers; only those of `sentiment` are log-probabilities."""
-    encoded: Encoded
+    encoded: EncodedExamples
     """The scored sequences, with the examples' label ids."""
     head: Head
     labels: Labels
-    told: dict[str, Any]
+    settings: dict[str, Any]
     """The heuristic with its settings, for `metrics.json`."""
 
     def scores(self, examples: Sequence[Example], extra: Mapping[str, Metric]) -> dict[str, Any]:
-        """Return a split's entry of `metrics.json` as `evaluation.examine` does, without a loss, and what was done."""
-        scored = examine(self.logits.astype(np.float32), self.encoded, examples, self.head, self.labels, extra)
-        return {name: value for name, value in scored.items() if name != "loss"} | self.told
+        """Return a split's entry of `metrics.json` as `scoring.score_split` does, without a loss, and what was done."""
+        scored = score_split(self.logits.astype(np.float32), self.encoded, examples, self.head, self.labels, extra)
+        return {name: value for name, value in scored.items() if name != "loss"} | self.settings
 
 
 class ZeroShot:
@@ -180,7 +198,7 @@ class ZeroShot:
             assert train is not None
             known = train()
             _, scores = self._whole_texts(known, "scoring train")
-            threshold, matthews = best_threshold(scores[:, 0], labels.ids("classification", known))
+            threshold, matthews = best_threshold(scores[:, 0], labels.ids(known))
             learned = {"threshold_matthews": matthews}
             console.say(f"Threshold {threshold:.4f}: the best of {len(known):,} training examples ({matthews:.4f}).")
         console.say(f"Acceptable is the label {labels.names[1]!r} (id 1).")
@@ -188,7 +206,7 @@ class ZeroShot:
         logits = np.hstack([np.zeros_like(scores), scores - threshold])
         return self._verdict("acceptability", logits, encoded, examples, labels, {"threshold": threshold} | learned)
 
-    def _whole_texts(self, examples: Sequence[Example], label: str) -> tuple[Encoded, NDArray[np.float64]]:
+    def _whole_texts(self, examples: Sequence[Example], label: str) -> tuple[EncodedExamples, NDArray[np.float64]]:
         sequences = self._sequences(1)
         for ids in self.tokenizer.encode_batch([example.parts[0] for example in examples]):
             sequences.add([], ids)
@@ -213,12 +231,13 @@ class ZeroShot:
             for word in ids_of_words:
                 sequences.add([*ids, *appended], word)
         encoded, scores = self._scored(sequences, "scoring", "only their end was read")
-        told = {"label_words": dict(zip(labels.names, words, strict=True)), "prompt_suffix": self.config.prompt_suffix}
-        return self._verdict("sentiment", scores, encoded, examples, labels, told)
+        answers = dict(zip(labels.names, words, strict=True))
+        settings = {"label_words": answers, "prompt_suffix": self.config.prompt_suffix}
+        return self._verdict("sentiment", scores, encoded, examples, labels, settings)
 
     def _choice(self, examples: Sequence[Example]) -> Verdict:
         sequences = self._sequences(len(examples[0].choices))
-        ids = iter(self.tokenizer.encode_batch([text for e in examples for text in (*e.parts, *e.choices)]))
+        ids = iter(self.tokenizer.encode_batch([text for e in examples for text in e.texts]))
         for example in examples:
             before = [token for _ in example.parts for token in next(ids)]
             for choice in example.choices:
@@ -235,7 +254,7 @@ class ZeroShot:
     def _sequences(self, per_example: int) -> _Sequences:
         return _Sequences(self.n_ctx, self.tokenizer.pad, per_example)
 
-    def _scored(self, sequences: _Sequences, label: str, how: str) -> tuple[Encoded, NDArray[np.float64]]:
+    def _scored(self, sequences: _Sequences, label: str, how: str) -> tuple[EncodedExamples, NDArray[np.float64]]:
         encoded = sequences.encoded()
         starts = np.reshape(sequences.starts, (-1, sequences.per_example))
         scores = mean_logprobs(self.engine, encoded, starts, self.collator, label=label)
@@ -250,12 +269,12 @@ class ZeroShot:
         return encoded, np.maximum(scores, LOWEST)
 
     def _verdict(
-        self, heuristic: Heuristic, logits: NDArray[np.float64], encoded: Encoded, examples: Sequence[Example],
-        labels: Labels, told: dict[str, Any],
+        self, heuristic: Heuristic, logits: NDArray[np.float64], encoded: EncodedExamples, examples: Sequence[Example],
+        labels: Labels, settings: dict[str, Any],
     ) -> Verdict:  # fmt: skip
-        head = labels.head("multiple-choice" if heuristic == "choice" else "classification")
-        answered = replace(encoded, labels=labels.ids(head.task, examples))
-        return Verdict(logits, answered, head, labels, {"heuristic": heuristic} | told)
+        head = labels.head(HEURISTICS[heuristic].task.name)
+        answered = replace(encoded, labels=labels.ids(examples))
+        return Verdict(logits, answered, head, labels, {"heuristic": heuristic} | settings)
 
 
 def best_threshold(scores: NDArray[np.float64], labels: NDArray[Any]) -> tuple[float, float]:

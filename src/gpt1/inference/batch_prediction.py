@@ -19,7 +19,8 @@ from typing import Any
 
 from gpt1 import backends, console
 from gpt1.config import Columns, DeviceConfig
-from gpt1.data.examples import Example, stream_rows
+from gpt1.data.example import Example
+from gpt1.data.examples import stream_rows
 from gpt1.data.readers import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batched import task_logits
@@ -47,7 +48,7 @@ class Predictor:
 
     def rows(self) -> Iterator[tuple[Row, Example]]:
         """The rows of the file; the first one is read at once."""
-        return stream_rows(self.source, self.columns, self.model.task.kind)
+        return stream_rows(self.source, self.columns, self.model.task.input_kind)
 
     def label(self, chunk: Chunk, bar: console.Bar) -> list[dict[str, Any]]:
         """Return what `Classifier.predict` says of each row."""

@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 from gpt1 import console
 from gpt1.backends.base import IGNORE, Engine
 from gpt1.config import Head
-from gpt1.data.batching import Collator, Encoded, inference_batches
-from gpt1.tasks.metrics import compute, predictions, probabilities
+from gpt1.data.batching import Collator, EncodedExamples, inference_batches
+from gpt1.tasks.metrics import compute
+from gpt1.tasks.problem_types import PROBLEM_TYPES
 
 
 def task_logits(
-    engine: Engine, encoded: Encoded, collator: Collator, *, label: str | None = None, bar: console.Bar | None = None
+    engine: Engine,
+    encoded: EncodedExamples,
+    collator: Collator,
+    *,
+    label: str | None = None,
+    bar: console.Bar | None = None,
 ) -> NDArray[np.float32]:
     """Return (B, C) scores of every example, in the given order.
 
@@ -25,8 +31,7 @@ def task_logits(
     """
     head = engine.config.head
     assert head is not None
-    columns = encoded.per_example if head.task == "multiple-choice" else head.n_labels
-    out = np.empty((len(encoded), columns), np.float32)
+    out = np.empty((len(encoded), head.pooling.columns(head.n_labels, encoded.per_example)), np.float32)
     own = console.Bar(len(encoded), label or "", "text") if label else None
     for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
         out[examples] = engine.logits(batch)
@@ -38,26 +43,25 @@ def task_logits(
 
 
 def scores(
-    logits: NDArray[np.float32], encoded: Encoded, head: Head, metric_names: tuple[str, ...], extra: dict[str, Any]
+    logits: NDArray[np.float32],
+    encoded: EncodedExamples,
+    head: Head,
+    metric_names: tuple[str, ...],
+    extra: dict[str, Any],
 ) -> dict[str, float]:
     """Return {"loss": weighted mean, metric: value …} of (B, C) logits against the examples' labels."""
     labels = encoded.labels
     assert labels is not None
-    losses = (
-        (logits[:, 0].astype(np.float64) - labels) ** 2
-        if head.regression
-        else -np.log(np.maximum(probabilities(logits)[np.arange(len(labels)), labels], np.finfo(np.float64).tiny))
-    )
-    return {"loss": float(np.average(losses, weights=encoded.weights))} | compute(
-        metric_names, labels, predictions(logits, head.regression), extra
-    )
+    problem_type = PROBLEM_TYPES[head.problem_type]
+    loss = float(np.average(problem_type.losses(logits, labels), weights=encoded.weights))
+    return {"loss": loss} | compute(metric_names, labels, problem_type.predictions(logits), extra)
 
 
 def sequence_logprobs(
     engine: Engine, sequences: list[NDArray[np.int32]], collator: Collator
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield (index, (T - 1,) natural-log probabilities of each token after the first) of every sequence."""
-    encoded = Encoded(sequences)
+    encoded = EncodedExamples(sequences)
     for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
         logprobs = engine.token_logprobs(batch)
         assert batch.lm_targets is not None
@@ -66,7 +70,7 @@ def sequence_logprobs(
 
 
 def mean_logprobs(
-    engine: Engine, encoded: Encoded, starts: NDArray[np.int64], collator: Collator, *, label: str | None = None
+    engine: Engine, encoded: EncodedExamples, starts: NDArray[np.int64], collator: Collator, *, label: str | None = None
 ) -> NDArray[np.float64]:
     """Return (B, k) mean natural-log probabilities of the tokens of each sequence from a place on, -inf of none.
 

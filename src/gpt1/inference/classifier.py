@@ -14,12 +14,11 @@ from gpt1.backends.base import BUCKETS, Engine
 from gpt1.checkpoint.loading import open_model
 from gpt1.checkpoint.model_dir import Model
 from gpt1.config import DeviceConfig, Head, Padding
-from gpt1.data.batching import Collator, Encoded
-from gpt1.data.dataset import Example
+from gpt1.data.batching import Collator, EncodedExamples
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.inference.batched import task_logits
 from gpt1.tasks import Labels, encode, find_task, limit
-from gpt1.tasks.metrics import probabilities
 
 
 class Classifier:
@@ -32,6 +31,7 @@ class Classifier:
         head = head_of(model)
         self.model, self.head, self.task = model, head, find_task(head.task, "this model's task")
         self.labels = Labels(model.label_names, head.regression)
+        self.problem_type = self.labels.problem_type
         self.engine = engine
         # PyTorch on a CPU likes any length: short texts that are padded to a multiple of 16 take 4/3 of the time.
         any_length = engine.buckets == BUCKETS and engine.device.startswith("cpu")
@@ -49,7 +49,7 @@ class Classifier:
         head_of(model)  # before a framework is loaded
         return cls(model, backends.for_answers(model.config, model.params, hardware))
 
-    def encode(self, examples: Sequence[Example], *, labelled: bool = False) -> Encoded:
+    def encode(self, examples: Sequence[Example], *, labelled: bool = False) -> EncodedExamples:
         """Return the examples as token ids, with their labels' ids where they are wanted."""
         return encode(
             self.task, examples, self.model.tokenizer, self.model.max_length,
@@ -62,7 +62,7 @@ class Classifier:
         """What too long examples are cut to, for people."""
         return limit(self.task, self.model.max_length, self.model.truncation)
 
-    def logits(self, encoded: Encoded, *, label: str | None = None) -> NDArray[np.float32]:
+    def logits(self, encoded: EncodedExamples, *, label: str | None = None) -> NDArray[np.float32]:
         """Return (B, C) scores; `label` names a progress bar."""
         return task_logits(self.engine, encoded, self.collator, label=label)
 
@@ -80,38 +80,24 @@ class Classifier:
         """Return the one example that these texts make for the model's task.
 
         Raises:
-            UserError: too few or too many texts, or an empty one.
+            UserError: too few or too many texts, or one that cannot be used.
         """
+        kind = self.task.input_kind
         origin = f"text {texts[0][:30]!r}" if texts else "text"
-        if any(not text.strip() for text in texts):
-            raise UserError("an empty text was given; there is nothing to classify")
-        match self.task.kind:
-            case "single" if len(texts) == 1:
-                return Example(tuple(texts), origin=origin)
-            case "pair" if len(texts) == 2:
-                return Example(tuple(texts), origin=origin)
-            case "choices" if len(texts) >= 3:
-                return Example((texts[0],), tuple(texts[1:]), origin=origin)
-        wanted = {"single": "one text", "pair": "two texts", "choices": "a context and at least two choices"}[
-            self.task.kind
-        ]
-        raise UserError(f"this model's task is {self.task.name}: it takes {wanted}, {len(texts)} given")
+        example = kind.from_arguments(texts, origin)
+        if example is None:
+            takes = f"{kind.singular} ({kind.arguments})"
+            raise UserError(f"this model's task is {self.task.name}: it takes {takes}, {len(texts)} given")
+        return example
 
     def examples(self, texts: Sequence[str]) -> list[Example]:
         """Return the examples that texts on a command line make: one each, one of two (pairs), one of all (choices)."""
-        size = {"single": 1, "pair": 2, "choices": max(1, len(texts))}[self.task.kind]
+        size = self.task.input_kind.n_arguments(len(texts))
         return [self.example(texts[start : start + size]) for start in range(0, len(texts), size)]
 
     def prediction(self, logits: NDArray[np.float32]) -> dict[str, Any]:
         """Return the prediction of `predict` for one example, from its logits (C,)."""
-        if self.head.regression:
-            return {"label": None, "score": float(logits[0]), "scores": {}}
-        row = probabilities(logits)
-        names: Sequence[str] = self.labels.names or [str(index) for index in range(len(row))]
-        best = int(row.argmax())
-        label: str | int = names[best] if self.labels.names else best
-        scores = {name: float(value) for name, value in zip(names, row, strict=True)}
-        return {"label": label, "score": float(row[best]), "scores": scores}
+        return self.problem_type.prediction(logits, self.labels.names)
 
 
 def head_of(model: Model) -> Head:

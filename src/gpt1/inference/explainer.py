@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.backends.base import Batch, Engine
-from gpt1.data.batching import Encoded, concatenate, inference_batches
-from gpt1.data.dataset import Example
+from gpt1.data.batching import EncodedExamples, concatenate, inference_batches
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.inference.classifier import Classifier
-from gpt1.tasks.base import Kind, kept_of_parts
-from gpt1.tasks.metrics import probabilities
+from gpt1.tasks.encoding import kept_of_parts
 from gpt1.tokenization.offsets import Word
 from gpt1.tokenization.pretokenizers import valid_unicode
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -95,7 +94,8 @@ class Explainer:
     """Explains what a classifier answers."""
 
     def __init__(self, classifier: Classifier):
-        self.classifier, self.engine, self.head = classifier, classifier.engine, classifier.head
+        self.classifier, self.engine = classifier, classifier.engine
+        self.problem_type, self.label_names = classifier.problem_type, classifier.labels.names
 
     def explain(self, example: Example, label: str | int | None = None, occlusion: bool = False) -> dict[str, Any]:
         """Return which words speak for `label`, the predicted one where it is None, and which against.
@@ -121,7 +121,9 @@ class Explainer:
         encoded = self.classifier.encode(examples)
         logits = self.classifier.logits(encoded)
         names = labels or [None] * len(examples)
-        columns = [self._column(name, row) for name, row in zip(names, logits, strict=True)]
+        columns = [
+            self.problem_type.column(name, row, self.label_names) for name, row in zip(names, logits, strict=True)
+        ]
         attributions = self._attributions(encoded, logits, columns)
         results = []
         for index, (example, row) in enumerate(zip(examples, logits, strict=True)):
@@ -129,7 +131,7 @@ class Explainer:
             texts = self._texts(example)
             explanation = {
                 **self.classifier.prediction(row),
-                "explained": self._label(columns[index]),
+                "explained": self.problem_type.label_of_column(columns[index], self.label_names),
                 "texts": [text.as_dict(text.weights(of_tokens)) for text in texts],
                 "truncated": any(text.cut for text in texts),
             }
@@ -139,23 +141,9 @@ class Explainer:
             results.append(explanation)
         return results
 
-    def _column(self, label: str | int | None, row: Scores) -> int:
-        """Return the column of the scores that `label` names; the largest where it is None."""
-        if label is None:
-            return int(row.argmax())
-        if self.head.regression:
-            raise UserError(f"--label {label}: this model gives a value and has no labels; leave the flag out")
-        names = self.classifier.labels.names or tuple(map(str, range(len(row))))
-        if str(label) not in names:
-            raise UserError(f"--label {label}: unknown; expected one of {', '.join(names[:20])}")
-        return names.index(str(label))
-
-    def _label(self, column: int) -> str | int | None:
-        if self.head.regression:
-            return None
-        return self.classifier.labels.names[column] if self.classifier.labels.names else column
-
-    def _attributions(self, encoded: Encoded, logits: Scores, columns: Sequence[int]) -> list[NDArray[np.float32]]:
+    def _attributions(
+        self, encoded: EncodedExamples, logits: Scores, columns: Sequence[int]
+    ) -> list[NDArray[np.float32]]:
         """Return what each token of each sequence adds to the margin of its example."""
         margins = np.full(logits.shape, -1.0 / max(1, logits.shape[1] - 1), np.float32)
         margins[np.arange(len(columns)), columns] = 1.0
@@ -169,9 +157,9 @@ class Explainer:
         return out
 
     def _texts(self, example: Example) -> list[Text]:
-        names = text_names(self.classifier.task.kind, example)
+        names = self.classifier.task.input_kind.names_of(example)
         model = self.classifier.model
-        texts = dict(zip(names.parts + names.choices, (*example.parts, *example.choices), strict=True))
+        texts = dict(zip(names.texts, example.texts, strict=True))
         words = {name: model.tokenizer.encode_with_words(text)[1] for name, text in texts.items()}
         stretches: dict[str, list[tuple[int, int, int]]] = {name: [] for name in texts}
 
@@ -193,7 +181,7 @@ class Explainer:
                 start += 1  # <sep> or <eos>
         return [Text(name, valid_unicode(text), words[name], stretches[name]) for name, text in texts.items()]
 
-    def without_words(self, example: Example) -> list[Encoded]:
+    def without_words(self, example: Example) -> list[EncodedExamples]:
         """Return the example, and then the example without each word that was not cut off, in the order of its texts.
 
         The scores of these are what `add_occlusion` takes; who has to share the engine computes them by and by.
@@ -208,27 +196,15 @@ class Explainer:
         `scores` are the (C,) scores of each of `without_words`.
         """
         logits = np.stack(scores)
-        column = 0 if self.head.regression else self._column(explanation["explained"], logits[0])
-        values = logits[:, 0].astype(np.float64) if self.head.regression else probabilities(logits)[:, column]
+        column = self.problem_type.column(explanation["explained"], logits[0], self.label_names)
+        values = self.problem_type.outputs(logits)[:, column]
         falls = iter(values[0] - values[1:])
         for result, text in zip(explanation["texts"], self._texts(example), strict=True):
             for index, word in enumerate(result["words"]):
                 word["occlusion"] = float(next(falls)) if text.places(index) else 0.0
 
 
-def text_names(kind: Kind, example: Example) -> Example:
-    """Return an example whose texts are the names of those of `example`: its task arranges them alike."""
-    match kind:
-        case "single":
-            return Example(("text",))
-        case "pair":
-            return Example(("text_a", "text_b"))
-        case "choices":
-            choices = tuple(f"choice {index}" for index in range(len(example.choices)))
-            return Example(("context", "question")[: len(example.parts)], choices)
-
-
-def _without(one: Encoded, gone: Sequence[tuple[int, slice]]) -> Encoded:
+def _without(one: EncodedExamples, gone: Sequence[tuple[int, slice]]) -> EncodedExamples:
     """Return an example whose sequences lack the tokens at some places."""
     sequences = [*one.sequences]
     segments = None if one.segments is None else [*one.segments]
@@ -236,19 +212,19 @@ def _without(one: Encoded, gone: Sequence[tuple[int, slice]]) -> Encoded:
         sequences[number] = np.delete(sequences[number], positions)
         if segments is not None:
             segments[number] = np.delete(segments[number], positions)
-    return Encoded(sequences, one.per_example, segments)
+    return EncodedExamples(sequences, one.per_example, segments)
 
 
 # ---- mistakes
 
 
 def explain_mistakes(explainer: Explainer, mistakes: Sequence[dict[str, Any]]) -> None:
-    """Add "words" to the entries of `evaluation.examine`'s "mistakes": what spoke for the wrong answer, and against it.
+    """Add "words" to the entries of `score_split`'s "mistakes": what spoke for the wrong answer, and against it.
 
     {name of a text: [{"text", "start", "end", "weight"}]}, without the words that hardly weigh anything.
     """
     examples = [Example(tuple(entry["texts"]), tuple(entry.get("choices", ()))) for entry in mistakes]
-    labels = [None if explainer.head.regression else entry["predicted"] for entry in mistakes]
+    labels = [explainer.problem_type.label_of_answer(entry["predicted"]) for entry in mistakes]
     explanations = explainer.explain_all(examples, labels) if mistakes else ()
     for entry, explanation in zip(mistakes, explanations, strict=True):
         largest = max((abs(word["weight"]) for text in explanation["texts"] for word in text["words"]), default=0.0)
@@ -302,14 +278,14 @@ def sequence_of_text(tokenizer: Tokenizer, text: str) -> list[int]:
     return [tokenizer.bos, *tokenizer.encode(text)]
 
 
-def sequence_of(classifier: Classifier, example: Example, choice: int = 0) -> tuple[list[int], list[int] | None]:
-    """Return the ids and the segments of one of an example's sequences: `choice` counts the choices (or both orders).
+def sequence_of(classifier: Classifier, example: Example, index: int = 0) -> tuple[list[int], list[int] | None]:
+    """Return the ids and the segments of one of an example's sequences: `index` counts the choices (or both orders).
 
     Raises:
         UserError: there are fewer.
     """
     encoded = classifier.encode([example])
-    if not 0 <= choice < len(encoded.sequences):
-        raise UserError(f"choice {choice}: this example has the choices 0 to {len(encoded.sequences) - 1}")
-    segments = None if encoded.segments is None else encoded.segments[choice].tolist()
-    return encoded.sequences[choice].tolist(), segments
+    if not 0 <= index < len(encoded.sequences):
+        raise UserError(f"choice {index}: this example has the choices 0 to {len(encoded.sequences) - 1}")
+    segments = None if encoded.segments is None else encoded.segments[index].tolist()
+    return encoded.sequences[index].tolist(), segments

@@ -13,8 +13,7 @@ from gpt1.checkpoint.loading import open_model
 from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import DeviceConfig, GenerateConfig
 from gpt1.config.overrides import named_as_in_python, with_overrides
-from gpt1.data.dataset import Example
-from gpt1.data.in_memory import given_examples
+from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.inference.classifier import Classifier, head_of
 from gpt1.inference.explainer import Explainer
@@ -104,27 +103,13 @@ class LoadedModel:
         """Write the model directory (safetensors and JSON), in place of what stood there."""
         save_model(Path(directory), self.model)
 
-    def examples(self, rows: Sequence[Any]) -> list[Example]:
-        """Return examples of the model's task.
+    def examples(self, values: Sequence[Any], name: str = "examples") -> list[Example]:
+        """Return the examples of the model's task that `values`, called `name`, are.
 
         Raises:
             UserError: the model has no head, or these are none.
         """
-        self.require_classifier()
-        kind, examples = given_examples(rows, "examples")
-        self.require_kind(kind, "examples")
-        return examples
-
-    def require_kind(self, kind: str, name: str) -> None:
-        """Make sure that the model's task takes examples of this kind, which are called `name`.
-
-        Raises:
-            UserError: it does not, or the model has no head.
-        """
-        task = self.require_classifier().task
-        if kind != task.kind:
-            wanted = {"single": "texts", "pair": "pairs (text, text)", "choices": "(context, [choice, choice, …])"}
-            raise UserError(f"{name}: {wanted[kind]} given; this model's task is {task.name}: {wanted[task.kind]}")
+        return self.require_classifier().task.examples(values, name)
 
     def require_classifier(self) -> Classifier:
         """Return the classifier.

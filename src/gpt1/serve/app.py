@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Scope
 
+from gpt1.data.paper_kinds import SINGLE
 from gpt1.serve import errors, schemas
 from gpt1.serve.completions import Completion
 from gpt1.serve.errors import Refused
@@ -59,7 +60,7 @@ def create_app(service: Service) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )  # fmt: skip
     app.state.service = service
-    errors.install(app, schemas.EXPECTED[service.kind or "single"])
+    errors.install(app, (service.input_kind or SINGLE).json_description)
     _add_labelling(app, service)
     _add_language_model(app, service)
     _add_operations(app, service)
@@ -68,13 +69,13 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _add_labelling(app: FastAPI, service: Service) -> None:
-    kind = service.kind or "single"
+    kind = service.input_kind or SINGLE
     classify_request = schemas.classify_request(kind, service.config)
 
     @app.post("/v1/classify", summary="Label texts, pairs or questions with choices")
     async def classify(request: classify_request) -> Response:  # type: ignore[valid-type]
         _require_model(service, request)
-        result = await service.classify([schemas.example(item) for item in request.input])  # type: ignore[attr-defined]
+        result = await service.classify([schemas.example(kind, item) for item in request.input])  # type: ignore[attr-defined]
         return JSONResponse({"object": "list", "model": service.name, **result})
 
     explain_request = schemas.explain_request(kind)
@@ -82,18 +83,17 @@ def _add_labelling(app: FastAPI, service: Service) -> None:
     @app.post("/v1/explain", summary="Which words moved the label")
     async def explain(request: explain_request) -> Response:  # type: ignore[valid-type]
         _require_model(service, request)
-        example = schemas.example(request.input)  # type: ignore[attr-defined]
+        example = schemas.example(kind, request.input)  # type: ignore[attr-defined]
         result = await service.explain(example, request.label, request.occlusion)  # type: ignore[attr-defined]
         return JSONResponse({"object": "explanation", "model": service.name, **result})
 
-    attention_request = schemas.attention_request(service.kind, service.model.config.n_layer)
+    attention_request = schemas.attention_request(service.input_kind, service.model.config.n_layer)
 
     @app.post("/v1/attention", summary="Where each token looks, by the heads of a layer")
     async def attention(request: attention_request) -> Response:  # type: ignore[valid-type]
         _require_model(service, request)
-        item = request.input  # type: ignore[attr-defined]
-        plain = isinstance(item, str) and service.kind != "single"
-        result = await service.attention(item if plain else schemas.example(item), request.layer, request.choice)  # type: ignore[attr-defined]
+        item = schemas.example_or_text(service.input_kind, request.input)  # type: ignore[attr-defined]
+        result = await service.attention(item, request.layer, request.choice)  # type: ignore[attr-defined]
         return JSONResponse({"object": "attention", "model": service.name, **result})
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 from pydantic_core import PydanticCustomError
 
 from gpt1.config import MOST_SAMPLES, ServeConfig
-from gpt1.data.dataset import Example
-from gpt1.tasks.base import Kind
+from gpt1.data.example import NOT_BLANK, Example
+from gpt1.data.input_kinds import InputKind
 
 MOST_CHOICES = 16
 MOST_TOP = 100
@@ -22,7 +23,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
+Text = Annotated[str, StringConstraints(min_length=1, pattern=NOT_BLANK)]
 """A text with something in it."""
 
 
@@ -36,40 +37,35 @@ Unicode = Annotated[str, AfterValidator(encodable)]
 """A text that may be empty; one with a constraint is checked so by pydantic itself."""
 
 
-class Pair(Body):
-    """Two texts of which the model says how they go together."""
-
-    text_a: Text
-    text_b: Text
-
-
-class Question(Body):
-    """A context, perhaps a question, and the choices to be compared."""
-
-    context: Text
-    question: Text | None = None
-    choices: Annotated[list[Text], Field(min_length=2, max_length=MOST_CHOICES)]
+def _fields(kind: InputKind) -> dict[str, Any]:
+    """Return the fields of the JSON object of an example: (type, default)."""
+    choices = Annotated[list[Text], Field(min_length=2, max_length=MOST_CHOICES)]
+    fields: dict[str, Any] = {}
+    for name, (required, is_list) in kind.json_fields.items():
+        of_field: Any = choices if is_list else Text
+        fields[name] = (of_field, ...) if required else (of_field | None, None)
+    return fields
 
 
-ITEMS: dict[Kind, type] = {"single": Text, "pair": Pair, "choices": Question}
-"""What one input is, by the kind of the model's task."""
-
-EXPECTED: dict[Kind, str] = {
-    "single": "a text",
-    "pair": 'an object with "text_a" and "text_b"',
-    "choices": 'an object with "context" and "choices"',
-}
+@cache  # so that the document has the schema once
+def input_type(kind: InputKind) -> Any:
+    """Return the type of one input: a text, or an object with the fields of the kind."""
+    if kind.is_plain_json:
+        return Text
+    return create_model(kind.schema_name, __base__=Body, __doc__=kind.schema_description, **_fields(kind))
 
 
-def example(item: Any) -> Example:
+def example(kind: InputKind, item: Any) -> Example:
     """Return the example that an input of a request is."""
-    match item:
-        case Pair():
-            return Example((item.text_a, item.text_b), origin="input")
-        case Question():
-            parts = (item.context,) if item.question is None else (item.context, item.question)
-            return Example(parts, tuple(item.choices), origin="input")
-    return Example((item,), origin="input")
+    values = item.model_dump() if isinstance(item, Body) else dict.fromkeys(kind.json_fields, item)
+    return kind.from_json(values, "input")
+
+
+def example_or_text(kind: InputKind | None, item: Any) -> Example | str:
+    """Return the example that an input is; a string is plain text unless the kind's examples are strings."""
+    if kind is None or (isinstance(item, str) and not kind.is_plain_json):
+        return str(item)
+    return example(kind, item)
 
 
 def one_or_many(item: Any, most: int) -> Any:
@@ -79,9 +75,9 @@ def one_or_many(item: Any, most: int) -> Any:
     return Annotated[many, as_list]
 
 
-def classify_request(kind: Kind, config: ServeConfig) -> type[BaseModel]:
+def classify_request(kind: InputKind, config: ServeConfig) -> type[BaseModel]:
     """Return the body of /v1/classify for models of a kind."""
-    fields: Any = {"input": (one_or_many(ITEMS[kind], config.max_inputs), ...), "model": (Unicode | None, None)}
+    fields: Any = {"input": (one_or_many(input_type(kind), config.max_inputs), ...), "model": (Unicode | None, None)}
     return create_model("ClassifyRequest", __base__=Body, **fields)
 
 
@@ -97,9 +93,9 @@ class NextRequest(Body):
     model: Unicode | None = None
 
 
-def explain_request(kind: Kind) -> type[BaseModel]:
+def explain_request(kind: InputKind) -> type[BaseModel]:
     fields: Any = {
-        "input": (ITEMS[kind], ...),
+        "input": (input_type(kind), ...),
         "label": (Unicode | None, None),
         "occlusion": (bool, False),
         "model": (Unicode | None, None),
@@ -107,9 +103,9 @@ def explain_request(kind: Kind) -> type[BaseModel]:
     return create_model("ExplainRequest", __base__=Body, **fields)
 
 
-def attention_request(kind: Kind | None, n_layer: int) -> type[BaseModel]:
+def attention_request(kind: InputKind | None, n_layer: int) -> type[BaseModel]:
     fields: Any = {
-        "input": (Text if kind in (None, "single") else Text | ITEMS[kind], ...),
+        "input": (Text | input_type(kind) if kind else Text, ...),
         "layer": (Annotated[int, Field(ge=0, lt=n_layer)], 0),
         "choice": (Annotated[int, Field(ge=0, lt=MOST_CHOICES)], 0),
         "model": (Unicode | None, None),

@@ -17,8 +17,9 @@ from gpt1.backends.parameters import count
 from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.model_dir import Model
 from gpt1.config import DeviceConfig, GenerateConfig, ServeConfig
-from gpt1.data.batching import Encoded
-from gpt1.data.dataset import Example
+from gpt1.data.batching import EncodedExamples
+from gpt1.data.example import Example
+from gpt1.data.input_kinds import InputKind
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import MOST_TOKENS, attention, sequence_of, sequence_of_text
 from gpt1.inference.generator import TextDelta, TextGenerator
@@ -26,7 +27,6 @@ from gpt1.inference.loaded_model import LoadedModel
 from gpt1.serve.errors import Refused
 from gpt1.serve.metrics import Metrics
 from gpt1.serve.worker import Scores, Worker
-from gpt1.tasks.base import Kind
 
 ENCODED_INLINE = 4_000
 """Characters that are encoded in the event loop; more go to a thread, so that others are not kept waiting."""
@@ -74,9 +74,9 @@ class Service:
         return service
 
     @property
-    def kind(self) -> Kind | None:
-        """What the model labels: single | pair | choices; None for a bare language model."""
-        return self.classifier.task.kind if self.classifier else None
+    def input_kind(self) -> InputKind | None:
+        """What the model labels; None for a bare language model."""
+        return self.classifier.task.input_kind if self.classifier else None
 
     def described(self) -> dict[str, Any]:
         """Return the entry of /v1/models: OpenAI's fields, and under `gpt1` what the model is."""
@@ -88,9 +88,10 @@ class Service:
             "owned_by": "gpt1",
             "gpt1": {
                 "task": head.task if head else None,
-                "kind": self.kind,
+                "kind": self.input_kind.name if self.input_kind else None,
+                "fields": _described_fields(self.input_kind) if self.input_kind else None,
                 "labels": list(self.model.label_names),
-                "regression": bool(head and head.regression),
+                "regression": head.regression if head else False,
                 "n_layer": shape.n_layer,
                 "n_head": shape.n_head,
                 "n_embd": shape.n_embd,
@@ -118,14 +119,14 @@ class Service:
         ]
         return {"data": data, "usage": self._usage(sum(len(ids) for each in encoded for ids in each.sequences))}
 
-    async def _encoded(self, examples: Sequence[Example]) -> list[Encoded]:
+    async def _encoded(self, examples: Sequence[Example]) -> list[EncodedExamples]:
         """Return the examples as tokens, each by itself."""
         classifier = self._classifier()
 
-        def encode() -> list[Encoded]:
+        def encode() -> list[EncodedExamples]:
             return [classifier.encode([example]) for example in examples]
 
-        return await self._in_thread(encode, [text for each in examples for text in (*each.parts, *each.choices)])
+        return await self._in_thread(encode, [text for each in examples for text in each.texts])
 
     async def _in_thread(self, encode: Callable[[], T], texts: Sequence[str]) -> T:
         """Return what `encode` makes of texts, in a thread where they are long."""
@@ -149,25 +150,21 @@ class Service:
 
     async def explain(self, example: Example, label: str | None, occlusion: bool) -> dict[str, Any]:
         """Return which words moved the label (`explain.Explainer.explain`)."""
-        self._classifier()
+        labels = self._classifier().labels
         assert self.explainer
-        if label is not None and label not in (known := self._labels(example)):
+        known = labels.problem_type.answers(labels.names, len(example.choices))
+        if label is not None and label not in known:
             message = f"label: {label!r} is none of this model's: {', '.join(known[:20]) or 'it gives a value'}"
             raise Refused(422, message, param="label", code="invalid_value")
         explanation: dict[str, Any] = await self.worker.call(partial(self.explainer.explain, example, label))
         if occlusion:
-            texts = (*example.parts, *example.choices)
-            variants = await self._in_thread(partial(self.explainer.without_words, example), texts)
+            variants = await self._in_thread(partial(self.explainer.without_words, example), example.texts)
             self._require_little("occlusion", sum(len(ids) for each in variants for ids in each.sequences))
             scores: list[Scores] = []
             for start in range(0, len(variants), OCCLUDED_AT_ONCE):  # others have their turns in between
                 scores += await self.worker.scores(variants[start : start + OCCLUDED_AT_ONCE])
             self.explainer.add_occlusion(explanation, example, scores)
         return explanation
-
-    def _labels(self, example: Example) -> Sequence[str]:
-        """Return the labels that an example can have: names, or numbers of its choices; none of a regression."""
-        return self.model.label_names or [str(index) for index in range(len(example.choices))]
 
     async def attention(self, example: Example | str, layer: int, choice: int) -> dict[str, Any]:
         """Return where each token looks in one layer (`explain.attention`); a string is read as plain text."""
@@ -178,8 +175,8 @@ class Service:
             if choice >= max(1, len(example.choices)):
                 message = f"choice: {choice} found, the question has {len(example.choices)} choices, counted from 0"
                 raise Refused(422, message, param="choice", code="invalid_value")
-            texts = (*example.parts, *example.choices)
-            ids, segments = await self._in_thread(partial(sequence_of, self._classifier(), example, choice), texts)
+            encode = partial(sequence_of, self._classifier(), example, choice)
+            ids, segments = await self._in_thread(encode, example.texts)
         if len(ids) > MOST_TOKENS:
             message = f"input: {len(ids):,} tokens; attention is shown for {MOST_TOKENS} at most: shorten the text"
             raise Refused(422, message, param="input", code="too_long")
@@ -239,6 +236,12 @@ class Service:
     def _usage(self, tokens: int) -> dict[str, int]:
         self.metrics.read.inc(tokens)
         return {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def _described_fields(kind: InputKind) -> list[dict[str, Any]]:
+    """Return the fields of one input, in their order."""
+    fields = kind.json_fields.items()
+    return [{"name": name, "required": required, "list": is_list} for name, (required, is_list) in fields]
 
 
 class Continuations:

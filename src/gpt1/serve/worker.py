@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.backends.base import Engine
-from gpt1.data.batching import Collator, Encoded, concatenate
+from gpt1.data.batching import Collator, EncodedExamples, concatenate
 from gpt1.inference.generator import SequenceState, TextDelta, TextGenerator
 from gpt1.serve.batcher import next_batch
 from gpt1.serve.generation_queue import GenerationRequest, GenerationScheduler
@@ -51,7 +51,7 @@ class Request:
 class Waiting:
     """One example in the queue."""
 
-    encoded: Encoded
+    encoded: EncodedExamples
     width: int
     """Padded tokens of its k sequences together."""
     request: Request
@@ -129,7 +129,7 @@ class Worker:
 
     # ---- from the event loop
 
-    async def scores(self, examples: Sequence[Encoded]) -> list[Scores]:
+    async def scores(self, examples: Sequence[EncodedExamples]) -> list[Scores]:
         """Return the (C,) scores of examples, each encoded by itself.
 
         Raises:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from gpt1.data.example import Example
+from gpt1.data.paper_kinds import SINGLE
+from gpt1.tasks.base import Part, Task
+from gpt1.tasks.problem_types import REGRESSION, SINGLE_LABEL
 
-from gpt1.config import TaskName
-from gpt1.data.dataset import Example
-from gpt1.tasks.base import Kind, Part
 
-
-class Classification:
-    name: ClassVar[TaskName] = "classification"
-    kind: ClassVar[Kind] = "single"
+class Classification(Task):
+    name = "classification"
+    input_kind = SINGLE
+    default_for = (SINGLE_LABEL, REGRESSION)
 
     def sequences(self, example: Example) -> list[list[Part]]:
         (text,) = example.parts

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from gpt1 import console
 from gpt1.checkpoint import hub
-from gpt1.config import Columns, FinetuneConfig, TaskName
+from gpt1.config import Columns, FinetuneConfig
 from gpt1.data.dataset import (
     Dataset,
-    Example,
     find_splits,
     load_dataset,
     read_examples,
@@ -20,12 +19,14 @@ from gpt1.data.dataset import (
     shared_texts,
     stratified_split,
 )
+from gpt1.data.example import Example
+from gpt1.data.input_kinds import InputKind
 from gpt1.errors import UserError
-from gpt1.tasks import Labels, Task, find_task
+from gpt1.tasks import REGRESSION, SINGLE_LABEL, Labels, Task, default_task, find_task
 
 
 @dataclass(frozen=True)
-class LabelledData:
+class TaskData:
     """The data of a run: examples by split, the task they pose and what their labels mean."""
 
     splits: dict[str, list[Example]]
@@ -34,52 +35,51 @@ class LabelledData:
     notes: tuple[str, ...]
 
 
-def load_data(config: FinetuneConfig, given: hub.DatasetFiles | None = None) -> LabelledData:
-    """Read the data set that `config` names or `given` files hold; draw missing splits; find out task and labels.
+def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> TaskData:
+    """Read the data set that `config` names or `files` hold; draw missing splits; infer task and labels.
 
     `load_data(recipe("quickstart", data="reviews")).splits["train"][0].parts` are the texts of the first example.
 
     Raises:
         UserError: there is no such data, or a row of it cannot be used.
     """
-    found = given or hub.resolve_dataset(config.data)
-    if isinstance(found, Path):
-        files: Path | Mapping[str, Sequence[Path]] = found
+    source = files or hub.resolve_dataset(config.data)
+    if isinstance(source, Path):
+        paths: Path | Mapping[str, Sequence[Path]] = source
         columns, task_name, label_names, drop = config.columns, config.task, None, None
     else:
-        files = found.splits
-        columns = hub_columns(found, config.columns)
-        task_name, label_names, drop = config.task or found.task, found.label_names, found.drop_label
-    kind = find_task(task_name).kind if task_name else None
+        paths = source.splits
+        columns = hub_columns(source, config.columns)
+        task_name, label_names, drop = config.task or source.task, source.label_names, source.drop_label
+    task = find_task(task_name) if task_name else None
+    kind = task.input_kind if task else None
     split = config.split
     seed = config.drawn_by
     dataset = load_dataset(
-        files, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
+        paths, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
         test_fraction=split.test_fraction, split_strategy=split.split_strategy, seed=seed,
     )  # fmt: skip
     splits, notes = _without(dataset, drop)
     if split.max_examples:
         splits = {name: limited(examples, split.max_examples, seed) for name, examples in splits.items()}
         notes.append(f"--max-examples: at most {split.max_examples:,} examples of each split.")
-    if task_name is None:
-        task_name = guess_task(dataset.kind, splits["train"])
-    labels = Labels.of(task_name, splits["train"], label_names)
-    return LabelledData(splits, find_task(task_name), labels, (*dataset.notes, *notes, *_warnings(splits)))
+    task = task or infer_task(dataset.kind, splits["train"])
+    labels = task.labels(splits["train"], label_names)
+    return TaskData(splits, task, labels, (*dataset.notes, *notes, *_warnings(splits)))
 
 
-def hub_columns(found: hub.DatasetFiles, given: Columns) -> Columns:
+def hub_columns(files: hub.DatasetFiles, columns: Columns) -> Columns:
     """Return the columns of a hub data set: those that a flag names, else those that the catalogue knows."""
-    return replace(given, **{name: column for name, column in found.columns.items() if getattr(given, name) is None})
+    known = {name: column for name, column in files.columns.items() if getattr(columns, name) is None}
+    return replace(columns, **known)
 
 
-def guess_task(kind: str, train: Sequence[Example]) -> TaskName:
+def infer_task(kind: InputKind, train: Sequence[Example]) -> Task:
     """Return the task that the columns pose: pairs with fractional numbers are similarity, other pairs entailment."""
-    if kind == "choices":
-        return "multiple-choice"
-    if kind == "pair":
-        graded = any(isinstance(e.label, float) and not e.label.is_integer() for e in train)
-        return "similarity" if graded else "entailment"
-    return "classification"
+    fractions = any(isinstance(e.label, float) and not e.label.is_integer() for e in train)
+    task = default_task(kind, REGRESSION if fractions else SINGLE_LABEL)
+    assert task is not None  # each built-in kind has one
+    return task
 
 
 def limited(examples: list[Example], max_examples: int, seed: int) -> list[Example]:
@@ -131,11 +131,13 @@ class Rows:
         return self.readers[split]()
 
 
-def named_rows(trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: str | None) -> Rows:
+def load_evaluation_data(
+    trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: InputKind | None
+) -> Rows:
     """Return the rows that `--data` names, to be scored by the run with the settings `trained_on` (None: a model).
 
     A file that the run was trained on is split as it was then. Of any other file all rows are one split, called
-    `split`. `kind` is single | pair | choices, None = by the columns.
+    `split`. `kind` is that of the examples, None = by the columns.
 
     Raises:
         UserError: there is no such data.
@@ -144,24 +146,24 @@ def named_rows(trained_on: FinetuneConfig | None, data: str, split: str, columns
         raise UserError(
             "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
         )
-    found = hub.resolve_dataset(data)
-    if isinstance(found, hub.DatasetFiles):
-        columns, drop = hub_columns(found, columns), found.drop_label
+    source = hub.resolve_dataset(data)
+    if isinstance(source, hub.DatasetFiles):
+        columns, drop = hub_columns(source, columns), source.drop_label
         readers = {
             name: partial(_read_without, drop, partial(read_examples, files, columns, kind))
-            for name, files in found.splits.items()
+            for name, files in source.splits.items()
         }
-        return Rows(data, readers, found.label_names)
-    if found.is_dir():
+        return Rows(data, readers, source.label_names)
+    if source.is_dir():
         return Rows(
-            data, {name: partial(read_examples, files, columns, kind) for name, files in find_splits(found).items()}
+            data, {name: partial(read_examples, files, columns, kind) for name, files in find_splits(source).items()}
         )
-    if trained_on is None or Path(trained_on.data).resolve() != found.resolve():
-        console.say(f"{found.name}: all of its rows are scored.")
-        return Rows(data, {split: partial(read_examples, found, columns, kind)})
+    if trained_on is None or Path(trained_on.data).resolve() != source.resolve():
+        console.say(f"{source.name}: all of its rows are scored.")
+        return Rows(data, {split: partial(read_examples, source, columns, kind)})
     if columns not in (Columns(), trained_on.columns):
-        raise UserError(f"{found.name}: the run was trained on this file, by columns of its own; drop those flags")
-    console.say(f"{found.name}: the run was trained on this file; its {split} rows are drawn as they were then.")
+        raise UserError(f"{source.name}: the run was trained on this file, by columns of its own; drop those flags")
+    console.say(f"{source.name}: the run was trained on this file; its {split} rows are drawn as they were then.")
     return Rows(data, {name: partial(list, rows) for name, rows in load_data(trained_on).splits.items()})
 
 

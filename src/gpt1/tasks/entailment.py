@@ -1,17 +1,17 @@
-"""Does the first text entail the second: `<bos> premise <sep> hypothesis <eos>`."""
+"""Entailment of the second text by the first: `<bos> premise <sep> hypothesis <eos>`."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from gpt1.data.example import Example
+from gpt1.data.paper_kinds import PAIR
+from gpt1.tasks.base import Part, Task
+from gpt1.tasks.problem_types import SINGLE_LABEL
 
-from gpt1.config import TaskName
-from gpt1.data.dataset import Example
-from gpt1.tasks.base import Kind, Part
 
-
-class Entailment:
-    name: ClassVar[TaskName] = "entailment"
-    kind: ClassVar[Kind] = "pair"
+class Entailment(Task):
+    name = "entailment"
+    input_kind = PAIR
+    default_for = (SINGLE_LABEL,)
 
     def sequences(self, example: Example) -> list[list[Part]]:
         premise, hypothesis = example.parts

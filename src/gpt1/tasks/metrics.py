@@ -75,29 +75,29 @@ def _accuracy(labels: Array, predictions: Array, counts: Array) -> Array:
 
 
 def _f1(labels: Array, predictions: Array, counts: Array) -> Array:
-    true, found = labels == 1, predictions == 1
-    return _ratio(2.0 * (counts @ (true & found)), counts @ true + counts @ found)
+    true, predicted = labels == 1, predictions == 1
+    return _ratio(2.0 * (counts @ (true & predicted)), counts @ true + counts @ predicted)
 
 
 def _per_label(labels: Array, predictions: Array, counts: Array) -> tuple[Array, Array, Array]:
     """How often each label was right, true and predicted: three float arrays (R, C)."""
     ids = np.unique(np.concatenate([labels, predictions]))
-    true, found = labels[:, None] == ids, predictions[:, None] == ids  # (K, C)
+    true, predicted = labels[:, None] == ids, predictions[:, None] == ids  # (K, C)
     weights = counts.astype(np.float64)
-    return weights @ (true & found), weights @ true, weights @ found
+    return weights @ (true & predicted), weights @ true, weights @ predicted
 
 
 def _macro_f1(labels: Array, predictions: Array, counts: Array) -> Array:
-    right, true, found = _per_label(labels, predictions, counts)
-    return _ratio(_ratio(2.0 * right, true + found).sum(axis=1), np.count_nonzero(true + found, axis=1))
+    right, true, predicted = _per_label(labels, predictions, counts)
+    return _ratio(_ratio(2.0 * right, true + predicted).sum(axis=1), np.count_nonzero(true + predicted, axis=1))
 
 
 def _matthews(labels: Array, predictions: Array, counts: Array) -> Array:
     """Gorodkin 2004, R_K for C labels; with two labels it is Matthews' coefficient."""
-    right, true, found = _per_label(labels, predictions, counts)
+    right, true, predicted = _per_label(labels, predictions, counts)
     n = true.sum(axis=1)
-    covariance = right.sum(axis=1) * n - (true * found).sum(axis=1)
-    return _ratio(covariance, np.sqrt((n**2 - (true**2).sum(axis=1)) * (n**2 - (found**2).sum(axis=1))))
+    covariance = right.sum(axis=1) * n - (true * predicted).sum(axis=1)
+    return _ratio(covariance, np.sqrt((n**2 - (true**2).sum(axis=1)) * (n**2 - (predicted**2).sum(axis=1))))
 
 
 def _pearson(labels: Array, predictions: Array, counts: Array) -> Array:
@@ -152,30 +152,11 @@ METRICS: dict[str, Metric] = {
 occur or are predicted; `matthews`, `pearson` and `spearman` are 0.0 where a side is constant."""
 
 
-def task_metrics(task: str, n_labels: int, regression: bool) -> tuple[str, ...]:
-    """The metrics a task reports; the first one chooses the best model."""
-    if task == "multiple-choice":
-        return ("accuracy",)
-    if regression:
-        return ("pearson", "spearman", "mse")
-    f1 = "f1" if n_labels == 2 else "macro_f1"
-    return ("accuracy", f1) if task == "similarity" else ("accuracy", f1, "matthews")
-
-
 def better(metric: str, a: float, b: float) -> bool:
     """Is `a` better than `b`? A person's own metric is taken as larger-is-better. A nan is never better."""
     if math.isnan(a) or math.isnan(b):
         return not math.isnan(a)
     return a < b if metric in SMALLER_IS_BETTER else a > b
-
-
-def predictions(logits: Array, regression: bool) -> Array:
-    """Logits (N, C) -> label ids (N,) int64; for a regression the only column (N,), as float64."""
-    if regression:
-        if logits.ndim != 2 or logits.shape[1] != 1:
-            raise ValueError(f"logits {logits.shape}: a regression has one column")
-        return np.asarray(logits[:, 0], dtype=np.float64)
-    return np.asarray(np.argmax(logits, axis=1), dtype=np.int64)
 
 
 def probabilities(logits: Array) -> Array:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gpt1 import backends, console
 from gpt1.backends.base import Engine
 from gpt1.backends.parameters import HEAD, count, initialise
@@ -22,16 +20,16 @@ from gpt1.checkpoint.model_dir import Model, add_results, huggingface_difference
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import SIZES, FinetuneConfig, ModelConfig
-from gpt1.data.batching import Collator, Encoded
+from gpt1.data.batching import Collator, EncodedExamples
 from gpt1.errors import UserError
 from gpt1.evaluation import report
-from gpt1.evaluation.scoring import baselines, examine, show_scores
+from gpt1.evaluation.scoring import baselines, score_split, show_scores
 from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer, explain_mistakes
 from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tasks import Labels, encode, limit
-from gpt1.tasks.dataset import LabelledData, load_data
+from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
@@ -127,7 +125,7 @@ def _finetune(
 # ---- examples as tokens, model
 
 
-def encode_splits(config: FinetuneConfig, data: LabelledData, start: Model) -> dict[str, Encoded]:
+def encode_splits(config: FinetuneConfig, data: TaskData, start: Model) -> dict[str, EncodedExamples]:
     """Return every split as token ids and say how many examples were truncated."""
     encoded = {
         name: encode(
@@ -143,7 +141,7 @@ def encode_splits(config: FinetuneConfig, data: LabelledData, start: Model) -> d
     return encoded
 
 
-def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory | None = None) -> Model:
+def starting_model(config: FinetuneConfig, data: TaskData, run: RunDirectory | None = None) -> Model:
     """Return the model that training starts from, with a fresh head for the task: shape, parameters, tokenizer.
 
     A vocabulary that was learned for `run` is read from there. `starting_model(config, load_data(config)).params` are
@@ -154,7 +152,7 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
     """
     head = replace(data.labels.head(data.task.name), bias=config.head_bias)
     label_names = data.labels.names
-    n_segments = 2 if config.segments and data.task.kind != "single" else 1 if config.segments else 0
+    n_segments = data.task.n_parts if config.segments else 0
     if (size := random_size(config.model)) is not None:
         if size not in SIZES:
             raise UserError(
@@ -178,7 +176,7 @@ def starting_model(config: FinetuneConfig, data: LabelledData, run: RunDirectory
     return Model(shape, params, loaded.tokenizer, label_names, max_length, loaded.provenance, config.split.truncation)
 
 
-def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: LabelledData, run: RunDirectory | None) -> Tokenizer:
+def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: TaskData, run: RunDirectory | None) -> Tokenizer:
     if run and run.tokenizer.exists():
         return Tokenizer.load(run.tokenizer)
     if config.tokenizer:
@@ -187,7 +185,7 @@ def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: LabelledData, ru
                 f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
             )
         return open_tokenizer(config.tokenizer, flag="--tokenizer")
-    texts = (text for example in data.splits["train"] for text in (*example.parts, *example.choices))
+    texts = (text for example in data.splits["train"] for text in example.texts)
     return train_tokenizer(texts, config.vocab_size or size.vocab_size)
 
 
@@ -231,15 +229,12 @@ def _provenance(config: FinetuneConfig, progress: Progress) -> dict[str, Any]:
 
 
 def _introduce(
-    config: FinetuneConfig, data: LabelledData, start: Model, encoded: Mapping[str, Encoded], engine: Engine,
+    config: FinetuneConfig, data: TaskData, start: Model, encoded: Mapping[str, EncodedExamples], engine: Engine,
     run: RunDirectory,
 ) -> None:  # fmt: skip
     rows = ", ".join(f"{len(part):,} {name}" for name, part in encoded.items())
     shape = start.config
-    head = shape.head
-    assert head is not None
-    what = "regression" if head.regression else f"{len(data.labels.names)} labels" if data.labels.names else "choices"
-    console.say(f"{data.task.name} ({what}): {rows} examples")
+    console.say(f"{data.task.name} ({data.labels}): {rows} examples")
     if config.loop.drop_last and (left := len(encoded["train"]) % config.loop.batch_size):
         console.say(f"--drop-last: {left:,} training examples, other ones each time, are left out of an epoch.")
     console.say(
@@ -254,12 +249,10 @@ def _introduce(
                                 "notes": list(data.notes)})  # fmt: skip
 
 
-def _label_counts(part: Encoded, labels: Labels) -> dict[str, int]:
+def _label_counts(part: EncodedExamples, labels: Labels) -> dict[str, int]:
     """Return how many examples have each label; nothing where labels have no names."""
-    if not labels.names or part.labels is None:
-        return {}
-    counts = np.bincount(part.labels, minlength=len(labels.names))
-    return {name: int(count) for name, count in zip(labels.names, counts, strict=True)}
+    assert part.labels is not None
+    return labels.problem_type.label_counts(part.labels, labels.names)
 
 
 def _scoring_engine(config: FinetuneConfig, engine: Engine, best: Model) -> Engine:
@@ -275,7 +268,7 @@ def _scoring_engine(config: FinetuneConfig, engine: Engine, best: Model) -> Engi
 
 
 def _final_scores(
-    config: FinetuneConfig, data: LabelledData, encoded: Mapping[str, Encoded], engine: Engine, collator: Collator,
+    config: FinetuneConfig, data: TaskData, encoded: Mapping[str, EncodedExamples], engine: Engine, collator: Collator,
     extra: dict[str, Metric], run: RunDirectory,
 ) -> dict[str, Any]:  # fmt: skip
     started = time.perf_counter()
@@ -286,7 +279,7 @@ def _final_scores(
         if split not in encoded:
             continue
         logits = task_logits(engine, encoded[split], collator, label=f"scoring {split}")
-        results[split] = examine(
+        results[split] = score_split(
             logits, encoded[split], data.splits[split], head, data.labels, extra, seed=config.loop.seed
         )
         run.log.write("score", {"split": split} | _figures(results[split]))
@@ -297,7 +290,7 @@ def _final_scores(
         labels = encoded["train"].labels
         assert labels is not None
         results["baseline"] = baselines(
-            data.task.kind,
+            data.task,
             data.splits["train"],
             labels,
             data.splits[split],

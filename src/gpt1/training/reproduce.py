@@ -19,7 +19,7 @@ from gpt1.config import Columns, FinetuneConfig, ReproduceConfig
 from gpt1.config.recipes import recipe
 from gpt1.data.dataset import read_examples
 from gpt1.errors import UserError
-from gpt1.evaluation.scoring import examine
+from gpt1.evaluation.scoring import score_split
 from gpt1.inference.classifier import Classifier
 from gpt1.system.files import read_json, write_json
 from gpt1.tasks.dataset import limited
@@ -175,12 +175,12 @@ def _score_files(run: RunDirectory, files: Sequence[Path], config: FinetuneConfi
     if kept.exists():
         return read_json(kept)
     model = Classifier.open(run.path, config.hardware)
-    examples = read_examples(files, Columns(), model.task.kind)
+    examples = read_examples(files, Columns(), model.task.input_kind)
     if config.split.max_examples:
         examples = limited(examples, config.split.max_examples, config.loop.seed)
     encoded = model.encode(examples, labelled=True)
     logits = model.logits(encoded, label=f"scoring {files[0].name}")
-    scored = examine(logits, encoded, examples, model.head, model.labels, {}, seed=config.loop.seed)
+    scored = score_split(logits, encoded, examples, model.head, model.labels, {}, seed=config.loop.seed)
     write_json(kept, scored)
     return scored
 

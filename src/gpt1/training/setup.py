@@ -10,9 +10,10 @@ from gpt1.checkpoint.event_log import RunLog
 from gpt1.checkpoint.model_dir import Model
 from gpt1.checkpoint.train_state import Checkpoints, Progress
 from gpt1.config import FinetuneConfig, Head
-from gpt1.data.batching import Collator, Encoded, TrainingBatches
+from gpt1.data.batching import Collator, EncodedExamples, TrainingBatches
 from gpt1.inference.batched import scores, task_logits
-from gpt1.tasks.metrics import Metric, task_metrics
+from gpt1.tasks import metrics_of
+from gpt1.tasks.metrics import Metric
 from gpt1.training.loop import train
 
 
@@ -26,7 +27,7 @@ class FinetuneSetup:
     """
 
     def __init__(
-        self, config: FinetuneConfig, start: Model, encoded: Mapping[str, Encoded], extra: Mapping[str, Metric]
+        self, config: FinetuneConfig, start: Model, encoded: Mapping[str, EncodedExamples], extra: Mapping[str, Metric]
     ):
         head = start.config.head
         assert head is not None
@@ -38,7 +39,7 @@ class FinetuneSetup:
         self.collator = Collator(start.tokenizer.pad, start.max_length, config.loop.pad_to, self.engine.buckets)
         with_targets = replace(self.collator, lm_targets=config.loss.lm_coef > 0)
         self.batches = TrainingBatches(encoded["train"], config.loop, with_targets)
-        self.metrics = task_metrics(head.task, head.n_labels, head.regression)
+        self.metrics = metrics_of(head)
         self.criterion = selected_by(config, head, extra)
 
     def validate(self) -> dict[str, float]:
@@ -60,4 +61,4 @@ def selected_by(config: FinetuneConfig, head: Head, extra: Mapping[str, Metric])
     """Return the name of the validation value that decides which model is the best."""
     if config.select_by == "loss":
         return "loss"
-    return next(iter(extra), task_metrics(head.task, head.n_labels, head.regression)[0])
+    return next(iter(extra), metrics_of(head)[0])

@@ -61,8 +61,7 @@ def draw(
     of_state: Keep = EVERYTHING
     if config.head:
         k = batch.sequences_per_example
-        choices, similarity = config.head.task == "multiple-choice", config.head.task == "similarity"
-        shape = (n // k, 1, width) if choices and dropout.clf_shared else (n // k if similarity else n, width)
+        shape = config.head.pooling.mask_shape(n, k, width, shared=dropout.clf_shared)
         of_state = keep(dropout.clf_pdrop, *shape)
     return (of_tokens, of_positions), (of_sum, tuple(of_blocks)), of_state
 

@@ -149,6 +149,8 @@ class GPT1(nn.Cell):
         self.h = nn.CellList([Block(config, dropout, dtype) for _ in range(config.n_layer)])
         if config.head:
             self.score = nn.Dense(config.n_embd, config.head.n_labels, has_bias=config.head.bias)
+            self.sums_sequences = config.head.pooling.sequences > 1
+            self.per_choice = config.head.pooling.per_choice
         self.head_size = config.n_embd // config.n_head
         self.attend = Attend(dropout.attn_pdrop, dtype)
         self.future = Tensor(np.triu(np.full((config.n_ctx, config.n_ctx), -np.inf, np.float32), 1))
@@ -211,14 +213,14 @@ class GPT1(nn.Cell):
         (Radford et al. 2018, §3.3). `keep` is (B, 1, D) where the choices share a mask, else of the states' shape.
         """
         width = self.config.n_embd
-        if self.config.head.task == "similarity":
+        if self.sums_sequences:
             states = states.reshape(-1, per_example, width).sum(1)  # (B, D)
-        if self.config.head.task == "multiple-choice":
+        if self.per_choice:
             states = states.reshape(-1, per_example, width)  # (B, k, D)
             keep = None if keep is None or keep.ndim == 0 else keep.reshape(states.shape[0], -1, width)
         states = drop(states, keep, self.dropout.clf_pdrop)
         scores = self.score(states.reshape(-1, width))
-        return scores.reshape(-1, per_example) if self.config.head.task == "multiple-choice" else scores
+        return scores.reshape(-1, per_example) if self.per_choice else scores
 
 
 class Inference(nn.Cell):

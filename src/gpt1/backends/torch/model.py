@@ -187,15 +187,16 @@ class GPT1(nn.Module):
         """
         head = self.config.head
         assert head is not None
-        if head.task == "similarity":
+        pooling = head.pooling
+        if pooling.sequences > 1:
             states = states.unflatten(0, (-1, per_example)).sum(1)  # (B, D)
-        if rng and self.dropout.clf_shared and head.task == "multiple-choice":
+        if rng and self.dropout.clf_shared and pooling.per_choice:
             choices = states.unflatten(0, (-1, per_example))  # (B, k, D)
             states = rng.drop_shared(choices, self.dropout.clf_pdrop, dim=1).flatten(0, 1)
         elif rng:
             states = rng.drop(states, self.dropout.clf_pdrop)
         scores: Tensor = self.score(states)
-        return scores.view(-1, per_example) if head.task == "multiple-choice" else scores
+        return scores.view(-1, per_example) if pooling.per_choice else scores
 
 
 def rows_at(x: Tensor, position: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class Exported(nn.Module):
         states = self.model(tokens, segments, position=eos_positions)
         if self.config.head is None:
             return states @ self.model.tokens_embed.weight[: self.config.vocab_size].T
-        return self.model.task_logits(states[:, 0], 2 if self.config.head.task == "similarity" else 1)
+        return self.model.task_logits(states[:, 0], self.config.head.pooling.sequences)
 
 
 def export(config: ModelConfig, params: Mapping[str, NDArray[np.float32]], path: Path) -> None:
@@ -59,8 +59,8 @@ def export(config: ModelConfig, params: Mapping[str, NDArray[np.float32]], path:
     n, t = SAMPLE
     shapes_of = {name: (n,) if name == "eos_positions" else (n, t) for name in names}
     sample = {name: torch.ones(shape, dtype=torch.int64) for name, shape in shapes_of.items()}
-    pair = config.head is not None and config.head.task == "similarity"
-    rows = 2 * torch.export.Dim("examples") if pair else torch.export.Dim("sequences")
+    k = config.head.pooling.sequences if config.head else 1
+    rows = k * torch.export.Dim("examples") if k > 1 else torch.export.Dim("sequences")
     time = torch.export.Dim("time", max=config.n_ctx)
     dims: dict[str, Any] = {name: {0: rows} if name == "eos_positions" else {0: rows, 1: time} for name in names}
     with torch.no_grad(), quiet():

@@ -12,6 +12,7 @@ import numpy as np
 from gpt1.checkpoint import event_log
 from gpt1.checkpoint.event_log import Event
 from gpt1.tasks.metrics import better
+from gpt1.tasks.problem_types import problem_type_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,6 @@ METRIC_LABELS = {
     "mae": "mean absolute error (label units)",
     "perplexity": "perplexity per token",
 }
-REGRESSION_METRICS = {"pearson", "spearman", "mse", "mae"}
 FEW_POINTS = 12
 """A curve of up to so many points shows each as a dot and is not smoothed."""
 SMOOTHING_SHARE = 0.05
@@ -124,8 +124,8 @@ def best_step(valid: Sequence[Event], metric: str) -> int | None:
 
 def draw_losses(axes: Axes, train: Sequence[Event], valid: Sequence[Event], best: int | None) -> None:
     """The loss on the training steps and on the validation split, with the model that is kept."""
-    regression = any(REGRESSION_METRICS & event.keys() for event in valid)
-    axes.set(title="Loss", ylabel="loss (label units²)" if regression else "loss (nats)")
+    problem_type = problem_type_of({key for event in valid for key in event})
+    axes.set(title="Loss", ylabel=f"loss ({problem_type.loss_unit})")
     # The task's part is what the validation loss is comparable with: the auxiliary LM loss is not in that.
     draw_noisy(axes, series(train, "task_loss") or series(train, "loss"), TRAIN, "training")
     draw_line(axes, series(valid, "loss"), VALID, "validation", dots=True)

@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from gpt1.data.example import Example
+from gpt1.data.paper_kinds import kind_of
 from gpt1.evaluation.report import highlight, html, plots
 from gpt1.evaluation.report.command import command_line
 from gpt1.evaluation.report.record import Record
+from gpt1.tasks.problem_types import problem_type_of
 
 MOST_LABELS = 50
 """Rows of the table of labels: of more, those with the lowest F1."""
@@ -112,17 +115,14 @@ def mistakes(record: Record) -> str:
     mistakes = record.scored.get("mistakes", [])
     if not mistakes:
         return ""
-    regression = "confidence" not in mistakes[0]
+    problem_type = problem_type_of(record.scored)
+    raised, lowered = problem_type.effects
     legend = "" if not any("words" in entry for entry in mistakes) else (
-        '<p class="legend"><mark class="for" style="--s:.7">'
-        f"{'raised the value' if regression else 'spoke for the wrong answer'}</mark> "
-        '<mark class="against" style="--s:.7">'
-        f"{'lowered it' if regression else 'spoke against it'}</mark></p>"
+        f'<p class="legend"><mark class="for" style="--s:.7">{raised}</mark> '
+        f'<mark class="against" style="--s:.7">{lowered}</mark></p>'
     )  # fmt: skip
-    added = "the predicted value" if regression else "the score of that answer over the others"
-    hint = html.paragraph(WEIGHTS.format(added), "hint") if legend else ""
-    title = "Largest errors" if regression else "Most confident mistakes"
-    return html.section("mistakes", title, legend, hint, "\n".join(map(_mistake, mistakes)))
+    hint = html.paragraph(WEIGHTS.format(problem_type.margin), "hint") if legend else ""
+    return html.section("mistakes", problem_type.worst_title, legend, hint, "\n".join(map(_mistake, mistakes)))
 
 
 def _mistake(entry: Mapping[str, Any]) -> str:
@@ -143,15 +143,10 @@ def _texts(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the texts of a mistake as `highlight` takes them; a text whose words were not stored is plain."""
     texts = [*entry["texts"], *entry.get("choices", ())]
     words: Mapping[str, Sequence[Mapping[str, Any]]] = entry.get("words", {})
-    names = list(words) or _names(len(entry["texts"]), len(entry.get("choices", ())))
+    example = Example(tuple(entry["texts"]), tuple(entry.get("choices", ())))
+    names = list(words) or kind_of(example).names_of(example).texts
     for name, text in zip(names, texts, strict=True):
         yield {"name": name, "text": text, "words": [{"occlusion": None, **word} for word in words.get(name, ())]}
-
-
-def _names(parts: int, choices: int) -> list[str]:
-    if choices:
-        return [*("context", "question")[:parts], *(f"choice {index}" for index in range(choices))]
-    return ["text"] if parts == 1 else ["text_a", "text_b"]
 
 
 # ---- samples

@@ -19,7 +19,7 @@ export class Attention {
     this.latest = new Latest();
     this.head = MEAN;
     this.row = -1;
-    this.item = new ItemEditor(model.kind ?? "single", () => this.keep());
+    this.item = new ItemEditor(model.fields, () => this.keep());
     const layers = Array.from({ length: model.n_layer }, (_, layer) =>
       h("option", { value: layer, t: ["layer.n", { n: layer + 1 }] }),
     );
@@ -75,8 +75,8 @@ export class Attention {
       this.run(true);
     };
     const asking = form({ go: "attention.go", run }, this.item.element);
-    const kind = model.kind ?? "single";
-    const tries = kind === "single" ? EXAMPLES.attention : EXAMPLES[kind];
+    const plain = !model.fields || model.kind === "single";
+    const tries = plain ? EXAMPLES.attention : (EXAMPLES[model.kind] ?? []);
     const take = (item) => {
       this.item.write(item);
       this.keep();

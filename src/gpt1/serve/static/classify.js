@@ -29,7 +29,7 @@ export class Classify {
     this.model = model;
     this.answer = new Latest();
     this.reasons = new Latest();
-    this.item = new ItemEditor(model.kind, () => this.keep());
+    this.item = new ItemEditor(model.fields, () => this.keep());
     this.occlusion = h("input", { type: "checkbox", id: fresh("occlusion"), onchange: () => this.explain() });
     this.label = h("select", { id: fresh("label"), onchange: () => this.explain() });
     this.verdict = h("p", { class: "verdict", role: "status" });
@@ -52,7 +52,7 @@ export class Classify {
       this.run();
     };
     const asking = form({ go: "classify.go", run: () => this.run() }, this.item.element);
-    this.element = h("div", {}, asking, examples(EXAMPLES[model.kind], take), this.result);
+    this.element = h("div", {}, asking, examples(EXAMPLES[model.kind] ?? [], take), this.result);
     const kept = session.get("classify") ?? {};
     if (kept.kind === model.kind) this.item.write(kept.item);
     this.occlusion.checked = Boolean(kept.occlusion);

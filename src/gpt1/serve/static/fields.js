@@ -1,7 +1,7 @@
 // Fields with labels and with their errors beneath them, and the editor of a model's item (text, pair, choices).
 
 import { h, fresh } from "./dom.js";
-import { tell } from "./language.js";
+import { has, tell } from "./language.js";
 
 const BY_CODE = { context_length_exceeded: "error.context", too_long: "error.context" };
 const BY_STATUS = {
@@ -146,27 +146,32 @@ export function examples(items, take) {
   return h("div", { class: "examples" }, h("span", { t: "try" }), h("ul", {}, items.map(button)));
 }
 
-/** The model's item as fields: one text, a pair, or context, question and choices. */
+/** The input of a model without a task: a text. */
+const TEXT = [{ name: "text", required: true, list: false }];
+
+/** A field's label: its row of strings.json, or the name of a field that another package adds. */
+const labelOf = (name) => (has(`field.${name}`) ? `field.${name}` : name);
+
+/** The model's item as its input kind's fields (`/v1/models`): a text each, and a list of choices. */
 export class ItemEditor {
-  constructor(kind, changed) {
-    this.kind = kind;
-    this.element = h("div", { class: `item ${kind}` });
+  constructor(fields, changed) {
+    fields ??= TEXT;
+    const texts = fields.filter((field) => !field.list);
+    this.named = fields.length > 1; // an object, and no plain string
+    this.optional = texts.filter((field) => !field.required).map((field) => field.name);
+    this.choicesName = fields.find((field) => field.list)?.name;
+    this.element = h("div", { class: texts.length === 2 && !this.choicesName ? "item pair" : "item" });
     this.choices = [];
     this.element.addEventListener("input", () => changed());
     this.changed = changed;
-    if (kind === "single") this.texts = { input: area("field.text", 3, "text") };
-    if (kind === "pair")
-      this.texts = {
-        "input.text_a": area("field.text_a", 3, "text_a"),
-        "input.text_b": area("field.text_b", 3, "text_b"),
-      };
-    if (kind === "choices")
-      this.texts = {
-        "input.context": area("field.context", 3, "context"),
-        "input.question": area("field.question", 1, "question"),
-      };
+    this.texts = Object.fromEntries(
+      texts.map(({ name, required }) => [
+        this.named ? `input.${name}` : "input",
+        area(labelOf(name), required ? 3 : 1, name),
+      ]),
+    );
     this.element.append(...Object.values(this.texts).map((field) => field.element));
-    if (kind === "choices") {
+    if (this.choicesName) {
       this.list = h("div", { class: "options", role: "group", label: "field.choices" });
       this.more = h("button", { type: "button", class: "quiet", t: "choice.add", onclick: () => this.#add("", true) });
       this.element.append(this.list, this.more);
@@ -176,29 +181,31 @@ export class ItemEditor {
 
   /** {param: Field}, for errors. */
   get fields() {
-    const choices = this.choices.map((field, index) => [`input.choices.${index}`, field]);
+    const choices = this.choices.map((field, index) => [`input.${this.choicesName}.${index}`, field]);
     return { ...this.texts, ...Object.fromEntries(choices) };
   }
 
   get required() {
-    return Object.values(this.fields).filter((field) => field.control.name !== "question");
+    return Object.values(this.fields).filter((field) => !this.optional.includes(field.control.name));
   }
 
   read() {
-    const values = Object.values(this.texts).map((field) => field.value);
-    if (this.kind === "single") return values[0];
-    if (this.kind === "pair") return { text_a: values[0], text_b: values[1] };
-    const question = values[1].trim() ? { question: values[1] } : {};
-    return { context: values[0], ...question, choices: this.choices.map((field) => field.value) };
+    if (!this.named) return this.texts.input.value;
+    const item = {};
+    for (const { control, value } of Object.values(this.texts))
+      if (value.trim() || !this.optional.includes(control.name)) item[control.name] = value;
+    if (this.choicesName) item[this.choicesName] = this.choices.map((field) => field.value);
+    return item;
   }
 
   write(item) {
-    if (this.kind === "single") this.texts.input.value = typeof item === "string" ? item : "";
+    if (!this.named) this.texts.input.value = typeof item === "string" ? item : "";
     else for (const [param, field] of Object.entries(this.texts)) field.value = item?.[param.slice(6)] ?? "";
-    if (this.kind !== "choices") return;
+    if (!this.choicesName) return;
     this.choices = [];
     this.list.replaceChildren();
-    for (const choice of item?.choices?.length >= 2 ? item.choices : ["", ""]) this.#add(choice);
+    const choices = item?.[this.choicesName] ?? [];
+    for (const choice of choices.length >= 2 ? choices : ["", ""]) this.#add(choice);
   }
 
   clear() {

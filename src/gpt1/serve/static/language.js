@@ -29,6 +29,9 @@ function speak(name) {
   translate(document);
 }
 
+/** Whether the table has a row. */
+export const has = (row) => row in table;
+
 /** The row's text, with {name} replaced from `values`. */
 export function t(row, values = {}) {
   const text = table[row]?.[language] ?? row;

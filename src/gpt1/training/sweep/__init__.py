@@ -24,7 +24,7 @@ from gpt1.evaluation import report
 from gpt1.evaluation.report.command import command_line
 from gpt1.evaluation.report.record import Record
 from gpt1.system.files import replace_directory, write_json
-from gpt1.tasks.dataset import LabelledData, load_data
+from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import own_metric
 from gpt1.training.finetune import finetune, require_settings, starting_model
 from gpt1.training.setup import selected_by
@@ -82,7 +82,7 @@ def sweep(config: FinetuneConfig, how: SweepConfig) -> dict[str, Any]:
     return _conclude(study, base, how, metric)
 
 
-def _open(config: FinetuneConfig, base: FinetuneConfig, how: SweepConfig, data: LabelledData) -> None:
+def _open(config: FinetuneConfig, base: FinetuneConfig, how: SweepConfig, data: TaskData) -> None:
     """Start the sweep's directory, or make sure that it holds this sweep."""
     digest = hashlib.sha256()
     for name, examples in data.splits.items():

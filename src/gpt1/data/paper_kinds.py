@@ -1,0 +1,166 @@
+"""The paper's input kinds: one text, a pair, a context with choices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from string import ascii_uppercase
+from typing import Any
+
+from gpt1.data.example import INTEGER, Example, Label, usable_text
+from gpt1.data.header import Header
+from gpt1.data.input_kinds import InputKind, TextField, usable_arguments
+from gpt1.errors import UserError
+
+_ONE_CHOICE = re.compile(r"(?:choice|option|ending)[_ ]?(\d+|[a-z])", re.IGNORECASE)  # choice_0, option_a, ending1
+
+
+@dataclass(frozen=True)
+class _Pair(InputKind):
+    """Two texts, whose columns are found together."""
+
+    usual_pairs: tuple[tuple[str, str], ...] = ()
+
+    def recognises(self, header: Header) -> bool:
+        return bool(self._find_pair(header))
+
+    def find_parts(self, header: Header) -> tuple[str, ...]:
+        parts = self._find_pair(header)
+        if not parts:
+            raise header.missing(self.column_fields, ("/".join(pair) for pair in self.usual_pairs))
+        return parts
+
+    def _find_pair(self, header: Header) -> tuple[str, ...]:
+        flagged = [(name, column) for name in self.column_fields if (column := header.flagged(name)) is not None]
+        if len(flagged) == 1:
+            raise UserError("--text-a and --text-b go together, and only one of them is given")
+        if flagged:
+            return tuple(column for each in flagged if (column := header.named(*each)))
+        for first, second in self.usual_pairs:
+            if (in_a := header.among([first])) and (in_b := header.among([second])):
+                return in_a[0], in_b[0]
+        return ()
+
+
+@dataclass(frozen=True)
+class ChoicesKind(InputKind):
+    """Texts with a list of choices; the label is the index of the right choice."""
+
+    choices: TextField = field(default_factory=lambda: TextField("choices"))
+
+    @property
+    def column_fields(self) -> tuple[str, ...]:
+        return (*super().column_fields, self.choices.name)
+
+    def recognises(self, header: Header) -> bool:
+        return bool(self._find_choices(header))
+
+    def find_choices(self, header: Header) -> tuple[str, ...]:
+        columns = self._find_choices(header)
+        if not columns:
+            raise header.missing([self.choices.name], self.choices.columns)
+        return columns
+
+    def _find_choices(self, header: Header) -> tuple[str, ...]:
+        name = self.choices.name
+        named = header.flagged(name)
+        if named is not None and "," in named and named not in header.names:
+            return tuple(column for part in named.split(",") if (column := header.named(name, part.strip())))
+        if column := header.find(name, self.choices.columns):
+            return (column,)
+        numbered = {match[1].lower(): name for name in header.names if (match := _ONE_CHOICE.fullmatch(name))}
+        for first in "01a":
+            run = [chr(ord(first) + i) for i in range(len(numbered))]
+            if len(run) > 1 and set(run) == set(numbered):
+                return tuple(numbered[key] for key in run)
+        return ()
+
+    def label_of(self, label: Label, n_choices: int, where: str) -> int | None:
+        """Return 0 … from numbers, digits or the letters A …; None for -1, by which hub data sets mark unlabelled."""
+        letters = ascii_uppercase[:n_choices]
+        index: Label | None = label
+        if isinstance(label, str):
+            index = int(label) if INTEGER.fullmatch(label) else None
+            if len(label) == 1 and label.upper() in letters:
+                index = letters.index(label.upper())
+        if index == -1:
+            return None
+        if index is not None and index in range(n_choices):
+            return int(index)
+        expected = f"a choice, 0 to {n_choices - 1} (counted from 0) or {letters[0]} to {letters[-1]}"
+        raise UserError(f"{where}: the label is {label!r}, expected {expected}")
+
+    def matches(self, value: Any) -> bool:
+        match value:
+            case [*texts, [_, _, *_]]:
+                return self.n_required <= len(texts) <= len(self.fields) and all(isinstance(t, str) for t in texts)
+        return False
+
+    def from_python(self, value: Any, where: str) -> Example:
+        *texts, choices = value
+        parts = tuple(usable_text(text, where) for text in texts)
+        return Example(parts, tuple(usable_text(choice, where) for choice in choices), origin=where)
+
+    def n_arguments(self, available: int) -> int:
+        return max(1, available)
+
+    @property
+    def arguments(self) -> str:
+        required = (each.name.upper() for each in self.fields if each.required)
+        return f"{' '.join(required)} CHOICE CHOICE …"
+
+    def from_arguments(self, texts: Sequence[str], where: str) -> Example | None:
+        if len(texts) < self.n_required + 2:
+            return None
+        usable = usable_arguments(texts)
+        return Example(usable[: self.n_required], usable[self.n_required :], origin=where)
+
+    @property
+    def json_fields(self) -> dict[str, tuple[bool, bool]]:
+        return super().json_fields | {self.choices.name: (True, True)}
+
+    def from_json(self, values: Mapping[str, Any], where: str) -> Example:
+        parts = super().from_json(values, where).parts
+        return Example(parts, tuple(values[self.choices.name]), origin=where)
+
+    def holds(self, example: Example) -> bool:
+        return self.n_required <= len(example.parts) <= len(self.fields) and len(example.choices) > 1
+
+    def names_of(self, example: Example) -> Example:
+        parts = super().column_fields[: len(example.parts)]
+        return Example(parts, tuple(f"choice {index}" for index in range(len(example.choices))))
+
+    def sample(self) -> Example:
+        parts = super().column_fields
+        return self.names_of(Example(parts, ("", "")))
+
+
+SINGLE = InputKind("single", (TextField("text", ("text", "sentence", "review", "content")),), "a text", "texts", "text")
+PAIR = _Pair(
+    "pair", (TextField("text_a"), TextField("text_b")), "a pair of texts", "pairs of texts", "(text, text)",
+    baseline="overlap", schema_name="Pair",
+    schema_description="Two texts of which the model says how they go together.",
+    usual_pairs=(
+        ("text_a", "text_b"), ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"),
+    ),
+)  # fmt: skip
+CHOICES = ChoicesKind(
+    "choices",
+    (
+        TextField("context", ("context", "article", "premise"), stand_in="question"),
+        TextField("question", required=False),
+    ),
+    "a context with choices", "contexts with choices", "(context, [choice, choice, …])",
+    baseline="choice-overlap", label_columns=("label", "labels", "answer", "target"), schema_name="Question",
+    schema_description="A context, perhaps a question, and the choices to be compared.",
+    choices=TextField("choices", ("choices", "options", "endings")),
+)  # fmt: skip
+
+INPUT_KINDS = (CHOICES, PAIR, SINGLE)
+"""The kinds that data without a named task are recognised as, in this order; the last one where none is recognised."""
+
+
+def kind_of(example: Example) -> InputKind:
+    """Return the built-in kind of an example."""
+    return next(kind for kind in INPUT_KINDS if kind.holds(example))

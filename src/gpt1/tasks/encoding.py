@@ -1,0 +1,112 @@
+"""Examples to token sequences: special tokens, and what a sequence that is too long loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt1.config import Truncation
+from gpt1.data.batching import EncodedExamples
+from gpt1.data.example import Example
+from gpt1.errors import UserError
+from gpt1.tasks.base import Task
+from gpt1.tasks.labels import Labels
+from gpt1.tokenization.tokenizer import Tokenizer
+
+
+def encode(
+    task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, *, labels: Labels | None = None,
+    segments: bool = False, truncation: Truncation = "longest",
+) -> EncodedExamples:  # fmt: skip
+    """Return the examples as token ids: `<bos> part <sep> part … <eos>`, at most `max_length` tokens a sequence.
+
+    Special tokens are never cut: texts lose tokens at their end, the longest text first. With `truncation` "half" each
+    of two parts is cut by itself, to `max_length` // 2 - 2 tokens (openai/finetune-transformer-lm `train.py`); a part
+    of several texts (context and question) loses those of its longest text first. `labels` maps the labels; without
+    it they are left out. With `segments`, a part's number stands beside each of its tokens.
+
+    Raises:
+        UserError: multiple-choice examples with different numbers of choices; a label that training never had.
+    """
+    arranged = [task.sequences(example) for example in examples]
+    per_example = len(arranged[0]) if arranged else 1
+    for example, sequences in zip(examples, arranged, strict=True):
+        if len(sequences) != per_example:
+            raise UserError(
+                f"{example.origin}: {len(sequences)} choices found, {per_example} expected as in the rows before"
+            )
+    texts = [text for sequences in arranged for parts in sequences for part in parts for text in part]
+    ids = iter(tokenizer.encode_batch(texts))
+    out: list[NDArray[np.int32]] = []
+    out_segments: list[NDArray[np.int32]] = []
+    truncated = 0
+    for sequences in arranged:
+        lost = False
+        for parts in sequences:
+            part_tokens = [[next(ids) for _ in part] for part in parts]
+            if max_length < len(parts) + 1:
+                raise UserError(f"--max-length {max_length}: the special tokens alone are {len(parts) + 1}")
+            keep = iter(kept_of_parts([[len(text) for text in part] for part in part_tokens], max_length, truncation))
+            flat = [[token for text in part for token in text[: next(keep)]] for part in part_tokens]
+            lost |= sum(map(len, flat)) < sum(len(text) for part in part_tokens for text in part)
+            tokens = [tokenizer.bos]
+            numbers = [0]
+            for number, part_ids in enumerate(flat):
+                tokens += [*part_ids, tokenizer.sep if number < len(flat) - 1 else tokenizer.eos]
+                numbers += [number] * (len(part_ids) + 1)
+            out.append(np.array(tokens, np.int32))
+            out_segments.append(np.array(numbers, np.int32))
+        truncated += lost
+    weights = np.array([example.weight for example in examples], np.float32)
+    return EncodedExamples(
+        sequences=out,
+        per_example=per_example,
+        segments=out_segments if segments else None,
+        labels=None if labels is None else labels.ids(examples),
+        weights=None if (weights == 1).all() else weights,
+        truncated=truncated,
+    )
+
+
+def kept_of_parts(lengths: Sequence[Sequence[int]], max_length: int, truncation: Truncation) -> list[int]:
+    """Return how many tokens each text keeps, part after part, of parts that hold `lengths` tokens in their texts."""
+    if truncation == "half" and len(lengths) == 2:
+        return [kept for part in lengths for kept in kept_lengths(part, half(max_length))]
+    return kept_lengths([length for part in lengths for length in part], max_length - len(lengths) - 1)
+
+
+def half(max_length: int) -> int:
+    """Return the most tokens of a part that is cut by itself: half the length, without two special tokens."""
+    return max(0, max_length // 2 - 2)
+
+
+def limit(task: Task, max_length: int, truncation: Truncation) -> str:
+    """Return what the task's sequences are cut to, for people."""
+    return f"{half(max_length)} tokens a part" if truncation == "half" and task.n_parts == 2 else f"{max_length} tokens"
+
+
+def kept_lengths(lengths: Sequence[int], room: int) -> list[int]:
+    """Return how many tokens each text keeps so that all fit into `room`: the longest gives first, one at a time.
+
+    Among equally long ones the text that was shorter to begin with gives, then the earlier one; for two texts this is
+    the `longest_first` of Hugging Face's `tokenizers`, so that their pipelines cut as we do.
+    """
+    kept = list(lengths)
+    excess = sum(kept) - room
+    while excess > 0:
+        top = max(kept)
+        longest = [i for i, n in enumerate(kept) if n == top]
+        below = max((n for n in kept if n < top), default=0)
+        if (level := (top - below) * len(longest)) <= excess:
+            drop, rest = top - below, 0
+            excess -= level
+        else:
+            drop, rest = divmod(excess, len(longest))
+            excess = 0
+        for i in longest:
+            kept[i] -= drop
+        for i in sorted(longest, key=lambda i: (lengths[i], i))[:rest]:
+            kept[i] -= 1
+    return kept
