@@ -29,8 +29,8 @@ ROWS = "text,label\n" + "".join(f"a {word} story {i},{word}\n" for i in range(20
 
 @pytest.fixture(autouse=True)
 def _handler() -> Iterator[None]:
-    """Restore the handler of SIGHUP."""
-    before = signal.getsignal(signal.SIGHUP)
+    """SIGHUP as in a terminal, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,16 @@ TORCH = ("--backend", "torch", "--device", "cpu")
 ON_CPU = DeviceConfig(backend="torch", device="cpu")
 
 
+def computes_bfloat16_fast(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    """Let the CPU of this machine count as one with or without fast bfloat16 products."""
+    from gpt1.backends.torch.device import TRAITS
+
+    monkeypatch.setitem(TRAITS, "cpu", replace(TRAITS["cpu"], has_fast_bfloat16=lambda device: fast))
+
+
 @pytest.fixture(autouse=True)
 def _fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpt1.backends.torch.device.has_fast_bfloat16", lambda device: True)
+    computes_bfloat16_fast(monkeypatch, True)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +165,7 @@ def test_predicting_a_file_names_the_faster_dtype_where_there_is_one(
     fast: bool, flags: tuple[str, ...], said: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("gpt1.backends.torch.device.has_fast_bfloat16", lambda device: fast)
+    computes_bfloat16_fast(monkeypatch, fast)
     assert main(["predict", str(model), "--input", str(rows_file(tmp_path, [TEXT])), *TORCH, *flags]) == 0
     err = capsys.readouterr().err
     assert f", {said}" in err and err.startswith("rows.jsonl: cpu")
