@@ -67,7 +67,7 @@ def test_a_regression_gives_a_value_and_choices_give_an_index() -> None:
         (["run", "--output", "out.csv"], "--output: goes with --input FILE"),
         (["run", "--input", "gone.csv"], "gone.csv: no such file"),
         (["run", "--input", "unseen"], "unseen is a folder; expected a file"),
-        (["run", "--input", "notes.txt"], "notes.txt: the format is told by the name"),
+        (["run", "--input", "notes.txt"], "notes.txt: unknown format"),
         (["run", "--input", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
         (["run", "--input", "new.csv", "--text", "body"], "--text body: no such column in new.csv"),
         (["run", "--input", "new.csv", "--text-a", "text"], "--text-a does not fit this task"),

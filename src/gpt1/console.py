@@ -77,8 +77,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collect
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for number, row in enumerate(cells):
         aligned = (
-            cell.ljust(width) if place in text else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if index in text else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         say("  ".join(["", *aligned]).rstrip())
         if number == 0:

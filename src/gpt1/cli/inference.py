@@ -91,8 +91,8 @@ def predict(
             raise UserError("--input: give either a file or texts, not both")
         if with_input and output is None and not as_json:
             raise UserError("--with-input: goes with --output FILE, or with --json")
-        found = api.predict_file(run, input, output, columns=columns, hardware=hardware, with_input=with_input)
-        print_lines(found, as_json, prediction)
+        predictions = api.predict_file(run, input, output, columns=columns, hardware=hardware, with_input=with_input)
+        print_lines(predictions, as_json, prediction)
     elif output is not None or with_input:
         raise UserError(f"{'--output' if output else '--with-input'}: goes with --input FILE")
     else:
@@ -122,10 +122,10 @@ def explain(
     """
     from gpt1 import api
 
-    found = api.explain_texts(
+    explanations = api.explain_texts(
         run, texts, label=label, occlusion=occlusion, attention=attention, html=html, hardware=hardware
     )
-    print_some(found, as_json, explanation)
+    print_some(explanations, as_json, explanation)
 
 
 def score(
@@ -150,8 +150,8 @@ def score(
 
 
 def _require_no_columns(columns: TextColumns) -> None:
-    if given := [name for name, column in vars(columns).items() if column is not None]:
-        raise UserError(f"--{given[0].replace('_', '-')} {getattr(columns, given[0])}: goes with --input FILE")
+    if flags := [name for name, column in vars(columns).items() if column is not None]:
+        raise UserError(f"--{flags[0].replace('_', '-')} {getattr(columns, flags[0])}: goes with --input FILE")
 
 
 def generate(
@@ -172,8 +172,8 @@ def generate(
     if as_json:
         print_some(api.generate(model, prompt, config, hardware=hardware), as_json, str)
     elif config.n > 1:
-        for found in api.generate(model, prompt, config, hardware=hardware):
-            print(f"{shown(prompt)}{found['text']}\n")
+        for sample in api.generate(model, prompt, config, hardware=hardware):
+            print(f"{shown(prompt)}{sample['text']}\n")
     else:
         before = iter([shown(prompt)])  # once, when nothing can be refused any more
         api.generate(
@@ -193,8 +193,8 @@ def next_tokens(
     """Show how likely each token is to come next after a prompt (float32 unless --dtype says otherwise)."""
     from gpt1 import api
 
-    found = api.next_tokens(model, prompt, top, hardware=hardware)
-    print_some([found], as_json, bars)
+    likely = api.next_tokens(model, prompt, top, hardware=hardware)
+    print_some([likely], as_json, bars)
 
 
 def serve(

@@ -41,33 +41,33 @@ def print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable
             print(line(result))
 
 
-def prediction(found: dict[str, Any]) -> str:
-    if found["label"] is None:
-        return f"{found['score']:.4f}"
-    return f"{found['label']}  {found['score']:.4f}"
+def prediction(result: dict[str, Any]) -> str:
+    if result["label"] is None:
+        return f"{result['score']:.4f}"
+    return f"{result['label']}  {result['score']:.4f}"
 
 
-def explanation(found: dict[str, Any]) -> str:
+def explanation(result: dict[str, Any]) -> str:
     """Return the words that moved a label, coloured on a terminal, and where attention looks, if that was asked for."""
     from gpt1.evaluation.report.highlight import attention_lines, in_terminal
 
-    lines = [in_terminal(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))]
-    if looks := found.get("attention"):
+    lines = [in_terminal(result, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))]
+    if looks := result.get("attention"):
         heads = f"head {looks['head']}" if "head" in looks else "the mean of its heads"
         cut = f" (the first {len(looks['tokens'])} tokens)" if looks["truncated"] else ""
         lines += [f"layer {looks['layer']}, {heads}{cut}: each token and what it looks at", *attention_lines(looks)]
     return "\n".join(lines)
 
 
-def scored(found: dict[str, Any]) -> str:
+def scored(result: dict[str, Any]) -> str:
     lines = [
         f"{'' if value is None else f'{value:9.3f}':>9}  {token.replace('</w>', '')}"
-        for token, value in zip(found["tokens"], found["logprobs"], strict=True)
+        for token, value in zip(result["tokens"], result["logprobs"], strict=True)
     ]
-    if found["perplexity"] is not None:
+    if result["perplexity"] is not None:
         lines.append(
-            f"perplexity {found['perplexity']:.2f}, {found['bits_per_byte'] or float('nan'):.3f} bits per byte, "
-            f"{found['unknown_share']:.1%} of the bytes unknown"
+            f"perplexity {result['perplexity']:.2f}, {result['bits_per_byte'] or float('nan'):.3f} bits per byte, "
+            f"{result['unknown_share']:.1%} of the bytes unknown"
         )
     return "\n".join(lines)
 
@@ -81,11 +81,11 @@ def shown(prompt: str) -> str:
     return prompt.rstrip(" ")
 
 
-def bars(found: dict[str, Any]) -> str:
+def bars(result: dict[str, Any]) -> str:
     """Return a line for each token: name, probability and bar."""
     from gpt1.tokenization.tokenizer import token_name
 
-    tokens = found["tokens"]
+    tokens = result["tokens"]
     names = [token_name(row["token"]) for row in tokens]
     width, most = max(map(len, names)), tokens[0]["probability"]
     return "\n".join(

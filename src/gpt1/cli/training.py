@@ -64,13 +64,13 @@ def _pretrain_defaults(argv: Sequence[str]) -> PretrainConfig:
 
 
 def _recipe_name(argv: Sequence[str], command: str) -> str:
-    found = ""
+    named = ""
     words = iter(argv if argv[:1] == [command] else ())
     for word in words:
         flag, _, name = word.partition("=")
         if flag == "--recipe":
-            found = name or next(words, "") or found
-    return found
+            named = name or next(words, "") or named
+    return named
 
 
 def prepare(
@@ -94,8 +94,8 @@ def prepare(
     """Encode text files for gpt1 pretrain; the same command goes on where it was stopped."""
     from gpt1 import api
 
-    found = api.prepare_corpus(corpus, tokenizer, out, end_of_document=end_of_document, processes=processes, ray=ray)
-    print_one(found, as_json)
+    summary = api.prepare_corpus(corpus, tokenizer, out, end_of_document=end_of_document, processes=processes, ray=ray)
+    print_one(summary, as_json)
 
 
 def reproduce(config: Flat[ReproduceConfig], as_json: AsJson = False) -> None:

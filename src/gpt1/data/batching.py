@@ -95,8 +95,8 @@ class Collator:
             case "longest":
                 return longest
             case "bucket":
-                place = bisect_left(self.buckets, longest)
-                return min(self.n_ctx, self.buckets[place]) if place < len(self.buckets) else self.n_ctx
+                index = bisect_left(self.buckets, longest)
+                return min(self.n_ctx, self.buckets[index]) if index < len(self.buckets) else self.n_ctx
 
     def __call__(self, encoded: EncodedExamples, examples: Indices) -> Batch:
         """Return the batch of these examples, in this order."""
@@ -144,8 +144,8 @@ class TrainingBatches:
 
     def micro_batches(self, step: int) -> list[Batch]:
         """Return the micro-batches of optimiser step `step` (0-based)."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        return [self.collator(self.encoded, part) for part in self._parts(self._epoch(epoch)[place])]
+        epoch, index = divmod(step, self.steps_per_epoch)
+        return [self.collator(self.encoded, part) for part in self._parts(self._epoch(epoch)[index])]
 
     def _plan(self, epoch: int) -> list[Indices]:
         return epoch_order(
@@ -190,10 +190,10 @@ def epoch_order(
 def split_by_tokens(examples: Indices, widths: Sequence[int], budget: int) -> Iterator[Indices]:
     """Cut `examples` into runs whose padded size (count times widest) is at most `budget` tokens, each at least one."""
     start, widest = 0, 0
-    for place, width in enumerate(widths):
-        if place > start and max(widest, width) * (place - start + 1) > budget:
-            yield examples[start:place]
-            start, widest = place, 0
+    for end, width in enumerate(widths):
+        if end > start and max(widest, width) * (end - start + 1) > budget:
+            yield examples[start:end]
+            start, widest = end, 0
         widest = max(widest, width)
     if start < len(examples):
         yield examples[start:]

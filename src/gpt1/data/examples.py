@@ -95,8 +95,8 @@ class Reader:
             if self.n_choices is None:
                 self.n_choices = len(example.choices)
             elif len(example.choices) != self.n_choices:
-                found = f"{len(example.choices)} choices, expected {self.n_choices} as in the rows before"
-                raise UserError(f"{row.where}: {found}")
+                difference = f"{len(example.choices)} choices, expected {self.n_choices} as in the rows before"
+                raise UserError(f"{row.where}: {difference}")
             yield row, example
 
 
@@ -208,8 +208,8 @@ def one_label_type(splits: Sequence[list[Example]], untyped: Sequence[bool]) -> 
     seen = {type(e.label): e for e in chain.from_iterable(typed) if e.label is not None}
     if str in seen and len(seen) > 1:
         text, number = seen.pop(str), seen.popitem()[1]
-        found = f"{text.label!r} at {text.origin} and {number.label!r} at {number.origin}"
-        raise UserError(f"labels must be all text or all numbers; found {found}")
+        examples = f"{text.label!r} at {text.origin} and {number.label!r} at {number.origin}"
+        raise UserError(f"labels must be all text or all numbers; found {examples}")
     if seen.keys() == {int, float}:
         return [[replace(e, label=float(e.label)) if type(e.label) is int else e for e in split] for split in typed]
     return typed

@@ -102,7 +102,7 @@ def _checked_type(path: Path) -> FileType:
     if not path.exists():
         raise UserError(f"{path}: no such file")
     if (kind := file_type(path)) is None:
-        raise UserError(f"{path}: the format is told by the name, which must end in {FORMATS}")
+        raise UserError(f"{path}: unknown format; expected a name that ends in {FORMATS}")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty (0 bytes)")
     return kind
@@ -246,8 +246,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int | None, dict[str, str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            found = str(error).replace("\t", "\\t")
-            raise _BadRow(f'{found}; a quote (") inside a quoted cell is written twice ("")', line) from None
+            reason = str(error).replace("\t", "\\t")
+            raise _BadRow(f'{reason}; a quote (") inside a quoted cell is written twice ("")', line) from None
         if not cells:
             continue  # a blank line
         if header is None:
@@ -277,8 +277,8 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
         try:
             cells = json.loads(text)
         except json.JSONDecodeError as error:
-            found = f"not JSON ({error.msg} at column {error.colno})"
-            raise _BadRow(f"{found}; expected one JSON object on each line", line) from None
+            reason = f"not JSON ({error.msg} at column {error.colno})"
+            raise _BadRow(f"{reason}; expected one JSON object on each line", line) from None
         except (ValueError, RecursionError) as error:  # numbers of thousands of digits; endless nesting
             raise _BadRow(f"not usable as JSON ({error})", line) from None
         if not isinstance(cells, dict):

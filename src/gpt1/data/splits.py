@@ -69,8 +69,8 @@ def scan_folder(folder: Path, required: str | None = None) -> tuple[dict[str, li
         else:
             others += files
     if not splits or (required and required not in splits):
-        found = [*chain.from_iterable(splits.values()), *others]
-        raise _nothing_found(folder, required or "train, valid or test", found)
+        present = [*chain.from_iterable(splits.values()), *others]
+        raise _nothing_found(folder, required or "train, valid or test", present)
     if others:
         rule = "a split is a file named train, valid (dev, val, validation) or test, or shards of it (train-000)"
         notes.append(f"Not used: {_listed(others)}; {rule}.")
@@ -97,8 +97,8 @@ def _nothing_found(folder: Path, wanted: str, files: Sequence[Path]) -> UserErro
                 f"{folder} has no {wanted} file, but {_listed(files)}; name the right one {name}, or have one split "
                 f"into train, valid and test: --data {shlex.quote(file.as_posix())}"
             )
-    found = f"only {_listed(files)}" if files else "nothing of the kind"
-    return UserError(f"{folder} has no {wanted} file, {found}; expected {FORMATS}")
+    present = f"only {_listed(files)}" if files else "nothing of the kind"
+    return UserError(f"{folder} has no {wanted} file, {present}; expected {FORMATS}")
 
 
 def _listed(files: Sequence[Path]) -> str:

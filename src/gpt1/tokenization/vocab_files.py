@@ -110,8 +110,8 @@ def check(vocab: Vocab, merges: Merges, vocab_source: Path | str, merges_source:
             raise UserError(f"{merges_source}: merge {number} of {left!r} and {right!r} holds a blank or a line break")
         for symbol in (left, right, left + right):
             if symbol not in vocab:
-                found = f"merge {number} ({left!r} and {right!r})"
-                raise UserError(f"{merges_source}: {found} needs {symbol!r}, which is not in the vocabulary")
+                description = f"merge {number} ({left!r} and {right!r})"
+                raise UserError(f"{merges_source}: {description} needs {symbol!r}, which is not in the vocabulary")
 
 
 def has_byte_tokens(vocab: Vocab) -> bool:
