@@ -215,7 +215,16 @@ def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_hub_name_without_a_network_says_the_command_that_works(new: Path, words: list[str], said: str) -> None:
     outcome = gpt1(*words, *(["--out", new] if words[0] == "finetune" else []))
     assert_refused(outcome, f"{said}: no such path, not in the cache, and http", "run `hf download ", notices=True)
+    assert outcome.err.rstrip().endswith(" needs no network")
     assert not new.exists()
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_a_path_that_is_wrong_in_its_last_part_is_not_taken_for_a_name_of_the_hub(tmp_path: Path) -> None:
+    Path("runs").mkdir()
+    assert_refused(
+        gpt1("predict", "runs/gone", "fine"), "runs/gone: the folder runs has no gone; as a model of the hub"
+    )
 
 
 def test_a_directory_of_another_run_is_left_as_it_is() -> None:

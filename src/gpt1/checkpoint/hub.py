@@ -108,7 +108,8 @@ def _hub_dataset(asked: str, row: DatasetRow, revision: str | None) -> DatasetFi
             f"--data {asked}: no such path, not in the cache, and {error}; where there is a network, run `hf download "
             f'{row.repo} --repo-type dataset --revision {repos[0].revision} --include "{pattern}" --cache-dir '
             "hf-cache`, copy hf-cache here, set HF_HUB_CACHE=hf-cache and run your command again; or `gpt1 finetune "
-            f"--data DIR` with your own DIR/train.jsonl and DIR/valid.jsonl (fields {fields})"
+            f"--data DIR` with your own DIR/train.jsonl and DIR/valid.jsonl (fields {fields}); --data "
+            f"{', '.join(BUNDLED)} needs no network"
         ) from error
     source = f"{row.repo}:{row.config}" if row.config else row.repo
     if snapshot is None:
@@ -177,11 +178,16 @@ def fetch_model(asked: str, repo_id: str, revision: str | None, *, shown: str, w
     try:
         snapshot = _fetched(shown, [repo], select)
     except Unreachable as error:
-        folder = repo_id.split("/")[1]
+        owner, folder = repo_id.split("/")
+        if asked == repo_id and os.path.isdir(owner):  # a path was meant, such as that of a run
+            raise UserError(
+                f"{shown}: the folder {owner} has no {folder}; as a model of the hub it is not in the cache, and "
+                f"{error}"
+            ) from error
         raise UserError(
             f"{shown}: no such path, not in the cache, and {error}; where there is a network, run `hf download "
             f"{repo_id} {' '.join(wanted)} --revision {repo.revision} --local-dir {folder}`, copy the folder here and "
-            f"give ./{folder} in the place of {asked}"
+            f"give ./{folder} in the place of {asked}; {', '.join(BUNDLED_MODELS)} needs no network"
         ) from error
     if snapshot is not None:
         return snapshot.folder
