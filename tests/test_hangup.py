@@ -17,7 +17,8 @@ import pytest
 from gpt1 import console
 from gpt1.checkpoint import event_log
 from gpt1.cli import main
-from gpt1.training.loop import _graceful_stop
+from gpt1.errors import Interrupted
+from gpt1.training.loop import _graceful_stop, stop_at_once
 
 if not hasattr(signal, "SIGHUP"):
     pytest.skip("Windows has no SIGHUP", allow_module_level=True)
@@ -50,6 +51,40 @@ def test_under_nohup_the_run_goes_on() -> None:
     with _graceful_stop() as stop:
         signal.raise_signal(signal.SIGHUP)
         assert not stop.is_set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_after_the_last_checkpoint_stops_at_once(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted):
+        signalled_twice(number)
+    assert signal.getsignal(number) is before
+
+
+@stop_at_once()
+def signalled_twice(number: signal.Signals) -> None:
+    try:
+        signal.raise_signal(number)
+    finally:
+        signal.raise_signal(number)
+
+
+def test_a_run_that_is_stopped_while_it_is_scored_says_that_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    Path("reviews.csv").write_text(ROWS)
+    command = [
+        "finetune", "--data", "reviews.csv", "--out", "run", "--model", "random:tiny", "--backend", "torch",
+        "--no-baseline", "--max-steps", "2",
+    ]  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr("gpt1.training.finetune._final_scores", lambda *rest: signal.raise_signal(signal.SIGTERM))
+        assert main(command) == 130
+    assert capsys.readouterr().err.endswith("gpt1: stopped; the same command goes on from here\n")
+    assert main(command) == 0
+    assert Path("run", "metrics.json").exists()
 
 
 def test_a_line_for_a_closed_terminal_is_discarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

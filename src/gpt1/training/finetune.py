@@ -33,6 +33,7 @@ from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
+from gpt1.training.loop import stop_at_once
 from gpt1.training.setup import FinetuneSetup
 from gpt1.training.trackers import attach_trackers
 
@@ -50,7 +51,7 @@ def finetune(
     Without `score` the run ends with the training: nothing is scored on its test split, and what is returned is
     {"best": the best value on validation, "best_step", "steps"}. A call with it does the rest.
 
-    `finetune(recipe("quickstart", data="reviews", out="runs/demo"))["test"]["accuracy"]` is 0.65.
+    `finetune(recipe("quickstart", data="reviews", out="runs/demo"))["test"]["accuracy"]` is the score of an example.
 
     Raises:
         UserError: the settings, the data or the model cannot be used. Interrupted: stopped after a checkpoint.
@@ -105,16 +106,17 @@ def _finetune(
     console.say(f"Best model: step {progress.best_step:,} ({training.criterion} {progress.best:.4f} on validation).")
     if not score:
         return {"best": progress.best, "best_step": progress.best_step, "steps": progress.step}
-    best = run.load_model()
-    scorer = _scoring_engine(config, engine, best)
-    results = _final_scores(config, data, encoded, scorer, training.collator, extra, run)
-    split = results["baseline_split"]
-    explain_mistakes(Explainer(Classifier(best, scorer)), results[split]["mistakes"])
-    run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
-    report.draw_curves(event_log.read(run.log.path), run.curves)
-    add_results(run.model, Results(results, hub.dataset_name(config.data), *_on_the_hub(config, files)))
-    write_json(run.metrics_path, results)  # with it the run is finished
-    report.write([run.path])
+    with stop_at_once():
+        best = run.load_model()
+        scorer = _scoring_engine(config, engine, best)
+        results = _final_scores(config, data, encoded, scorer, training.collator, extra, run)
+        split = results["baseline_split"]
+        explain_mistakes(Explainer(Classifier(best, scorer)), results[split]["mistakes"])
+        run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
+        report.draw_curves(event_log.read(run.log.path), run.curves)
+        add_results(run.model, Results(results, hub.dataset_name(config.data), *_on_the_hub(config, files)))
+        write_json(run.metrics_path, results)  # with it the run is finished
+        report.write([run.path])
     show_scores(results)
     if differences := huggingface_differences(start):
         console.say(f"transformers will not give all of this model's answers: {'; '.join(differences)}.")

@@ -265,23 +265,54 @@ def _graceful_stop() -> Iterator[threading.Event]:
         yield stop
         return
 
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-
     def ask(number: int, frame: object) -> None:
         if stop.is_set():
-            if number == hangup:
+            if number == _HANGUP:
                 return
             raise KeyboardInterrupt
         stop.set()
         with suppress(RuntimeError):  # the signal may have come in the middle of another line on stderr
             console.say("Stopping after this step; press Ctrl-C again to stop at once.", urgent=True)
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # it is ignored under `nohup`
-        numbers.append(hangup)
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
+    with _handled_by(ask):
         yield stop
+
+
+@contextmanager
+def stop_at_once() -> Iterator[None]:
+    """Raise Interrupted at Ctrl-C, SIGTERM or SIGHUP: for work after the last checkpoint, which is done again.
+
+    A repeated SIGHUP is ignored, as by `_graceful_stop`.
+    """
+    stopped = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal stopped
+        if not stopped or number != _HANGUP:
+            stopped = True
+            raise KeyboardInterrupt  # and not Interrupted, which is an Exception that a library might catch
+
+    try:
+        if threading.current_thread() is threading.main_thread():
+            with _handled_by(ask):
+                yield
+        else:
+            yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
+
+
+_HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, object], None]) -> Iterator[None]:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN:  # it is ignored under `nohup`
+        numbers.append(_HANGUP)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
