@@ -27,7 +27,11 @@ def tokenizer_train(
     vocab_size: Annotated[int, arg(help="tokens to learn, special tokens included")] = 40_482,
     end_of_document: Annotated[str, arg(help="a line of text files that ends a document")] = END_OF_DOCUMENT,
     byte_fallback: Annotated[
-        bool, arg(help="add a token for each byte and encode unknown characters as UTF-8 bytes instead of <unk>")
+        bool,
+        arg(
+            help="add a token for each byte and encode unknown characters as UTF-8 bytes instead of <unk>; "
+            "a word that ends with one takes 4 tokens more"
+        ),
     ] = False,
     columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
     as_json: AsJson = False,
