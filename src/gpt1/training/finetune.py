@@ -51,7 +51,8 @@ def finetune(
     Without `score` the run ends with the training: nothing is scored on its test split, and what is returned is
     {"best": the best value on validation, "best_step", "steps"}. A call with it does the rest.
 
-    `finetune(recipe("quickstart", data="reviews", out="runs/demo"))["test"]["accuracy"]` is the accuracy on the test split.
+    `finetune(recipe("quickstart", data="reviews", out="runs/demo"))["test"]["accuracy"]` is the accuracy on its test
+    split.
 
     Raises:
         UserError: the settings, the data or the model cannot be used. Interrupted: stopped after a checkpoint.
