@@ -7,7 +7,6 @@ import lzma
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,8 @@ from gpt1.data.example import Example
 from gpt1.evaluation import baselines
 from gpt1.evaluation.baselines import fit_baselines
 from gpt1.tasks import REGRESSION
+from support.shared_data import SHARED_DATA as DATA
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FLOAT32 = 1e-6
 """Shares are computed in float32."""
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the real data sets are not here")

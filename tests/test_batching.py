@@ -8,7 +8,6 @@ import lzma
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,8 @@ from gpt1.data.batching import (
 )
 from gpt1.errors import UserError
 from gpt1.tokenization.tokenizer import Tokenizer
+from support.shared_data import SHARED_DATA as DATA
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PAD, BOS, EOS, FIRST = 0, 1, 2, 3
 N_CTX = 70
 """Not a multiple of 16, so that the last bucket is the context itself."""

@@ -35,6 +35,7 @@ from support.openai_release import (
     trained_on_release,
     write_release,
 )
+from support.shared_data import SHARED_DATA
 
 LOGITS = 1e-5
 """Largest difference of a logit of about 3, in float32 on both sides."""
@@ -42,7 +43,7 @@ LOGITS = 1e-5
 BFLOAT16 = 2.0**-8
 """Largest relative error of rounding to 8 bits of significand."""
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "gpt1-bpe"
+REAL = SHARED_DATA / "gpt1-bpe"
 TOKENIZER = Tokenizer.from_vocab(dict(ENCODER), [("a", "b"), ("a", "b</w>"), ("ab", "c</w>")])
 SPECIAL = list(SPECIAL_TOKENS)
 

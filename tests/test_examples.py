@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 import gpt1
+from support.shared_data import SHARED_DATA
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "imdb_finetune.py"
-IMDB = Path(__file__).parents[2] / "shared" / "data" / "imdb"
+IMDB = SHARED_DATA / "imdb"
 
 LINES = 60
 """What a person reads in one sitting."""

@@ -29,8 +29,8 @@ from gpt1.tokenization.pretokenizers import OPENAI_AGREEMENT, split
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train
 from support.openai_text import OriginalWay, standardise
+from support.shared_data import SHARED
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 ORIGINAL = SHARED / "data" / "gpt1-bpe"
 GOLDEN = SHARED / "golden" / "openai-tokens.jsonl.xz"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="OpenAI's token ids are not on this machine")

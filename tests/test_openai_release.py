@@ -27,6 +27,7 @@ from support import openai_model, reference_model
 from support.engines import hardware
 from support.openai_model import Original
 from support.openai_release import COMPLETE, CONFIG, ENCODER, MERGES, contents, evenly, random_params, write_release
+from support.shared_data import SHARED_DATA
 
 LOGITS = 1e-5
 """Largest difference of a logit of about 3, in float32 on both sides."""
@@ -35,7 +36,7 @@ LOGPROBS = 1e-5
 FLOAT64 = 1e-10
 """Largest difference of the same figure computed twice in float64."""
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "gpt1-bpe"
+REAL = SHARED_DATA / "gpt1-bpe"
 needs_the_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="OpenAI's files are not on this machine")
 
 

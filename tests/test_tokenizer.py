@@ -22,9 +22,9 @@ from gpt1.tokenization.pretokenizers import split
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 from gpt1.tokenization.trainer import NEWLINE, train
 from gpt1.tokenization.vocab_files import Merges, Vocab
+from support.shared_data import SHARED_DATA
 from support.tokenizer_texts import NASTY, TEXTS, files_of
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ORIGINAL = SHARED_DATA / "gpt1-bpe"
 IMDB = SHARED_DATA / "imdb" / "test.jsonl.xz"
 needs_original = pytest.mark.skipif(not ORIGINAL.exists(), reason="the original vocabulary is not on this machine")

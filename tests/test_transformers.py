@@ -30,6 +30,7 @@ from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
 from support.comparisons import assert_identical
 from support.model_cases import float32, random_params
+from support.shared_data import SHARED_DATA
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -43,7 +44,7 @@ PROBABILITIES = 1e-5
 
 CPU = DeviceConfig(device="cpu", dtype="float32")
 REVIEWS = Path(__file__).resolve().parents[1] / "src" / "gpt1" / "assets" / "reviews"
-IMDB = Path(__file__).resolve().parents[2] / "shared" / "data" / "imdb" / "test.jsonl.xz"
+IMDB = SHARED_DATA / "imdb" / "test.jsonl.xz"
 
 # ---- the same weights
 

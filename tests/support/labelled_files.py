@@ -12,8 +12,8 @@ import pytest
 from gpt1.data.dataset import Columns, load_dataset
 from gpt1.data.example import Example
 from gpt1.errors import UserError
+from support.shared_data import SHARED_DATA as SHARED
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 BY_USUAL_NAMES = Columns()
 needs_shared_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not on this machine")
 
