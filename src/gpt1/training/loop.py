@@ -29,6 +29,8 @@ from gpt1.config import LoopConfig, OptimConfig
 from gpt1.errors import Interrupted, UserError
 from gpt1.tasks.metrics import better
 
+_HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
+
 
 class Source(Protocol):
     """Where batches come from."""
@@ -300,9 +302,6 @@ def stop_at_once() -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         raise Interrupted from None
-
-
-_HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
 @contextmanager
