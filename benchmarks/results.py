@@ -59,7 +59,7 @@ from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tasks import TASKS
 from gpt1.tasks.dataset import limited
 from gpt1.training.finetune import finetune
-from gpt1.training.paper_results import Experiment, NotThereError, locate
+from gpt1.training.paper_results import Experiment, MissingDataError, locate
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,8 @@ def draw(experiment: Experiment, root: Path, scale: Scale, folder: Path) -> dict
         return read_json(facts)
     kind = TASKS[experiment.task].input_kind
     located = locate(experiment, root)
-    splits = load_dataset(
-        located.files.splits, kind=kind, seed=0, split_strategy=located.drawn.get("split_strategy", "stratified")
-    ).splits
+    strategy = located.split_settings.get("split_strategy", "stratified")
+    splits = load_dataset(located.files.splits, kind=kind, seed=0, split_strategy=strategy).splits
     scored = "test" if "test" in splits else "valid"
     train = splits["train"]
     if scored == "test":
@@ -174,7 +173,7 @@ class Study:
         self._require_same({"pretrained": digest(model), "scale": rows})
         try:
             self.rows = {task: draw(TASK[task], root, scale, out / "rows" / task) for task in tasks}
-        except NotThereError as error:
+        except MissingDataError as error:
             raise UserError(f"--data-root {root}: {error}") from None
         self.tokenizer = out / "tokenizer"
         if not self.tokenizer.exists():

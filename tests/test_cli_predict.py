@@ -85,7 +85,7 @@ def test_what_cannot_be_predicted_is_one_line_and_writes_nothing(words: list[str
 
 
 def test_the_rows_of_a_file_are_predicted_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_prediction, "TOKENS_A_ROW", 200)  # 5 rows
+    monkeypatch.setattr(batch_prediction, "TOKENS_PER_ROW", 200)  # 5 rows
     texts = [text for text, _ in labelled(23)[::-1]]
     expected = done("predict", "run", *texts, "--json").json
     found = done("predict", "run", "--input", "new.csv", "--dtype", "float32", "--json").rows
@@ -112,7 +112,7 @@ def test_predictions_go_to_a_file_of_either_kind(tmp_path: Path) -> None:
 def test_an_output_file_appears_when_it_is_complete_and_never_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_prediction, "TOKENS_A_ROW", 512)  # 2 rows
+    monkeypatch.setattr(batch_prediction, "TOKENS_PER_ROW", 512)  # 2 rows
     output = tmp_path / "out.jsonl"
     words = ["predict", "run", "--input", "blank.csv", "--output", output]
     assert_refused(gpt1(*words), "blank.csv row 7", notices=True)

@@ -16,7 +16,7 @@ from gpt1.data.dataset import OPENAI_VALID_FRACTION
 from gpt1.errors import Interrupted, UserError
 from gpt1.system.files import read_json
 from gpt1.training import reproduce, seeds
-from gpt1.training.paper_results import EXPERIMENTS, Located, NotThereError, locate
+from gpt1.training.paper_results import EXPERIMENTS, Located, MissingDataError, locate
 
 torch = pytest.importorskip("torch")
 
@@ -82,7 +82,7 @@ def splits(found: Located) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "files", "expected", "drawn"),
+    ("name", "files", "expected", "split_settings"),
     [
         ("rte", ["train", "dev"], {"train": ["train"], "valid": ["dev"]}, ()),
         ("qqp", ["train-000", "train-001", "valid"], {"train": ["train-000", "train-001"], "valid": ["valid"]}, ()),
@@ -98,12 +98,12 @@ def splits(found: Located) -> dict[str, list[str]]:
     ],
 )  # fmt: skip
 def test_files_of_an_experiment_are_found_in_either_layout(
-    tmp_path: Path, name: str, files: list[str], expected: dict[str, list[str]], drawn: tuple[str, ...]
+    tmp_path: Path, name: str, files: list[str], expected: dict[str, list[str]], split_settings: tuple[str, ...]
 ) -> None:
     found = located(tmp_path, name, *files)
     assert splits(found) == expected
-    assert tuple(found.drawn) == drawn
-    assert bool(found.note) == bool(drawn)
+    assert tuple(found.split_settings) == split_settings
+    assert bool(found.note) == bool(split_settings)
 
 
 @pytest.mark.parametrize(
@@ -117,21 +117,21 @@ def test_files_of_an_experiment_are_found_in_either_layout(
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, name: str, files: list[str], missing: str) -> None:
-    with pytest.raises(NotThereError, match=missing):
+    with pytest.raises(MissingDataError, match=missing):
         located(tmp_path, name, *files)
 
 
 def test_a_result_has_files_of_its_own_where_they_are_there(tmp_path: Path) -> None:
-    found = located(tmp_path, "race", *RACE).of_result
+    found = located(tmp_path, "race", *RACE).result_files
     assert {title: [path.stem for path in files] for title, files in found.items()} == {
         "RACE-m": ["test-middle"], "RACE-h": ["test-high"],
     }  # fmt: skip
-    assert located(tmp_path / "plain", "mnli", "train", "dev").of_result == {"MNLI-mm": []}
+    assert located(tmp_path / "plain", "mnli", "train", "dev").result_files == {"MNLI-mm": []}
 
 
 def test_the_paper_trains_story_cloze_on_1497_rows_and_validates_on_374() -> None:
     """Of the 1,871 rows of its validation file."""
-    assert EXPERIMENT["storycloze"].drawn == {"split_strategy": "openai"}, (
+    assert EXPERIMENT["storycloze"].split_settings == {"split_strategy": "openai"}, (
         "tests/test_splits.py holds which rows those are"
     )
     assert round(1_871 * OPENAI_VALID_FRACTION) == 374

@@ -25,8 +25,8 @@ from gpt1.errors import Interrupted, UserError
 from gpt1.evaluation import report
 from gpt1.system.files import read_json
 from gpt1.training import sweep
-from gpt1.training.sweep.space import Dimension, configured, parse, require_free, searchable
-from gpt1.training.sweep.study import LOST, Study, directory
+from gpt1.training.sweep.space import Dimension, parse, require_disjoint, searchable, with_values
+from gpt1.training.sweep.study import HEARTBEAT_TIMEOUT, Study, directory
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
 
@@ -89,7 +89,7 @@ def test_dimensions_have_the_types_of_the_settings() -> None:
 
 
 def test_dropout_is_all_four_at_once() -> None:
-    dropout = configured(FinetuneConfig(), {"dropout": 0.25}).dropout
+    dropout = with_values(FinetuneConfig(), {"dropout": 0.25}).dropout
     assert (dropout.embd_pdrop, dropout.resid_pdrop, dropout.attn_pdrop, dropout.clf_pdrop) == (0.25,) * 4
 
 
@@ -142,8 +142,8 @@ def test_a_setting_is_searched_or_given(data: Path, tmp_path: Path, capsys: pyte
     ):
         assert swept(data, tmp_path / "out", *flags) == 2
         assert said in capsys.readouterr().err.splitlines()[-1]
-    require_free(with_overrides(FinetuneConfig(), {"seed": 7}), parse("seed=0|1", FinetuneConfig()))
-    require_free(recipe("quickstart"), parse("lr=1e-5..1e-3", FinetuneConfig()))
+    require_disjoint(with_overrides(FinetuneConfig(), {"seed": 7}), parse("seed=0|1", FinetuneConfig()))
+    require_disjoint(recipe("quickstart"), parse("lr=1e-5..1e-3", FinetuneConfig()))
 
 
 # ---- trials and the best run
@@ -233,12 +233,12 @@ KILLED = """
 import os, sys
 from gpt1 import cli
 from gpt1.training import sweep
-real = sweep._Reports.__call__
+real = sweep._TrialReporter.__call__
 def die(self, event):
     real(self, event)
     if event["event"] == "checkpoint" and event["step"] == 4:
         os._exit(9)
-sweep._Reports.__call__ = die
+sweep._TrialReporter.__call__ = die
 cli.main(sys.argv[1:])
 """
 
@@ -315,7 +315,7 @@ def test_of_two_processes_that_ask_in_the_same_moment_one_gets_the_last_trial(
     monkeypatch.setattr(one.optuna, "ask", late)
     assert one.ask() is None
     assert one.running_elsewhere() == ["trial-0"]
-    assert [trial.number for trial in one.taken()] == [0]
+    assert [trial.number for trial in one.counted()] == [0]
 
 
 def test_who_ended_the_last_trial_finishes_the_best_run(tmp_path: Path) -> None:
@@ -335,11 +335,11 @@ def test_a_trial_of_a_silent_machine_is_put_in_line_again(tmp_path: Path) -> Non
     trial = one.ask()
     assert trial
     value = trial.suggest_float("lr", 0.0, 1.0)
-    with one.alive(trial):
+    with one.heartbeat(trial):
         sign = tmp_path / ".alive" / "0"
         sign.write_text("another-machine 1\n")
         assert other.ask() is None, "it has just been alive"
-        os.utime(sign, (os.stat(sign).st_mtime - LOST - 1,) * 2)
+        os.utime(sign, (os.stat(sign).st_mtime - HEARTBEAT_TIMEOUT - 1,) * 2)
         again = other.ask()
     assert again
     assert (again.number, directory(again), again.suggest_float("lr", 0.0, 1.0)) == (1, "trial-0", value)
@@ -376,7 +376,7 @@ def test_a_bad_trial_is_pruned_at_an_evaluation_but_not_at_its_last(tmp_path: Pa
 
     trial = AlwaysWorse()
     config = FinetuneConfig(out=tmp_path)
-    reports = sweep._Reports(trial, config)  # type: ignore[arg-type]
+    reports = sweep._TrialReporter(trial, config)  # type: ignore[arg-type]
     event = {"event": "evaluate", "metric": "accuracy", "accuracy": 0.5}
     with pytest.raises(TrialPruned):
         reports(event | {"epoch": 0.5})

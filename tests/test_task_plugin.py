@@ -103,7 +103,7 @@ def test_a_text_of_the_tasks_own_does_not_shift_the_words(trained: Path) -> None
     tokenizer = model.model.tokenizer
     texts = Explainer(model)._texts(example)
     for text, words in zip(texts, example.parts, strict=True):
-        [(_, start, length)] = text.stretches
+        [(_, start, length)] = text.spans
         assert [*sequence[start : start + length]] == tokenizer.encode(words)
 
 

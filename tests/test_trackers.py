@@ -19,7 +19,7 @@ from gpt1.checkpoint.event_log import Event, RunLog
 from gpt1.config import TrackConfig
 from gpt1.errors import UserError
 from gpt1.training import trackers
-from gpt1.training.trackers import attach_trackers, figures
+from gpt1.training.trackers import attach_trackers, event_metrics
 
 pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
 
@@ -63,7 +63,7 @@ def logged(events: list[Event]) -> dict[str, list[tuple[int, float, float]]]:
     step = 0
     for event in events:
         step = event.get("step", step)
-        for tag, value in figures(event).items():
+        for tag, value in event_metrics(event).items():
             found.setdefault(tag, []).append((step, event["time"], float(np.float32(value))))
     return found
 
@@ -136,9 +136,9 @@ class Broken:
     """Opens, and fails at step 2."""
 
     id = "broken"
-    where = "nowhere"
+    location = "nowhere"
 
-    def __init__(self, run: trackers.Tracked):
+    def __init__(self, run: trackers.TrackedRun):
         self.written: list[int] = []
 
     def write(self, step: int, time: float, figures: Any) -> None:
@@ -164,7 +164,7 @@ def test_a_tracker_that_fails_says_so_once_and_the_run_goes_on(
 def test_a_tracker_that_cannot_be_opened_does_not_stop_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(run: trackers.Tracked) -> Any:
+    def refuse(run: trackers.TrackedRun) -> Any:
         raise SystemExit("log in first")
 
     monkeypatch.setitem(trackers.TRACKER_CLASSES, "tensorboard", refuse)
@@ -179,7 +179,7 @@ def test_a_tracker_that_cannot_be_opened_does_not_stop_a_run(
 def test_a_tracker_that_hangs_does_not_hold_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hang(run: trackers.Tracked) -> Any:
+    def hang(run: trackers.TrackedRun) -> Any:
         time.sleep(10)
 
     monkeypatch.setitem(trackers.TRACKER_CLASSES, "tensorboard", hang)

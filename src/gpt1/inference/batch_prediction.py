@@ -29,7 +29,7 @@ from gpt1.inference.prediction_writer import SUFFIXES, PredictionFile, with_own_
 from gpt1.system.files import CorruptFile, exclusive_lock, read_json, write_json
 from gpt1.system.serialization import to_json
 
-TOKENS_A_ROW = 2
+TOKENS_PER_ROW = 2
 """A chunk has a row for so many of the tokens that a device computes at once: 512 rows on a CPU, 8,192 on a GPU."""
 
 BFLOAT16_ON_CPU = "is 1.4 to 1.8 times as fast"
@@ -43,7 +43,7 @@ class Predictor:
 
     def __init__(self, model: Classifier, source: Path, columns: Columns, *, with_input: bool = False):
         self.model, self.source, self.columns, self.with_input = model, source, columns, with_input
-        self.rows_at_once = model.engine.tokens_at_once // TOKENS_A_ROW
+        self.rows_at_once = model.engine.tokens_at_once // TOKENS_PER_ROW
         self.truncated = 0
 
     def rows(self) -> Iterator[tuple[Row, Example]]:
@@ -135,7 +135,7 @@ class Journal:
         return self.output.with_name(f".{self.output.name}.lock")
 
     @property
-    def anew(self) -> str:
+    def restart_hint(self) -> str:
         """What to do where the partial file cannot be gone on with, for errors."""
         return f"to begin anew: rm {shlex.quote(str(self.partial))}; to keep it: another --output"
 
@@ -150,13 +150,17 @@ class Journal:
         try:
             state = read_json(self.path)
         except CorruptFile as error:
-            raise UserError(f"{error}; {self.anew}") from None
+            raise UserError(f"{error}; {self.restart_hint}") from None
         for name, value in self.identity.items():
             if (before := state["identity"].get(name)) != value:
-                differs = "another model" if name == "model" else f"{name} {_shown(before)}, now {_shown(value)}"
-                raise UserError(f"--output {self.output}: it was begun with {differs}; {self.anew}")
+                differs = f"{name} {_setting_text(before)}, now {_setting_text(value)}"
+                if name == "model":
+                    differs = "another model"
+                raise UserError(f"--output {self.output}: it was begun with {differs}; {self.restart_hint}")
         if self.partial.stat().st_size < state["size"]:
-            raise UserError(f"{self.partial}: shorter than the {state['size']:,} bytes that were written; {self.anew}")
+            raise UserError(
+                f"{self.partial}: shorter than the {state['size']:,} bytes that were written; {self.restart_hint}"
+            )
         if state["device"] != self.device:
             console.say(f"Begun on {state['device']}, now {self.device}: the last digits of the rest may differ.")
         self.rows, self.size, self.sha256 = state["rows"], state["size"], state["sha256"]
@@ -167,7 +171,7 @@ class Journal:
         write_json(self.path, {name: getattr(self, name) for name in kept})
 
 
-def _shown(value: object) -> str:
+def _setting_text(value: object) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -207,7 +211,7 @@ def write_predictions(predictor: Predictor, output: Path) -> int:
 def _complete(predictor: Predictor, journal: Journal) -> int:
     output = journal.output
     journal.resume()
-    digest, total = _check(predictor, journal)
+    digest, total = _check_rows(predictor, journal)
     if journal.rows:
         console.say(f"{output.name}: goes on after row {journal.rows:,} of {total:,}.")
     predictor.truncated = journal.truncated
@@ -225,7 +229,7 @@ def _complete(predictor: Predictor, journal: Journal) -> int:
     return done
 
 
-def _check(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
+def _check_rows(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
     """Read all rows; return the running digest after those that the journal knows, and how many there are in all.
 
     This takes less than a hundredth of the time that labelling them does, and finds a bad row before that is spent.
@@ -235,7 +239,7 @@ def _check(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
     bar = console.Bar(0, f"checking {predictor.source.name}", "row")
     for total, (row, _) in enumerate(predictor.rows(), 1):
         if total <= journal.rows:
-            _add(digest, row)
+            _update_digest(digest, row)
             if total == journal.rows:
                 known = digest.copy()
         bar.advance()
@@ -243,12 +247,12 @@ def _check(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
     if known.hexdigest() != journal.sha256:
         raise UserError(
             f"--output {journal.output}: it was begun with other rows: the first {journal.rows:,} of "
-            f"{predictor.source} have changed; {journal.anew}"
+            f"{predictor.source} have changed; {journal.restart_hint}"
         )
     return known, total
 
 
-def _add(digest: Any, row: Row) -> None:
+def _update_digest(digest: Any, row: Row) -> None:
     digest.update(repr(row.cells).encode("utf-8", "backslashreplace") + b"\n")
 
 
@@ -271,7 +275,7 @@ def _write(predictor: Predictor, journal: Journal, file: PredictionFile, digest:
             done += len(chunk)
             if len(chunk) == predictor.rows_at_once:
                 for row, _ in chunk:
-                    _add(digest, row)
+                    _update_digest(digest, row)
                 journal.rows, journal.size, journal.sha256 = done, partial.tell(), digest.hexdigest()
                 journal.truncated = predictor.truncated
                 journal.write()

@@ -43,7 +43,7 @@ class Text:
     name: str
     text: str
     words: Sequence[Word]
-    stretches: Sequence[tuple[int, int, int]]
+    spans: Sequence[tuple[int, int, int]]
     """(sequence, first position, how many of the text's tokens stand there)."""
 
     @cached_property
@@ -57,9 +57,9 @@ class Text:
         return int(self.ends[-1]) if self.words else 0
 
     @property
-    def cut(self) -> bool:
+    def truncated(self) -> bool:
         """Whether tokens are missing in a sequence."""
-        return any(kept < self.size for _, _, kept in self.stretches)
+        return any(kept < self.size for _, _, kept in self.spans)
 
     def as_dict(self, weights: Sequence[float]) -> dict[str, Any]:
         """Return the text and its words with their weights, without occlusion."""
@@ -75,17 +75,17 @@ class Text:
     def weights(self, attributions: Sequence[NDArray[np.float32]]) -> list[float]:
         """Return the weight of each word: the sum over its tokens in all sequences, 0 for what was cut off."""
         each = np.zeros(self.size)
-        for sequence, start, kept in self.stretches:
+        for sequence, start, kept in self.spans:
             each[:kept] += attributions[sequence][start : start + kept]
         return [float(part.sum()) for part in np.split(each, self.ends[:-1])] if self.words else []
 
-    def places(self, index: int) -> list[tuple[int, slice]]:
+    def positions(self, index: int) -> list[tuple[int, slice]]:
         """Return (sequence, positions) of a word's tokens that were not cut off."""
         end = int(self.ends[index])
         before = end - self.words[index].size
         return [
             (sequence, slice(start + before, start + min(kept, end)))
-            for sequence, start, kept in self.stretches
+            for sequence, start, kept in self.spans
             if before < kept
         ]
 
@@ -133,7 +133,7 @@ class Explainer:
                 **self.classifier.prediction(row),
                 "explained": self.problem_type.label_of_column(columns[index], self.label_names),
                 "texts": [text.as_dict(text.weights(of_tokens)) for text in texts],
-                "truncated": any(text.cut for text in texts),
+                "truncated": any(text.truncated for text in texts),
             }
             if occlusion:
                 variants = concatenate(self.without_words(example))
@@ -149,10 +149,10 @@ class Explainer:
         margins[np.arange(len(columns)), columns] = 1.0
         out: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(encoded.sequences)
         at_once = min(self.engine.tokens_at_once, TOKENS_AT_ONCE)
-        for some, batch in inference_batches(encoded, self.classifier.collator, at_once):
-            attributions = self.engine.attributions(batch, margins[some])
+        for indices, batch in inference_batches(encoded, self.classifier.collator, at_once):
+            attributions = self.engine.attributions(batch, margins[indices])
             k = encoded.per_example
-            for row, sequence in enumerate((some[:, None] * k + np.arange(k)).ravel()):
+            for row, sequence in enumerate((indices[:, None] * k + np.arange(k)).ravel()):
                 out[sequence] = attributions[row]
         return out
 
@@ -161,7 +161,7 @@ class Explainer:
         model = self.classifier.model
         texts = dict(zip(names.texts, example.texts, strict=True))
         words = {name: model.tokenizer.encode_with_words(text)[1] for name, text in texts.items()}
-        stretches: dict[str, list[tuple[int, int, int]]] = {name: [] for name in texts}
+        spans: dict[str, list[tuple[int, int, int]]] = {name: [] for name in texts}
 
         def size(name: str) -> int:
             if name not in words:  # a text of the task's own
@@ -175,11 +175,11 @@ class Explainer:
             for part in parts:
                 for name in part:
                     length = next(kept)
-                    if name in stretches:
-                        stretches[name].append((number, start, length))
+                    if name in spans:
+                        spans[name].append((number, start, length))
                     start += length
                 start += 1  # <sep> or <eos>
-        return [Text(name, valid_unicode(text), words[name], stretches[name]) for name, text in texts.items()]
+        return [Text(name, valid_unicode(text), words[name], spans[name]) for name, text in texts.items()]
 
     def without_words(self, example: Example) -> list[EncodedExamples]:
         """Return the example, and then the example without each word that was not cut off, in the order of its texts.
@@ -187,8 +187,8 @@ class Explainer:
         The scores of these are what `add_occlusion` takes; who has to share the engine computes them by and by.
         """
         whole = self.classifier.encode([example])
-        places = [text.places(index) for text in self._texts(example) for index in range(len(text.words))]
-        return [whole, *(_without(whole, gone) for gone in places if gone)]
+        positions = [text.positions(index) for text in self._texts(example) for index in range(len(text.words))]
+        return [whole, *(_without(whole, removed) for removed in positions if removed)]
 
     def add_occlusion(self, explanation: dict[str, Any], example: Example, scores: Sequence[Scores]) -> None:
         """Write into the words of `explain`'s result what the probability (or value) loses without each of them.
@@ -198,17 +198,17 @@ class Explainer:
         logits = np.stack(scores)
         column = self.problem_type.column(explanation["explained"], logits[0], self.label_names)
         values = self.problem_type.outputs(logits)[:, column]
-        falls = iter(values[0] - values[1:])
+        drops = iter(values[0] - values[1:])
         for result, text in zip(explanation["texts"], self._texts(example), strict=True):
             for index, word in enumerate(result["words"]):
-                word["occlusion"] = float(next(falls)) if text.places(index) else 0.0
+                word["occlusion"] = float(next(drops)) if text.positions(index) else 0.0
 
 
-def _without(one: EncodedExamples, gone: Sequence[tuple[int, slice]]) -> EncodedExamples:
+def _without(one: EncodedExamples, removed: Sequence[tuple[int, slice]]) -> EncodedExamples:
     """Return an example whose sequences lack the tokens at some places."""
     sequences = [*one.sequences]
     segments = None if one.segments is None else [*one.segments]
-    for number, positions in gone:
+    for number, positions in removed:
         sequences[number] = np.delete(sequences[number], positions)
         if segments is not None:
             segments[number] = np.delete(segments[number], positions)

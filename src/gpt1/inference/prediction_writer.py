@@ -64,7 +64,7 @@ class PredictionFile:
             records = [with_own_columns(row, each) for row, each in zip(rows, records, strict=True)]
         if self.suffix in DELIMITERS:
             return self._table(rows, records)
-        lines = (to_json(each, default=_text_of(row)) for row, each in zip(rows, records, strict=True))
+        lines = (to_json(each, default=_text_converter(row)) for row, each in zip(rows, records, strict=True))
         return _utf8("".join(f"{line}\n" for line in lines))
 
     def _table(self, rows: Sequence[Row], records: Sequence[Record]) -> bytes:
@@ -88,27 +88,27 @@ class PredictionFile:
             with path.open(encoding="utf-8", newline="") as file:
                 self.columns = next(csv.reader(file, delimiter=DELIMITERS[self.suffix]))
 
-    def finish(self, pieces: Path, output: Path) -> None:
+    def finish(self, partial_file: Path, output: Path) -> None:
         """Replace `output` by the complete file, at once.
 
         Raises:
             UserError: what stands in a column is of several types, and the output a .parquet.
         """
         if self.suffix == ".parquet":
-            whole = pieces.with_suffix(".assembled")
-            _assemble(pieces, whole, output)
+            complete = partial_file.with_suffix(".assembled")
+            _assemble(partial_file, complete, output)
         else:
-            whole = pieces
-        sync(whole)
-        whole.replace(output)
-        pieces.unlink(missing_ok=True)
+            complete = partial_file
+        sync(complete)
+        complete.replace(output)
+        partial_file.unlink(missing_ok=True)
 
 
-def _assemble(pieces: Path, whole: Path, output: Path) -> None:
+def _assemble(partial_file: Path, complete: Path, output: Path) -> None:
     import polars
 
     try:
-        polars.scan_ndjson(pieces, infer_schema_length=None).sink_parquet(whole, row_group_size=PARQUET_ROWS)
+        polars.scan_ndjson(partial_file, infer_schema_length=None).sink_parquet(complete, row_group_size=PARQUET_ROWS)
     except polars.exceptions.PolarsError as error:
         message = str(error).splitlines()[0]
         raise UserError(f"--output {output}: {message}; what has no one type per column goes to .jsonl") from None
@@ -117,11 +117,11 @@ def _assemble(pieces: Path, whole: Path, output: Path) -> None:
 def _cell(row: Row, value: Any) -> Any:
     """Return what a cell of a table holds: text and numbers as they are, everything else as JSON."""
     if isinstance(value, Mapping | list | tuple):
-        return to_json(value, default=_text_of(row))
-    return value if value is None or isinstance(value, str | int | float) else _text_of(row)(value)
+        return to_json(value, default=_text_converter(row))
+    return value if value is None or isinstance(value, str | int | float) else _text_converter(row)(value)
 
 
-def _text_of(row: Row) -> Callable[[Any], str]:
+def _text_converter(row: Row) -> Callable[[Any], str]:
     """Return what makes a text of a value of a .parquet that JSON has no word for: dates, durations, decimals."""
     return partial(_as_text, row.where)
 

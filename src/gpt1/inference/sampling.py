@@ -63,19 +63,19 @@ class Sampler:
 
 def most_likely(scores: NDArray[np.float64], ids: Ids, k: int) -> Ids:
     """Return the k of the ascending `ids` with the highest scores, the lower id of two alike, in ascending order."""
-    return ids if k >= len(ids) else _from(scores, ids, k, np.partition(scores[ids], -k)[-k])
+    return ids if k >= len(ids) else _highest(scores, ids, k, np.partition(scores[ids], -k)[-k])
 
 
 def nucleus(probabilities: NDArray[np.float64], share: float) -> Ids:
     """Return the ascending indices of the fewest of the highest probabilities that sum to `share` at least."""
     # Those below (1 - share) / V sum to less than 1 - share, so the others suffice: no need to sort them all.
-    enough = np.flatnonzero(probabilities >= (1 - share) / len(probabilities))
-    falling = np.sort(probabilities[enough])[::-1]
-    k = int(np.searchsorted(np.cumsum(falling), share)) + 1
-    return enough if k >= len(enough) else _from(probabilities, enough, k, falling[k - 1])
+    candidates = np.flatnonzero(probabilities >= (1 - share) / len(probabilities))
+    descending = np.sort(probabilities[candidates])[::-1]
+    k = int(np.searchsorted(np.cumsum(descending), share)) + 1
+    return candidates if k >= len(candidates) else _highest(probabilities, candidates, k, descending[k - 1])
 
 
-def _from(scores: NDArray[np.float64], ids: Ids, k: int, least: np.float64) -> Ids:
+def _highest(scores: NDArray[np.float64], ids: Ids, k: int, least: np.float64) -> Ids:
     """Return the k of `ids` with the highest scores, of which `least` is the lowest."""
     values = scores[ids]
     kept = values > least

@@ -53,7 +53,7 @@ class Scorer:
         windows = [
             (text, start, np.array(encoding.ids[start : start + self.model.config.n_ctx], np.int32))
             for text, encoding in enumerate(encodings)
-            for start in self._starts(len(encoding.ids))
+            for start in self._window_starts(len(encoding.ids))
         ]
         logprobs = [np.full(len(encoding.ids), np.nan) for encoding in encodings]
         by_window = dict(sequence_logprobs(self.engine, [ids for _, _, ids in windows], self.collator))
@@ -61,13 +61,13 @@ class Scorer:
             fresh = 0 if start == 0 else self.model.config.n_ctx // 2 - 1
             values = by_window[index]
             logprobs[text][start + 1 + fresh : start + 1 + len(values)] = values[fresh:]
-        return [self._told(*item) for item in zip(texts, encodings, logprobs, strict=True)]
+        return [self._result(*item) for item in zip(texts, encodings, logprobs, strict=True)]
 
-    def _starts(self, length: int) -> range:
+    def _window_starts(self, length: int) -> range:
         step = self.model.config.n_ctx // 2
         return range(0, length - step if length > step else length, step)
 
-    def _told(self, text: str, encoding: Encoding, logprobs: NDArray[np.float64]) -> dict[str, Any]:
+    def _result(self, text: str, encoding: Encoding, logprobs: NDArray[np.float64]) -> dict[str, Any]:
         known = logprobs[1:]
         n_bytes = len(text.encode())
         after_first = n_bytes - sum(encoding.sizes[:1])

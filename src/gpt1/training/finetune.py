@@ -68,7 +68,7 @@ def finetune(
 def _finetune(
     config: FinetuneConfig, run: RunDirectory, metric: Metric | None, files: hub.DatasetFiles | None, score: bool
 ) -> dict[str, Any]:
-    extra = own_metric(config.metric if metric is None else metric)
+    extra_metrics = own_metric(config.metric if metric is None else metric)
     if not run.finished:
         backends.check(config.hardware)
     data = load_data(config, files)
@@ -78,7 +78,7 @@ def _finetune(
     encoded = encode_splits(config, data, start)
     valid = encoded["valid"]
     assert valid.labels is not None
-    compute((), valid.labels, valid.labels, extra)  # an own metric that fails does so before the training
+    compute((), valid.labels, valid.labels, extra_metrics)  # an own metric that fails does so before the training
     digests = {split: part.sha256() for split, part in encoded.items()}
     facts = {"data_sha256": digests, "labels": list(data.labels.names)}
     if run.finished:
@@ -91,13 +91,13 @@ def _finetune(
         console.say(run.result_paths)
         return results
     # before the run is opened: a device that is not there leaves nothing behind
-    training = FinetuneSetup(config, start, encoded, extra)
+    training = FinetuneSetup(config, start, encoded, extra_metrics)
     engine = training.engine
     run.open("finetune", config, facts)
     run.hold()
     if not run.tokenizer.exists():
         replace_directory(run.tokenizer, start.tokenizer.save)
-    _introduce(config, data, start, encoded, engine, run)
+    _print_overview(config, data, start, encoded, engine, run)
 
     def save_best(progress: Progress) -> None:
         best = replace(start, params=engine.parameters(), provenance=_provenance(config, progress))
@@ -110,12 +110,12 @@ def _finetune(
     with stop_at_once():
         best = run.load_model()
         scorer = _scoring_engine(config, engine, best)
-        results = _final_scores(config, data, encoded, scorer, training.collator, extra, run)
+        results = _final_scores(config, data, encoded, scorer, training.collator, extra_metrics, run)
         split = results["baseline_split"]
         explain_mistakes(Explainer(Classifier(best, scorer)), results[split]["mistakes"])
         run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
         report.draw_curves(event_log.read(run.log.path), run.curves)
-        add_results(run.model, Results(results, hub.dataset_name(config.data), *_on_the_hub(config, files)))
+        add_results(run.model, Results(results, hub.dataset_name(config.data), *_hub_repositories(config, files)))
         write_json(run.metrics_path, results)  # with it the run is finished
         report.write([run.path])
     show_scores(results)
@@ -139,8 +139,8 @@ def encode_splits(config: FinetuneConfig, data: TaskData, start: Model) -> dict[
     }  # fmt: skip
     for name, part in encoded.items():
         if part.truncated:
-            cut_to = limit(data.task, start.max_length, start.truncation)
-            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were cut to {cut_to}.")
+            length = limit(data.task, start.max_length, start.truncation)
+            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were cut to {length}.")
     return encoded
 
 
@@ -193,10 +193,10 @@ def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: TaskData, run: R
 
 
 def _max_length(config: FinetuneConfig, shape: ModelConfig) -> int:
-    wanted = config.split.max_length or shape.n_ctx
-    if wanted > shape.n_ctx:
-        raise UserError(f"--max-length {wanted}: the model's context has {shape.n_ctx} tokens")
-    return wanted
+    max_length = config.split.max_length or shape.n_ctx
+    if max_length > shape.n_ctx:
+        raise UserError(f"--max-length {max_length}: the model's context has {shape.n_ctx} tokens")
+    return max_length
 
 
 # ---- the rest
@@ -212,7 +212,7 @@ def require_settings(config: FinetuneConfig) -> None:
         raise UserError("--out is missing: the directory of the run, for example --out runs/first")
 
 
-def _on_the_hub(config: FinetuneConfig, files: hub.DatasetFiles | None) -> tuple[str | None, str | None]:
+def _hub_repositories(config: FinetuneConfig, files: hub.DatasetFiles | None) -> tuple[str | None, str | None]:
     """Return the repositories of the run's data set and of the model that it started from, where they are the hub's."""
     return (
         None if files else hub.repository(config.data, "dataset"),
@@ -231,15 +231,15 @@ def _provenance(config: FinetuneConfig, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _introduce(
+def _print_overview(
     config: FinetuneConfig, data: TaskData, start: Model, encoded: Mapping[str, EncodedExamples], engine: Engine,
     run: RunDirectory,
 ) -> None:  # fmt: skip
     rows = ", ".join(f"{len(part):,} {name}" for name, part in encoded.items())
     shape = start.config
     console.say(f"{data.task.name} ({data.labels}): {rows} examples")
-    if config.loop.drop_last and (left := len(encoded["train"]) % config.loop.batch_size):
-        console.say(f"--drop-last: {left:,} training examples, other ones each time, are left out of an epoch.")
+    if config.loop.drop_last and (dropped := len(encoded["train"]) % config.loop.batch_size):
+        console.say(f"--drop-last: {dropped:,} training examples, other ones each time, are left out of an epoch.")
     console.say(
         f"{config.model}: {count(shape) / 1e6:.1f} M parameters, {shape.n_layer} layers × {shape.n_embd}, "
         f"vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
@@ -272,7 +272,7 @@ def _scoring_engine(config: FinetuneConfig, engine: Engine, best: Model) -> Engi
 
 def _final_scores(
     config: FinetuneConfig, data: TaskData, encoded: Mapping[str, EncodedExamples], engine: Engine, collator: Collator,
-    extra: dict[str, Metric], run: RunDirectory,
+    extra_metrics: dict[str, Metric], run: RunDirectory,
 ) -> dict[str, Any]:  # fmt: skip
     started = time.perf_counter()
     head = engine.config.head
@@ -283,9 +283,9 @@ def _final_scores(
             continue
         logits = task_logits(engine, encoded[split], collator, label=f"scoring {split}")
         results[split] = score_split(
-            logits, encoded[split], data.splits[split], head, data.labels, extra, seed=config.loop.seed
+            logits, encoded[split], data.splits[split], head, data.labels, extra_metrics, seed=config.loop.seed
         )
-        run.log.write("score", {"split": split} | _figures(results[split]))
+        run.log.write("score", {"split": split} | _numbers(results[split]))
     console.say(f"Scored in {time.perf_counter() - started:.1f} s.")
     split = "test" if "test" in encoded else "valid"
     results["baseline"] = {}
@@ -299,14 +299,14 @@ def _final_scores(
             data.splits[split],
             encoded[split],
             head,
-            extra,
+            extra_metrics,
             config.loop.seed,
         )
     results["baseline_split"] = split
     return results
 
 
-def _figures(scored: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(scored: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in scored.items() if isinstance(value, int | float)}
 
 

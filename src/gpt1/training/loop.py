@@ -81,7 +81,7 @@ def train(
     pending: list[tuple[int, StepResult]] = []
     meter = _Meter(progress, last)
     ranks = ranks or SingleProcess()
-    with _graceful_stop() as stop, _Saver(checkpoints) as saver:
+    with _graceful_stop() as stop, _CheckpointWriter(checkpoints) as saver:
         try:
             while True:
                 # ---- evaluate, save (first: a resumed run may stand between a step and its evaluation)
@@ -142,7 +142,7 @@ def _due(step: int, every: int | None, steps_per_epoch: int) -> bool:
     return step > 0 and (step % steps_per_epoch == 0 or (every is not None and step % every == 0))
 
 
-def _read(pending: list[tuple[int, StepResult]], progress: Progress, saver: _Saver) -> None:
+def _read(pending: list[tuple[int, StepResult]], progress: Progress, saver: _CheckpointWriter) -> None:
     """Move the results of the steps from the device to `progress`; wait for the device here and nowhere else."""
     for step, result in pending:
         values = result.read()
@@ -165,12 +165,12 @@ def _evaluate(
 ) -> None:
     scores = validate()
     value, step = scores[criterion], progress.step
-    gained = progress.best is None or better(criterion, value, progress.best)
+    improved = progress.best is None or better(criterion, value, progress.best)
     epoch = step / source.steps_per_epoch
     log.write("evaluate", {"split": "valid", "step": step, "epoch": epoch, "metric": criterion} | scores)
-    shown = "  ".join(f"{name} {score:.4f}" for name, score in scores.items())
-    console.say(f"step {step:,}  valid  {shown}{'  (best)' if gained else ''}")
-    if gained:
+    summary = "  ".join(f"{name} {score:.4f}" for name, score in scores.items())
+    console.say(f"step {step:,}  valid  {summary}{'  (best)' if improved else ''}")
+    if improved:
         best = replace(progress, best=value, best_step=step)
         save_best(best)
         progress.best, progress.best_step, progress.evals_without_improvement = value, step, 0
@@ -191,7 +191,7 @@ class _Meter:
 
     def restart(self) -> None:
         """Measure the speed from here on: evaluating and saving is not training."""
-        self.since, self.tokens = time.perf_counter(), 0
+        self.interval_started, self.tokens = time.perf_counter(), 0
 
     def count(self, tokens: int) -> None:
         self.tokens += tokens
@@ -205,12 +205,12 @@ class _Meter:
         steps = self.progress.unlogged
         means = {name: float(np.mean([values[name] for values in steps])) for name in steps[0]}
         steps.clear()
-        speed = self.tokens / (time.perf_counter() - self.since)
+        speed = self.tokens / (time.perf_counter() - self.interval_started)
         self.restart()
         self.bar.advance(0, loss=f"{means['loss']:.3f}", tok_s=f"{speed:,.0f}")
         return {"step": self.progress.step, **means, "tokens_per_second": round(speed, 1), "seconds": self.seconds()}
 
-    def save(self, engine: Engine, saver: _Saver, log: RunLog) -> None:
+    def save(self, engine: Engine, saver: _CheckpointWriter, log: RunLog) -> None:
         self.progress.seconds = self.seconds()
         saver.save(engine, self.progress)
         self.saved = self.progress.step
@@ -221,13 +221,13 @@ class _Meter:
         self.bar.close()
 
 
-class _Saver:
+class _CheckpointWriter:
     """Writes checkpoints, one at a time, while the training goes on; on leaving it the last one is whole."""
 
     def __init__(self, checkpoints: Checkpoints):
         self.checkpoints = checkpoints
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._begun: Future[Path] | None = None
+        self._pending: Future[Path] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -242,13 +242,13 @@ class _Saver:
         self.wait()
         tensors = engine.parameters() | engine.optimizer_state()
         snapshot = replace(progress, unlogged=list(progress.unlogged))
-        self._begun = self._thread.submit(self.checkpoints.save, tensors, snapshot)
+        self._pending = self._thread.submit(self.checkpoints.save, tensors, snapshot)
 
     def wait(self) -> None:
         """Return when the checkpoint that was begun is on the disk; raise what went wrong with it."""
-        begun, self._begun = self._begun, None
-        if begun:
-            begun.result()
+        pending, self._pending = self._pending, None
+        if pending:
+            pending.result()
 
     def kept(self) -> list[Path]:
         """Return the checkpoints on the disk, the newest first."""
@@ -267,7 +267,7 @@ def _graceful_stop() -> Iterator[threading.Event]:
         yield stop
         return
 
-    def ask(number: int, frame: object) -> None:
+    def on_signal(number: int, frame: object) -> None:
         if stop.is_set():
             if number == _HANGUP:
                 return
@@ -276,7 +276,7 @@ def _graceful_stop() -> Iterator[threading.Event]:
         with suppress(RuntimeError):  # the signal may have come in the middle of another line on stderr
             console.say("Stopping after this step; press Ctrl-C again to stop at once.", urgent=True)
 
-    with _handled_by(ask):
+    with _signal_handler(on_signal):
         yield stop
 
 
@@ -288,7 +288,7 @@ def stop_at_once() -> Iterator[None]:
     """
     stopped = False
 
-    def ask(number: int, frame: object) -> None:
+    def on_signal(number: int, frame: object) -> None:
         nonlocal stopped
         if not stopped or number != _HANGUP:
             stopped = True
@@ -296,7 +296,7 @@ def stop_at_once() -> Iterator[None]:
 
     try:
         if threading.current_thread() is threading.main_thread():
-            with _handled_by(ask):
+            with _signal_handler(on_signal):
                 yield
         else:
             yield
@@ -305,7 +305,7 @@ def stop_at_once() -> Iterator[None]:
 
 
 @contextmanager
-def _handled_by(handler: Callable[[int, object], None]) -> Iterator[None]:
+def _signal_handler(handler: Callable[[int, object], None]) -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM]
     if _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN:  # it is ignored under `nohup`
         numbers.append(_HANGUP)
@@ -313,5 +313,5 @@ def _handled_by(handler: Callable[[int, object], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+        for number, previous in before.items():
+            signal.signal(number, previous)

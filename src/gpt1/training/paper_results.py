@@ -37,9 +37,9 @@ class Experiment:
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Split -> patterns of the stems of its files ("A|B": either), each of which must be there; a folder with a plain
     train file is read as `--data` reads it."""
-    drawn: Mapping[str, Any] = field(default_factory=dict)
+    split_settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `DataConfig` by which a split that the data set does not have is drawn."""
-    drawn_from_valid: bool = False
+    split_valid_file: bool = False
     """Where there is no train file, draw all splits from the valid file."""
     note: str = ""
     """What differs from the paper where splits are drawn."""
@@ -53,7 +53,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         "snli", "entailment", "accuracy", (Result("SNLI", 89.9),),
-        drawn={"valid_fraction": VALID_FRACTION, "test_fraction": TEST_FRACTION}, drawn_from_valid=True,
+        split_settings={"valid_fraction": VALID_FRACTION, "test_fraction": TEST_FRACTION}, split_valid_file=True,
         note="train, valid and test drawn from dev by each seed",
     ),
     Experiment("scitail", "entailment", "accuracy", (Result("SciTail", 88.3),)),
@@ -62,7 +62,7 @@ EXPERIMENTS = (
     Experiment(
         "storycloze", "multiple-choice", "accuracy", (Result("Story Cloze", 86.5),),
         files={"train": ("val",), "test": ("test",)},
-        drawn={"split_strategy": "openai"},
+        split_settings={"split_strategy": "openai"},
         note="374 of val validate, the original's draw; the paper's median of 10 runs: 85.8",
     ),
     Experiment(
@@ -80,7 +80,7 @@ EXPERIMENTS = (
 """In the order of the paper's tables."""
 
 
-class NotThereError(Exception):
+class MissingDataError(Exception):
     """The data of an experiment, or a part of it, is not there; the message says what."""
 
 
@@ -89,9 +89,9 @@ class Located:
     """The files of an experiment."""
 
     files: DatasetFiles
-    drawn: Mapping[str, Any]
+    split_settings: Mapping[str, Any]
     """Fields of `DataConfig`."""
-    of_result: Mapping[str, list[Path]]
+    result_files: Mapping[str, list[Path]]
     """Title of a result with files of its own -> those; empty where they are not there."""
     note: str
 
@@ -105,28 +105,30 @@ def locate(experiment: Experiment, root: Path) -> Located:
     """
     folder = root / experiment.name
     if not folder.is_dir():
-        raise NotThereError(f"no folder {experiment.name}")
+        raise MissingDataError(f"no folder {experiment.name}")
     stems = {path: kind.stem for path in sorted(folder.iterdir()) if (kind := file_type(path))}
 
-    def like(pattern: str) -> list[Path]:
+    def matching(pattern: str) -> list[Path]:
         alternatives = pattern.split("|")
         return [path for path, stem in stems.items() if any(fnmatchcase(stem, each) for each in alternatives)]
 
     patterns = [pattern for of_split in experiment.files.values() for pattern in of_split]
-    missing = [pattern for pattern in patterns if not like(pattern)]
+    missing = [pattern for pattern in patterns if not matching(pattern)]
     if patterns and not missing:
-        splits = {split: [p for each in wanted for p in like(each)] for split, wanted in experiment.files.items()}
-    elif missing and not like("train|train[-_][0-9]*"):
-        raise NotThereError(f"no {', '.join(missing)} in {experiment.name}".replace("|", " or "))
+        splits = {split: [p for each in wanted for p in matching(each)] for split, wanted in experiment.files.items()}
+    elif missing and not matching("train|train[-_][0-9]*"):
+        raise MissingDataError(f"no {', '.join(missing)} in {experiment.name}".replace("|", " or "))
     else:
         splits = find_splits(folder) if stems else {}
-    if "train" not in splits and "valid" in splits and experiment.drawn_from_valid:
+    if "train" not in splits and "valid" in splits and experiment.split_valid_file:
         splits = {"train": splits["valid"]}
     if "train" not in splits:
-        raise NotThereError(f"no train file in {experiment.name}")
-    there = {f"{split}_fraction" for split in splits}
-    drawn = {} if "valid" in splits else {name: v for name, v in experiment.drawn.items() if name not in there}
-    note = experiment.note if drawn else ""
+        raise MissingDataError(f"no train file in {experiment.name}")
+    given_fractions = {f"{split}_fraction" for split in splits}
+    split_settings = {}
+    if "valid" not in splits:
+        split_settings = {name: v for name, v in experiment.split_settings.items() if name not in given_fractions}
+    note = experiment.note if split_settings else ""
     files = DatasetFiles(splits, experiment.task, {}, None, str(folder), drop_label=-1)
-    of_result = {result.title: like(result.files) for result in experiment.results if result.files}
-    return Located(files, drawn, of_result, note)
+    result_files = {result.title: matching(result.files) for result in experiment.results if result.files}
+    return Located(files, split_settings, result_files, note)

@@ -69,8 +69,8 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         context = config.context or start.config.n_ctx
         if context > start.config.n_ctx:
             raise UserError(f"--context {context}: the model's context has {start.config.n_ctx} tokens")
-        corpus = _prepared(config, config.corpus, "train", start.tokenizer, run)
-        held_out = _prepared(config, config.valid, "valid", start.tokenizer, run) if config.valid else None
+        corpus = _load_corpus(config, config.corpus, "train", start.tokenizer, run)
+        held_out = _load_corpus(config, config.valid, "valid", start.tokenizer, run) if config.valid else None
         valid, valid_bytes = _validation(config, corpus, held_out, context, start.tokenizer, ranks)
         n_train = len(corpus) if held_out else valid.start
         windows = TrainingWindows(corpus, n_train, context, config.loop, ranks.rank, ranks.size)
@@ -84,7 +84,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         if not run.tokenizer.exists():
             replace_directory(run.tokenizer, start.tokenizer.save)
     steps = total_steps(config.loop, windows.steps_per_epoch)
-    _introduce(config, start, corpus, n_train, valid, steps, engine, ranks, run)
+    _print_overview(config, start, corpus, n_train, valid, steps, engine, ranks, run)
 
     def validate() -> dict[str, float]:
         return evaluate(engine, valid, valid_bytes, config.valid_windows, ranks)
@@ -129,7 +129,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
 
 
 def evaluate(
-    engine: Engine, windows: ValidationWindows, n_bytes: int, most: int | None = None, ranks: Ranks | None = None
+    engine: Engine, windows: ValidationWindows, n_bytes: int, max_windows: int | None = None, ranks: Ranks | None = None
 ) -> dict[str, float]:
     """Return the loss in nats a token, the perplexity and the bits per byte of a validation corpus of `n_bytes`.
 
@@ -138,7 +138,7 @@ def evaluate(
     of all.
     """
     total, n_tokens = 0.0, 0.0
-    for batch in windows.batches(engine.tokens_at_once, most):
+    for batch in windows.batches(engine.tokens_at_once, max_windows):
         total -= float(engine.token_logprobs(batch).sum(dtype=np.float64))
         n_tokens += batch.target_count
     total, n_tokens = (ranks or SingleProcess()).total(total, n_tokens)
@@ -150,7 +150,7 @@ def evaluate(
 # ---- text
 
 
-def _prepared(
+def _load_corpus(
     config: PretrainConfig, paths: Sequence[Path], part: str, tokenizer: Tokenizer, run: RunDirectory
 ) -> Corpus:
     """Return a prepared corpus: the one that is named, or the text as tokens in the run's own folder."""
@@ -174,20 +174,20 @@ def _validation(
         windows = ValidationWindows(held_out, 0, len(held_out), context, tokenizer.pad, ranks.rank, ranks.size)
         return windows, held_out.manifest["bytes"]
     chunks = corpus.chunk_index()
-    wanted = len(corpus) * (1.0 - config.valid_fraction)
-    border = chunks[1:][np.abs(chunks[1:, 0] - wanted).argmin()] if len(chunks) > 1 else None
-    if border is None:
+    target = len(corpus) * (1.0 - config.valid_fraction)
+    boundary = chunks[1:][np.abs(chunks[1:, 0] - target).argmin()] if len(chunks) > 1 else None
+    if boundary is None:
         raise UserError(
             f"--corpus: {len(corpus):,} tokens are too few to keep a part for validation; "
             "give more text, or validation text as --valid FILE"
         )
     windows = ValidationWindows(
-        corpus, int(border[0]), len(corpus), context, tokenizer.pad, ranks.rank, ranks.size
+        corpus, int(boundary[0]), len(corpus), context, tokenizer.pad, ranks.rank, ranks.size
     )  # fmt: skip
-    return windows, int(corpus.manifest["bytes"] - border[1])
+    return windows, int(corpus.manifest["bytes"] - boundary[1])
 
 
-def _learn(config: PretrainConfig, vocab_size: int) -> Tokenizer:
+def _train_tokenizer(config: PretrainConfig, vocab_size: int) -> Tokenizer:
     files = sources(config.corpus)
 
     def texts() -> Iterator[str]:
@@ -229,7 +229,7 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
     elif len(config.corpus) == 1 and is_prepared(config.corpus[0]):
         raise UserError(f"--tokenizer is missing: {config.corpus[0]} holds tokens; name the tokenizer that made them")
     else:
-        tokenizer = _learn(config, config.vocab_size or size.vocab_size)
+        tokenizer = _train_tokenizer(config, config.vocab_size or size.vocab_size)
     shape = replace(size, vocab_size=tokenizer.vocab_size)
     params = initialise(shape, config.loop.seed, init=config.init)
     return Model(shape, params, tokenizer, max_length=0)
@@ -272,7 +272,7 @@ def _provenance(config: PretrainConfig, start: Model, progress: Progress) -> dic
     }
 
 
-def _introduce(
+def _print_overview(
     config: PretrainConfig, start: Model, corpus: Corpus, n_train: int, valid: ValidationWindows, steps: int,
     engine: Engine, ranks: Ranks, run: RunDirectory,
 ) -> None:  # fmt: skip

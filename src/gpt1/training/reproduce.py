@@ -23,7 +23,7 @@ from gpt1.evaluation.scoring import score_split
 from gpt1.inference.classifier import Classifier
 from gpt1.system.files import read_json, write_json
 from gpt1.tasks.dataset import limited
-from gpt1.training.paper_results import EXPERIMENTS, Experiment, Located, NotThereError, locate
+from gpt1.training.paper_results import EXPERIMENTS, Experiment, Located, MissingDataError, locate
 from gpt1.training.seeds import run_once, spread
 
 Row = dict[str, Any]
@@ -57,7 +57,7 @@ def reproduce(config: ReproduceConfig) -> dict[str, Any]:
     console.say(f"{config.model}, recipe {config.recipe}, {seeds}, {size}; runs in {config.out}")
     failures: set[str] = set()
     for plan in plans:
-        rows |= _repeat(plan, failures)
+        rows |= _run_experiment(plan, failures)
     titles = [result.title for experiment in EXPERIMENTS for result in experiment.results]
     table = {
         "model": config.model, "recipe": config.recipe, "seeds": config.seeds, "max_examples": config.max_examples,
@@ -83,7 +83,7 @@ def _plans(config: ReproduceConfig) -> tuple[list[Plan], dict[str, Row]]:
             continue
         try:
             located = locate(experiment, config.data_root)
-        except NotThereError as error:
+        except MissingDataError as error:
             rows |= _rows(experiment, missing=str(error))
             continue
         except UserError as error:
@@ -116,14 +116,14 @@ def _runs(config: ReproduceConfig, experiment: Experiment, located: Located) -> 
             recipe=config.recipe,
             baseline=False,  # the paper's figure stands in its place
             loop=replace(loop, seed=seed),
-            split=replace(settings.split, max_examples=config.max_examples, **located.drawn),
+            split=replace(settings.split, max_examples=config.max_examples, **located.split_settings),
             hardware=config.hardware,
         )
         for seed in range(config.seeds)
     ]
 
 
-def _repeat(plan: Plan, failures: set[str]) -> dict[str, Row]:
+def _run_experiment(plan: Plan, failures: set[str]) -> dict[str, Row]:
     """Run an experiment with each seed; return its rows by title, and say a line for each run.
 
     Raises:
@@ -132,14 +132,14 @@ def _repeat(plan: Plan, failures: set[str]) -> dict[str, Row]:
     experiment = plan.experiment
     rows = _rows(experiment, note=plan.located.note)
     for result in experiment.results:
-        if result.files and not plan.located.of_result[result.title]:
+        if result.files and not plan.located.result_files[result.title]:
             rows[result.title]["missing"] = f"no {result.files.replace('|', ' or ')} in {experiment.name}"
     for config in plan.runs:
         seed = config.loop.seed
         started = time.perf_counter()
         try:
             with console.notices_to(notices(config.out)):
-                scored = _run(plan, config)
+                scored = _run_seed(plan, config)
         except UserError as error:
             if str(error) in failures:
                 raise
@@ -156,7 +156,7 @@ def _repeat(plan: Plan, failures: set[str]) -> dict[str, Row]:
     return {title: row | spread(row["values"]) for title, row in rows.items()}
 
 
-def _run(plan: Plan, config: FinetuneConfig) -> dict[str, tuple[str, dict[str, Any]]]:
+def _run_seed(plan: Plan, config: FinetuneConfig) -> dict[str, tuple[str, dict[str, Any]]]:
     """Run, go on with or read one run; return title -> (split, scores as `metrics.json` has them)."""
     run, results = RunDirectory(config.out), run_once(config, files=plan.located.files)
     split = "test" if "test" in results else "valid"
@@ -164,7 +164,7 @@ def _run(plan: Plan, config: FinetuneConfig) -> dict[str, tuple[str, dict[str, A
     for result in plan.experiment.results:
         if not result.files:
             scored[result.title] = split, results[split]
-        elif files := plan.located.of_result[result.title]:
+        elif files := plan.located.result_files[result.title]:
             scored[result.title] = result.files.partition("|")[0], _score_files(run, files, config)
     return scored
 
@@ -211,11 +211,11 @@ def show(table: dict[str, Any]) -> None:
 
 
 def _cells(row: Row) -> list[str]:
-    figures = ["–", "–", str(len(row["values"])), "–"]
+    cells = ["–", "–", str(len(row["values"])), "–"]
     if row["values"]:
         scored = f"{row['split']}, {row['examples']:,}"
-        figures = [f"{row['median']:.1f}", f"{row['min']:.1f}–{row['max']:.1f}", str(len(row["values"])), scored]
-    return [row["task"], row["metric"], f"{row['paper']:.1f}", *figures, _note(row)]
+        cells = [f"{row['median']:.1f}", f"{row['min']:.1f}–{row['max']:.1f}", str(len(row["values"])), scored]
+    return [row["task"], row["metric"], f"{row['paper']:.1f}", *cells, _note(row)]
 
 
 def _note(row: Row) -> str:

@@ -28,9 +28,9 @@ class Sample:
         """Print the continuation of the prompt by the model as it is now, and log it as `sample`."""
         config = GenerateConfig(temperature=0.8, top_p=0.95, max_tokens=self.n_tokens, seed=self.seed)
         (sample,) = self.generator.generate([self.prompt], config)
-        following = self.generator.next(self.prompt, TOP)
-        log.write("sample", {"step": step, "prompt": self.prompt, "text": sample["text"], "next": following})
+        next_tokens = self.generator.next(self.prompt, TOP)
+        log.write("sample", {"step": step, "prompt": self.prompt, "text": sample["text"], "next": next_tokens})
         console.say(f"  {self.prompt} | {' '.join(sample['text'].split())}")
         console.say(
-            "  next: " + "   ".join(f"{token_name(row['token'])} {row['probability']:.1%}" for row in following)
+            "  next: " + "   ".join(f"{token_name(row['token'])} {row['probability']:.1%}" for row in next_tokens)
         )

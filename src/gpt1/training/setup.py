@@ -40,7 +40,7 @@ class FinetuneSetup:
         with_targets = replace(self.collator, lm_targets=config.loss.lm_coef > 0)
         self.batches = TrainingBatches(encoded["train"], config.loop, with_targets)
         self.metrics = metrics_of(head)
-        self.criterion = selected_by(config, head, extra)
+        self.criterion = selection_metric(config, head, extra)
 
     def validate(self) -> dict[str, float]:
         """Return the loss and the metrics of the engine's present weights on the validation examples."""
@@ -57,7 +57,7 @@ class FinetuneSetup:
         )  # fmt: skip
 
 
-def selected_by(config: FinetuneConfig, head: Head, extra: Mapping[str, Metric]) -> str:
+def selection_metric(config: FinetuneConfig, head: Head, extra: Mapping[str, Metric]) -> str:
     """Return the name of the validation value that decides which model is the best."""
     if config.select_by == "loss":
         return "loss"

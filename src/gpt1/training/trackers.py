@@ -31,7 +31,7 @@ CLOSE_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True)
-class Tracked:
+class TrackedRun:
     """Facts of a run that a tracker gets."""
 
     project: str
@@ -49,10 +49,10 @@ class Tracker(Protocol):
     """A tracker with a run open in it."""
 
     id: str
-    where: str
+    location: str
     """Where the run is seen: an address, or a command that shows it."""
 
-    def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
         """Send {"train/loss": 0.69, …} of optimiser step `step`, measured `time` seconds after 1970."""
 
     def close(self) -> None:
@@ -62,18 +62,18 @@ class Tracker(Protocol):
 class TensorBoard:
     """One event file a start of the run, each figure a float32 scalar, on the disk as soon as it is written."""
 
-    def __init__(self, run: Tracked):
+    def __init__(self, run: TrackedRun):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self.id = run.id
-        self.where = f"tensorboard --logdir {run.folder / 'tensorboard'}"
+        self.location = f"tensorboard --logdir {run.folder / 'tensorboard'}"
         self._file = EventFileWriter(str(run.folder / "tensorboard"))
 
-    def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event as Record
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
         self._file.add_event(Record(wall_time=time, step=step, summary=Summary(value=values)))
         self._file.flush()
 
@@ -84,17 +84,17 @@ class TensorBoard:
 class WeightsAndBiases:
     """`wandb login` or WANDB_API_KEY says who sends; WANDB_MODE=offline keeps the run in OUT/trackers."""
 
-    def __init__(self, run: Tracked):
+    def __init__(self, run: TrackedRun):
         import wandb
 
         self.id = run.id
         self._run = wandb.init(
             project=run.project, name=run.name, id=run.id, resume="allow", dir=str(run.folder), config=run.settings
         )
-        self.where = str(self._run.url or self._run.dir)
+        self.location = str(self._run.url or self._run.dir)
 
-    def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
-        self._run.log(dict(figures), step=step)
+    def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
+        self._run.log(dict(numbers), step=step)
 
     def close(self) -> None:
         self._run.finish()
@@ -103,12 +103,12 @@ class WeightsAndBiases:
 class MLflow:
     """MLFLOW_TRACKING_URI says where; without it, MLflow's own default."""
 
-    def __init__(self, run: Tracked):
+    def __init__(self, run: TrackedRun):
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
         self._client, self._metric = MlflowClient(), Metric
-        self.where = f"experiment {run.project} of {self._client.tracking_uri}"
+        self.location = f"experiment {run.project} of {self._client.tracking_uri}"
         if run.resumed:
             self.id = run.id
             self._client.update_run(self.id, status="RUNNING")
@@ -118,8 +118,8 @@ class MLflow:
         self.id = self._client.create_run(number, run_name=run.name).info.run_id
         self._client.log_batch(self.id, params=[Param(name, str(value)) for name, value in run.settings.items()])
 
-    def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
-        metrics = [self._metric(name, value, round(time * 1000), step) for name, value in figures.items()]
+    def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
+        metrics = [self._metric(name, value, round(time * 1000), step) for name, value in numbers.items()]
         self._client.log_batch(self.id, metrics=metrics)
 
     def close(self) -> None:
@@ -129,25 +129,25 @@ class MLflow:
 class Trackio:
     """A local tracker with the calls of wandb; it knows a run by its name, and prints on stdout, which is --json's."""
 
-    def __init__(self, run: Tracked):
+    def __init__(self, run: TrackedRun):
         import trackio
 
         self.id = run.id
-        self.where = f"trackio show --project {run.project}"
+        self.location = f"trackio show --project {run.project}"
         with redirect_stdout(sys.stderr):
             self._run = trackio.init(
                 project=run.project, name=f"{run.name} {run.id}", resume="allow", config=run.settings, embed=False
             )
 
-    def write(self, step: int, time: float, figures: Mapping[str, float]) -> None:
-        self._run.log(dict(figures), step=step)
+    def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
+        self._run.log(dict(numbers), step=step)
 
     def close(self) -> None:
         with redirect_stdout(sys.stderr):
             self._run.finish()
 
 
-TRACKER_CLASSES: dict[str, Callable[[Tracked], Tracker]] = {
+TRACKER_CLASSES: dict[str, Callable[[TrackedRun], Tracker]] = {
     "tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow, "trackio": Trackio,
 }  # fmt: skip
 """By the name of the flag, which is that of the package too."""
@@ -175,7 +175,7 @@ def attach_trackers(config: TrackConfig, log: RunLog, out: Path, settings: Any) 
             follower.close()
 
 
-def figures(event: Event) -> dict[str, float]:
+def event_metrics(event: Event) -> dict[str, float]:
     """Return the numbers of an event under the names that trackers show: train/loss, valid/accuracy, score/test/f1."""
     match event["event"]:
         case "train":
@@ -198,8 +198,8 @@ class _Follower:
 
     def __init__(self, name: str, log: RunLog, out: Path, project: str, settings: dict[str, Any]):
         self.name, self.log, self.folder = name, log, out / "trackers"
-        self._noted = self.folder / f"{name}.json"
-        self._about: dict[str, Any] = {"project": project, "name": out.as_posix(), "settings": settings}
+        self._state_path = self.folder / f"{name}.json"
+        self._run_info: dict[str, Any] = {"project": project, "name": out.as_posix(), "settings": settings}
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -214,7 +214,7 @@ class _Follower:
         if self._thread is None and not self.log.read_only and self.log.path.exists():
             for event in event_log.read(self.log.path):
                 self._events.put(event)
-            self._thread = threading.Thread(target=self._follow, name=f"tracker {self.name}", daemon=True)
+            self._thread = threading.Thread(target=self._send_events, name=f"tracker {self.name}", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
@@ -223,33 +223,33 @@ class _Follower:
         self._events.put(None)
         self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive():
-            self._give_up(f"no answer for {CLOSE_TIMEOUT:.0f} s")
+            self._report_failure(f"no answer for {CLOSE_TIMEOUT:.0f} s")
 
-    def _follow(self) -> None:
+    def _send_events(self) -> None:
         try:
             self.folder.mkdir(exist_ok=True)
-            noted = read_json(self._noted) if self._noted.exists() else {}
-            name = noted.get("id") or secrets.token_hex(8)
+            state = read_json(self._state_path) if self._state_path.exists() else {}
+            name = state.get("id") or secrets.token_hex(8)
             tracker = TRACKER_CLASSES[self.name](
-                Tracked(id=name, resumed=bool(noted), folder=self.folder, **self._about)
+                TrackedRun(id=name, resumed=bool(state), folder=self.folder, **self._run_info)
             )
-            console.say(f"--track {self.name}: {tracker.where}")
-            sent: dict[str, int] = noted.get("sent", {})
+            console.say(f"--track {self.name}: {tracker.location}")
+            sent: dict[str, int] = state.get("sent", {})
             step = 0
             while (event := self._events.get()) is not None:
                 step = int(event.get("step", step))
                 kind = f"{event['event']} {event.get('split', '')}".strip()
-                values = figures(event)
+                values = event_metrics(event)
                 if values and step > sent.get(kind, -1):
                     tracker.write(step, event["time"], values)
                     sent[kind] = step
-                    write_json(self._noted, {"id": tracker.id, "sent": sent})
+                    write_json(self._state_path, {"id": tracker.id, "sent": sent})
             tracker.close()
         except (Exception, SystemExit) as error:
-            self._give_up(f"{type(error).__name__} {error}".strip().partition("\n")[0])
+            self._report_failure(f"{type(error).__name__} {error}".strip().partition("\n")[0])
 
-    def _give_up(self, why: str) -> None:
-        console.say(f"--track {self.name}: {why}; the run goes on without it, its log has everything")
+    def _report_failure(self, reason: str) -> None:
+        console.say(f"--track {self.name}: {reason}; the run goes on without it, its log has everything")
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

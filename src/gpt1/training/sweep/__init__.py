@@ -27,9 +27,9 @@ from gpt1.system.files import replace_directory, write_json
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import own_metric
 from gpt1.training.finetune import finetune, require_settings, starting_model
-from gpt1.training.setup import selected_by
+from gpt1.training.setup import selection_metric
 from gpt1.training.sweep import display
-from gpt1.training.sweep.space import Dimension, configured, parse, require_free
+from gpt1.training.sweep.space import Dimension, parse, require_disjoint, with_values
 from gpt1.training.sweep.study import Study, directory, require_optuna
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Searched:
+class SweepIdentity:
     """What makes two sweeps the same."""
 
     finetune: FinetuneConfig
@@ -61,59 +61,59 @@ def sweep(config: FinetuneConfig, how: SweepConfig) -> dict[str, Any]:
     """
     require_optuna()
     require_settings(config)
-    began = time.monotonic()
+    started = time.monotonic()
     base = config.with_fixed_splits()  # no trial trains on another one's test rows
     dimensions = parse(how.search, base)
-    require_free(base, dimensions)
+    require_disjoint(base, dimensions)
     backends.check(config.hardware)
     data = load_data(base)
     head = starting_model(base, data).config.head
     assert head is not None
-    metric = selected_by(base, head, own_metric(config.metric))
-    _open(config, base, how, data)
+    metric = selection_metric(base, head, own_metric(config.metric))
+    _open_directory(config, base, how, data)
     study = Study(config.out, metric, how.trials, base.loop.seed, how.prune)
     names = ", ".join(dimension.name for dimension in dimensions)
     console.say(f"Searching {names} by validation {metric}: {how.trials} trials in {config.out}")
-    while how.timeout is None or time.monotonic() - began < how.timeout:
+    while how.timeout is None or time.monotonic() - started < how.timeout:
         trial = study.ask()
         if trial is None:
             break
-        _try(trial, study, base, dimensions)
-    return _conclude(study, base, how, metric)
+        _run_trial(trial, study, base, dimensions)
+    return _finish_sweep(study, base, how, metric)
 
 
-def _open(config: FinetuneConfig, base: FinetuneConfig, how: SweepConfig, data: TaskData) -> None:
+def _open_directory(config: FinetuneConfig, base: FinetuneConfig, how: SweepConfig, data: TaskData) -> None:
     """Start the sweep's directory, or make sure that it holds this sweep."""
     digest = hashlib.sha256()
     for name, examples in data.splits.items():
         for example in examples:
             digest.update(repr((name, example.parts, example.choices, example.label)).encode())
-    same = Searched(replace(base, out=Path(), hardware=DeviceConfig(), tracking=TrackConfig()), how.search)
+    identity = SweepIdentity(replace(base, out=Path(), hardware=DeviceConfig(), tracking=TrackConfig()), how.search)
     run = RunDirectory(config.out)
     was_there = run.started
     try:
-        run.open("sweep", same, {"data_sha256": digest.hexdigest()})
+        run.open("sweep", identity, {"data_sha256": digest.hexdigest()})
     except UserError:
         if was_there or not run.started:
             raise
-        run.open("sweep", same, {"data_sha256": digest.hexdigest()})  # another process opened it in this moment
+        run.open("sweep", identity, {"data_sha256": digest.hexdigest()})  # another process opened it in this moment
 
 
 # ---- one trial
 
 
-def _try(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tuple[Dimension, ...]) -> None:
+def _run_trial(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tuple[Dimension, ...]) -> None:
     """Run a trial, or go on with the run of one that was cut, and tell the study what came of it."""
     from optuna import TrialPruned
 
     started = time.perf_counter()
     out = base.out / directory(trial)
-    with study.alive(trial):
+    with study.heartbeat(trial):
         settings = {dimension.name: dimension.suggest(trial) for dimension in dimensions}
-        config = replace(configured(base, settings), out=out)
+        config = replace(with_values(base, settings), out=out)
         try:
             with console.notices_to(notices(out)):
-                results = finetune(config, on_event=_Reports(trial, config), score=False)
+                results = finetune(config, on_event=_TrialReporter(trial, config), score=False)
             study.end(trial, "COMPLETE", results["best"])
             ended = f"{results['best']:.4f} at step {results['best_step']:,}"
         except TrialPruned:
@@ -125,17 +125,17 @@ def _try(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tuple[Dim
             study.end(trial, "FAIL")
             ended = f"failed: {error}"
         except (Interrupted, KeyboardInterrupt):
-            study.put_back(trial)
+            study.requeue(trial)
             raise
         except BaseException as error:
             trial.set_user_attr("error", f"{type(error).__name__} {error}")
             study.end(trial, "FAIL")
             raise
     console.say(f"{out.name}  {display.settings_line(settings)}  {ended}  ({time.perf_counter() - started:.0f} s)")
-    _drop_checkpoints(study)
+    _remove_checkpoints(study)
 
 
-class _Reports:
+class _TrialReporter:
     """Reports each evaluation of a run to its trial, and ends a trial that is worse than others were there."""
 
     def __init__(self, trial: Trial, config: FinetuneConfig):
@@ -165,17 +165,17 @@ class _Reports:
 
 def _require_new(study: Study, error: str) -> None:
     """Raises UserError: the trial failed as one before did, and none ended well, so it is not the values' fault."""
-    trials = study.taken()
+    trials = study.counted()
     if not study.best() and any(trial.user_attrs.get("error") == error for trial in trials):
         raise UserError(error)
 
 
-def _drop_checkpoints(study: Study) -> None:
+def _remove_checkpoints(study: Study) -> None:
     """Remove the checkpoints of trials that have ended, but for those of the best, which may still be finished.
 
     A trial that is beaten stays so, so that it does not matter which of several processes does this first.
     """
-    ended = [trial for trial in study.taken() if trial.state.name in ("COMPLETE", "PRUNED", "FAIL")]
+    ended = [trial for trial in study.counted() if trial.state.name in ("COMPLETE", "PRUNED", "FAIL")]
     complete = [trial for trial in ended if trial.state.name == "COMPLETE"]
     best = study.best_of(complete)
     for trial in ended:
@@ -186,11 +186,11 @@ def _drop_checkpoints(study: Study) -> None:
 # ---- the best one
 
 
-def _conclude(study: Study, base: FinetuneConfig, how: SweepConfig, metric: str) -> dict[str, Any]:
+def _finish_sweep(study: Study, base: FinetuneConfig, how: SweepConfig, metric: str) -> dict[str, Any]:
     best, running = study.best(), study.running_elsewhere()
     table: dict[str, Any] = {
         "metric": metric, "maximise": study.maximise, "search": how.search,
-        "trials": [_row(trial) for trial in study.taken()], "best": None,
+        "trials": [_row(trial) for trial in study.counted()], "best": None,
     }  # fmt: skip
     if running:
         console.say(f"{', '.join(running)}: still run by other processes; the last of them finishes the best run.")
@@ -200,7 +200,7 @@ def _conclude(study: Study, base: FinetuneConfig, how: SweepConfig, metric: str)
         errors = [row["error"] for row in table["trials"] if row["error"]]
         raise UserError(f"no trial came to its end{f' ({errors[-1]})' if errors else ''}; the runs are in {base.out}")
     display.show(table, directory(best))
-    results = _finish(best, base)
+    results = _score_best(best, base)
     split = results["baseline_split"]
     scored = {name: value for name, value in results[split].items() if isinstance(value, int | float)}
     table["best"] = _row(best) | {"path": str(base.out / "best"), split: scored}
@@ -215,10 +215,10 @@ def _conclude(study: Study, base: FinetuneConfig, how: SweepConfig, metric: str)
     return table
 
 
-def _finish(best: FrozenTrial, base: FinetuneConfig) -> dict[str, Any]:
+def _score_best(best: FrozenTrial, base: FinetuneConfig) -> dict[str, Any]:
     """Score the best trial's model in OUT/best, a copy of its run that is finished as any other run."""
     trial = RunDirectory(base.out / directory(best))
-    config = replace(configured(base, best.params), out=base.out / "best")
+    config = replace(with_values(base, best.params), out=base.out / "best")
     run = RunDirectory(config.out)
     if not (run.started and _same(run, config)):
 
@@ -242,11 +242,11 @@ def _same(run: RunDirectory, config: FinetuneConfig) -> bool:
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
     state = trial.state.name.lower()
-    ended, began = trial.datetime_complete, trial.datetime_start
+    ended, started = trial.datetime_complete, trial.datetime_start
     return {
         "run": directory(trial), "state": "failed" if state == "fail" else state,
         "value": trial.value if state == "complete" else None,
         "settings": dict(trial.params), "epochs_seen": max(trial.intermediate_values, default=0) / 100,
-        "seconds": round((ended - began).total_seconds(), 1) if ended and began else None,
+        "seconds": round((ended - started).total_seconds(), 1) if ended and started else None,
         "error": trial.user_attrs.get("error"),
     }  # fmt: skip

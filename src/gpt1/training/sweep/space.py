@@ -13,14 +13,14 @@ from gpt1.config.recipes import recipe
 from gpt1.errors import UserError
 
 EXAMPLE = "--search lr=1e-5..1e-3:log,epochs=2|3|4"
-TOGETHER = {"dropout": ("embd_pdrop", "resid_pdrop", "attn_pdrop", "clf_pdrop")}
+GROUPS = {"dropout": ("embd_pdrop", "resid_pdrop", "attn_pdrop", "clf_pdrop")}
 """Names of the search alone -> the settings that get the one value."""
-PARTS = ("optim", "dropout", "loss", "loop")
-OTHERS = ("model", "segments", "head_bias", "max_length")
+SEARCHED_CONFIGS = ("optim", "dropout", "loss", "loop")
+SEARCHED_SETTINGS = ("model", "segments", "head_bias", "max_length")
 """Settings outside these parts that can be searched: not those that change what is scored."""
 
 
-class Suggests(Protocol):
+class Suggester(Protocol):
     """Source of the values: an Optuna trial."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
@@ -37,7 +37,7 @@ class Dimension:
     choices: bool
     log: bool = False
 
-    def suggest(self, trial: Suggests) -> Any:
+    def suggest(self, trial: Suggester) -> Any:
         if self.choices:
             return trial.suggest_categorical(self.name, self.values)
         low, high = self.values
@@ -68,18 +68,18 @@ def parse(search: str, base: FinetuneConfig) -> tuple[Dimension, ...]:
         dimensions[name] = _dimension(name, text, known[name])
         for value in dimensions[name].values:
             try:
-                configured(base, {name: value})
+                with_values(base, {name: value})
             except UserError as error:
                 raise UserError(f"--search {part}: {error}") from None
-    taken = [setting for name in dimensions for setting in TOGETHER.get(name, (name,))]
-    if twice := sorted({setting for setting in taken if taken.count(setting) > 1}):
-        raise UserError(f"--search {twice[0]}: named twice, by itself and by dropout")
+    settings = [setting for name in dimensions for setting in GROUPS.get(name, (name,))]
+    if repeated := sorted({setting for setting in settings if settings.count(setting) > 1}):
+        raise UserError(f"--search {repeated[0]}: named twice, by itself and by dropout")
     if not any(len(set(dimension.values)) > 1 for dimension in dimensions.values()):
         raise UserError(f"--search {search!r}: nothing to search; write {EXAMPLE}")
     return tuple(dimensions.values())
 
 
-def require_free(base: FinetuneConfig, dimensions: Iterable[Dimension]) -> None:
+def require_disjoint(base: FinetuneConfig, dimensions: Iterable[Dimension]) -> None:
     """Make sure that no setting is both searched and given: its value would be ignored.
 
     `seed` may be both: that of `base` draws the splits and the values.
@@ -87,9 +87,9 @@ def require_free(base: FinetuneConfig, dimensions: Iterable[Dimension]) -> None:
     Raises:
         UserError: one is.
     """
-    usual = recipe(base.recipe) if base.recipe else FinetuneConfig()
-    for name in (setting for each in dimensions for setting in TOGETHER.get(each.name, (each.name,))):
-        if name != "seed" and (value := value_of(base, name)) != value_of(usual, name):
+    defaults = recipe(base.recipe) if base.recipe else FinetuneConfig()
+    for name in (setting for each in dimensions for setting in GROUPS.get(each.name, (each.name,))):
+        if name != "seed" and (value := value_of(base, name)) != value_of(defaults, name):
             raise UserError(
                 f"--{name.replace('_', '-')} {value}: is searched too (--search), so that each trial has its own; "
                 "leave it out here or there"
@@ -100,14 +100,14 @@ def searchable(base: FinetuneConfig) -> dict[str, Any]:
     """Return the settings that can be searched and their types."""
     holders = setting_holders(base)
     hints = {part: get_type_hints(type(getattr(base, part) if part else base)) for part in {*holders.values()}}
-    names = [name for name, part in holders.items() if part in PARTS or name in OTHERS]
-    return dict.fromkeys(TOGETHER, float) | {name: hints[holders[name]][name] for name in sorted(names)}
+    names = [name for name, part in holders.items() if part in SEARCHED_CONFIGS or name in SEARCHED_SETTINGS]
+    return dict.fromkeys(GROUPS, float) | {name: hints[holders[name]][name] for name in sorted(names)}
 
 
-def configured(base: FinetuneConfig, values: Mapping[str, Any]) -> FinetuneConfig:
+def with_values(base: FinetuneConfig, values: Mapping[str, Any]) -> FinetuneConfig:
     """Return `base` with the values of dimensions."""
     return with_overrides(
-        base, {setting: value for name, value in values.items() for setting in TOGETHER.get(name, (name,))}
+        base, {setting: value for name, value in values.items() for setting in GROUPS.get(name, (name,))}
     )
 
 

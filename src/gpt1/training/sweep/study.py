@@ -24,11 +24,11 @@ from gpt1.tasks.metrics import SMALLER_IS_BETTER
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
-BEAT = 5.0
+HEARTBEAT_INTERVAL = 5.0
 """Seconds between two signs of life."""
-LOST = 60.0
+HEARTBEAT_TIMEOUT = 60.0
 """Seconds without one after which a process on another machine is given up."""
-EXTRA = "extra"
+NOT_COUNTED = "extra"
 """Mark of a trial of Optuna that has no run of its own: one that was put in line again, or one too many."""
 RANDOM_TRIALS = 5
 """Trials before the sampler (TPE) and the pruner take the others' results into account."""
@@ -61,13 +61,13 @@ class Study:
             direction="maximize" if self.maximise else "minimize",
             pruner=optuna.pruners.MedianPruner(RANDOM_TRIALS) if prune else optuna.pruners.NopPruner(),
         )
-        self._alive = out / ".alive"
-        self._alive.mkdir(exist_ok=True)
+        self._heartbeats = out / ".alive"
+        self._heartbeats.mkdir(exist_ok=True)
         self._mine: set[int] = set()
 
     # ---- trials
 
-    def taken(self) -> list[FrozenTrial]:
+    def counted(self) -> list[FrozenTrial]:
         """Return the trials that count, by number: those that run, ended, or failed by what they were asked to do."""
         trials = self.optuna.get_trials(deepcopy=False)
         counted = [t for t in trials if t.state.name in ("RUNNING", "COMPLETE", "PRUNED") or "error" in t.user_attrs]
@@ -77,19 +77,19 @@ class Study:
         """Return a trial that this process has to run; None where there are enough."""
         import optuna
 
-        for lost in [trial for trial in self.taken() if self._is_lost(trial)]:
+        for lost in [trial for trial in self.counted() if self._is_lost(trial)]:
             console.say(f"{directory(lost)}  was cut; it is taken up again from its checkpoint")
-            self.put_back(lost)
-        if len(self.taken()) == self.trials:
+            self.requeue(lost)
+        if len(self.counted()) == self.trials:
             return None
         trial = self.optuna.ask()
-        if trial.number not in [other.number for other in self.taken()]:  # another process was a moment faster
-            trial.set_user_attr(EXTRA, True)
+        if trial.number not in [other.number for other in self.counted()]:  # another process was a moment faster
+            trial.set_user_attr(NOT_COUNTED, True)
             self.optuna.tell(trial, state=optuna.trial.TrialState.FAIL)
             return None
         if "directory" not in trial.user_attrs:
-            earlier = [other for other in self.optuna.get_trials(deepcopy=False) if other.number < trial.number]
-            number = sum(EXTRA not in other.user_attrs for other in earlier)
+            previous = [other for other in self.optuna.get_trials(deepcopy=False) if other.number < trial.number]
+            number = sum(NOT_COUNTED not in other.user_attrs for other in previous)
             trial.set_user_attr("directory", f"trial-{number}")
         # Seeded by the trial: a sweep that goes on draws no value twice, and one process always draws the same ones.
         with warnings.catch_warnings():
@@ -105,7 +105,7 @@ class Study:
 
         self.optuna.tell(trial, value, TrialState[state])
 
-    def put_back(self, trial: Trial | FrozenTrial) -> None:
+    def requeue(self, trial: Trial | FrozenTrial) -> None:
         """Put a trial that was cut in line again, unless another process has just done so."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
@@ -114,15 +114,15 @@ class Study:
             self.optuna.tell(trial.number, state=TrialState.FAIL)
         except (ValueError, UpdateFinishedTrialError):
             return
-        self.optuna.enqueue_trial(trial.params, {"directory": directory(trial), EXTRA: True})
-        self._sign(trial.number).unlink(missing_ok=True)
+        self.optuna.enqueue_trial(trial.params, {"directory": directory(trial), NOT_COUNTED: True})
+        self._heartbeat_file(trial.number).unlink(missing_ok=True)
 
     def running_elsewhere(self) -> list[str]:
-        return [directory(trial) for trial in self.taken() if trial.state.name == "RUNNING"]
+        return [directory(trial) for trial in self.counted() if trial.state.name == "RUNNING"]
 
     def best(self) -> FrozenTrial | None:
         """Return the best complete trial, of equal ones the first."""
-        return self.best_of([trial for trial in self.taken() if trial.state.name == "COMPLETE"])
+        return self.best_of([trial for trial in self.counted() if trial.state.name == "COMPLETE"])
 
     def best_of(self, complete: list[FrozenTrial]) -> FrozenTrial | None:
         sign = -1 if self.maximise else 1
@@ -132,19 +132,19 @@ class Study:
         """Is this the process that closes the sweep: nothing runs, and it ran the last trial, or none at all?"""
         if self.running_elsewhere():
             return False
-        last = max(self.taken(), key=lambda trial: trial.datetime_complete or datetime.min, default=None)
+        last = max(self.counted(), key=lambda trial: trial.datetime_complete or datetime.min, default=None)
         return not self._mine or last is None or last.number in self._mine
 
     # ---- signs of life
 
     @contextmanager
-    def alive(self, trial: Trial) -> Iterator[None]:
+    def heartbeat(self, trial: Trial) -> Iterator[None]:
         """Say meanwhile that the trial is being run."""
-        sign, ended = self._sign(trial.number), threading.Event()
+        sign, ended = self._heartbeat_file(trial.number), threading.Event()
         sign.write_text(f"{socket.gethostname()} {os.getpid()}\n", encoding="utf-8")
 
         def beat() -> None:
-            while not ended.wait(BEAT):
+            while not ended.wait(HEARTBEAT_INTERVAL):
                 with suppress(OSError):
                     sign.touch()
 
@@ -157,23 +157,23 @@ class Study:
             thread.join()
             sign.unlink(missing_ok=True)
 
-    def _sign(self, number: int) -> Path:
-        return self._alive / str(number)
+    def _heartbeat_file(self, number: int) -> Path:
+        return self._heartbeats / str(number)
 
     def _is_lost(self, trial: FrozenTrial) -> bool:
         if trial.state.name != "RUNNING":
             return False
         try:
-            host, pid = self._sign(trial.number).read_text(encoding="utf-8").split()
-            silent = self._now() - self._sign(trial.number).stat().st_mtime
+            host, pid = self._heartbeat_file(trial.number).read_text(encoding="utf-8").split()
+            age = self._now() - self._heartbeat_file(trial.number).stat().st_mtime
         except (FileNotFoundError, ValueError):  # not there yet, or killed within a moment
             started = trial.datetime_start or datetime.now()
-            return (datetime.now() - started).total_seconds() > LOST
-        return silent > LOST or (host == socket.gethostname() and not _runs(int(pid)))
+            return (datetime.now() - started).total_seconds() > HEARTBEAT_TIMEOUT
+        return age > HEARTBEAT_TIMEOUT or (host == socket.gethostname() and not _process_exists(int(pid)))
 
     def _now(self) -> float:
         """Return the time as the file system has it, which the clocks of several machines do not agree on."""
-        clock = self._alive / f"clock-{socket.gethostname()}-{os.getpid()}"
+        clock = self._heartbeats / f"clock-{socket.gethostname()}-{os.getpid()}"
         clock.touch()
         now = clock.stat().st_mtime
         clock.unlink()
@@ -185,7 +185,7 @@ def directory(trial: Trial | FrozenTrial) -> str:
     return str(trial.user_attrs.get("directory", f"trial-{trial.number}"))
 
 
-def _runs(pid: int) -> bool:
+def _process_exists(pid: int) -> bool:
     if os.name == "nt":  # os.kill would end it there: wait for LOST instead
         return True
     try:
