@@ -283,7 +283,7 @@ def test_prepared_text_is_used_where_it_lies(finished: tuple[Command, Any], tmp_
     )  # fmt: skip
     pretrain(config)
     assert not (tmp_path / "run" / "corpus").exists()
-    with pytest.raises(UserError, match=r"--tokenizer is missing: .* holds tokens"):
+    with pytest.raises(UserError, match=r"--tokenizer is missing: .* holds token ids"):
         pretrain(replace(config, out=tmp_path / "other", tokenizer=None))
 
 
@@ -343,9 +343,9 @@ def test_each_evaluation_shows_how_a_prompt_goes_on(
         (["--corpus", "texts", "--out", "run", "--valid-fraction", "1"], "--valid-fraction 1.0: expected a number in"),
         (["--corpus", "texts", "--out", "run", "--clf-pdrop", "0.5"], "--clf-pdrop 0.5: expected the default"),
         (["--corpus", "texts", "--out", "run", "--pad-to", "max"], "--pad-to max: expected the default"),
-        (["--corpus", "texts", "--out", "run", "--model", "m", "--size", "tiny"], "--size tiny: the flag is for a"),
+        (["--corpus", "texts", "--out", "run", "--model", "m", "--size", "tiny"], "--size tiny: only for a new model"),
         (["--corpus", "short.txt", "--out", "run", "--size", "tiny", "--vocab-size", "80"],
-         "--corpus: 9 tokens are too few to keep a part for validation"),
+         "--corpus: 9 tokens are too few to split off a validation part"),
         (["--corpus", "short.txt", "--valid", "short.txt", "--out", "run", "--size", "tiny", "--vocab-size", "80"],
          "--corpus: 9 tokens to train on, a window takes 513"),
         (["--corpus", "unfinished", "--tokenizer", "texts", "--out", "run"], "the preparation was interrupted"),

@@ -221,7 +221,7 @@ def test_finished_runs_are_read_and_people_see_a_table(
     assert [line for line in told if line[:3] == ["CoLA", "matthews", "45.4"]] == [
         ["CoLA", "matthews", "45.4", "–", "–", "0", "–", "no", "folder", "cola"]
     ]
-    assert "valid also chose the epoch" in stderr
+    assert "valid also selected the epoch" in stderr
 
 
 def test_runs_of_other_settings_are_refused_before_anything_runs(

@@ -95,6 +95,6 @@ def test_other_settings_and_a_single_run_are_refused(
     assert "holds console and is no run" in capsys.readouterr().err.splitlines()[-1]
     assert finetuned(data, tmp_path / "run") == 0
     assert finetuned(data, tmp_path / "run", "--seeds", "2") == 2
-    assert "holds one run, no seeds" in capsys.readouterr().err.splitlines()[-1]
+    assert "holds a single run, not runs of several seeds" in capsys.readouterr().err.splitlines()[-1]
     assert finetuned(data, tmp_path / "none", "--seeds", "0") == 2
     assert "--seeds 0: expected 1 or more" in capsys.readouterr().err.splitlines()[-1]

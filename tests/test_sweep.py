@@ -109,24 +109,24 @@ def test_what_is_scored_cannot_be_searched() -> None:
     ("search", "said"),
     [
         ("learning_rate=1|2", r"--search learning_rate: unknown.*; there are dropout, attn_pdrop, .*, lr, "),
-        ("lrr=1|2", r"--search lrr: unknown \(do you mean lr\?\)"),
+        ("lrr=1|2", r"--search lrr: unknown \(did you mean lr\?\)"),
         ("", r"--search '': nothing to search; write --search lr="),
         ("lr=1e-4", "--search 'lr=1e-4': nothing to search"),
         ("lr", "--search lr: no values"),
         ("lr=", "--search lr=: no values"),
         ("lr=1..2,lr=1|2", "--search lr: named twice"),
         ("dropout=0|0.1,clf_pdrop=0|0.1", "--search clf_pdrop: named twice, by itself and by dropout"),
-        ("lr=1e-3..1e-5", "expected the lower end first"),
-        ("lm_coef=0..1:log", "a log scale starts above 0"),
+        ("lr=1e-3..1e-5", "expected the lower bound first"),
+        ("lm_coef=0..1:log", "a log scale needs a lower bound above 0"),
         ("lr=1..2:exp", "unknown scale exp"),
-        ("lr=fast|slow", "--search lr: 'fast' is no value of it"),
+        ("lr=fast|slow", "--search lr: 'fast' is not a valid value"),
         ("epochs=0..3", "--search epochs=0..3: epochs=0.0: expected a positive number"),
         ("dropout=0..1", "--search dropout=0..1: embd_pdrop=1.0: expected a probability"),
         (
             "schedule=linear|square",
             r"--search schedule=linear\|square: schedule='square': expected one of linear, cosine, constant",
         ),
-        ("schedule=a..b", "no numbers; write schedule=A"),
+        ("schedule=a..b", "not a range of numbers; write schedule=A"),
     ],
 )
 def test_a_search_that_cannot_be_used_is_refused(search: str, said: str) -> None:
@@ -137,8 +137,8 @@ def test_a_search_that_cannot_be_used_is_refused(search: str, said: str) -> None
 def test_a_setting_is_searched_or_given(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`seed` may be both: it draws the splits and the values."""
     for flags, said in (
-        (["--lr", "1e-3"], "--lr 0.001: is searched too (--search)"),
-        (["--search", "dropout=0|0.1", "--attn-pdrop", "0.2"], "--attn-pdrop 0.2: is searched too"),
+        (["--lr", "1e-3"], "--lr 0.001: is also in --search"),
+        (["--search", "dropout=0|0.1", "--attn-pdrop", "0.2"], "--attn-pdrop 0.2: is also in --search"),
     ):
         assert swept(data, tmp_path / "out", *flags) == 2
         assert said in capsys.readouterr().err.splitlines()[-1]
@@ -261,8 +261,8 @@ def test_a_trial_that_was_killed_goes_on_in_its_directory(
     assert killed.returncode == 9
     assert cli.main(command) == 0
     said = capsys.readouterr().err
-    assert "trial-0  was cut; it is taken up again from its checkpoint" in said
-    assert_finetunes(said.split("Other seeds of it: ")[1].splitlines()[0], tmp_path)
+    assert "trial-0  was interrupted; resuming from its checkpoint" in said
+    assert_finetunes(said.split("Next, other seeds: ")[1].splitlines()[0], tmp_path)
     table = read_json(tmp_path / "sweep.json")
     first = table["trials"][0]
     assert (first["run"], first["value"]) == ("trial-0", finished[1]["trials"][0]["value"])
@@ -472,5 +472,5 @@ def test_without_optuna_the_command_to_install_it_is_said(
 
 def test_a_sweep_stops_beginning_trials_when_its_time_is_up(data: Path, tmp_path: Path) -> None:
     config = recipe("paper-finetune", data=str(data), out=tmp_path / "out", model="random:tiny", device="cpu", epochs=1)
-    with pytest.raises(UserError, match="no trial came to its end"):
+    with pytest.raises(UserError, match="no trial completed"):
         sweep.sweep(config, SweepConfig(timeout=1e-9, search=SEARCH))

@@ -156,7 +156,7 @@ def test_a_tracker_that_fails_says_so_once_and_the_run_goes_on(
     monkeypatch.setitem(trackers.TRACKER_CLASSES, "tensorboard", Broken)
     assert finetuned(data, tmp_path / "run", "--track", "tensorboard") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "--track" in line]
-    expected = "ConnectionError no network; the run goes on without it, its log has everything"
+    expected = "ConnectionError no network; the run continues without it, log.jsonl has all events"
     assert lines == ["--track tensorboard: nowhere", f"--track tensorboard: {expected}"]
     assert (tmp_path / "run/metrics.json").exists()
 

@@ -1,1 +1,1 @@
-"""The training loop and what runs in it: fine-tuning, pretraining, seeds, sweeps, reproduction."""
+"""Training: the loop, fine-tuning, pretraining, runs over several seeds, sweeps, reproduction of the paper."""

@@ -1,4 +1,4 @@
-"""Fine-tuning from data to finished run: what `gpt1 finetune` does, step by step."""
+"""Fine-tuning: load the data, train, select the best model, score it and write the report (`gpt1 finetune`)."""
 
 from __future__ import annotations
 
@@ -42,20 +42,21 @@ def finetune(
     config: FinetuneConfig, metric: Metric | None = None, files: hub.DatasetFiles | None = None, *,
     on_event: Callable[[Event], None] | None = None, score: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fine-tune as `config` says, or go on where the run in `config.out` stopped; return what `metrics.json` holds.
+    """Fine-tune a model, or resume the run in `config.out`; return the content of its `metrics.json`.
 
-    `metric` is a person's own, (labels, predictions) -> value, larger is better; it is reported under its name and
-    selects the best model. `files` are those of the data set where its folder is not laid out as `--data` expects;
-    `config.data` then only names it. `on_event` is called with each event of the run's log as it is written.
+    `metric` is a custom metric (labels, predictions) -> value, larger is better; it is reported under its name and
+    selects the best model. `files` overrides the files of the data set if its folder does not have the layout that
+    `--data` expects; `config.data` is then only its name. `on_event` is called with each event written to the log.
 
-    Without `score` the run ends with the training: nothing is scored on its test split, and what is returned is
-    {"best": the best value on validation, "best_step", "steps"}. A call with it does the rest.
+    With `score=False` the run stops after training and returns {"best": best validation value, "best_step", "steps"};
+    a later call with `score=True` completes it.
 
-    `finetune(recipe("quickstart", data="reviews", out="runs/demo"))["test"]["accuracy"]` is the accuracy on its test
+    `finetune(recipe("quickstart", data="reviews", out="runs/demo"))["test"]["accuracy"]` is the accuracy on the test
     split.
 
     Raises:
-        UserError: the settings, the data or the model cannot be used. Interrupted: stopped after a checkpoint.
+        UserError: the settings, the data or the model are invalid.
+        Interrupted: stopped by the user after saving a checkpoint.
     """
     require_settings(config)
     run = RunDirectory(config.out)
@@ -78,19 +79,19 @@ def _finetune(
     encoded = encode_splits(config, data, start)
     valid = encoded["valid"]
     assert valid.labels is not None
-    compute((), valid.labels, valid.labels, extra_metrics)  # an own metric that fails does so before the training
+    compute((), valid.labels, valid.labels, extra_metrics)  # a custom metric that fails must fail before training
     digests = {split: part.sha256() for split, part in encoded.items()}
     facts = {"data_sha256": digests, "labels": list(data.labels.names)}
     if run.finished:
         run.open("finetune", config, facts)
-        console.say(f"{config.out} is finished; its results:")
+        console.say(f"{config.out} is already finished; results:")
         if not run.report.exists():
             report.write([run.path])
         results = read_results(run)
         show_scores(results)
         console.say(run.result_paths)
         return results
-    # before the run is opened: a device that is not there leaves nothing behind
+    # before the run is opened, so that an unavailable device leaves no files
     training = FinetuneSetup(config, start, encoded, extra_metrics)
     engine = training.engine
     run.open("finetune", config, facts)
@@ -116,20 +117,20 @@ def _finetune(
         run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
         report.draw_curves(event_log.read(run.log.path), run.curves)
         add_results(run.model, Results(results, hub.dataset_name(config.data), *_hub_repositories(config, files)))
-        write_json(run.metrics_path, results)  # with it the run is finished
+        write_json(run.metrics_path, results)  # marks the run as finished
         report.write([run.path])
     show_scores(results)
     if differences := huggingface_differences(start):
-        console.say(f"transformers will not give all of this model's answers: {'; '.join(differences)}.")
+        console.say(f"Differences when loaded with transformers: {'; '.join(differences)}.")
     console.say(run.result_paths)
     return results
 
 
-# ---- examples as tokens, model
+# ---- encoding, starting model
 
 
 def encode_splits(config: FinetuneConfig, data: TaskData, start: Model) -> dict[str, EncodedExamples]:
-    """Return every split as token ids and say how many examples were truncated."""
+    """Return every split as token ids; print how many examples were truncated."""
     encoded = {
         name: encode(
             data.task, examples, start.tokenizer, start.max_length, labels=data.labels,
@@ -140,18 +141,18 @@ def encode_splits(config: FinetuneConfig, data: TaskData, start: Model) -> dict[
     for name, part in encoded.items():
         if part.truncated:
             length = limit(data.task, start.max_length, start.truncation)
-            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were cut to {length}.")
+            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were truncated to {length}.")
     return encoded
 
 
 def starting_model(config: FinetuneConfig, data: TaskData, run: RunDirectory | None = None) -> Model:
-    """Return the model that training starts from, with a fresh head for the task: shape, parameters, tokenizer.
+    """Return the model that training starts from: shape, parameters with a new task head, tokenizer.
 
-    A vocabulary that was learned for `run` is read from there. `starting_model(config, load_data(config)).params` are
-    NumPy arrays by name.
+    If `run` has a tokenizer already, it is loaded from there instead of trained again.
+    `starting_model(config, load_data(config)).params` maps names to NumPy arrays.
 
     Raises:
-        UserError: there is no such model, size or tokenizer.
+        UserError: the model, size or tokenizer does not exist.
     """
     head = replace(data.labels.head(data.task.name), bias=config.head_bias)
     label_names = data.labels.names
@@ -185,7 +186,7 @@ def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: TaskData, run: R
     if config.tokenizer:
         if config.vocab_size:
             raise UserError(
-                f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
+                f"--vocab-size {config.vocab_size}: --tokenizer has its own vocabulary; use only one of the two flags"
             )
         return open_tokenizer(config.tokenizer, flag="--tokenizer")
     texts = (text for example in data.splits["train"] for text in example.texts)
@@ -199,11 +200,11 @@ def _max_length(config: FinetuneConfig, shape: ModelConfig) -> int:
     return max_length
 
 
-# ---- the rest
+# ---- settings, provenance, messages
 
 
 def require_settings(config: FinetuneConfig) -> None:
-    """Raises UserError where a setting is missing, or one that is given has nothing to act on."""
+    """Raise UserError if `data` or `out` is missing."""
     if not config.data:
         raise UserError(
             "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
@@ -213,7 +214,7 @@ def require_settings(config: FinetuneConfig) -> None:
 
 
 def _hub_repositories(config: FinetuneConfig, files: hub.DatasetFiles | None) -> tuple[str | None, str | None]:
-    """Return the repositories of the run's data set and of the model that it started from, where they are the hub's."""
+    """Return the hub repositories of the data set and of the starting model; None for local ones."""
     return (
         None if files else hub.repository(config.data, "dataset"),
         None if random_size(config.model) else hub.repository(config.model, "model"),
@@ -239,7 +240,7 @@ def _print_overview(
     shape = start.config
     console.say(f"{data.task.name} ({data.labels}): {rows} examples")
     if config.loop.drop_last and (dropped := len(encoded["train"]) % config.loop.batch_size):
-        console.say(f"--drop-last: {dropped:,} training examples, other ones each time, are left out of an epoch.")
+        console.say(f"--drop-last: each epoch skips {dropped:,} training examples (different ones each time).")
     console.say(
         f"{config.model}: {count(shape) / 1e6:.1f} M parameters, {shape.n_layer} layers × {shape.n_embd}, "
         f"vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
@@ -253,7 +254,7 @@ def _print_overview(
 
 
 def _label_counts(part: EncodedExamples, labels: Labels) -> dict[str, int]:
-    """Return how many examples have each label; nothing where labels have no names."""
+    """Return {label name: number of examples}; empty if labels have no names."""
     assert part.labels is not None
     return labels.problem_type.label_counts(part.labels, labels.names)
 
@@ -261,8 +262,8 @@ def _label_counts(part: EncodedExamples, labels: Labels) -> dict[str, int]:
 def _scoring_engine(config: FinetuneConfig, engine: Engine, best: Model) -> Engine:
     """Return an engine with the best weights for the final scores: float32 unless --dtype is set.
 
-    The scores of a finished run are answers, so that `gpt1 evaluate` and `gpt1 predict` agree with them. Where training
-    computes in bfloat16 by default, scoring takes up to twice as long for it (docs/performance.md).
+    float32 makes the scores equal to those of `gpt1 evaluate` and `gpt1 predict`. If training uses bfloat16 by default,
+    scoring in float32 takes up to twice as long (docs/performance.md).
     """
     if engine.dtype == "float32" or config.hardware.dtype != "auto":
         engine.load_parameters(best.params)
@@ -311,5 +312,5 @@ def _numbers(scored: Mapping[str, Any]) -> dict[str, float]:
 
 
 def read_results(run: RunDirectory) -> dict[str, Any]:
-    """Return `metrics.json` of a finished run."""
+    """Return the content of a finished run's `metrics.json`."""
     return read_json(run.metrics_path)

@@ -1,7 +1,7 @@
-"""The training loop. There is one: pretraining and fine-tuning differ by what they hand to it.
+"""Training loop shared by pretraining and fine-tuning.
 
-Everything that happens at a step is a function of the step's number and the state in the checkpoint, so a run that is
-killed and started again does what the uninterrupted run does, bit for bit on a CPU.
+Each step is a function of its number and of the state in the checkpoint. A resumed run therefore repeats the
+computation of an uninterrupted one, bit for bit on a CPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
 class Source(Protocol):
-    """Where batches come from."""
+    """Source of training batches."""
 
     steps_per_epoch: int
 
@@ -42,11 +42,11 @@ class Source(Protocol):
 
 
 Validate = Callable[[], dict[str, float]]
-"""Scores the engine's present weights on the validation split: {"loss": …, metric: …}."""
+"""Function that scores the engine's current weights on the validation split: {"loss": …, metric: …}."""
 
 
 def total_steps(config: LoopConfig, steps_per_epoch: int) -> int:
-    """Return how many optimiser steps the run has."""
+    """Return the number of optimiser steps of a run."""
     steps = max(1, math.ceil(config.epochs * steps_per_epoch - 1e-9))
     return min(steps, config.max_steps) if config.max_steps else steps
 
@@ -65,16 +65,17 @@ def train(
     ranks: Ranks | None = None,
     on_evaluate: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """Train to the end of the schedule, or until no evaluation has brought a gain for `config.patience` of them.
+    """Train until the schedule ends, or until `config.patience` evaluations in a row bring no improvement.
 
-    `criterion` names the value of `validate` that decides which weights are the best; `save_best` is called when the
-    engine holds better ones, `on_evaluate` after each evaluation. Without `validate` nothing is evaluated: the engine's
-    last weights are the model. Resumes from the newest checkpoint, if there is one. All `ranks` of a run come here,
-    each with the same `config` and a `validate` that returns the same on each of them.
+    Training resumes from the newest checkpoint if there is one. `criterion` names the value of `validate` that selects
+    the best weights; `save_best` is called when the engine holds better ones, `on_evaluate` after each evaluation.
+    Without `validate` nothing is evaluated, and the final weights are the model. Every rank of a distributed run calls
+    this function with the same `config`; `validate` must return the same values on all of them.
 
     Raises:
-        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, and a checkpoint.
-        UserError: the loss or the gradient is no longer finite; the last checkpoint stays. PeerLost: a rank ended.
+        Interrupted: stopped by Ctrl-C, SIGTERM or SIGHUP, after saving a checkpoint.
+        UserError: the loss or the gradient norm is not finite; earlier checkpoints are kept.
+        PeerLost: another rank has ended.
     """
     progress = _resume(engine, checkpoints, log)
     last = total_steps(config, source.steps_per_epoch)
@@ -84,7 +85,7 @@ def train(
     with _graceful_stop() as stop, _CheckpointWriter(checkpoints) as saver:
         try:
             while True:
-                # ---- evaluate, save (first: a resumed run may stand between a step and its evaluation)
+                # ---- evaluate, save (first, because a resumed run may not have evaluated its last step yet)
                 step = progress.step
                 ended = step >= last
                 due = ended or _due(step, config.eval_every, source.steps_per_epoch)
@@ -143,7 +144,7 @@ def _due(step: int, every: int | None, steps_per_epoch: int) -> bool:
 
 
 def _read(pending: list[tuple[int, StepResult]], progress: Progress, saver: _CheckpointWriter) -> None:
-    """Move the results of the steps from the device to `progress`; wait for the device here and nowhere else."""
+    """Move step results from the device to `progress`; this is the only place that waits for the device."""
     for step, result in pending:
         values = result.read()
         for name, value in values.items():
@@ -180,7 +181,7 @@ def _evaluate(
 
 
 class _Meter:
-    """Time, tokens and the progress bar of one run."""
+    """Training time, token throughput and progress bar of a run."""
 
     def __init__(self, progress: Progress, total: int):
         self.progress, self.saved = progress, progress.step
@@ -190,7 +191,7 @@ class _Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Measure the speed from here on: evaluating and saving is not training."""
+        """Restart the throughput interval, so that it excludes evaluation and saving."""
         self.interval_started, self.tokens = time.perf_counter(), 0
 
     def count(self, tokens: int) -> None:
@@ -201,7 +202,7 @@ class _Meter:
         return round(self.before + time.perf_counter() - self.started, 2)
 
     def report(self) -> dict[str, Any]:
-        """Return the means over the steps since the last report, and the speed."""
+        """Return the means over the steps since the last report, and the throughput."""
         steps = self.progress.unlogged
         means = {name: float(np.mean([values[name] for values in steps])) for name in steps[0]}
         steps.clear()
@@ -222,7 +223,10 @@ class _Meter:
 
 
 class _CheckpointWriter:
-    """Writes checkpoints, one at a time, while the training goes on; on leaving it the last one is whole."""
+    """Writer of checkpoints in a background thread, one at a time.
+
+    Leaving the context waits for the last checkpoint to be complete.
+    """
 
     def __init__(self, checkpoints: Checkpoints):
         self.checkpoints = checkpoints
@@ -236,7 +240,7 @@ class _CheckpointWriter:
         self._thread.shutdown()
 
     def save(self, engine: Engine, progress: Progress) -> None:
-        """Copy the state, and begin to write it once the checkpoint before is whole; not where they are read only."""
+        """Copy the state and start writing it, after the previous checkpoint is complete; no-op if read-only."""
         if self.checkpoints.read_only:
             return
         self.wait()
@@ -245,22 +249,22 @@ class _CheckpointWriter:
         self._pending = self._thread.submit(self.checkpoints.save, tensors, snapshot)
 
     def wait(self) -> None:
-        """Return when the checkpoint that was begun is on the disk; raise what went wrong with it."""
+        """Wait until the pending checkpoint is on disk; re-raise the error of writing it."""
         pending, self._pending = self._pending, None
         if pending:
             pending.result()
 
     def kept(self) -> list[Path]:
-        """Return the checkpoints on the disk, the newest first."""
+        """Return the paths of the checkpoints on disk, newest first."""
         self.wait()
         return self.checkpoints.paths()
 
 
 @contextmanager
 def _graceful_stop() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a set event; a second one interrupts at once.
+    """Set the returned event at the first Ctrl-C, SIGTERM or SIGHUP; raise KeyboardInterrupt at the second.
 
-    A repeated SIGHUP does not: the system and the shell each send one when a terminal closes.
+    A repeated SIGHUP is ignored, because the system and the shell each send one when a terminal closes.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -273,7 +277,7 @@ def _graceful_stop() -> Iterator[threading.Event]:
                 return
             raise KeyboardInterrupt
         stop.set()
-        with suppress(RuntimeError):  # the signal may have come in the middle of another line on stderr
+        with suppress(RuntimeError):  # the signal may have interrupted another write to stderr
             console.say("Stopping after this step; press Ctrl-C again to stop at once.", urgent=True)
 
     with _signal_handler(on_signal):
@@ -282,9 +286,9 @@ def _graceful_stop() -> Iterator[threading.Event]:
 
 @contextmanager
 def stop_at_once() -> Iterator[None]:
-    """Raise Interrupted at Ctrl-C, SIGTERM or SIGHUP: for work after the last checkpoint, which is done again.
+    """Raise Interrupted at Ctrl-C, SIGTERM or SIGHUP: for work after the last checkpoint, which a resumed run repeats.
 
-    A repeated SIGHUP is ignored, as by `_graceful_stop`.
+    A repeated SIGHUP is ignored, as in `_graceful_stop`.
     """
     stopped = False
 
@@ -292,7 +296,7 @@ def stop_at_once() -> Iterator[None]:
         nonlocal stopped
         if not stopped or number != _HANGUP:
             stopped = True
-            raise KeyboardInterrupt  # and not Interrupted, which is an Exception that a library might catch
+            raise KeyboardInterrupt  # not Interrupted: a library might catch that, an Exception
 
     try:
         if threading.current_thread() is threading.main_thread():
@@ -307,7 +311,7 @@ def stop_at_once() -> Iterator[None]:
 @contextmanager
 def _signal_handler(handler: Callable[[int, object], None]) -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN:  # it is ignored under `nohup`
+    if _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN:  # ignored under `nohup`
         numbers.append(_HANGUP)
     before = {number: signal.signal(number, handler) for number in numbers}
     try:

@@ -1,4 +1,4 @@
-"""The paper's fine-tuning results (Radford et al. 2018, tables 2 to 4), and the files that repeat each of them."""
+"""Fine-tuning results of the paper (Radford et al. 2018, tables 2 to 4) and the data files that reproduce them."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from gpt1.data.readers import file_type
 
 @dataclass(frozen=True)
 class Result:
-    """A line of the table."""
+    """One row of the results table."""
 
     title: str
     paper: float
     """In percent, on the test split."""
     files: str = ""
-    """Files that are scored for it, by stem ("A|B": either); "": the run's test split, or valid where it has none."""
+    """Stems of the files to score ("A|B": either); "": the run's test split, or valid if it has no test split."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A model of the paper: what it is fine-tuned on, and the lines of the table that it fills."""
+    """One fine-tuned model of the paper: its data set and the table rows that it fills."""
 
     name: str
-    """Folder of the data set."""
+    """Folder name of the data set."""
     task: TaskName
     metric: str
     results: tuple[Result, ...]
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Split -> patterns of the stems of its files ("A|B": either), each of which must be there; a folder with a plain
-    train file is read as `--data` reads it."""
+    """Split -> patterns of file stems ("A|B": either), all of which must match; otherwise a folder with a plain train
+    file is read as by `--data`."""
     split_settings: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `DataConfig` by which a split that the data set does not have is drawn."""
+    """Fields of `DataConfig` for creating splits that the data set does not have."""
     split_valid_file: bool = False
-    """Where there is no train file, draw all splits from the valid file."""
+    """Create all splits from the valid file if there is no train file."""
     note: str = ""
-    """What differs from the paper where splits are drawn."""
+    """Difference from the paper if splits are created."""
 
 
 EXPERIMENTS = (
@@ -54,7 +54,7 @@ EXPERIMENTS = (
     Experiment(
         "snli", "entailment", "accuracy", (Result("SNLI", 89.9),),
         split_settings={"valid_fraction": VALID_FRACTION, "test_fraction": TEST_FRACTION}, split_valid_file=True,
-        note="train, valid and test drawn from dev by each seed",
+        note="train, valid and test are random splits of dev, new for each seed",
     ),
     Experiment("scitail", "entailment", "accuracy", (Result("SciTail", 88.3),)),
     Experiment("qnli", "entailment", "accuracy", (Result("QNLI", 88.1),)),
@@ -63,7 +63,7 @@ EXPERIMENTS = (
         "storycloze", "multiple-choice", "accuracy", (Result("Story Cloze", 86.5),),
         files={"train": ("val",), "test": ("test",)},
         split_settings={"split_strategy": "openai"},
-        note="374 of val validate, the original's draw; the paper's median of 10 runs: 85.8",
+        note="valid: 374 rows of val, split as in OpenAI's code; the paper's median of 10 runs is 85.8",
     ),
     Experiment(
         "race", "multiple-choice", "accuracy",
@@ -81,27 +81,27 @@ EXPERIMENTS = (
 
 
 class MissingDataError(Exception):
-    """The data of an experiment, or a part of it, is not there; the message says what."""
+    """Data files of an experiment are missing; the message names them."""
 
 
 @dataclass(frozen=True)
 class Located:
-    """The files of an experiment."""
+    """Data files of an experiment found on disk."""
 
     files: DatasetFiles
     split_settings: Mapping[str, Any]
     """Fields of `DataConfig`."""
     result_files: Mapping[str, list[Path]]
-    """Title of a result with files of its own -> those; empty where they are not there."""
+    """Title of a result with `files` -> the matching paths; empty if none exist."""
     note: str
 
 
 def locate(experiment: Experiment, root: Path) -> Located:
-    """Find the files of an experiment below `root`.
+    """Find the files of an experiment under `root`.
 
     Raises:
-        NotThereError: there is no such folder, or a file is missing in it.
-        UserError: files of a split contradict each other.
+        MissingDataError: the folder or a file in it is missing.
+        UserError: the files of a split are ambiguous.
     """
     folder = root / experiment.name
     if not folder.is_dir():

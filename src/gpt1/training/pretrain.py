@@ -1,4 +1,4 @@
-"""Pretraining from text to finished run: what `gpt1 pretrain` does, step by step."""
+"""Pretraining: encode the text, train, select the best model, score it and write the report (`gpt1 pretrain`)."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ from gpt1.training.samples import Sample
 from gpt1.training.trackers import attach_trackers
 
 PROMPT_TOKENS = 8
-"""Tokens of the validation text from which samples go on."""
+"""Number of validation tokens in the default prompt of samples."""
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
-    """Pretrain as `config` says, or go on where the run in `config.out` stopped; return what `metrics.json` holds.
+    """Pretrain a model, or resume the run in `config.out`; return the content of its `metrics.json`.
 
     Raises:
-        UserError: the settings, the text or the model cannot be used. Interrupted: stopped after a checkpoint.
+        UserError: the settings, the text or the model are invalid.
+        Interrupted: stopped by the user after saving a checkpoint.
     """
     _require(config)
     with backends.init_distributed(config.hardware) as ranks, console.muted(ranks.rank > 0):
@@ -55,7 +56,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[str, Any]:
     if run.finished:
         run.require_same("pretrain", config)
-        console.say(f"{config.out} is finished; its results:")
+        console.say(f"{config.out} is already finished; results:")
         if not (run.read_only or run.report.exists()):
             report.write([run.path])
         results = read_json(run.metrics_path)
@@ -74,7 +75,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         valid, valid_bytes = _validation(config, corpus, held_out, context, start.tokenizer, ranks)
         n_train = len(corpus) if held_out else valid.start
         windows = TrainingWindows(corpus, n_train, context, config.loop, ranks.rank, ranks.size)
-        engine = backends.get(  # before the run is opened: a device that is not there leaves nothing behind
+        engine = backends.get(  # before the run is opened, so that an unavailable device leaves no files
             start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
             seed=config.loop.seed, ranks=ranks,
         )  # fmt: skip
@@ -109,7 +110,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         checkpoints=run.checkpoints, log=run.log, ranks=ranks, on_evaluate=on_evaluate,
     )  # fmt: skip
     console.say(f"Best model: step {progress.best_step:,} (loss {progress.best:.4f} on validation).")
-    ranks.total()  # rank 0 has written it
+    ranks.total()  # barrier: rank 0 has written the best model
     engine.load_parameters(run.load_model().params)
     final = evaluate(engine, valid, valid_bytes, ranks=ranks)
     results = {
@@ -121,7 +122,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         report.draw_curves(event_log.read(run.log.path), run.curves)
         base = hub.repository(config.model, "model") if config.model else None
         add_results(run.model, Results(results, ", ".join(path.name for path in config.corpus), base_model=base))
-        write_json(run.metrics_path, results)  # with it the run is finished
+        write_json(run.metrics_path, results)  # marks the run as finished
         report.write([run.path])
     _show(results)
     console.say(run.result_paths)
@@ -131,11 +132,11 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
 def evaluate(
     engine: Engine, windows: ValidationWindows, n_bytes: int, max_windows: int | None = None, ranks: Ranks | None = None
 ) -> dict[str, float]:
-    """Return the loss in nats a token, the perplexity and the bits per byte of a validation corpus of `n_bytes`.
+    """Return {"loss" (nats per token), "perplexity", "bits_per_byte"} of validation windows of `n_bytes` of text.
 
-    `most` windows, spread evenly, stand for all where it is given. Bits per byte, which compares across vocabularies,
-    is the loss of all tokens in bits over the UTF-8 bytes of the text. The `windows` of each of the `ranks` are a share
-    of all.
+    With `max_windows`, only so many windows, evenly spaced, are scored. Bits per byte, which is comparable across
+    vocabularies, is the loss of all tokens in bits divided by the UTF-8 bytes of the text. With several `ranks`, each
+    passes its share of the windows; the result is that of all.
     """
     total, n_tokens = 0.0, 0.0
     for batch in windows.batches(engine.tokens_at_once, max_windows):
@@ -147,17 +148,17 @@ def evaluate(
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "bits_per_byte": bits}
 
 
-# ---- text
+# ---- text corpora
 
 
 def _load_corpus(
     config: PretrainConfig, paths: Sequence[Path], part: str, tokenizer: Tokenizer, run: RunDirectory
 ) -> Corpus:
-    """Return a prepared corpus: the one that is named, or the text as tokens in the run's own folder."""
+    """Return the corpus of token ids: `paths` if already prepared, else encoded into the run's folder."""
     flag = "--corpus" if part == "train" else "--valid"
     if len(paths) == 1 and is_prepared(paths[0]):
         corpus = Corpus.open(paths[0], tokenizer)
-    elif run.read_only:  # rank 0 has prepared it
+    elif run.read_only:  # prepared by rank 0
         corpus = Corpus.open(run.corpus / part, tokenizer)
     else:
         texts = sources(paths, flag)
@@ -169,7 +170,7 @@ def _load_corpus(
 def _validation(
     config: PretrainConfig, corpus: Corpus, held_out: Corpus | None, context: int, tokenizer: Tokenizer, ranks: Ranks
 ) -> tuple[ValidationWindows, int]:
-    """Return the windows that validate and the bytes of their text: those of --valid, or the end of the corpus."""
+    """Return the validation windows and their UTF-8 bytes: those of --valid, or the end of the corpus."""
     if held_out:
         windows = ValidationWindows(held_out, 0, len(held_out), context, tokenizer.pad, ranks.rank, ranks.size)
         return windows, held_out.manifest["bytes"]
@@ -178,8 +179,8 @@ def _validation(
     boundary = chunks[1:][np.abs(chunks[1:, 0] - target).argmin()] if len(chunks) > 1 else None
     if boundary is None:
         raise UserError(
-            f"--corpus: {len(corpus):,} tokens are too few to keep a part for validation; "
-            "give more text, or validation text as --valid FILE"
+            f"--corpus: {len(corpus):,} tokens are too few to split off a validation part; "
+            "use more text, or --valid FILE"
         )
     windows = ValidationWindows(
         corpus, int(boundary[0]), len(corpus), context, tokenizer.pad, ranks.rank, ranks.size
@@ -195,9 +196,7 @@ def _train_tokenizer(config: PretrainConfig, vocab_size: int) -> Tokenizer:
             for chunk in documents(path, config.end_of_document):
                 yield chunk.text
 
-    console.say(
-        f"Learning a vocabulary of {vocab_size:,} tokens from the corpus (--tokenizer DIR takes a learned one)."
-    )
+    console.say(f"Training a tokenizer of {vocab_size:,} tokens on the corpus (--tokenizer DIR uses an existing one).")
     tokenizer = train_tokenizer(console.reading(texts()), vocab_size)
     if tokenizer.vocab_size < vocab_size:
         console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
@@ -212,7 +211,7 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
         own = {"size": config.size, "tokenizer": config.tokenizer, "vocab-size": config.vocab_size}
         for flag, value in (own | {"init": None if config.init == "normal" else config.init}).items():
             if value is not None:
-                raise UserError(f"--{flag} {value}: the flag is for a new model; --model {config.model} has its own")
+                raise UserError(f"--{flag} {value}: only for a new model; --model {config.model} has its own")
         loaded = open_model(config.model, flag="--model")
         body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
         shape = replace(loaded.config, head=None)
@@ -223,11 +222,13 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
     elif config.tokenizer:
         if config.vocab_size:
             raise UserError(
-                f"--vocab-size {config.vocab_size}: --tokenizer brings its own vocabulary; give one of the two"
+                f"--vocab-size {config.vocab_size}: --tokenizer has its own vocabulary; use only one of the two flags"
             )
         tokenizer = open_tokenizer(config.tokenizer, flag="--tokenizer")
     elif len(config.corpus) == 1 and is_prepared(config.corpus[0]):
-        raise UserError(f"--tokenizer is missing: {config.corpus[0]} holds tokens; name the tokenizer that made them")
+        raise UserError(
+            f"--tokenizer is missing: {config.corpus[0]} holds token ids; name the tokenizer that encoded them"
+        )
     else:
         tokenizer = _train_tokenizer(config, config.vocab_size or size.vocab_size)
     shape = replace(size, vocab_size=tokenizer.vocab_size)
@@ -235,7 +236,7 @@ def _starting_model(config: PretrainConfig, run: RunDirectory) -> Model:
     return Model(shape, params, tokenizer, max_length=0)
 
 
-# ---- the rest
+# ---- samples, settings, messages
 
 
 def _sample(
@@ -259,7 +260,7 @@ def _require(config: PretrainConfig) -> None:
 
 
 def _provenance(config: PretrainConfig, start: Model, progress: Progress) -> dict[str, Any]:
-    """Return where the weights come from; what was known of the model that they started from stays, under `before`."""
+    """Return the origin of the weights; the provenance of the starting model is kept under `before`."""
     return {
         "pretrained from": config.model or f"random:{config.size or 'gpt1'}",
         **({"before": start.provenance} if start.provenance else {}),
@@ -292,7 +293,7 @@ def _print_overview(
         f"{steps:,} steps of {config.loop.batch_size} × {valid.context} tokens: {steps * per_step / n_train:.2f} epochs"
     )
     if valid.context < shape.n_ctx:
-        console.say(f"--context {valid.context}: the positions from there to {shape.n_ctx} are not trained.")
+        console.say(f"--context {valid.context}: positions {valid.context} to {shape.n_ctx - 1} are not trained.")
     if not run.log.path.exists():
         run.log.write("start", {"tokens": {"train": n_train, "valid": n_valid}, "bytes": facts["bytes"],
                                 "documents": facts["documents"], "parameters": count(shape), "device": engine.device,

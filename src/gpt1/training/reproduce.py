@@ -1,8 +1,8 @@
-"""The paper's fine-tuning results beside those of this model on the data at hand: what `gpt1 reproduce` does.
+"""Reproduction of the paper's fine-tuning results on the data available locally (`gpt1 reproduce`).
 
-Each (experiment, seed) is an ordinary run in OUT/ROW/seed-N, which loses its checkpoints once it is finished. A
-finished one is read and a killed one goes on, so that the same command comes to the same table however often it was
-stopped. What a run says goes to OUT/ROW/seed-N.txt.
+Each (experiment, seed) is an ordinary run in OUT/ROW/seed-N whose checkpoints are removed when it is finished. Running
+the same command again reads finished runs and resumes interrupted ones, and gives the same table. The messages of a
+run are written to OUT/ROW/seed-N.txt.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from gpt1.training.paper_results import EXPERIMENTS, Experiment, Located, Missin
 from gpt1.training.seeds import run_once, spread
 
 Row = dict[str, Any]
-"""A line of the table: {"task", "metric", "paper", "median", "min", "max", "values" by seed, "split",
-"examples", "truncated", "note", "missing", "error"}; figures in percent, None where there is none."""
+"""One row of the table: {"task", "metric", "paper", "median", "min", "max", "values" by seed, "split",
+"examples", "truncated", "note", "missing", "error"}; scores in percent, None if not available."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment whose data is there."""
+    """An experiment whose data is available, and its runs."""
 
     experiment: Experiment
     located: Located
     runs: tuple[FinetuneConfig, ...]
-    """One a seed."""
+    """One per seed."""
 
 
 def reproduce(config: ReproduceConfig) -> dict[str, Any]:
-    """Fine-tune on each data set of the paper that is there; return its table.
+    """Fine-tune on each available data set of the paper; return the table of results.
 
-    The table is {"model", "recipe", "seeds", "max_examples", "rows"}. It is also written to
-    OUT/results.json. A row whose data is not there says so, one that fails says why, and the others are still computed.
+    The table is {"model", "recipe", "seeds", "max_examples", "rows"}; it is also written to OUT/results.json. Rows
+    whose data is missing or whose run fails contain the reason; the other rows are still computed.
 
     Raises:
-        UserError: the settings cannot be used, none of the data is there, or runs of other settings lie in `out`.
-        Interrupted: stopped after a checkpoint.
+        UserError: the settings are invalid, no data is available, or `out` holds runs with other settings.
+        Interrupted: stopped by the user after saving a checkpoint.
     """
     plans, rows = _plans(config)
     size = f"at most {config.max_examples:,} examples of each split" if config.max_examples else "all examples"
@@ -69,7 +69,7 @@ def reproduce(config: ReproduceConfig) -> dict[str, Any]:
 
 
 def _plans(config: ReproduceConfig) -> tuple[list[Plan], dict[str, Row]]:
-    """Return what is to be run, and the rows of what cannot be."""
+    """Return the experiments to run, and the rows of those that cannot run."""
     if not config.data_root.is_dir():
         raise UserError(f"--data-root {config.data_root}: no such folder; expected one with folders such as rte, cola")
     names = [name.strip() for name in config.tasks.split(",") if name.strip()]
@@ -114,7 +114,7 @@ def _runs(config: ReproduceConfig, experiment: Experiment, located: Located) -> 
             task=experiment.task,
             model=config.model,
             recipe=config.recipe,
-            baseline=False,  # the paper's figure stands in its place
+            baseline=False,  # the paper's score is the baseline
             loop=replace(loop, seed=seed),
             split=replace(settings.split, max_examples=config.max_examples, **located.split_settings),
             hardware=config.hardware,
@@ -124,10 +124,10 @@ def _runs(config: ReproduceConfig, experiment: Experiment, located: Located) -> 
 
 
 def _run_experiment(plan: Plan, failures: set[str]) -> dict[str, Row]:
-    """Run an experiment with each seed; return its rows by title, and say a line for each run.
+    """Run an experiment with each seed and print a line per run; return its rows by title.
 
     Raises:
-        UserError: what fails is told in the same words as a failure before, so it is not the data's but the settings'.
+        UserError: a run fails with the same message as one of another experiment, so the settings are at fault.
     """
     experiment = plan.experiment
     rows = _rows(experiment, note=plan.located.note)
@@ -157,7 +157,7 @@ def _run_experiment(plan: Plan, failures: set[str]) -> dict[str, Row]:
 
 
 def _run_seed(plan: Plan, config: FinetuneConfig) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Run, go on with or read one run; return title -> (split, scores as `metrics.json` has them)."""
+    """Run, resume or read one run; return {title: (split, scores as in `metrics.json`)}."""
     run, results = RunDirectory(config.out), run_once(config, files=plan.located.files)
     split = "test" if "test" in results else "valid"
     scored = {}
@@ -170,7 +170,7 @@ def _run_seed(plan: Plan, config: FinetuneConfig) -> dict[str, tuple[str, dict[s
 
 
 def _score_files(run: RunDirectory, files: Sequence[Path], config: FinetuneConfig) -> dict[str, Any]:
-    """Return the scores of a finished run's model on other files than its own splits; keep them in the run."""
+    """Return the scores of a finished run's model on further files; store them in the run directory."""
     kept = run.path / f"metrics-{files[0].name.partition('.')[0]}.json"
     if kept.exists():
         return read_json(kept)
@@ -191,7 +191,7 @@ def _score_files(run: RunDirectory, files: Sequence[Path], config: FinetuneConfi
 def _rows(
     experiment: Experiment, *, note: str = "", missing: str | None = None, error: str | None = None
 ) -> dict[str, Row]:
-    """Return the experiment's rows by title, without figures."""
+    """Return the experiment's rows by title, without scores."""
     return {
         result.title: {
             "task": result.title, "metric": experiment.metric, "paper": result.paper, "median": None, "min": None,
@@ -203,11 +203,11 @@ def _rows(
 
 
 def show(table: dict[str, Any]) -> None:
-    """Print the table: the paper's figure, the median and the spread of the seeds, and what was scored."""
+    """Print the table: the paper's score, median and range over the seeds, and the scored split."""
     console.say()
     header = ["", "metric", "paper", "median", "min–max", "seeds", "scored", "note"]
     console.table(header, [_cells(row) for row in table["rows"]], text=(0, 1, 6, 7))
-    console.say("Figures in percent; the paper's are of the test split.")
+    console.say("Scores in percent; the paper's are on the test split.")
 
 
 def _cells(row: Row) -> list[str]:
@@ -221,7 +221,7 @@ def _cells(row: Row) -> list[str]:
 def _note(row: Row) -> str:
     notes = [row["missing"] or "", "failed (see above)" if row["error"] else "", row["note"]]
     if row["split"] == "valid":
-        notes.append("valid also chose the epoch")
+        notes.append("valid also selected the epoch")
     if row["truncated"]:
-        notes.append(f"{row['truncated']:,} cut to the context")
+        notes.append(f"{row['truncated']:,} truncated to the context")
     return "; ".join(note for note in notes if note)

@@ -1,4 +1,4 @@
-"""What a language model says while it is trained: how a prompt goes on, and the likeliest next tokens after it."""
+"""Samples during pretraining: a continuation of a prompt and the likeliest next tokens."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from gpt1.inference.generator import TextGenerator
 from gpt1.tokenization.tokenizer import token_name
 
 TOP = 5
-"""Next tokens that are shown."""
+"""Number of next tokens shown."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Generates a continuation of one prompt, always with the same seed."""
+    """Generates continuations of a fixed prompt with a fixed seed."""
 
     generator: TextGenerator
     prompt: str
     n_tokens: int
-    """Tokens of the text."""
+    """Number of tokens to generate."""
     seed: int
 
     def show(self, step: int, log: RunLog) -> None:
-        """Print the continuation of the prompt by the model as it is now, and log it as `sample`."""
+        """Print a continuation by the current model and log it as a `sample` event."""
         config = GenerateConfig(temperature=0.8, top_p=0.95, max_tokens=self.n_tokens, seed=self.seed)
         (sample,) = self.generator.generate([self.prompt], config)
         next_tokens = self.generator.next(self.prompt, TOP)

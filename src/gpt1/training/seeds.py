@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone: each an ordinary run, their median and spread beside the baselines."""
+"""Fine-tuning with several seeds: ordinary runs on the same splits, their median and range."""
 
 from __future__ import annotations
 
@@ -21,33 +21,38 @@ from gpt1.training.finetune import finetune, read_results
 
 
 def run_once(config: FinetuneConfig, metric: Metric | None = None, files: DatasetFiles | None = None) -> dict[str, Any]:
-    """Run, go on with or read one run of a series; return its `metrics.json`. A finished run keeps no checkpoints."""
+    """Run or resume one run of a series, or read its results if it is finished; return its `metrics.json`.
+
+    The checkpoints of a finished run are removed.
+    """
     run = RunDirectory(config.out)
     results = read_results(run) if run.finished else finetune(config, metric=metric, files=files)
-    shutil.rmtree(run.checkpoints.folder, ignore_errors=True)  # of 36 runs with 12 layers they would take 100 GB
+    shutil.rmtree(run.checkpoints.folder, ignore_errors=True)  # 36 runs with 12 layers would take 100 GB
     return results
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:
-    """Return {"median", "min", "max"} of some values; nothing of none."""
+    """Return {"median", "min", "max"} of the values; an empty dict if there are none."""
     values = list(values)
     return {"median": median(values), "min": min(values), "max": max(values)} if values else {}
 
 
 def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = None) -> dict[str, Any]:
-    """Fine-tune with `count` seeds from `config.loop.seed` on, in OUT/seed-N; return what OUT/metrics.json then holds.
+    """Fine-tune with `count` consecutive seeds, starting at `config.loop.seed`, in OUT/seed-N.
 
-    {"seeds": [0, …], "split", "examples", split: {metric: {"median", "min", "max", "values"}}, "baseline"}. All runs
-    have the same splits; the baselines are fitted once, by the first. The same command goes on where it was.
+    Returns the content of OUT/metrics.json: {"seeds": [0, …], "split", "examples", split: {metric: {"median", "min",
+    "max", "values"}}, "baseline"}. All runs use the same splits; the first run fits the baselines. Unfinished runs are
+    resumed.
 
     Raises:
-        UserError: the settings or the data cannot be used, or `config.out` holds something else. Interrupted.
+        UserError: the settings or the data are invalid, or `config.out` holds other runs.
+        Interrupted: stopped by the user after saving a checkpoint.
     """
     if count < 1:
         raise UserError(f"--seeds {count}: expected 1 or more")
     runs = _runs(config, count)
     if RunDirectory(config.out).started:
-        raise UserError(f"--out {config.out}: holds one run, no seeds; choose a new directory")
+        raise UserError(f"--out {config.out}: holds a single run, not runs of several seeds; choose a new directory")
     for run in runs:
         if RunDirectory(run.out).started:
             RunDirectory(run.out).require_same("finetune", run)
@@ -63,7 +68,7 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
     write_json(config.out / "metrics.json", table)
     _show(table)
     console.say(f"Runs: {', '.join(str(run.out) for run in runs)}   table: {config.out / 'metrics.json'}")
-    console.say(f"Beside each other: {shlex.join(['gpt1', 'report', *(str(run.out) for run in runs)])}")
+    console.say(f"Compare the runs: {shlex.join(['gpt1', 'report', *(str(run.out) for run in runs)])}")
     return table
 
 
@@ -95,7 +100,7 @@ def _show(table: dict[str, Any]) -> None:
     split, seeds = table["split"], table["seeds"]
     metrics = [name for name in table[split] if name != "loss"]
     rows = [[f"GPT-1, median of {len(seeds)}", *(f"{table[split][name]['median']:.3f}" for name in metrics)]]
-    rows.append(["lowest–highest", *("{min:.3f}–{max:.3f}".format(**table[split][name]) for name in metrics)])
+    rows.append(["min–max", *("{min:.3f}–{max:.3f}".format(**table[split][name]) for name in metrics)])
     rows += [[name, *(f"{scores[metric]:.3f}" for metric in metrics)] for name, scores in table["baseline"].items()]
     console.say(f"\n{split}, {table['examples']:,} examples, seeds {seeds[0]} to {seeds[-1]}")
     console.table(["", *metrics], rows)

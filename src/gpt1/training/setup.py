@@ -1,4 +1,4 @@
-"""A model, its examples as tokens and the engine that trains it: what every fine-tuning hands to the loop."""
+"""Setup of a fine-tuning: engine, training batches, validation and selection metric for the loop."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from gpt1.training.loop import train
 
 
 class FinetuneSetup:
-    """A fine-tuning that is ready to begin; it has written nothing.
+    """A fine-tuning that is ready to run; constructing it writes no files.
 
-    `encoded` holds `train` and, where the best weights are selected, `valid`; `extra` is a person's own metric.
+    `encoded` has the split `train`, and `valid` if the best weights are to be selected. `extra` is the custom metric
+    by name, empty if there is none.
 
     Raises:
-        UserError: the framework, the device or the dtype is not to be had; `drop_last` leaves no batch.
+        UserError: the framework, the device or the dtype is unavailable, or `drop_last` leaves no batch.
     """
 
     def __init__(
@@ -43,13 +44,13 @@ class FinetuneSetup:
         self.criterion = selection_metric(config, head, extra)
 
     def validate(self) -> dict[str, float]:
-        """Return the loss and the metrics of the engine's present weights on the validation examples."""
+        """Return the loss and the metrics of the engine's current weights on the validation split."""
         assert self.valid is not None
         logits = task_logits(self.engine, self.valid, self.collator, label="validating")
         return scores(logits, self.valid, self.head, self.metrics, self.extra)
 
     def run(self, save_best: Callable[[Progress], None], checkpoints: Checkpoints, log: RunLog) -> Progress:
-        """Train, or go on from the newest checkpoint (`loop.train`); without `valid` the last weights are the model."""
+        """Train or resume (see `loop.train`); without `valid` the final weights are the model."""
         return train(
             self.engine, self.batches, self.config.loop, self.config.optim,
             validate=None if self.valid is None else self.validate, criterion=self.criterion, save_best=save_best,
@@ -58,7 +59,7 @@ class FinetuneSetup:
 
 
 def selection_metric(config: FinetuneConfig, head: Head, extra: Mapping[str, Metric]) -> str:
-    """Return the name of the validation value that decides which model is the best."""
+    """Return the name of the validation value that selects the best model."""
     if config.select_by == "loss":
         return "loss"
     return next(iter(extra), metrics_of(head)[0])

@@ -1,9 +1,8 @@
-"""Where else a run's log goes: TensorBoard, Weights & Biases, MLflow, trackio, each through a small class.
+"""Experiment trackers that follow a run's log: TensorBoard, Weights & Biases, MLflow, trackio.
 
-A tracker reads the same events as everything else. It has a thread of its own and a note of what it has got
-(OUT/trackers/NAME.json), so that a run never waits for it, a run that goes on after a kill repeats no step there, and a
-tracker that is asked for later gets what it missed from the log. Where one fails, a notice says so once and the run
-goes on.
+Each tracker receives the events of the run's log in a thread of its own, so that training never waits for it. What has
+been sent is recorded in OUT/trackers/NAME.json: a resumed run sends no step twice, and a tracker added later receives
+the earlier events from the log. If a tracker fails, a notice is printed once and the run continues without it.
 """
 
 from __future__ import annotations
@@ -27,40 +26,40 @@ from gpt1.errors import UserError
 from gpt1.system.files import read_json, write_json
 
 CLOSE_TIMEOUT = 30.0
-"""Seconds that the end of a run waits for a tracker that has not got all events yet."""
+"""Timeout in seconds for sending the remaining events at the end of a run."""
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """Facts of a run that a tracker gets."""
+    """Description of a run for a tracker."""
 
     project: str
     name: str
     id: str
-    """The tracker's own name of the run: another at its start, the same when it goes on."""
+    """The tracker's identifier of the run, kept when the run is resumed."""
     resumed: bool
     folder: Path
-    """Where it may keep files."""
+    """Directory for the tracker's files."""
     settings: dict[str, Any]
     """{"optim.lr": 6.25e-05, …}"""
 
 
 class Tracker(Protocol):
-    """A tracker with a run open in it."""
+    """A tracker with an open run."""
 
     id: str
     location: str
-    """Where the run is seen: an address, or a command that shows it."""
+    """Where to view the run: an address, or a command that shows it."""
 
     def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
-        """Send {"train/loss": 0.69, …} of optimiser step `step`, measured `time` seconds after 1970."""
+        """Send {"train/loss": 0.69, …} of optimiser step `step`; `time` is in seconds since 1970."""
 
     def close(self) -> None:
-        """Send what is left, and say that the run has ended."""
+        """Send buffered values and mark the run as ended."""
 
 
 class TensorBoard:
-    """One event file a start of the run, each figure a float32 scalar, on the disk as soon as it is written."""
+    """TensorBoard event files in OUT/trackers/tensorboard: float32 scalars, one file per start of the run."""
 
     def __init__(self, run: TrackedRun):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -70,6 +69,7 @@ class TensorBoard:
         self._file = EventFileWriter(str(run.folder / "tensorboard"))
 
     def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
+        """Append the values to the event file and flush it."""
         from tensorboard.compat.proto.event_pb2 import Event as Record
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -78,11 +78,12 @@ class TensorBoard:
         self._file.flush()
 
     def close(self) -> None:
+        """Close the event file."""
         self._file.close()
 
 
 class WeightsAndBiases:
-    """`wandb login` or WANDB_API_KEY says who sends; WANDB_MODE=offline keeps the run in OUT/trackers."""
+    """Weights & Biases: requires `wandb login` or WANDB_API_KEY, or WANDB_MODE=offline (files in OUT/trackers)."""
 
     def __init__(self, run: TrackedRun):
         import wandb
@@ -94,14 +95,16 @@ class WeightsAndBiases:
         self.location = str(self._run.url or self._run.dir)
 
     def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
+        """Log the values at `step`; wandb records its own time."""
         self._run.log(dict(numbers), step=step)
 
     def close(self) -> None:
+        """Upload what is buffered and finish the run."""
         self._run.finish()
 
 
 class MLflow:
-    """MLFLOW_TRACKING_URI says where; without it, MLflow's own default."""
+    """MLflow at MLFLOW_TRACKING_URI, by default MLflow's own."""
 
     def __init__(self, run: TrackedRun):
         from mlflow import MlflowClient
@@ -119,15 +122,20 @@ class MLflow:
         self._client.log_batch(self.id, params=[Param(name, str(value)) for name, value in run.settings.items()])
 
     def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
+        """Log the values as one batch of metrics."""
         metrics = [self._metric(name, value, round(time * 1000), step) for name, value in numbers.items()]
         self._client.log_batch(self.id, metrics=metrics)
 
     def close(self) -> None:
+        """Mark the run as finished."""
         self._client.set_terminated(self.id)
 
 
 class Trackio:
-    """A local tracker with the calls of wandb; it knows a run by its name, and prints on stdout, which is --json's."""
+    """trackio, a local tracker with wandb's interface.
+
+    It identifies a run by its name. It prints on stdout, which is reserved for --json, so its output goes to stderr.
+    """
 
     def __init__(self, run: TrackedRun):
         import trackio
@@ -140,9 +148,11 @@ class Trackio:
             )
 
     def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
+        """Log the values at `step`; trackio records its own time."""
         self._run.log(dict(numbers), step=step)
 
     def close(self) -> None:
+        """Finish the run."""
         with redirect_stdout(sys.stderr):
             self._run.finish()
 
@@ -150,12 +160,14 @@ class Trackio:
 TRACKER_CLASSES: dict[str, Callable[[TrackedRun], Tracker]] = {
     "tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow, "trackio": Trackio,
 }  # fmt: skip
-"""By the name of the flag, which is that of the package too."""
+"""By the name in `--track`, which is also the package name."""
 
 
 @contextmanager
 def attach_trackers(config: TrackConfig, log: RunLog, out: Path, settings: Any) -> Iterator[None]:
-    """Let the trackers of `config` follow `log` meanwhile; `settings` is the run's dataclass, shown beside it.
+    """Send the events of `log` to the trackers of `config` inside the context.
+
+    `settings` is the run's configuration dataclass, sent as the run's parameters.
 
     Raises:
         UserError: the package of a tracker is not installed.
@@ -176,7 +188,7 @@ def attach_trackers(config: TrackConfig, log: RunLog, out: Path, settings: Any) 
 
 
 def event_metrics(event: Event) -> dict[str, float]:
-    """Return the numbers of an event under the names that trackers show: train/loss, valid/accuracy, score/test/f1."""
+    """Return the numbers of an event by their names in trackers: train/loss, valid/accuracy, score/test/f1."""
     match event["event"]:
         case "train":
             prefix = "train"
@@ -194,7 +206,7 @@ def event_metrics(event: Event) -> dict[str, float]:
 
 
 class _Follower:
-    """Hands each event of a log to a tracker, in a thread that begins with the first one."""
+    """Sends the events of a log to a tracker, in a thread that starts with the first event."""
 
     def __init__(self, name: str, log: RunLog, out: Path, project: str, settings: dict[str, Any]):
         self.name, self.log, self.folder = name, log, out / "trackers"
@@ -210,7 +222,7 @@ class _Follower:
             self._events.put(event)
 
     def catch_up(self) -> None:
-        """Hand over what the log holds, unless that has begun: also of a run that was finished before."""
+        """Start the thread, if it is not running, with all events in the log: also for a run finished earlier."""
         if self._thread is None and not self.log.read_only and self.log.path.exists():
             for event in event_log.read(self.log.path):
                 self._events.put(event)
@@ -249,11 +261,11 @@ class _Follower:
             self._report_failure(f"{type(error).__name__} {error}".strip().partition("\n")[0])
 
     def _report_failure(self, reason: str) -> None:
-        console.say(f"--track {self.name}: {reason}; the run goes on without it, its log has everything")
+        console.say(f"--track {self.name}: {reason}; the run continues without it, log.jsonl has all events")
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the settings of a dataclass and its parts as one level of JSON values."""
+    """Return a nested dataclass as one level of JSON values, with names such as "optim.lr"."""
     flat: dict[str, Any] = {}
     for name, value in (asdict(settings) if is_dataclass(settings) else settings).items():  # type: ignore[arg-type]
         if isinstance(value, dict):

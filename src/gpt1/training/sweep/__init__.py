@@ -1,8 +1,8 @@
-"""A search for the settings of fine-tuning: what `gpt1 sweep` does.
+"""Hyperparameter search for fine-tuning (`gpt1 sweep`).
 
-Each trial is an ordinary run in OUT/trial-N that is not scored on its test split; it loses its checkpoints once another
-one is better. The best one is finished, and so scored on test, in OUT/best. Several processes, also of several
-machines, run the same command at once and share the study; whichever ends last finishes the best run.
+Each trial is an ordinary run in OUT/trial-N that is not scored on the test split; its checkpoints are removed once
+another trial is better. The best trial is completed, and scored on the test split, in OUT/best. Several processes, also
+on several machines, can run the same command at once and share the study; the last to end completes the best run.
 """
 
 from __future__ import annotations
@@ -38,31 +38,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SweepIdentity:
-    """What makes two sweeps the same."""
+    """Settings that must be equal for a sweep to be resumed."""
 
     finetune: FinetuneConfig
     search: str
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build the settings from the `config` of a config.json."""
         return cls(FinetuneConfig.from_dict(values["finetune"]), values["search"])
 
 
 def sweep(config: FinetuneConfig, how: SweepConfig) -> dict[str, Any]:
-    """Search settings of fine-tuning by their validation metric, or go on with the sweep in `config.out`.
+    """Search for the settings with the best validation metric, or resume the sweep in `config.out`.
 
-    Returns what OUT/sweep.json holds: {"metric", "maximise", "search", "trials": [{"run", "state", "value", "settings",
-    "error"}], "best": {"run", "value", "settings", "path", "test": {metric: value, …}}}; "best" is None while other
-    processes still run trials.
+    Returns the content of OUT/sweep.json: {"metric", "maximise", "search", "trials": [{"run", "state", "value",
+    "settings", "error"}], "best": {"run", "value", "settings", "path", "test": {metric: value, …}}}; "best" is None
+    while other processes still run trials.
 
     Raises:
-        UserError: the settings, the data or the search space cannot be used, all trials failed, or `config.out` holds
-            another sweep. Interrupted: stopped; the trial goes on from its checkpoint.
+        UserError: the settings, the data or the search space are invalid, all trials failed, or `config.out` holds
+            another sweep.
+        Interrupted: stopped by the user; the same call resumes the current trial from its checkpoint.
     """
     require_optuna()
     require_settings(config)
     started = time.monotonic()
-    base = config.with_fixed_splits()  # no trial trains on another one's test rows
+    base = config.with_fixed_splits()  # so that no trial trains on the test rows of another
     dimensions = parse(how.search, base)
     require_disjoint(base, dimensions)
     backends.check(config.hardware)
@@ -83,7 +85,7 @@ def sweep(config: FinetuneConfig, how: SweepConfig) -> dict[str, Any]:
 
 
 def _open_directory(config: FinetuneConfig, base: FinetuneConfig, how: SweepConfig, data: TaskData) -> None:
-    """Start the sweep's directory, or make sure that it holds this sweep."""
+    """Create the sweep's directory, or check that it holds this sweep."""
     digest = hashlib.sha256()
     for name, examples in data.splits.items():
         for example in examples:
@@ -96,14 +98,14 @@ def _open_directory(config: FinetuneConfig, base: FinetuneConfig, how: SweepConf
     except UserError:
         if was_there or not run.started:
             raise
-        run.open("sweep", identity, {"data_sha256": digest.hexdigest()})  # another process opened it in this moment
+        run.open("sweep", identity, {"data_sha256": digest.hexdigest()})  # another process has just opened it
 
 
 # ---- one trial
 
 
 def _run_trial(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tuple[Dimension, ...]) -> None:
-    """Run a trial, or go on with the run of one that was cut, and tell the study what came of it."""
+    """Run a trial, or resume an interrupted one, and report its outcome to the study."""
     from optuna import TrialPruned
 
     started = time.perf_counter()
@@ -136,13 +138,13 @@ def _run_trial(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tup
 
 
 class _TrialReporter:
-    """Reports each evaluation of a run to its trial, and ends a trial that is worse than others were there."""
+    """Callback that reports each evaluation to the trial and prunes a trial worse than others at the same epoch."""
 
     def __init__(self, trial: Trial, config: FinetuneConfig):
         self.trial, self.epochs = trial, config.loop.epochs
         self.reported: set[int] = set()
         log = RunDirectory(config.out).log.path
-        for event in event_log.read(log) if log.exists() else ():  # of the run before it was cut
+        for event in event_log.read(log) if log.exists() else ():  # before the interruption
             self._report(event)
 
     def __call__(self, event: Event) -> None:
@@ -152,7 +154,7 @@ class _TrialReporter:
             raise TrialPruned
 
     def _report(self, event: Event) -> bool:
-        """Report an evaluation at its hundredth of an epoch: where trials of other batch sizes can be compared."""
+        """Report an evaluation by hundredths of an epoch, which are comparable across batch sizes."""
         if event["event"] != "evaluate" or (value := event.get(event["metric"])) is None:
             return False
         at = round(100 * event["epoch"])
@@ -164,16 +166,19 @@ class _TrialReporter:
 
 
 def _require_new(study: Study, error: str) -> None:
-    """Raises UserError: the trial failed as one before did, and none ended well, so it is not the values' fault."""
+    """Raise UserError if no trial has succeeded and an earlier one failed with the same error.
+
+    The cause is then not the searched values.
+    """
     trials = study.counted()
     if not study.best() and any(trial.user_attrs.get("error") == error for trial in trials):
         raise UserError(error)
 
 
 def _remove_checkpoints(study: Study) -> None:
-    """Remove the checkpoints of trials that have ended, but for those of the best, which may still be finished.
+    """Remove the checkpoints of all ended trials except the best, which is still to be completed.
 
-    A trial that is beaten stays so, so that it does not matter which of several processes does this first.
+    Several processes may do this at once: a trial that is not the best never becomes the best again.
     """
     ended = [trial for trial in study.counted() if trial.state.name in ("COMPLETE", "PRUNED", "FAIL")]
     complete = [trial for trial in ended if trial.state.name == "COMPLETE"]
@@ -193,12 +198,14 @@ def _finish_sweep(study: Study, base: FinetuneConfig, how: SweepConfig, metric: 
         "trials": [_row(trial) for trial in study.counted()], "best": None,
     }  # fmt: skip
     if running:
-        console.say(f"{', '.join(running)}: still run by other processes; the last of them finishes the best run.")
+        console.say(
+            f"{', '.join(running)}: still running in other processes; the last one to end completes the best run."
+        )
     if running or not study.is_mine_to_finish():
         return table
     if best is None:
         errors = [row["error"] for row in table["trials"] if row["error"]]
-        raise UserError(f"no trial came to its end{f' ({errors[-1]})' if errors else ''}; the runs are in {base.out}")
+        raise UserError(f"no trial completed{f' ({errors[-1]})' if errors else ''}; the runs are in {base.out}")
     display.show(table, directory(best))
     results = _score_best(best, base)
     split = results["baseline_split"]
@@ -206,17 +213,17 @@ def _finish_sweep(study: Study, base: FinetuneConfig, how: SweepConfig, metric: 
     table["best"] = _row(best) | {"path": str(base.out / "best"), split: scored}
     write_json(base.out / "sweep.json", table)
     plots = display.plot(study, base.out, metric)
-    report.write([base.out / "best"])  # now with the search
+    report.write([base.out / "best"])  # again, now with the results of the search
     console.say(
         f"Best run: {base.out / 'best'}   table: {base.out / 'sweep.json'}   plots: {', '.join(map(str, plots))}"
     )
     again = command_line(Record.read(base.out / "best"), base.out.with_name(f"{base.out.name}-seeds"))
-    console.say(f"Other seeds of it: {again} --seeds 5")
+    console.say(f"Next, other seeds: {again} --seeds 5")
     return table
 
 
 def _score_best(best: FrozenTrial, base: FinetuneConfig) -> dict[str, Any]:
-    """Score the best trial's model in OUT/best, a copy of its run that is finished as any other run."""
+    """Score the best trial's model in OUT/best, a copy of the trial's run that is completed like any run."""
     trial = RunDirectory(base.out / directory(best))
     config = replace(with_values(base, best.params), out=base.out / "best")
     run = RunDirectory(config.out)

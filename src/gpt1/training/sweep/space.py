@@ -1,4 +1,4 @@
-"""What a sweep searches: `lr=1e-5..1e-3:log,epochs=2|3|4` as dimensions, each a setting of `gpt1 finetune`."""
+"""Search space of a sweep: parsing `lr=1e-5..1e-3:log,epochs=2|3|4` into dimensions, settings of `gpt1 finetune`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,28 @@ from gpt1.errors import UserError
 
 EXAMPLE = "--search lr=1e-5..1e-3:log,epochs=2|3|4"
 GROUPS = {"dropout": ("embd_pdrop", "resid_pdrop", "attn_pdrop", "clf_pdrop")}
-"""Names of the search alone -> the settings that get the one value."""
+"""Name that exists only in `--search` -> the settings that share its value."""
 SEARCHED_CONFIGS = ("optim", "dropout", "loss", "loop")
 SEARCHED_SETTINGS = ("model", "segments", "head_bias", "max_length")
-"""Settings outside these parts that can be searched: not those that change what is scored."""
+"""Settings outside these configurations that can be searched; settings that change the scored data cannot."""
 
 
 class Suggester(Protocol):
-    """Source of the values: an Optuna trial."""
+    """Interface of `optuna.trial.Trial` that chooses values."""
 
-    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float: ...
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int: ...
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Choose one of `choices`."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
+        """Choose a number from `low` to `high`, uniformly or log-uniformly."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int:
+        """Choose a whole number from `low` to `high`, both included."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One searched setting: some `choices`, or from `values[0]` to `values[1]`."""
+    """One searched setting: a choice of `values`, or a range from `values[0]` to `values[1]`."""
 
     name: str
     values: tuple[Any, ...]
@@ -38,6 +43,7 @@ class Dimension:
     log: bool = False
 
     def suggest(self, trial: Suggester) -> Any:
+        """Return the value that the trial chooses."""
         if self.choices:
             return trial.suggest_categorical(self.name, self.values)
         low, high = self.values
@@ -47,10 +53,10 @@ class Dimension:
 
 
 def parse(search: str, base: FinetuneConfig) -> tuple[Dimension, ...]:
-    """Return the dimensions that `search` names, each of their values one that `base` could have.
+    """Return the dimensions of the `--search` text, each value validated against `base`.
 
     Raises:
-        UserError: a setting is unknown, named twice or has a value that it cannot have, or there is nothing to search.
+        UserError: a setting is unknown, repeated or has an invalid value, or there is nothing to search.
     """
     known = searchable(base)
     dimensions: dict[str, Dimension] = {}
@@ -59,7 +65,7 @@ def parse(search: str, base: FinetuneConfig) -> tuple[Dimension, ...]:
         name = name.replace("-", "_")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            meant = f" (do you mean {near[0]}?)" if near else ""
+            meant = f" (did you mean {near[0]}?)" if near else ""
             raise UserError(f"--search {name}: unknown{meant}; there are {', '.join(known)}")
         if not equals or not text:
             raise UserError(f"--search {part}: no values; write {EXAMPLE}")
@@ -80,24 +86,24 @@ def parse(search: str, base: FinetuneConfig) -> tuple[Dimension, ...]:
 
 
 def require_disjoint(base: FinetuneConfig, dimensions: Iterable[Dimension]) -> None:
-    """Make sure that no setting is both searched and given: its value would be ignored.
+    """Check that no searched setting is also set by a flag, which would be ignored.
 
-    `seed` may be both: that of `base` draws the splits and the values.
+    `seed` may be both: the flag seeds the splits and the sampler.
 
     Raises:
-        UserError: one is.
+        UserError: a setting is both searched and set.
     """
     defaults = recipe(base.recipe) if base.recipe else FinetuneConfig()
     for name in (setting for each in dimensions for setting in GROUPS.get(each.name, (each.name,))):
         if name != "seed" and (value := value_of(base, name)) != value_of(defaults, name):
             raise UserError(
-                f"--{name.replace('_', '-')} {value}: is searched too (--search), so that each trial has its own; "
-                "leave it out here or there"
+                f"--{name.replace('_', '-')} {value}: is also in --search, which sets it for each trial; "
+                "remove one of the two"
             )
 
 
 def searchable(base: FinetuneConfig) -> dict[str, Any]:
-    """Return the settings that can be searched and their types."""
+    """Return {setting: type} of all settings that can be searched."""
     holders = setting_holders(base)
     hints = {part: get_type_hints(type(getattr(base, part) if part else base)) for part in {*holders.values()}}
     names = [name for name, part in holders.items() if part in SEARCHED_CONFIGS or name in SEARCHED_SETTINGS]
@@ -105,7 +111,7 @@ def searchable(base: FinetuneConfig) -> dict[str, Any]:
 
 
 def with_values(base: FinetuneConfig, values: Mapping[str, Any]) -> FinetuneConfig:
-    """Return `base` with the values of dimensions."""
+    """Return `base` with the given {dimension name: value}."""
     return with_overrides(
         base, {setting: value for name, value in values.items() for setting in GROUPS.get(name, (name,))}
     )
@@ -117,18 +123,18 @@ def _dimension(name: str, text: str, hint: Any) -> Dimension:
     span, _, scale = text.partition(":")
     low, high = (_value(name, end.strip(), hint) for end in span.split("..", 1))
     if any(isinstance(end, bool) or not isinstance(end, int | float) for end in (low, high)):
-        raise UserError(f"--search {name}={text}: no numbers; write {name}=A|B")
+        raise UserError(f"--search {name}={text}: not a range of numbers; write {name}=A|B")
     if not low < high:
-        raise UserError(f"--search {name}={text}: expected the lower end first")
+        raise UserError(f"--search {name}={text}: expected the lower bound first")
     if scale not in ("", "log"):
         raise UserError(f"--search {name}={text}: unknown scale {scale}; expected log, or nothing")
     if scale and low <= 0:
-        raise UserError(f"--search {name}={text}: a log scale starts above 0")
+        raise UserError(f"--search {name}={text}: a log scale needs a lower bound above 0")
     return Dimension(name, (low, high), choices=False, log=bool(scale))
 
 
 def _value(name: str, text: str, hint: Any) -> Any:
-    """Return a text as the first of the setting's types that it fits."""
+    """Parse a text as the first of the setting's types that accepts it."""
     for kind in (hint,) if get_origin(hint) is Literal else get_args(hint) or (hint,):
         if get_origin(kind) is Literal or kind is str:
             return text
@@ -141,4 +147,6 @@ def _value(name: str, text: str, hint: Any) -> Any:
                 return kind(text)
             except ValueError:
                 continue
-    raise UserError(f"--search {name}: {text!r} is no value of it; see --{name.replace('_', '-')} in gpt1 sweep --help")
+    raise UserError(
+        f"--search {name}: {text!r} is not a valid value; see --{name.replace('_', '-')} in gpt1 sweep --help"
+    )

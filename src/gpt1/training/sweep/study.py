@@ -1,7 +1,7 @@
-"""Optuna's study of a sweep: a journal in the sweep's directory, shared by all processes and machines that see it.
+"""Optuna study of a sweep: a journal file in the sweep's directory, shared by all processes and machines.
 
-A process says every few seconds that it is alive. The trial of one that is not is marked as failed, and put in line
-again with the same values and the same run directory, where it goes on from its checkpoint.
+Each process updates a heartbeat file every few seconds. If a process is lost, its trial is marked as failed and queued
+again with the same values and the same run directory, so that it resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 HEARTBEAT_INTERVAL = 5.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 HEARTBEAT_TIMEOUT = 60.0
-"""Seconds without one after which a process on another machine is given up."""
+"""Seconds without a heartbeat after which a process on another machine counts as lost."""
 NOT_COUNTED = "extra"
-"""Mark of a trial of Optuna that has no run of its own: one that was put in line again, or one too many."""
+"""User attribute of an Optuna trial without a run of its own: one that was queued again, or one too many."""
 RANDOM_TRIALS = 5
-"""Trials before the sampler (TPE) and the pruner take the others' results into account."""
+"""Random trials before the sampler (TPE) and the pruner use the results of other trials."""
 
 
 def require_optuna() -> None:
-    """Raises UserError where Optuna is not installed."""
+    """Raise UserError if Optuna is not installed."""
     if importlib.util.find_spec("optuna") is None:
         raise UserError("gpt1 sweep: Optuna is not installed; pip install 'optuna>=4'")
 
 
 class Study:
-    """The trials of a sweep, at most `trials` of them, whoever runs them."""
+    """The trials of a sweep: at most `trials` over all processes."""
 
     def __init__(self, out: Path, metric: str, trials: int, seed: int, prune: bool):
         import optuna
@@ -52,7 +52,7 @@ class Study:
         self.out, self.trials, self.seed = out, trials, seed
         self.maximise = metric not in SMALLER_IS_BETTER
         journal = out / "study.journal"
-        # A link as the lock, Optuna's default, is not to be had on every file system of Windows.
+        # Optuna's default lock is a link, which some Windows file systems do not support.
         lock = JournalFileOpenLock(str(journal)) if os.name == "nt" else None
         self.optuna = optuna.create_study(
             study_name="sweep",
@@ -68,22 +68,22 @@ class Study:
     # ---- trials
 
     def counted(self) -> list[FrozenTrial]:
-        """Return the trials that count, by number: those that run, ended, or failed by what they were asked to do."""
+        """Return the counted trials by number: running, complete, pruned, or failed with an error of their own."""
         trials = self.optuna.get_trials(deepcopy=False)
         counted = [t for t in trials if t.state.name in ("RUNNING", "COMPLETE", "PRUNED") or "error" in t.user_attrs]
         return sorted(counted, key=lambda trial: trial.number)[: self.trials]
 
     def ask(self) -> Trial | None:
-        """Return a trial that this process has to run; None where there are enough."""
+        """Return the next trial for this process; None if there are enough. Trials of lost processes come first."""
         import optuna
 
         for lost in [trial for trial in self.counted() if self._is_lost(trial)]:
-            console.say(f"{directory(lost)}  was cut; it is taken up again from its checkpoint")
+            console.say(f"{directory(lost)}  was interrupted; resuming from its checkpoint")
             self.requeue(lost)
         if len(self.counted()) == self.trials:
             return None
         trial = self.optuna.ask()
-        if trial.number not in [other.number for other in self.counted()]:  # another process was a moment faster
+        if trial.number not in [other.number for other in self.counted()]:  # another process took the last one
             trial.set_user_attr(NOT_COUNTED, True)
             self.optuna.tell(trial, state=optuna.trial.TrialState.FAIL)
             return None
@@ -91,9 +91,9 @@ class Study:
             previous = [other for other in self.optuna.get_trials(deepcopy=False) if other.number < trial.number]
             number = sum(NOT_COUNTED not in other.user_attrs for other in previous)
             trial.set_user_attr("directory", f"trial-{number}")
-        # Seeded by the trial: a sweep that goes on draws no value twice, and one process always draws the same ones.
+        # Seeded per trial: a resumed sweep samples no value twice, and a single process is reproducible.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # Optuna 4 calls constant_liar so
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # for constant_liar in Optuna 4
             self.optuna.sampler = optuna.samplers.TPESampler(
                 n_startup_trials=RANDOM_TRIALS, constant_liar=True, seed=(self.seed * 1_000_003 + trial.number) % 2**32
             )
@@ -101,12 +101,13 @@ class Study:
         return trial
 
     def end(self, trial: Trial, state: str, value: float | None = None) -> None:
+        """Record the final state (COMPLETE, PRUNED or FAIL) and value of a trial."""
         from optuna.trial import TrialState
 
         self.optuna.tell(trial, value, TrialState[state])
 
     def requeue(self, trial: Trial | FrozenTrial) -> None:
-        """Put a trial that was cut in line again, unless another process has just done so."""
+        """Queue an interrupted trial again, unless another process has just done so."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
@@ -118,35 +119,37 @@ class Study:
         self._heartbeat_file(trial.number).unlink(missing_ok=True)
 
     def running_elsewhere(self) -> list[str]:
+        """Return the directory names of trials that other processes are running."""
         return [directory(trial) for trial in self.counted() if trial.state.name == "RUNNING"]
 
     def best(self) -> FrozenTrial | None:
-        """Return the best complete trial, of equal ones the first."""
+        """Return the best complete trial; the first of equal ones."""
         return self.best_of([trial for trial in self.counted() if trial.state.name == "COMPLETE"])
 
     def best_of(self, complete: list[FrozenTrial]) -> FrozenTrial | None:
+        """Return the best of some complete trials; None if there are none."""
         sign = -1 if self.maximise else 1
         return min(complete, key=lambda trial: (sign * trial.value, trial.number), default=None)
 
     def is_mine_to_finish(self) -> bool:
-        """Is this the process that closes the sweep: nothing runs, and it ran the last trial, or none at all?"""
+        """Return whether this process completes the sweep: no trial is running, and it ran the last one or none."""
         if self.running_elsewhere():
             return False
         last = max(self.counted(), key=lambda trial: trial.datetime_complete or datetime.min, default=None)
         return not self._mine or last is None or last.number in self._mine
 
-    # ---- signs of life
+    # ---- heartbeats
 
     @contextmanager
     def heartbeat(self, trial: Trial) -> Iterator[None]:
-        """Say meanwhile that the trial is being run."""
-        sign, ended = self._heartbeat_file(trial.number), threading.Event()
-        sign.write_text(f"{socket.gethostname()} {os.getpid()}\n", encoding="utf-8")
+        """Update the heartbeat file of a trial inside the context."""
+        path, ended = self._heartbeat_file(trial.number), threading.Event()
+        path.write_text(f"{socket.gethostname()} {os.getpid()}\n", encoding="utf-8")
 
         def beat() -> None:
             while not ended.wait(HEARTBEAT_INTERVAL):
                 with suppress(OSError):
-                    sign.touch()
+                    path.touch()
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -155,7 +158,7 @@ class Study:
         finally:
             ended.set()
             thread.join()
-            sign.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def _heartbeat_file(self, number: int) -> Path:
         return self._heartbeats / str(number)
@@ -166,13 +169,13 @@ class Study:
         try:
             host, pid = self._heartbeat_file(trial.number).read_text(encoding="utf-8").split()
             age = self._now() - self._heartbeat_file(trial.number).stat().st_mtime
-        except (FileNotFoundError, ValueError):  # not there yet, or killed within a moment
+        except (FileNotFoundError, ValueError):  # not written yet, or killed while writing it
             started = trial.datetime_start or datetime.now()
             return (datetime.now() - started).total_seconds() > HEARTBEAT_TIMEOUT
         return age > HEARTBEAT_TIMEOUT or (host == socket.gethostname() and not _process_exists(int(pid)))
 
     def _now(self) -> float:
-        """Return the time as the file system has it, which the clocks of several machines do not agree on."""
+        """Return the file system's time: the clocks of several machines may differ."""
         clock = self._heartbeats / f"clock-{socket.gethostname()}-{os.getpid()}"
         clock.touch()
         now = clock.stat().st_mtime
@@ -181,12 +184,12 @@ class Study:
 
 
 def directory(trial: Trial | FrozenTrial) -> str:
-    """Return the name of a trial's run directory; one that was put back keeps it."""
+    """Return the name of a trial's run directory; a trial that was queued again keeps it."""
     return str(trial.user_attrs.get("directory", f"trial-{trial.number}"))
 
 
 def _process_exists(pid: int) -> bool:
-    if os.name == "nt":  # os.kill would end it there: wait for LOST instead
+    if os.name == "nt":  # os.kill would end the process; rely on HEARTBEAT_TIMEOUT instead
         return True
     try:
         os.kill(pid, 0)
