@@ -282,7 +282,7 @@ def test_other_rows_in_the_answered_part_are_refused(
     source.write_text(change(source.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(UserError, match=said) as refused:
         write_predictions(asked, output)
-    assert str(refused.value).endswith(f"to begin anew: rm {partial}; to keep it: another --output")
+    assert str(refused.value).endswith(f"to start over: rm {partial}; to keep it: choose another --output")
     assert partial.read_bytes() == before
     partial.unlink()
     write_predictions(asked, output)
@@ -296,10 +296,16 @@ def test_what_belongs_to_another_command_is_refused(model: Classifier, directory
     larger = predictor(model, source)
     larger.rows_at_once = 5
     for changed, said in (
-        (predictor(other, source), "it was begun with another model;"),
-        (predictor(model, source, with_input=True), "it was begun with --with-input false, now true;"),
-        (predictor(model, source, columns=Columns(text="text")), "it was begun with --text none, now text;"),
-        (larger, "it was begun with rows at once 4, now 5;"),
+        (predictor(other, source), "the partial output was started with another model;"),
+        (
+            predictor(model, source, with_input=True),
+            "the partial output was started with --with-input false, now true;",
+        ),
+        (
+            predictor(model, source, columns=Columns(text="text")),
+            "the partial output was started with --text none, now text;",
+        ),
+        (larger, "the partial output was started with rows at once 4, now 5;"),
     ):
         with pytest.raises(UserError, match=said):
             write_predictions(changed, output)
@@ -315,8 +321,8 @@ def test_another_device_is_named_and_goes_on(
     journal.write_text(json.dumps(found | {"device": "cuda (a GPU)"}))
     write_predictions(asked, output)
     said = capsys.readouterr().err
-    assert "Begun on cuda (a GPU), now cpu" in said
-    assert "out.csv: goes on after row 8 of 14." in said
+    assert "Started on cuda (a GPU), resuming on cpu" in said
+    assert "out.csv: resuming after row 8 of 14." in said
 
 
 def test_a_damaged_partial_file_is_refused(model: Classifier, source: Path) -> None:
@@ -324,11 +330,11 @@ def test_a_damaged_partial_file_is_refused(model: Classifier, source: Path) -> N
     partial, journal = stopped(asked, output)
     before = partial.read_bytes()
     partial.write_bytes(before[:-1])
-    with pytest.raises(UserError, match=r"shorter than the [\d,]+ bytes that were written; to begin anew: rm "):
+    with pytest.raises(UserError, match=r"shorter than the [\d,]+ bytes that were written; to start over: rm "):
         write_predictions(asked, output)
     partial.write_bytes(before)
     journal.write_text('{"rows": 8')
-    with pytest.raises(UserError, match=r"not JSON .* to begin anew: rm "):
+    with pytest.raises(UserError, match=r"not JSON .* to start over: rm "):
         write_predictions(asked, output)
 
 
@@ -409,7 +415,9 @@ def test_values_of_parquet_that_json_lacks_become_text_and_bytes_are_refused(mod
 
 def test_a_column_that_comes_later_has_no_place_in_a_table(model: Classifier, tmp_path: Path) -> None:
     source = write_rows(tmp_path / "new.jsonl", [{"text": "fine"}, {"text": "fine", "more": 1}])
-    with pytest.raises(UserError, match=r"new\.jsonl row 2: the first row has no 'more'.*use --output FILE\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"new\.jsonl row 2: 'more' is missing from the first row.*use --output FILE\.jsonl"
+    ):
         write_predictions(predictor(model, source, with_input=True), tmp_path / "out.csv")
     found = tables(model, source, (".jsonl", ".parquet"), with_input=True)
     assert found[".jsonl"][1]["more"] == 1
@@ -467,7 +475,7 @@ def test_rows_that_were_cut_are_counted_over_a_stop(
     asked, output = predictor(model, source), tmp_path / "out.jsonl"
     stopped(asked, output)
     write_predictions(predictor(model, source), output)
-    assert "2 of 11 rows were cut to 32 tokens." in capsys.readouterr().err
+    assert "2 of 11 rows were truncated to 32 tokens." in capsys.readouterr().err
 
 
 # ---- what is refused before anything is computed
@@ -503,7 +511,7 @@ def test_a_folder_that_is_not_ones_own_is_named(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    assert "cannot be written to" in refused(tmp_path, source, tmp_path / "locked" / "out.csv", capsys)
+    assert "its folder is not writable" in refused(tmp_path, source, tmp_path / "locked" / "out.csv", capsys)
 
 
 def test_an_input_without_rows_or_with_a_bad_one_leaves_nothing_behind(

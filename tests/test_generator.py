@@ -238,13 +238,13 @@ def test_an_empty_prompt_and_one_without_tokens_start_alike(capsys: pytest.Captu
 
 def test_unknown_characters_of_a_prompt_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert scripted("the", "cat", prompt="the \u2603")["text"] == " the cat"
-    assert capsys.readouterr().err == "1 of the prompt's 2 tokens are unknown characters (<unk>).\n"
+    assert capsys.readouterr().err == "1 of the prompt's 2 tokens are unknown (<unk>).\n"
 
 
 def test_a_context_too_short_to_begin_again_is_refused() -> None:
     script = Script([])
     script.config = ModelConfig(n_ctx=3)  # type: ignore[misc]
-    with pytest.raises(UserError, match="context is 3 tokens; generation needs 4"):
+    with pytest.raises(UserError, match="context is 3 tokens; generation needs at least 4"):
         TextGenerator(TOKENIZER, script)  # type: ignore[arg-type]
 
 

@@ -115,7 +115,7 @@ def test_a_token_of_probability_zero_is_never_drawn() -> None:
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_no_numbers_are_refused(broken: float) -> None:
-    with pytest.raises(UserError, match="logits are no numbers"):
+    with pytest.raises(UserError, match="logits are not finite"):
         choices([broken, broken])
 
 

@@ -1,1 +1,1 @@
-"""A loaded model at work: classify, score, generate, explain, predict files."""
+"""Inference with a loaded model: classify, score, generate, explain, predict files."""

@@ -1,9 +1,10 @@
-"""Labels for the rows of a file of any size: in their order, in constant memory, and on from where it was stopped.
+"""Prediction of files of any size: in row order, in constant memory, resumable.
 
-Rows are labelled a chunk at a time. What is written so far lies beside the output in `.NAME.partial`, and the journal
-`.NAME.journal` says how much of it is whole and what it belongs to: the model, the settings that its bytes depend on,
-and a digest of the rows that it answers. A chunk counts once it is on the disk; what a kill leaves behind it is cut
-off. Chunks are the same rows wherever a command went on, so the output has the bytes of one that was never stopped.
+Rows are predicted in chunks. Until the output is complete, it is written to `.NAME.partial` in the same folder. The
+journal `.NAME.journal` records how much of it is valid and what it belongs to: the model, the settings that determine
+its bytes, and a digest of the predicted rows. A chunk is recorded after it is synced to disk; anything behind the last
+recorded chunk is truncated when the command is resumed. Chunk boundaries do not depend on interruptions, so a resumed
+output is byte-identical to an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -30,16 +31,19 @@ from gpt1.system.files import CorruptFile, exclusive_lock, read_json, write_json
 from gpt1.system.serialization import to_json
 
 TOKENS_PER_ROW = 2
-"""A chunk has a row for so many of the tokens that a device computes at once: 512 rows on a CPU, 8,192 on a GPU."""
+"""A chunk has one row per so many tokens of a device's batch limit: 512 rows on a CPU, 8,192 on a GPU."""
 
 BFLOAT16_ON_CPU = "is 1.4 to 1.8 times as fast"
-"""Rows a second over those of float32, 8 × 256 to 12 × 768: `python benchmarks/predict.py` (docs/performance.md)."""
+"""Speedup over float32 for models of 8 × 256 to 12 × 768: `python benchmarks/predict.py` (docs/performance.md)."""
 
 Chunk = Sequence[tuple[Row, Example]]
 
 
 class Predictor:
-    """A classifier and what is asked of it; `with_input` puts a row's own columns before its prediction."""
+    """Predicts the rows of one input file with a classifier.
+
+    With `with_input`, the row's own columns are put before its prediction.
+    """
 
     def __init__(self, model: Classifier, source: Path, columns: Columns, *, with_input: bool = False):
         self.model, self.source, self.columns, self.with_input = model, source, columns, with_input
@@ -47,18 +51,18 @@ class Predictor:
         self.truncated = 0
 
     def rows(self) -> Iterator[tuple[Row, Example]]:
-        """The rows of the file; the first one is read at once."""
+        """Iterate over the rows of the file and their examples; the first row is read immediately."""
         return stream_rows(self.source, self.columns, self.model.task.input_kind)
 
     def label(self, chunk: Chunk, bar: console.Bar) -> list[dict[str, Any]]:
-        """Return what `Classifier.predict` says of each row."""
+        """Return the prediction of each row of a chunk, as `Classifier.predict` does."""
         encoded = self.model.encode([example for _, example in chunk])
         self.truncated += encoded.truncated
         logits = task_logits(self.model.engine, encoded, self.model.collator, bar=bar)
         return [self.model.prediction(row) for row in logits]
 
     def stream(self) -> Iterator[dict[str, Any]]:
-        """Yield the prediction of each row, as soon as it is there."""
+        """Yield the prediction of each row, chunk by chunk."""
         rows, done = self.rows(), 0
         bar = console.Bar(0, self.source.name, "row")
         while chunk := list(islice(rows, self.rows_at_once)):
@@ -69,11 +73,12 @@ class Predictor:
         self.show_truncated(done)
 
     def show_truncated(self, rows: int) -> None:
+        """Print how many of `rows` rows were truncated, if any."""
         if self.truncated:
-            console.say(f"{self.truncated:,} of {rows:,} rows were cut to {self.model.limit}.")
+            console.say(f"{self.truncated:,} of {rows:,} rows were truncated to {self.model.limit}.")
 
     def identity(self) -> dict[str, Any]:
-        """Return what the bytes of the predictions depend on, but for the rows."""
+        """Return everything that determines the bytes of the predictions, except the rows."""
         columns = {f"--{name.replace('_', '-')}": value for name, value in asdict(self.columns).items()}
         return {
             "model": model_digest(self.model),
@@ -86,18 +91,18 @@ class Predictor:
 
 
 def faster_dtype(hardware: DeviceConfig) -> str:
-    """Return a remark about the dtype that is faster here than float32, the default; "" where there is none.
+    """Return a note on a dtype that is faster on this device than float32, the default.
 
-    Nothing is said either where `hardware` names a dtype.
+    It is empty if there is none, or if `hardware` sets the dtype.
     """
     if hardware.dtype != "auto" or (dtype := backends.training_dtype(hardware)) == "float32":
         return ""
     on_cpu = backends.chosen(hardware) == "torch" and hardware.device != "cuda"
-    return f"; --dtype {dtype} {BFLOAT16_ON_CPU if on_cpu else 'is faster'}, and rounds the third digit"
+    return f"; --dtype {dtype} {BFLOAT16_ON_CPU if on_cpu else 'is faster'}, with differences in the third digit"
 
 
 def model_digest(model: Classifier) -> str:
-    """Return the sha256 of everything in a model that its predictions depend on."""
+    """Return the sha256 of everything in a model that determines its predictions."""
     its = model.model
     about = [asdict(its.config), its.label_names, its.max_length, its.truncation, its.tokenizer.pretokenizer]
     digest = hashlib.sha256(to_json(about).encode() + its.tokenizer.backend.to_str().encode())
@@ -108,42 +113,45 @@ def model_digest(model: Classifier) -> str:
 
 @dataclass
 class Journal:
-    """How far a partial file is whole, kept on the disk beside it."""
+    """Progress of a partial output file, stored next to it."""
 
     output: Path
     identity: Mapping[str, Any]
-    """What the partial file belongs to."""
+    """Settings that must be equal to resume the partial file (`Predictor.identity`)."""
     device: str
-    """On which the last digits depend; for people."""
+    """Device, which affects the last digits; a change is only reported."""
     rows: int = 0
-    """Rows that are answered in the partial file's first `size` bytes."""
+    """Number of rows predicted in the first `size` bytes of the partial file."""
     size: int = 0
     truncated: int = 0
     sha256: str = hashlib.sha256().hexdigest()
-    """Of those rows as they were read."""
+    """Digest of those input rows."""
 
     @property
     def path(self) -> Path:
+        """The journal: `.NAME.journal` next to the output."""
         return self.output.with_name(f".{self.output.name}.journal")
 
     @property
     def partial(self) -> Path:
+        """The incomplete output: `.NAME.partial`."""
         return self.output.with_name(f".{self.output.name}.partial")
 
     @property
     def lock(self) -> Path:
+        """The lock that excludes other processes: `.NAME.lock`."""
         return self.output.with_name(f".{self.output.name}.lock")
 
     @property
     def restart_hint(self) -> str:
-        """What to do where the partial file cannot be gone on with, for errors."""
-        return f"to begin anew: rm {shlex.quote(str(self.partial))}; to keep it: another --output"
+        """What to do if the partial file cannot be resumed, for error messages."""
+        return f"to start over: rm {shlex.quote(str(self.partial))}; to keep it: choose another --output"
 
     def resume(self) -> None:
-        """Take up what the disk has.
+        """Load the progress from disk, if there is any.
 
         Raises:
-            UserError: the partial file belongs to another command, or is shorter than it was.
+            UserError: the partial file belongs to another command, or is shorter than recorded.
         """
         if not (self.path.exists() and self.partial.exists()):
             return
@@ -156,17 +164,20 @@ class Journal:
                 differs = f"{name} {_setting_text(before)}, now {_setting_text(value)}"
                 if name == "model":
                     differs = "another model"
-                raise UserError(f"--output {self.output}: it was begun with {differs}; {self.restart_hint}")
+                raise UserError(
+                    f"--output {self.output}: the partial output was started with {differs}; {self.restart_hint}"
+                )
         if self.partial.stat().st_size < state["size"]:
             raise UserError(
                 f"{self.partial}: shorter than the {state['size']:,} bytes that were written; {self.restart_hint}"
             )
         if state["device"] != self.device:
-            console.say(f"Begun on {state['device']}, now {self.device}: the last digits of the rest may differ.")
+            console.say(f"Started on {state['device']}, resuming on {self.device}: the last digits may differ.")
         self.rows, self.size, self.sha256 = state["rows"], state["size"], state["sha256"]
         self.truncated = state["truncated"]
 
     def write(self) -> None:
+        """Write the journal atomically."""
         kept = ("identity", "device", "rows", "size", "truncated", "sha256")
         write_json(self.path, {name: getattr(self, name) for name in kept})
 
@@ -176,10 +187,10 @@ def _setting_text(value: object) -> str:
 
 
 def require_new(output: Path, source: Path) -> None:
-    """Make sure that predictions of `source` can be written to `output`, before anything is computed.
+    """Check that predictions of `source` can be written to `output`, before anything is computed.
 
     Raises:
-        UserError: its format is unknown, it is the input, it exists, or its folder cannot be written to.
+        UserError: the format is unknown, the output is the input or exists, or its folder is not writable.
     """
     if output.suffix.lower() not in SUFFIXES:
         raise UserError(f"--output {output}: {', '.join(SUFFIXES)} expected")
@@ -189,22 +200,23 @@ def require_new(output: Path, source: Path) -> None:
         raise UserError(f"--output {output}: exists; remove it first, or choose another file")
     output.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(output.parent, os.W_OK | os.X_OK):
-        raise UserError(f"--output {output}: its folder cannot be written to")
+        raise UserError(f"--output {output}: its folder is not writable")
 
 
 def write_predictions(predictor: Predictor, output: Path) -> int:
-    """Write the predictions of all rows to `output`, which appears when it is complete; return how many there are.
+    """Write the predictions of all rows to `output`; return the number of rows.
 
-    All rows are read and checked first. After a stop of any kind the same call goes on.
+    All rows are read and validated first. `output` is created only when complete; after an interruption of any kind the
+    same call resumes.
 
     Raises:
-        UserError: `require_new`, `Journal.resume`, a row that cannot be used, or another process writes there.
-        Interrupted: the person stopped it.
+        UserError: see `require_new` and `Journal.resume`; or a row is invalid, or another process writes to `output`.
+        Interrupted: stopped by the user.
     """
     require_new(output, predictor.source)
     journal = Journal(output, predictor.identity(), predictor.model.engine.device)
     with exclusive_lock(journal.lock, f"--output {output}"):
-        require_new(output, predictor.source)  # another process may just have finished it
+        require_new(output, predictor.source)  # another process may have just completed it
         return _complete(predictor, journal)
 
 
@@ -213,7 +225,7 @@ def _complete(predictor: Predictor, journal: Journal) -> int:
     journal.resume()
     digest, total = _check_rows(predictor, journal)
     if journal.rows:
-        console.say(f"{output.name}: goes on after row {journal.rows:,} of {total:,}.")
+        console.say(f"{output.name}: resuming after row {journal.rows:,} of {total:,}.")
     predictor.truncated = journal.truncated
     file = PredictionFile(output.suffix.lower(), with_input=predictor.with_input)
     bar = console.Bar(total, predictor.source.name, "row", done=journal.rows)
@@ -230,9 +242,9 @@ def _complete(predictor: Predictor, journal: Journal) -> int:
 
 
 def _check_rows(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
-    """Read all rows; return the running digest after those that the journal knows, and how many there are in all.
+    """Read and validate all rows; return the running digest after the rows in the journal, and the number of all rows.
 
-    This takes less than a hundredth of the time that labelling them does, and finds a bad row before that is spent.
+    This finds an invalid row before any time is spent; it takes less than 1 % of the time of predicting.
     """
     digest, total = hashlib.sha256(), 0
     known = digest.copy()
@@ -246,7 +258,7 @@ def _check_rows(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
     bar.close()
     if known.hexdigest() != journal.sha256:
         raise UserError(
-            f"--output {journal.output}: it was begun with other rows: the first {journal.rows:,} of "
+            f"--output {journal.output}: the partial output was started with other rows: the first {journal.rows:,} of "
             f"{predictor.source} have changed; {journal.restart_hint}"
         )
     return known, total
@@ -257,14 +269,14 @@ def _update_digest(digest: Any, row: Row) -> None:
 
 
 def _write(predictor: Predictor, journal: Journal, file: PredictionFile, digest: Any, bar: console.Bar) -> int:
-    """Add chunk after chunk to the partial file; return how many rows it has at the end.
+    """Append the predictions to the partial file, chunk by chunk; return the total number of rows.
 
-    The last chunk, unless it is full, does not go into the journal: the input may be longer when the command goes on.
+    A last chunk that is not full is not recorded in the journal: the input may have more rows when the command resumes.
     """
     rows, done = islice(predictor.rows(), journal.rows, None), journal.rows
     if done:
         file.read_columns(journal.partial)
-    journal.write()  # before the partial file: what lies there of a command without a journal is nothing
+    journal.write()  # before the partial file, which is invalid without a journal
     with journal.partial.open("r+b" if done else "wb") as partial:
         partial.truncate(journal.size)
         partial.seek(journal.size)

@@ -1,4 +1,4 @@
-"""Scores of many examples: batched, the longest first, in the order that they were given."""
+"""Batched scoring of many examples: computed longest first, returned in the given order."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def task_logits(
     label: str | None = None,
     bar: console.Bar | None = None,
 ) -> NDArray[np.float32]:
-    """Return (B, C) scores of every example, in the given order.
+    """Return the logits (B, C) of the examples, in the given order.
 
-    `label` names a progress bar; `bar` is one that stands for more than these examples.
+    `label` shows a progress bar of that name; `bar` is an existing bar to advance instead.
     """
     head = engine.config.head
     assert head is not None
@@ -60,7 +60,7 @@ def scores(
 def sequence_logprobs(
     engine: Engine, sequences: list[NDArray[np.int32]], collator: Collator
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield (index, (T - 1,) natural-log probabilities of each token after the first) of every sequence."""
+    """Yield (index, natural-log probabilities (T - 1,) of the tokens after the first) of every sequence."""
     encoded = EncodedExamples(sequences)
     for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
         logprobs = engine.token_logprobs(batch)
@@ -72,10 +72,10 @@ def sequence_logprobs(
 def mean_logprobs(
     engine: Engine, encoded: EncodedExamples, starts: NDArray[np.int64], collator: Collator, *, label: str | None = None
 ) -> NDArray[np.float64]:
-    """Return (B, k) mean natural-log probabilities of the tokens of each sequence from a place on, -inf of none.
+    """Return mean natural-log probabilities (B, k) of the tokens from a start position on; -inf if there are none.
 
-    `starts` (B, k), 1 or more, are the places: what stands before them is read and not scored, so that the softmax over
-    the vocabulary is computed for the scored tokens alone. `label` names a progress bar.
+    `starts` (B, k) are the positions, at least 1. Tokens before them are context only: the softmax over the vocabulary
+    is computed for the scored tokens alone. `label` shows a progress bar of that name.
     """
     out = np.full(starts.shape, -np.inf)
     bar = console.Bar(len(encoded), label or "", "text") if label else None

@@ -1,4 +1,4 @@
-"""A fine-tuned model that is ready to be used: examples in, labels with probabilities out."""
+"""Prediction with a fine-tuned model: examples in, labels with probabilities out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpt1.tasks import Labels, encode, find_task, limit
 
 
 class Classifier:
-    """A model directory with a head, on one device.
+    """A fine-tuned model on one device.
 
     `predict` takes the task's examples: one text, a pair, or a context with choices.
     """
@@ -33,24 +33,24 @@ class Classifier:
         self.labels = Labels(model.label_names, head.regression)
         self.problem_type = self.labels.problem_type
         self.engine = engine
-        # PyTorch on a CPU likes any length: short texts that are padded to a multiple of 16 take 4/3 of the time.
+        # PyTorch on a CPU needs no bucketing: padding short texts to a multiple of 16 takes 4/3 of the time.
         any_length = engine.buckets == BUCKETS and engine.device.startswith("cpu")
         padding: Padding = "longest" if any_length else "bucket"
         self.collator = Collator(model.tokenizer.pad, model.max_length, padding, engine.buckets)
 
     @classmethod
     def open(cls, name: str | Path, hardware: DeviceConfig | None = None, *, flag: str = "") -> Self:
-        """Load a model by its name (`loading.resolve_model`); it computes in float32 unless `hardware` names a dtype.
+        """Load a model by its name (`loading.resolve_model`), in float32 unless `hardware` sets a dtype.
 
         Raises:
-            UserError: there is no model, it has no head, or its files are damaged.
+            UserError: the model does not exist, has no head, or its files are damaged.
         """
         model = open_model(name, flag=flag)
-        head_of(model)  # before a framework is loaded
+        head_of(model)  # before a framework is imported
         return cls(model, backends.for_answers(model.config, model.params, hardware))
 
     def encode(self, examples: Sequence[Example], *, labelled: bool = False) -> EncodedExamples:
-        """Return the examples as token ids, with their labels' ids where they are wanted."""
+        """Return the examples as token ids; with `labelled`, also with label ids."""
         return encode(
             self.task, examples, self.model.tokenizer, self.model.max_length,
             labels=self.labels if labelled else None, segments=self.model.config.n_segments > 0,
@@ -59,11 +59,11 @@ class Classifier:
 
     @property
     def limit(self) -> str:
-        """What too long examples are cut to, for people."""
+        """Description of the length to which examples are truncated."""
         return limit(self.task, self.model.max_length, self.model.truncation)
 
     def logits(self, encoded: EncodedExamples, *, label: str | None = None) -> NDArray[np.float32]:
-        """Return (B, C) scores; `label` names a progress bar."""
+        """Return the logits (B, C); `label` shows a progress bar of that name."""
         return task_logits(self.engine, encoded, self.collator, label=label)
 
     def predict(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
@@ -73,14 +73,14 @@ class Classifier:
         """
         encoded = self.encode(examples)
         if encoded.truncated:
-            console.say(f"{encoded.truncated:,} of {len(encoded):,} examples were cut to {self.limit}.")
+            console.say(f"{encoded.truncated:,} of {len(encoded):,} examples were truncated to {self.limit}.")
         return [self.prediction(row) for row in self.logits(encoded)]
 
     def example(self, texts: Sequence[str]) -> Example:
-        """Return the one example that these texts make for the model's task.
+        """Return the one example that `texts` form for the model's task.
 
         Raises:
-            UserError: too few or too many texts, or one that cannot be used.
+            UserError: too few or too many texts, or an invalid one.
         """
         kind = self.task.input_kind
         origin = f"text {texts[0][:30]!r}" if texts else "text"
@@ -91,12 +91,12 @@ class Classifier:
         return example
 
     def examples(self, texts: Sequence[str]) -> list[Example]:
-        """Return the examples that texts on a command line make: one each, one of two (pairs), one of all (choices)."""
+        """Group texts of a command line into examples: one each, two each (pairs), or all in one (choices)."""
         size = self.task.input_kind.n_arguments(len(texts))
         return [self.example(texts[start : start + size]) for start in range(0, len(texts), size)]
 
     def prediction(self, logits: NDArray[np.float32]) -> dict[str, Any]:
-        """Return the prediction of `predict` for one example, from its logits (C,)."""
+        """Return one example's prediction, as in `predict`, from its logits (C,)."""
         return self.problem_type.prediction(logits, self.labels.names)
 
 
@@ -104,7 +104,7 @@ def head_of(model: Model) -> Head:
     """Return the head of a fine-tuned model.
 
     Raises:
-        UserError: it is a language model without one.
+        UserError: the model is a language model without a head.
     """
     if model.config.head is None:
         raise UserError(

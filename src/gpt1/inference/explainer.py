@@ -1,9 +1,9 @@
-"""Which words moved the label, and where attention looks: gradient x input, occlusion, softmax weights.
+"""Explanations: word attributions (gradient x input, occlusion) and attention weights.
 
-A word's weight is the sum over its tokens of e · d(margin)/de, e their embeddings (`Engine.attributions`; Denil et al.
-2014, Shrikumar et al. 2016): to the first order, what the word adds to the margin. The margin is the score (logit) of
-the label that is explained minus the mean of the others: for two labels their log odds, for a regression the value.
-Weights are slopes at one point, and no proof: occlusion takes a word out and looks what the probability does.
+A word's weight is the sum over its tokens of e · d(margin)/de, with e the token's embedding (`Engine.attributions`;
+Denil et al. 2014, Shrikumar et al. 2016): a first-order estimate of what the word adds to the margin. The margin is the
+logit of the explained label minus the mean of the others: the log odds for two labels, the value for a regression.
+Weights are local slopes, no proof; occlusion removes a word and measures the change of the probability.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from gpt1.tokenization.pretokenizers import valid_unicode
 from gpt1.tokenization.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 8_192
-"""Padded tokens of a batch at most: a gradient keeps what every layer computed."""
+"""Maximum of padded tokens in a batch: a gradient keeps the activations of every layer."""
 MOST_TOKENS = 192
-"""Tokens of which attention is shown: it grows with their square."""
+"""Maximum of tokens whose attention is returned: its size is their square."""
 NEGLIGIBLE = 0.02
-"""Of the largest weight of an example: smaller ones are not stored with a mistake."""
+"""Share of an example's largest weight below which a word is not stored with a mistake."""
 
 Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Text:
-    """One of an example's texts: its words, and where its tokens stand in the example's sequences."""
+    """One of an example's texts: its words, and the positions of its tokens in the example's sequences."""
 
     name: str
     text: str
     words: Sequence[Word]
     spans: Sequence[tuple[int, int, int]]
-    """(sequence, first position, how many of the text's tokens stand there)."""
+    """(sequence, first position, number of the text's tokens that were kept there)."""
 
     @cached_property
     def ends(self) -> NDArray[np.int64]:
-        """Behind which of the text's tokens each word ends."""
+        """End of each word, as an exclusive index into the text's tokens."""
         return np.cumsum([word.size for word in self.words], dtype=np.int64)
 
     @property
     def size(self) -> int:
-        """How many tokens it is."""
+        """Number of tokens."""
         return int(self.ends[-1]) if self.words else 0
 
     @property
     def truncated(self) -> bool:
-        """Whether tokens are missing in a sequence."""
+        """Whether the text was truncated in a sequence."""
         return any(kept < self.size for _, _, kept in self.spans)
 
     def as_dict(self, weights: Sequence[float]) -> dict[str, Any]:
-        """Return the text and its words with their weights, without occlusion."""
+        """Return the text and its words with their weights; `occlusion` is None."""
         return {
             "name": self.name,
             "text": self.text,
@@ -73,14 +73,14 @@ class Text:
         }
 
     def weights(self, attributions: Sequence[NDArray[np.float32]]) -> list[float]:
-        """Return the weight of each word: the sum over its tokens in all sequences, 0 for what was cut off."""
+        """Return the weight of each word: the sum over its tokens in all sequences, 0 for truncated words."""
         each = np.zeros(self.size)
         for sequence, start, kept in self.spans:
             each[:kept] += attributions[sequence][start : start + kept]
         return [float(part.sum()) for part in np.split(each, self.ends[:-1])] if self.words else []
 
     def positions(self, index: int) -> list[tuple[int, slice]]:
-        """Return (sequence, positions) of a word's tokens that were not cut off."""
+        """Return (sequence, positions) of a word's tokens that were not truncated."""
         end = int(self.ends[index])
         before = end - self.words[index].size
         return [
@@ -91,23 +91,23 @@ class Text:
 
 
 class Explainer:
-    """Explains what a classifier answers."""
+    """Explains the predictions of a classifier."""
 
     def __init__(self, classifier: Classifier):
         self.classifier, self.engine = classifier, classifier.engine
         self.problem_type, self.label_names = classifier.problem_type, classifier.labels.names
 
     def explain(self, example: Example, label: str | int | None = None, occlusion: bool = False) -> dict[str, Any]:
-        """Return which words speak for `label`, the predicted one where it is None, and which against.
+        """Return how much each word contributes to `label` (default: the predicted one); positive weights support it.
 
-        {"label", "score", "scores"} as `Classifier.predict`, "explained" (the label explained; None of a regression),
+        {"label", "score", "scores"} as `Classifier.predict`, "explained" (the explained label; None for a regression),
         "truncated", and "texts": {"name", "text", "words": [{"text", "start", "end", "weight", "occlusion"}]} of each
-        text in the order of the example. `start` and `end` count code points of the text; a word of pre-tokenizer
-        `openai` that was not found there (a line break, repaired text) has None. Words that were cut off weigh 0.
+        text in the example's order. `start` and `end` are code point offsets in the text; they are None for a word of
+        the pre-tokenizer `openai` that does not occur there (a line break, repaired text). Truncated words weigh 0.
 
-        With `occlusion`, how much the probability of the label (of a regression, the value) falls where the word's
-        tokens are taken out, and with them its place: `<unk>` instead of it would be a token that the model hardly ever
-        saw. A word counts as often as it stands in the sequences: a context for each choice, similarity in both orders.
+        With `occlusion`, each word has the decrease of the label's probability (for a regression, of the value) when
+        its tokens are deleted from all sequences. They are not replaced by `<unk>`, which the model hardly ever saw.
+        A word contributes once per sequence: a context once per choice, similarity in both orders.
 
         Raises:
             UserError: there is no such label.
@@ -117,7 +117,7 @@ class Explainer:
     def explain_all(
         self, examples: Sequence[Example], labels: Sequence[str | int | None] | None = None, *, occlusion: bool = False
     ) -> list[dict[str, Any]]:
-        """Return `explain` of each example; the examples are computed in batches."""
+        """Return the explanation of each example (see `explain`), computed in batches."""
         encoded = self.classifier.encode(examples)
         logits = self.classifier.logits(encoded)
         names = labels or [None] * len(examples)
@@ -144,7 +144,7 @@ class Explainer:
     def _attributions(
         self, encoded: EncodedExamples, logits: Scores, columns: Sequence[int]
     ) -> list[NDArray[np.float32]]:
-        """Return what each token of each sequence adds to the margin of its example."""
+        """Return the contribution of each token of each sequence to its example's margin."""
         margins = np.full(logits.shape, -1.0 / max(1, logits.shape[1] - 1), np.float32)
         margins[np.arange(len(columns)), columns] = 1.0
         out: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(encoded.sequences)
@@ -164,7 +164,7 @@ class Explainer:
         spans: dict[str, list[tuple[int, int, int]]] = {name: [] for name in texts}
 
         def size(name: str) -> int:
-            if name not in words:  # a text of the task's own
+            if name not in words:  # a constant text of the task
                 return len(model.tokenizer.encode(name))
             return sum(word.size for word in words[name])
 
@@ -182,18 +182,18 @@ class Explainer:
         return [Text(name, valid_unicode(text), words[name], spans[name]) for name, text in texts.items()]
 
     def without_words(self, example: Example) -> list[EncodedExamples]:
-        """Return the example, and then the example without each word that was not cut off, in the order of its texts.
+        """Return the example, followed by a copy without each word that was not truncated, in the order of the texts.
 
-        The scores of these are what `add_occlusion` takes; who has to share the engine computes them by and by.
+        Their logits are the input of `add_occlusion`; the server computes them in slices.
         """
         whole = self.classifier.encode([example])
         positions = [text.positions(index) for text in self._texts(example) for index in range(len(text.words))]
         return [whole, *(_without(whole, removed) for removed in positions if removed)]
 
     def add_occlusion(self, explanation: dict[str, Any], example: Example, scores: Sequence[Scores]) -> None:
-        """Write into the words of `explain`'s result what the probability (or value) loses without each of them.
+        """Fill in "occlusion" of the words of an explanation: the decrease of the probability (or value) without them.
 
-        `scores` are the (C,) scores of each of `without_words`.
+        `scores` are the logits (C,) of each entry of `without_words`.
         """
         logits = np.stack(scores)
         column = self.problem_type.column(explanation["explained"], logits[0], self.label_names)
@@ -205,7 +205,7 @@ class Explainer:
 
 
 def _without(one: EncodedExamples, removed: Sequence[tuple[int, slice]]) -> EncodedExamples:
-    """Return an example whose sequences lack the tokens at some places."""
+    """Return an example without the tokens at the given (sequence, positions)."""
     sequences = [*one.sequences]
     segments = None if one.segments is None else [*one.segments]
     for number, positions in removed:
@@ -219,9 +219,9 @@ def _without(one: EncodedExamples, removed: Sequence[tuple[int, slice]]) -> Enco
 
 
 def explain_mistakes(explainer: Explainer, mistakes: Sequence[dict[str, Any]]) -> None:
-    """Add "words" to the entries of `score_split`'s "mistakes": what spoke for the wrong answer, and against it.
+    """Add "words" to the entries of `score_split`'s "mistakes": the contribution of each word to the wrong prediction.
 
-    {name of a text: [{"text", "start", "end", "weight"}]}, without the words that hardly weigh anything.
+    {name of a text: [{"text", "start", "end", "weight"}]}, without words of negligible weight.
     """
     examples = [Example(tuple(entry["texts"]), tuple(entry.get("choices", ()))) for entry in mistakes]
     labels = [explainer.problem_type.label_of_answer(entry["predicted"]) for entry in mistakes]
@@ -244,10 +244,10 @@ def explain_mistakes(explainer: Explainer, mistakes: Sequence[dict[str, Any]]) -
 def attention(
     engine: Engine, tokenizer: Tokenizer, ids: Sequence[int], layer: int, segments: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    """Return where each of the first `MOST_TOKENS` of `ids` looks: {"layer", "tokens", "heads", "truncated"}.
+    """Return the attention of a layer over the first `MOST_TOKENS` of `ids`: {"layer", "tokens", "heads", "truncated"}.
 
-    Each head is rows: row t has the t + 1 weights, which sum to 1, of the tokens up to t. `segments` are those of the
-    ids, of a model that has them (0 where none are given).
+    Each head is a list of rows: row t has the t + 1 weights of the tokens up to t, which sum to 1. `segments` are the
+    segments of the ids for a model that has them (default: 0).
 
     Raises:
         UserError: the model has no such layer.
@@ -264,7 +264,7 @@ def attention(
 
 
 def attention_weights(engine: Engine, ids: Sequence[int], segments: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """Return (n_layer, H, T, T) softmax weights over the first T tokens of `ids`, `MOST_TOKENS` at most."""
+    """Return softmax weights (n_layer, H, T, T) over the first T tokens of `ids`, at most `MOST_TOKENS`."""
     tokens = np.array([ids[:MOST_TOKENS]], np.int32)
     rows = None
     if engine.config.n_segments:
@@ -274,15 +274,15 @@ def attention_weights(engine: Engine, ids: Sequence[int], segments: Sequence[int
 
 
 def sequence_of_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return what a language model reads of a text: `<bos>` and its tokens."""
+    """Return the input of a language model for a text: `<bos>` and the text's token ids."""
     return [tokenizer.bos, *tokenizer.encode(text)]
 
 
 def sequence_of(classifier: Classifier, example: Example, index: int = 0) -> tuple[list[int], list[int] | None]:
-    """Return the ids and the segments of one of an example's sequences: `index` counts the choices (or both orders).
+    """Return token ids and segments of one of an example's sequences; `index` is the choice (or one of both orders).
 
     Raises:
-        UserError: there are fewer.
+        UserError: `index` is out of range.
     """
     encoded = classifier.encode([example])
     if not 0 <= index < len(encoded.sequences):

@@ -1,9 +1,8 @@
 """Text generation: prefill, decode with a cache, sample, stop.
 
-A sequence that has filled the context cannot slide in the cache, because positions are learned: it restarts with its
-last half, at position 0. This defines the text. Before token m + 1 of a sequence the model sees all m tokens while they
-fit into n_ctx; for the first token that does not fit, and for a prompt that is longer, it sees the last n_ctx // 2; and
-so on from there.
+Positions are learned, so the cache cannot slide: a sequence that has filled the context restarts with its last half at
+position 0. This defines which tokens the model sees: all previous tokens while they fit into n_ctx; when they do not,
+or for a longer prompt, the last n_ctx // 2, to which new tokens are added until the context is full again.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 FinishReason = Literal["stop", "length"]
 
 SHORTEST_CONTEXT = 4
-"""Tokens of the smallest context that generation accepts: its half holds the newest token and one before it."""
+"""Minimum context length for generation: its half holds the newest token and the one before it."""
 
 
 class TextDelta(NamedTuple):
@@ -78,7 +77,7 @@ class SequenceState:
 
 
 class TextGenerator:
-    """A language model that generates text, on one device.
+    """Text generation with a language model on one device.
 
     `forbidden` are tokens that are never sampled, besides `<pad> <bos> <sep> <unk>`.
     """
@@ -86,24 +85,26 @@ class TextGenerator:
     def __init__(self, tokenizer: Tokenizer, engine: Engine, forbidden: Sequence[int] = ()):
         self.tokenizer, self.engine, self.n_ctx = tokenizer, engine, engine.config.n_ctx
         if self.n_ctx < SHORTEST_CONTEXT:
-            raise UserError(f"this model's context is {self.n_ctx} tokens; generation needs {SHORTEST_CONTEXT}")
+            raise UserError(
+                f"this model's context is {self.n_ctx} tokens; generation needs at least {SHORTEST_CONTEXT}"
+            )
         self.forbidden = sorted({tokenizer.pad, tokenizer.bos, tokenizer.sep, tokenizer.unk, *forbidden})
 
     @classmethod
     def open(cls, name: str | Path, hardware: DeviceConfig | None = None) -> Self:
-        """Load a model by its name (`loading.resolve_model`); a fine-tuned one is a language model too.
+        """Load a model by its name (`loading.resolve_model`), also a fine-tuned one.
 
-        It computes in float32 unless `hardware` names a dtype. A special token whose embedding was drawn when a foreign
-        model was loaded is never written.
+        It computes in float32 unless `hardware` sets a dtype. Special tokens whose embeddings were initialised at
+        random, because the original model lacks them, are never generated.
         """
         if hardware and hardware.compile:
-            raise UserError("--compile: training and scoring only; text is generated a token at a time")
+            raise UserError("--compile: only for training and scoring, not for text generation")
         model = open_model(name)
         return cls.of(model, backends.for_answers(model.config, model.params, hardware))
 
     @classmethod
     def of(cls, model: Model, engine: Engine) -> Self:
-        """Return the generator of a model whose engine exists already."""
+        """Return a generator for a model with an existing engine."""
         untrained = set(model.provenance.get("drawn", {}).get("tokens", ()))
         forbidden = [getattr(model.tokenizer, token[1:-1]) for token in SPECIAL_TOKENS if token in untrained]
         return cls(model.tokenizer, engine, forbidden)
@@ -111,7 +112,7 @@ class TextGenerator:
     # ---- public methods
 
     def next(self, prompt: str, top: int = 10) -> list[dict[str, Any]]:
-        """Return {token, id, probability} of the `top` likeliest next tokens, of all tokens, special ones too."""
+        """Return {token, id, probability} of the `top` likeliest next tokens, special tokens included."""
         if top < 1:
             raise UserError(f"--top {top}: expected 1 or more")
         context = self._context(*self._encode([prompt]))
@@ -120,7 +121,7 @@ class TextGenerator:
         weights = np.exp(logits.astype(np.float64) - logits.max())
         probabilities = weights / weights.sum()
         if not np.isfinite(probabilities).all():
-            raise UserError("the model's logits are no numbers: its weights are damaged, or training diverged")
+            raise UserError("the model's logits are not finite: its weights are damaged, or training diverged")
         ids = np.argsort(-probabilities, kind="stable")[:top]
         names = self.tokenizer.tokens(ids)
         return [
@@ -133,8 +134,9 @@ class TextGenerator:
     ) -> list[dict[str, Any]]:
         """Return {prompt, text, finish_reason, tokens} of n samples of each prompt, in order.
 
-        `text` follows the prompt, with the blank between; `tokens` are all sampled tokens but `<eos>`, also those
-        that a stop string removed from the text. `on_text` is called with each delta when no later token can change it.
+        `text` continues the prompt and starts with the space between, if any. `tokens` are all sampled tokens except
+        `<eos>`, including those that a stop string removed from the text. `on_text` is called with each delta once no
+        later token can change it.
         """
         sequences = self.sequences(self._encode(prompts), config)
         if any(len(sequence.context) + config.max_tokens > self.n_ctx for sequence in sequences):
@@ -160,7 +162,7 @@ class TextGenerator:
     # ---- prompts
 
     def sequences(self, prompts: Sequence[Sequence[int]], config: GenerateConfig) -> list[SequenceState]:
-        """Return n new sequences for each prompt of token ids, those of one prompt next to each other."""
+        """Return n new sequences for each prompt of token ids, those of one prompt in a row."""
         sampler = Sampler(config, self.forbidden)
         return [
             SequenceState(
@@ -176,7 +178,7 @@ class TextGenerator:
         return visible(list(prompt), self.n_ctx) or [self.tokenizer.bos]
 
     def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each prompt; print what of it the model will not see."""
+        """Return the token ids of each prompt; print a notice for truncated prompts and unknown tokens."""
         encoded = [self.tokenizer.encode(prompt) for prompt in prompts]
         for prompt, ids in zip(prompts, encoded, strict=True):
             if len(ids) > self.n_ctx:
@@ -185,9 +187,9 @@ class TextGenerator:
                     f"{self.n_ctx // 2} are used."
                 )
             if prompt and not ids:
-                console.say("The prompt has no tokens: the text starts from <bos>, as after an empty prompt.")
+                console.say("The prompt has no tokens: the text starts from <bos>, as with an empty prompt.")
             if unknown := ids.count(self.tokenizer.unk):
-                console.say(f"{unknown:,} of the prompt's {len(ids):,} tokens are unknown characters (<unk>).")
+                console.say(f"{unknown:,} of the prompt's {len(ids):,} tokens are unknown (<unk>).")
         return encoded
 
     # ---- decoding
@@ -203,23 +205,23 @@ class TextGenerator:
 
 
 class GenerationBatch:
-    """Sequences that are decoded together, each with its own sampling; others may be added between two steps.
+    """A batch of sequences decoded together, each with its own sampling; sequences can be added between steps.
 
     Row r of the decoder is `sequences[r]`; a finished sequence is removed.
     """
 
     def __init__(self, generator: TextGenerator, n_sequences: int, length: int):
-        """Allocate `n_sequences` rows of which the model sees `length` tokens at most."""
+        """Allocate `n_sequences` rows of at most `length` visible tokens."""
         self.engine, self.tokenizer, self.n_ctx = generator.engine, generator.tokenizer, generator.n_ctx
         self.decoder = self.engine.decoder(n_sequences, length)
         self.free_rows = n_sequences
-        """Number of sequences that can be added now."""
+        """Number of sequences that can be added."""
         self.sequences: list[SequenceState] = []
 
     def add(self, sequences: Sequence[SequenceState]) -> list[TextDelta]:
-        """Prefill the prompts of `sequences` (`free_rows` at most), each once; return the text of their first tokens.
+        """Prefill each prompt of `sequences` (at most `free_rows`) once; return the text of their first tokens.
 
-        Sequences of one prompt stand next to each other and have consecutive indices.
+        Sequences of one prompt are adjacent and have consecutive indices.
         """
         start = len(self.sequences)
         first: dict[int, int] = {}
@@ -235,7 +237,7 @@ class GenerationBatch:
         return self._advance(start, [logits[source] for source in sources])
 
     def step(self) -> list[TextDelta]:
-        """Decode the newest token of each sequence and sample the next one; return the text that this adds."""
+        """Decode the newest token of each sequence and sample the next one; return the added text."""
         full = [row for row, sequence in enumerate(self.sequences) if len(sequence.context) == self.n_ctx]
         for sequence in self.sequences:
             sequence.context = visible([*sequence.context, sequence.generated[-1]], self.n_ctx)
@@ -272,7 +274,7 @@ class GenerationBatch:
 def prefill(
     engine: Engine, decoder: Decoder, contexts: Sequence[Sequence[int]], rows: Sequence[int], pad: int
 ) -> list[NDArray[np.float32]]:
-    """Fill `rows` of the cache with `contexts`, as many at once as the device takes; return the logits (V,) of each."""
+    """Fill `rows` of the cache with `contexts`, in batches that fit the device; return the logits (V,) of each."""
     at_once = max(1, engine.tokens_at_once // max(map(len, contexts)))
     logits: list[NDArray[np.float32]] = []
     for start in range(0, len(rows), at_once):
@@ -286,5 +288,5 @@ def prefill(
 
 
 def visible(tokens: list[int], n_ctx: int) -> list[int]:
-    """Return the tokens of a sequence that the model sees: all that fit into its context, else the last half of it."""
+    """Return the tokens that the model sees: all if they fit into the context, else the last n_ctx // 2."""
     return tokens if len(tokens) <= n_ctx else tokens[-(n_ctx // 2) :]

@@ -1,4 +1,4 @@
-"""A model with everything that it can do, on one engine: `gpt1.load` gives it, a server and an estimator hold it."""
+"""Facade over a model and its engine, returned by `gpt1.load` and used by the server and the estimators."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ from gpt1.inference.scorer import Scorer
 
 
 class LoadedModel:
-    """A model on one device. `predict` and `explain` need a fine-tuned one; every model scores and writes text.
+    """A model on one device, with the methods `predict`, `explain`, `score`, `generate` and `next`.
+
+    `predict` and `explain` require a fine-tuned model; the others work with every model.
 
     Attributes:
-        model: shape, parameters (NumPy), tokenizer, label names. engine: what computes.
-        classifier, explainer: None for a bare language model. scorer. generator: None where the context is too short.
+        model: configuration, parameters (NumPy), tokenizer and label names.
+        engine: backend that computes.
+        classifier, explainer: None for a language model without a head.
+        scorer: log-probabilities of texts.
+        generator: None if the context is too short to generate text.
     """
 
     def __init__(self, model: Model, engine: Engine):
@@ -45,16 +50,16 @@ class LoadedModel:
 
     @classmethod
     def of(cls, model: Model, hardware: DeviceConfig | None = None) -> Self:
-        """Put a model on the device that `hardware` asks for; it computes in float32 unless that names a dtype."""
+        """Put a model on the device of `hardware`, in float32 unless `hardware` sets a dtype."""
         return cls(model, backends.for_answers(model.config, model.params, hardware))
 
     def predict(self, examples: Sequence[Any]) -> list[dict[str, Any]]:
         """Return {"label", "score", "scores": {label: probability}} of each example (`Classifier.predict`).
 
-        An example is a text, a pair (text, text), or (context, [choice, choice, …]), as the model's task asks.
+        An example is a text, a pair (text, text), or (context, [choice, choice, …]), depending on the model's task.
 
         Raises:
-            UserError: the model has no head, or these are no examples of its task.
+            UserError: the model has no head, or the examples do not fit its task.
         """
         classifier = self.require_classifier()
         return classifier.predict(self.examples(examples))
@@ -62,10 +67,12 @@ class LoadedModel:
     def explain(
         self, examples: Sequence[Any], *, label: str | None = None, occlusion: bool = False
     ) -> list[dict[str, Any]]:
-        """Return which words moved the label of each example (`Explainer.explain`); examples as for `predict`.
+        """Return the contribution of each word to the label of each example (`Explainer.explain`).
+
+        Examples are those of `predict`. `label` is the label to explain (default: the predicted one).
 
         Raises:
-            UserError: the model has no head, no such label, or these are no examples of its task.
+            UserError: the model has no head or no such label, or the examples do not fit its task.
         """
         rows = self.examples(examples)
         assert self.explainer
@@ -76,7 +83,7 @@ class LoadedModel:
         """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, …} of each text (`Scorer.score`).
 
         Raises:
-            UserError: these are no texts.
+            UserError: `texts` is not a list of strings.
         """
         return self.scorer.score(_texts(texts))
 
@@ -86,12 +93,12 @@ class LoadedModel:
         `settings` are those of `gpt1 generate`: max_tokens, temperature, top_k, top_p, seed, stop, n …
 
         Raises:
-            UserError: there is no such setting, or the model's context is too short.
+            UserError: a setting is unknown or invalid, or the model's context is too short.
         """
         return self._generator().generate([_text(prompt)], with_overrides(GenerateConfig(), settings, "generate"))
 
     def next(self, prompt: str, top: int = 10) -> list[dict[str, Any]]:
-        """Return {token, id, probability} of the likeliest tokens after `prompt`, the likeliest first.
+        """Return {token, id, probability} of the `top` likeliest tokens after `prompt`, likeliest first.
 
         Raises:
             UserError: `top` is below 1, or the model's context is too short.
@@ -100,19 +107,19 @@ class LoadedModel:
             return self._generator().next(_text(prompt), top)
 
     def save(self, directory: Path | str) -> None:
-        """Write the model directory (safetensors and JSON), in place of what stood there."""
+        """Save the model directory (safetensors and JSON), overwriting an existing one."""
         save_model(Path(directory), self.model)
 
     def examples(self, values: Sequence[Any], name: str = "examples") -> list[Example]:
-        """Return the examples of the model's task that `values`, called `name`, are.
+        """Convert Python values to examples of the model's task; error messages call them `name`.
 
         Raises:
-            UserError: the model has no head, or these are none.
+            UserError: the model has no head, or a value does not fit its task.
         """
         return self.require_classifier().task.examples(values, name)
 
     def require_classifier(self) -> Classifier:
-        """Return the classifier.
+        """Return the classifier of a fine-tuned model.
 
         Raises:
             UserError: the model has no head.
@@ -128,11 +135,11 @@ class LoadedModel:
 
 
 def load(model: Path | str, *, backend: str = "auto", device: str = "auto", dtype: str = "auto") -> LoadedModel:
-    """Load a model by its name, to `predict`, `explain`, `score`, `generate`, `next`.
+    """Load a model, with the methods `predict`, `explain`, `score`, `generate` and `next`.
 
-    The name is a run or model directory, a folder of OpenAI's release or MindNLP's, `mini`, or a model of the hub:
-    `openai-gpt`, OWNER/NAME or either with @REVISION. One engine serves all methods. Computed in float32 unless
-    `dtype` says otherwise.
+    `model` is a run or model directory, a folder of OpenAI's release or of MindNLP's, `mini` (included in the package),
+    or a model of the Hugging Face hub: `openai-gpt` or OWNER/NAME, each optionally with @REVISION. All methods share
+    one engine, which computes in float32 unless `dtype` is set.
 
     >>> import gpt1
     >>> model = gpt1.load("mini")
@@ -142,7 +149,7 @@ def load(model: Path | str, *, backend: str = "auto", device: str = "auto", dtyp
     'length'
 
     Raises:
-        UserError: there is no model, its files are damaged, or the device is unavailable.
+        UserError: the model does not exist, its files are damaged, or the device is unavailable.
     """
     if not isinstance(model, str | Path):
         raise UserError(f"{model!r}: the name or path of a model expected, such as 'runs/demo' or 'mini'")
@@ -153,14 +160,15 @@ def load(model: Path | str, *, backend: str = "auto", device: str = "auto", dtyp
 def predict(
     model: Path | str, examples: Sequence[Any], *, backend: str = "auto", device: str = "auto", dtype: str = "auto"
 ) -> list[dict[str, Any]]:
-    """Label examples with a fine-tuned model: `gpt1.load(model, …).predict(examples)`.
+    """Predict the labels of examples with a fine-tuned model: `gpt1.load(model, …).predict(examples)`.
 
-    `predict("runs/demo", ["Warm, funny and over far too soon."])[0]["label"]` is "positive"; beside it stand the
-    `score`, its probability, and the `scores` of all labels. An example is a text, a pair (text, text), or (context,
-    [choice, choice, …]), as the model's task asks. Computed in float32 unless `dtype` says otherwise.
+    Returns {"label", "score", "scores"} of each example: the label, its probability, and the probabilities of all
+    labels. `predict("runs/demo", ["Warm, funny and over far too soon."])[0]["label"]` is "positive". An example is a
+    text, a pair (text, text), or (context, [choice, choice, …]), depending on the model's task. Computed in float32
+    unless `dtype` is set.
 
     Raises:
-        UserError: there is no model with a head, or these are no examples of its task.
+        UserError: the model does not exist or has no head, or the examples do not fit its task.
     """
     if isinstance(examples, str):
         raise UserError(f"examples {examples[:30]!r}: a list expected, of texts, pairs or (context, [choice, …])")

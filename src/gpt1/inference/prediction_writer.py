@@ -1,7 +1,7 @@
-"""Files of predictions, in pieces that are added one after another: .jsonl .csv .tsv; .parquet is made of .jsonl.
+"""Output formats of predictions: .jsonl, .csv and .tsv are appended chunk by chunk, .parquet is converted from .jsonl.
 
-A line of .jsonl is {"label", "score", "scores": {label: probability}}; the tables have the columns `label`, `score` and
-a `probability of X` for each label X. The row's own columns, where they are wanted, stand before these.
+A line of .jsonl is {"label", "score", "scores": {label: probability}}. Tables have the columns `label`, `score` and
+`probability of X` for each label X. With `with_input`, the row's own columns come before these.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from gpt1.tokenization.pretokenizers import valid_unicode
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 PARQUET_ROWS = 1 << 14
-"""Rows of a group, which are in memory together."""
+"""Rows of a row group, which is held in memory."""
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 Record = dict[str, Any]
 
 
 def with_own_columns(row: Row, prediction: Record) -> Record:
-    """Return the cells of a row and its prediction; a cell whose name the prediction takes is called `input NAME`.
+    """Return the cells of a row followed by its prediction.
+
+    A column with the name of a prediction field is renamed `input NAME`.
 
     Raises:
-        UserError: there is a column of that name too.
+        UserError: the row has a column of that name too.
     """
     names = {name: f"input {name}" if name in prediction else name for name in row.cells}
     for name, new in names.items():
@@ -41,23 +43,26 @@ def with_own_columns(row: Row, prediction: Record) -> Record:
 
 
 def flat(prediction: Record) -> Record:
-    """Return a prediction as a row of a table."""
+    """Return a prediction as a table row, with one `probability of X` per label."""
     scores = {f"probability of {name}": value for name, value in prediction["scores"].items()}
     return {"label": prediction["label"], "score": prediction["score"], **scores}
 
 
 class PredictionFile:
-    """What the bytes of an output are; `columns` are those of a table whose header is already written."""
+    """Encoder of predictions in the format of `suffix`.
+
+    `columns` are the columns of a table, empty until its header is written.
+    """
 
     def __init__(self, suffix: str, *, with_input: bool):
         self.suffix, self.with_input = suffix, with_input
         self.columns: list[str] = []
 
     def encode(self, rows: Sequence[Row], predictions: Iterable[Record]) -> bytes:
-        """Return the bytes to add for some rows; the first call for a .csv or .tsv begins with the header.
+        """Return the bytes to append for some rows; for a .csv or .tsv the first call includes the header.
 
         Raises:
-            UserError: a cell of the input cannot be written to such a file.
+            UserError: a cell of the input cannot be written in this format.
         """
         records = list(predictions) if self.suffix == ".jsonl" else [flat(each) for each in predictions]
         if self.with_input:
@@ -76,23 +81,23 @@ class PredictionFile:
         for row, each in zip(rows, records, strict=True):
             if unknown := [name for name in each if name not in self.columns]:
                 raise UserError(
-                    f"--with-input: {row.where}: the first row has no {unknown[0]!r}, so there is no such column in a "
-                    f"{self.suffix}; use --output FILE.jsonl"
+                    f"--with-input: {row.where}: {unknown[0]!r} is missing from the first row, which sets the columns "
+                    f"of a {self.suffix}; use --output FILE.jsonl"
                 )
             table.writerow([_cell(row, each.get(name)) for name in self.columns])
         return _utf8(text.getvalue())
 
     def read_columns(self, path: Path) -> None:
-        """Take the columns of a table from its header, to go on with it."""
+        """Read the columns from the header of a table that is to be resumed."""
         if self.suffix in DELIMITERS:
             with path.open(encoding="utf-8", newline="") as file:
                 self.columns = next(csv.reader(file, delimiter=DELIMITERS[self.suffix]))
 
     def finish(self, partial_file: Path, output: Path) -> None:
-        """Replace `output` by the complete file, at once.
+        """Atomically replace `output` with the complete file.
 
         Raises:
-            UserError: what stands in a column is of several types, and the output a .parquet.
+            UserError: the output is a .parquet, and a column has values of several types.
         """
         if self.suffix == ".parquet":
             complete = partial_file.with_suffix(".assembled")
@@ -111,27 +116,29 @@ def _assemble(partial_file: Path, complete: Path, output: Path) -> None:
         polars.scan_ndjson(partial_file, infer_schema_length=None).sink_parquet(complete, row_group_size=PARQUET_ROWS)
     except polars.exceptions.PolarsError as error:
         message = str(error).splitlines()[0]
-        raise UserError(f"--output {output}: {message}; what has no one type per column goes to .jsonl") from None
+        raise UserError(f"--output {output}: {message}; for columns of mixed types use --output FILE.jsonl") from None
 
 
 def _cell(row: Row, value: Any) -> Any:
-    """Return what a cell of a table holds: text and numbers as they are, everything else as JSON."""
+    """Return the value of a table cell: text and numbers unchanged, everything else as JSON."""
     if isinstance(value, Mapping | list | tuple):
         return to_json(value, default=_text_converter(row))
     return value if value is None or isinstance(value, str | int | float) else _text_converter(row)(value)
 
 
 def _text_converter(row: Row) -> Callable[[Any], str]:
-    """Return what makes a text of a value of a .parquet that JSON has no word for: dates, durations, decimals."""
+    """Return a function that converts values unknown to JSON (dates, durations, decimals of a .parquet) to text."""
     return partial(_as_text, row.where)
 
 
 def _as_text(where: str, value: Any) -> str:
     if isinstance(value, bytes):
-        raise UserError(f"--with-input: {where} holds bytes, which are no text; leave the column out of the input")
+        raise UserError(
+            f"--with-input: {where} holds bytes, which cannot be written as text; remove the column from the input"
+        )
     return str(value)
 
 
 def _utf8(text: str) -> bytes:
-    """Return UTF-8, which has no place for half a character (of a column that the model does not read)."""
+    """Return UTF-8; lone surrogates, of columns that the model does not read, are replaced."""
     return valid_unicode(text).encode()

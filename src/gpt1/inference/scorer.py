@@ -1,4 +1,4 @@
-"""What the language model makes of a text: the log-probability of each token, perplexity, bits per byte."""
+"""Scoring of texts by a language model: log-probability of each token, perplexity, bits per byte."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from gpt1.tokenization.pretokenizers import valid_unicode
 
 
 class Encoding(NamedTuple):
+    """Token ids of a text and the size of each token in UTF-8 bytes."""
+
     ids: list[int]
     sizes: list[int]
-    """UTF-8 bytes behind each id."""
 
 
 class Scorer:
-    """A model as a language model, on one device."""
+    """Scoring with a model on one device; the head of a fine-tuned model is not used."""
 
     def __init__(self, model: Model, engine: Engine):
         self.model, self.engine = model, engine
@@ -35,18 +36,18 @@ class Scorer:
 
     @classmethod
     def open(cls, name: str | Path, hardware: DeviceConfig | None = None) -> Self:
-        """Load a model by its name (`loading.resolve_model`), in float32 unless `hardware` names a dtype."""
+        """Load a model by its name (`loading.resolve_model`), in float32 unless `hardware` sets a dtype."""
         model = open_model(name)
         return cls(model, backends.for_answers(model.config, model.params, hardware))
 
     def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, unknown_share} for each text.
 
-        `logprobs` are natural and the first is None: nothing stands before the first token. A text longer than the
-        context is read in windows that overlap by half, so that every later token sees at least half a context.
-        Perplexity is over the tokens that have a log-probability; bits per byte divides by the UTF-8 bytes they stand
-        for. Both are None for a text of one token, or of none (`<br />`). `unknown_share` is the share of the text's
-        bytes that became `<unk>`: the model says nothing about them, so bits per byte of texts with many mean little.
+        `logprobs` are natural logarithms; the first is None, because the first token has no context. A text longer
+        than the context is scored in windows that overlap by half, so that every later token has at least half a
+        context before it. Perplexity is over the tokens that have a log-probability; bits per byte divides by the UTF-8
+        bytes of these tokens. Both are None for a text of one token, or of none (`<br />`). `unknown_share` is the
+        share of the text's bytes that became `<unk>`; if it is large, bits per byte is not meaningful.
         """
         texts = [valid_unicode(text) for text in texts]
         encodings = [Encoding(*self.model.tokenizer.encode_with_sizes(text)) for text in texts]
