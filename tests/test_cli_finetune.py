@@ -44,6 +44,10 @@ def test_a_finished_run_shows_its_results_again_and_trains_no_more() -> None:
     assert "run is already finished; results:" in again.err
     assert "GPT-1" in again.err
     assert "majority class" in again.err
+    assert again.err.splitlines()[-2:] == [
+        "Model: run/model   scores: run/metrics.json   report: run/report.html",
+        "Next: gpt1 predict run TEXT",
+    ]
     silent = done(*words)
     assert silent.out == ""
     assert file_digests(Path("run")) == before

@@ -9,6 +9,7 @@ import json
 import math
 import random
 import re
+import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -252,12 +253,18 @@ def test_the_text_that_validates_is_not_trained_on(
     assert results["valid"]["bytes"] == len(given.read_bytes())
 
 
-def test_a_finished_run_is_not_trained_again(finished: tuple[Command, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_not_trained_again(
+    finished: tuple[Command, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     command, results = finished
     before = outcome(command.run)
     monkeypatch.setattr(backends, "get", lambda *_, **__: pytest.fail("an engine was asked for"))
     assert command.here() == results == read_json(command.run.metrics_path)
     assert_same_outcome(outcome(command.run), before)
+    path = shlex.quote(str(command.run.path))
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"Next: gpt1 generate {path} PROMPT, or gpt1 finetune --model {path} --data FILE --out DIR"
+    )
     assert cli.main([*command.argv, "--lr", "0.1"]) == 2
 
 

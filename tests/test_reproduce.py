@@ -222,6 +222,7 @@ def test_finished_runs_are_read_and_people_see_a_table(
         ["CoLA", "matthews", "45.4", "–", "–", "0", "–", "no", "folder", "cola"]
     ]
     assert "valid also selected the epoch" in stderr
+    assert stderr.splitlines()[-1] == f"Runs: {out}   table: {out / 'results.json'}"
 
 
 def test_runs_of_other_settings_are_refused_before_anything_runs(

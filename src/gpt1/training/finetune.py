@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -28,7 +29,7 @@ from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer, explain_mistakes
 from gpt1.system.files import read_json, replace_directory, write_json
-from gpt1.tasks import Labels, encode, limit
+from gpt1.tasks import Labels, Task, encode, limit
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -89,7 +90,7 @@ def _finetune(
             report.write([run.path])
         results = read_results(run)
         show_scores(results)
-        console.say(run.result_paths)
+        _print_paths(run, data.task)
         return results
     # before the run is opened, so that an unavailable device leaves no files
     training = FinetuneSetup(config, start, encoded, extra_metrics)
@@ -122,7 +123,7 @@ def _finetune(
     show_scores(results)
     if differences := huggingface_differences(start):
         console.say(f"Differences when loaded with transformers: {'; '.join(differences)}.")
-    console.say(run.result_paths)
+    _print_paths(run, data.task)
     return results
 
 
@@ -251,6 +252,12 @@ def _print_overview(
                                 "labels": {name: _label_counts(part, data.labels) for name, part in encoded.items()},
                                 "parameters": count(shape), "device": engine.device, "dtype": engine.dtype,
                                 "notes": list(data.notes)})  # fmt: skip
+
+
+def _print_paths(run: RunDirectory, task: Task) -> None:
+    """Print where model, scores and report are, and the next command."""
+    console.say(run.result_paths)
+    console.say(f"Next: {shlex.join(['gpt1', 'predict', str(run.path)])} {task.input_kind.arguments}")
 
 
 def _label_counts(part: EncodedExamples, labels: Labels) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -61,7 +62,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
             report.write([run.path])
         results = read_json(run.metrics_path)
         _show(results)
-        console.say(run.result_paths)
+        _print_paths(run)
         return results
     backends.check(config.hardware)
     with rank_zero_first(ranks):
@@ -125,7 +126,7 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         write_json(run.metrics_path, results)  # marks the run as finished
         report.write([run.path])
     _show(results)
-    console.say(run.result_paths)
+    _print_paths(run)
     return results
 
 
@@ -298,6 +299,13 @@ def _print_overview(
         run.log.write("start", {"tokens": {"train": n_train, "valid": n_valid}, "bytes": facts["bytes"],
                                 "documents": facts["documents"], "parameters": count(shape), "device": engine.device,
                                 "dtype": engine.dtype, "steps": steps})  # fmt: skip
+
+
+def _print_paths(run: RunDirectory) -> None:
+    """Print where model, scores and report are, and the next commands."""
+    name = shlex.quote(str(run.path))
+    console.say(run.result_paths)
+    console.say(f"Next: gpt1 generate {name} PROMPT, or gpt1 finetune --model {name} --data FILE --out DIR")
 
 
 def _show(results: dict[str, Any]) -> None:

@@ -65,6 +65,7 @@ def reproduce(config: ReproduceConfig) -> dict[str, Any]:
     }  # fmt: skip
     show(table)
     write_json(config.out / "results.json", table)
+    console.say(f"Runs: {config.out}   table: {config.out / 'results.json'}")
     return table
 
 
