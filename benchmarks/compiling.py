@@ -27,7 +27,7 @@ from gpt1.config import FinetuneConfig
 from gpt1.config.recipes import RECIPES
 from gpt1.console import say, table
 from gpt1.data.batching import Collator, TrainingBatches, inference_batches
-from gpt1.training.finetune import encode_splits
+from gpt1.training.setup import encode_splits
 
 
 def measure(config: FinetuneConfig) -> dict[str, Any]:

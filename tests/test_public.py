@@ -17,12 +17,12 @@ from gpt1.config import recipes
 from gpt1.errors import UserError
 from gpt1.inference import loaded_model
 from gpt1.tasks import dataset
-from gpt1.training import finetune
+from gpt1.training.setup import starting_model
 
 PUBLIC = {
     "recipe": recipes.recipe,
     "load_data": dataset.load_data,
-    "starting_model": finetune.starting_model,
+    "starting_model": starting_model,
     "tokenizer": loading.open_tokenizer,
     "finetune": api.finetune,
     "evaluate": api.evaluate,

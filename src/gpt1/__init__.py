@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from gpt1.estimator import GPT1Classifier, GPT1Regressor
     from gpt1.inference.loaded_model import load, predict
     from gpt1.tasks.dataset import load_data
-    from gpt1.training.finetune import finetune, starting_model
+    from gpt1.training.finetune import finetune
+    from gpt1.training.setup import starting_model
 
 __all__ = [
     "GPT1Classifier", "GPT1Regressor", "UserError", "evaluate", "finetune", "load", "load_data", "predict", "recipe",
@@ -31,7 +32,7 @@ __all__ = [
 _LAZY_IMPORTS = {
     "recipe": ("config.recipes", "recipe"),
     "load_data": ("tasks.dataset", "load_data"),
-    "starting_model": ("training.finetune", "starting_model"),
+    "starting_model": ("training.setup", "starting_model"),
     "tokenizer": ("checkpoint.loading", "open_tokenizer"),
     "finetune": ("training.finetune", "finetune"),
     "evaluate": ("api", "evaluate"),

@@ -32,8 +32,7 @@ from gpt1.system.files import read_json, replace_directory, sha256, write_json
 from gpt1.tasks import Labels, ProblemType, Task
 from gpt1.tasks.dataset import TaskData
 from gpt1.tasks.metrics import own_metric
-from gpt1.training.finetune import encode_splits, starting_model
-from gpt1.training.setup import FinetuneSetup
+from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
 
 ESTIMATOR = "estimator.json"
 """What a saved estimator's directory holds beside the model: its parameters and its classes as they were."""

@@ -12,15 +12,15 @@ from typing import Any
 
 from gpt1 import backends, console
 from gpt1.backends.base import Engine
-from gpt1.backends.parameters import HEAD, count, initialise
+from gpt1.backends.parameters import count
 from gpt1.checkpoint import event_log, hub
 from gpt1.checkpoint.event_log import Event
-from gpt1.checkpoint.loading import open_model, open_tokenizer, random_size
+from gpt1.checkpoint.loading import random_size
 from gpt1.checkpoint.model_card import Results
 from gpt1.checkpoint.model_dir import Model, add_results, huggingface_differences, save_model
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.checkpoint.train_state import Progress
-from gpt1.config import SIZES, FinetuneConfig, ModelConfig
+from gpt1.config import FinetuneConfig
 from gpt1.data.batching import Collator, EncodedExamples
 from gpt1.errors import UserError
 from gpt1.evaluation import report
@@ -29,13 +29,11 @@ from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer, explain_mistakes
 from gpt1.system.files import read_json, replace_directory, write_json
-from gpt1.tasks import Labels, Task, encode, limit
+from gpt1.tasks import Labels, Task
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
-from gpt1.tokenization.tokenizer import Tokenizer
-from gpt1.tokenization.trainer import train as train_tokenizer
 from gpt1.training.loop import stop_at_once
-from gpt1.training.setup import FinetuneSetup
+from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
 from gpt1.training.trackers import attach_trackers
 
 
@@ -125,80 +123,6 @@ def _finetune(
         console.say(f"Differences when loaded with transformers: {'; '.join(differences)}.")
     _print_paths(run, data.task)
     return results
-
-
-# ---- encoding, starting model
-
-
-def encode_splits(config: FinetuneConfig, data: TaskData, start: Model) -> dict[str, EncodedExamples]:
-    """Return every split as token ids; print how many examples were truncated."""
-    encoded = {
-        name: encode(
-            data.task, examples, start.tokenizer, start.max_length, labels=data.labels,
-            segments=start.config.n_segments > 0, truncation=start.truncation,
-        )
-        for name, examples in data.splits.items()
-    }  # fmt: skip
-    for name, part in encoded.items():
-        if part.truncated:
-            length = limit(data.task, start.max_length, start.truncation)
-            console.say(f"{name}: {part.truncated:,} of {len(part):,} examples were truncated to {length}.")
-    return encoded
-
-
-def starting_model(config: FinetuneConfig, data: TaskData, run: RunDirectory | None = None) -> Model:
-    """Return the model that training starts from: shape, parameters with a new task head, tokenizer.
-
-    If `run` has a tokenizer already, it is loaded from there instead of trained again.
-    `starting_model(config, load_data(config)).params` maps names to NumPy arrays.
-
-    Raises:
-        UserError: the model, size or tokenizer does not exist.
-    """
-    head = replace(data.labels.head(data.task.name), bias=config.head_bias)
-    label_names = data.labels.names
-    n_segments = data.task.n_parts if config.segments else 0
-    if (size := random_size(config.model)) is not None:
-        if size not in SIZES:
-            raise UserError(
-                f"--model {config.model}: unknown size; there are {', '.join('random:' + s for s in SIZES)}"
-            )
-        tokenizer = _tokenizer(config, SIZES[size], data, run)
-        shape = replace(SIZES[size], vocab_size=tokenizer.vocab_size, n_segments=n_segments, head=head)
-        max_length = _max_length(config, shape)
-        params = initialise(shape, config.loop.seed)
-        return Model(shape, params, tokenizer, label_names, max_length, truncation=config.split.truncation)
-    for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
-        if value is not None:
-            raise UserError(
-                f"--{flag} {value}: {config.model} has its own vocabulary; the flag is for --model random:SIZE"
-            )
-    loaded = open_model(config.model, flag="--model", random=True)
-    shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
-    body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
-    params = initialise(shape, config.loop.seed, body)
-    max_length = _max_length(config, shape)
-    return Model(shape, params, loaded.tokenizer, label_names, max_length, loaded.provenance, config.split.truncation)
-
-
-def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: TaskData, run: RunDirectory | None) -> Tokenizer:
-    if run and run.tokenizer.exists():
-        return Tokenizer.load(run.tokenizer)
-    if config.tokenizer:
-        if config.vocab_size:
-            raise UserError(
-                f"--vocab-size {config.vocab_size}: --tokenizer has its own vocabulary; use only one of the two flags"
-            )
-        return open_tokenizer(config.tokenizer, flag="--tokenizer")
-    texts = (text for example in data.splits["train"] for text in example.texts)
-    return train_tokenizer(texts, config.vocab_size or size.vocab_size)
-
-
-def _max_length(config: FinetuneConfig, shape: ModelConfig) -> int:
-    max_length = config.split.max_length or shape.n_ctx
-    if max_length > shape.n_ctx:
-        raise UserError(f"--max-length {max_length}: the model's context has {shape.n_ctx} tokens")
-    return max_length
 
 
 # ---- settings, provenance, messages
@@ -301,15 +225,9 @@ def _final_scores(
         labels = encoded["train"].labels
         assert labels is not None
         results["baseline"] = baselines(
-            data.task,
-            data.splits["train"],
-            labels,
-            data.splits[split],
-            encoded[split],
-            head,
-            extra_metrics,
+            data.task, data.splits["train"], labels, data.splits[split], encoded[split], head, extra_metrics,
             config.loop.seed,
-        )
+        )  # fmt: skip
     results["baseline_split"] = split
     return results
 

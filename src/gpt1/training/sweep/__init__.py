@@ -26,8 +26,8 @@ from gpt1.evaluation.report.record import Record
 from gpt1.system.files import replace_directory, write_json
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import own_metric
-from gpt1.training.finetune import finetune, require_settings, starting_model
-from gpt1.training.setup import selection_metric
+from gpt1.training.finetune import finetune, require_settings
+from gpt1.training.setup import selection_metric, starting_model
 from gpt1.training.sweep import display
 from gpt1.training.sweep.space import Dimension, parse, require_disjoint, with_values
 from gpt1.training.sweep.study import Study, directory, require_optuna
