@@ -1,4 +1,4 @@
-"""`gpt1 predict --input FILE --output FILE`: order, formats, and going on after a stop anywhere.
+"""`gpt1 predict --input FILE --output FILE`: order, formats, resuming after any interruption.
 
 Run: pytest tests/test_batch_prediction.py
 """
@@ -41,14 +41,14 @@ from support.run_outcome import PATIENCE
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 CHUNK = 4
 TEXTS = [f"{'a warm and funny story' if i % 3 else 'dull, noisy; rude'} number {i}" for i in range(14)]
-"""Three full chunks and half of one."""
+"""Three full chunks and half a chunk."""
 
 Directory = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Directory:
-    """Write a model of random weights, and return where."""
+    """Write a model with random weights and return its directory."""
     tokenizer = train([*TEXTS] * 3, 90)
 
     def write(name: str = "model", head: Head = Head("classification", 2), seed: int = 0) -> Path:  # noqa: B008
@@ -75,7 +75,7 @@ def opened(path: Path) -> Classifier:
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here cuts the power."""
+    """Disable fsync: no test here needs it."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
@@ -104,7 +104,7 @@ def predictor(
 
 
 class StopsAfter(Predictor):
-    """Stops when it has labelled so many chunks."""
+    """Predictor that is interrupted after a number of chunks."""
 
     def __init__(self, like: Predictor, chunks: int, by: BaseException):
         super().__init__(like.model, like.source, like.columns, with_input=like.with_input)
@@ -118,7 +118,7 @@ class StopsAfter(Predictor):
 
 
 def stopped(like: Predictor, output: Path, chunks: int = 2) -> tuple[Path, Path]:
-    """Stop a command after so many chunks; return its partial file and its journal."""
+    """Interrupt a command after a number of chunks; return its partial file and its journal."""
     with pytest.raises(Interrupted):
         write_predictions(StopsAfter(like, chunks, KeyboardInterrupt()), output)
     assert not output.exists()
@@ -131,7 +131,7 @@ def beside(output: Path) -> tuple[Path, Path]:
 
 
 def whole(like: Predictor, suffix: str) -> bytes:
-    """What a command that nothing stops writes."""
+    """Return the output of an uninterrupted command."""
     output = like.source.with_name(f"whole{suffix}")
     assert write_predictions(like, output) == sum(1 for _ in like.rows())
     assert not any(path.exists() for path in beside(output))
@@ -140,7 +140,7 @@ def whole(like: Predictor, suffix: str) -> bytes:
     return found
 
 
-# ---- a stop anywhere
+# ---- interruption and resuming
 
 
 def test_two_commands_do_not_write_to_one_output(model: Classifier, source: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_stopped_command_goes_on_to_the_bytes_of_one_that_was_not(
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_whatever_a_kill_leaves_of_a_chunk_is_cut_off(model: Classifier, source: Path, suffix: str) -> None:
-    """In the chunk after the journal, and where there is more than the journal knows."""
+    """Bytes of an unrecorded chunk, and more bytes than the journal records."""
     asked, output = predictor(model, source), source.with_name(f"out{suffix}")
     expected = whole(asked, suffix)
     partial, journal = stopped(asked, output)
@@ -194,7 +194,7 @@ def test_whatever_a_kill_leaves_of_a_chunk_is_cut_off(model: Classifier, source:
 
 
 def test_a_killed_process_goes_on(directory: Directory, tmp_path: Path) -> None:
-    """For real: SIGKILL once something is whole, three times."""
+    """With SIGKILL after the first recorded chunk, three times."""
     source = write_rows(tmp_path / "new.jsonl", [{"text": f"{text} {i}"} for i in range(400) for text in TEXTS])
     words = ["predict", str(directory()), "--input", str(source), "--dtype", "float32", "--with-input", "--output"]
     assert cli.main([*words, str(tmp_path / "expected.csv")]) == 0
@@ -227,7 +227,7 @@ def test_a_full_disk_loses_nothing(model: Classifier, source: Path) -> None:
 
 
 def test_rows_may_be_added_or_mended_behind_what_is_answered(model: Classifier, source: Path) -> None:
-    """Also where the command was stopped between its last chunk, half full, and the end."""
+    """Also if the command was interrupted between its last, half-full chunk and the end."""
     asked, output = predictor(model, source), source.with_name("out.csv")
     partial, journal = stopped(asked, output, 3)
     before = partial.read_bytes(), journal.read_bytes()
@@ -246,11 +246,11 @@ def test_rows_may_be_added_or_mended_behind_what_is_answered(model: Classifier, 
 def test_rows_added_after_the_last_of_a_stopped_command_fill_its_chunk(
     model: Classifier, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise a chunk would hold other rows than without the stop, and in bfloat16 other digits."""
+    """Otherwise chunk boundaries, and in bfloat16 the digits, would depend on the interruption."""
     asked, output = predictor(model, source), source.with_name("out.csv")
 
     def stopped(*given: object) -> None:
-        raise KeyboardInterrupt  # as Ctrl-C does, at this place and no later
+        raise KeyboardInterrupt  # as Ctrl-C would, exactly here
 
     with monkeypatch.context() as patch:
         patch.setattr(PredictionFile, "finish", stopped)
@@ -338,13 +338,13 @@ def test_a_damaged_partial_file_is_refused(model: Classifier, source: Path) -> N
         write_predictions(asked, output)
 
 
-# ---- what is written
+# ---- output formats
 
 
 def tables(
     model: Classifier, source: Path, suffixes: Sequence[str] = SUFFIXES, *, with_input: bool
 ) -> dict[str, list[dict[str, Any]]]:
-    """The rows that each format gives."""
+    """Read back the rows of each format."""
     found = {}
     for suffix in suffixes:
         content = whole(predictor(model, source, with_input=with_input), suffix)
@@ -362,11 +362,11 @@ def tables(
 def test_every_format_holds_label_score_and_probabilities_in_the_rows_order(model: Classifier, source: Path) -> None:
     found = tables(model, source, with_input=False)
     expected = [model.predict([Example((text,))])[0] for text in TEXTS]
-    assert len({round(row["score"], 4) for row in expected}) > 5  # so that the order shows
+    assert len({round(row["score"], 4) for row in expected}) > 5  # so that the order matters
     for given, row in zip(found[".jsonl"], expected, strict=True):
         assert given["label"] == row["label"]
         assert list(given) == ["label", "score", "scores"]
-        assert given["scores"] == pytest.approx(row["scores"], abs=1e-6)  # one text's sums among others
+        assert given["scores"] == pytest.approx(row["scores"], abs=1e-6)  # sums in a batch
     flat = [
         {"label": row["label"], "score": row["score"]}
         | {f"probability of {name}": value for name, value in row["scores"].items()}
@@ -378,7 +378,7 @@ def test_every_format_holds_label_score_and_probabilities_in_the_rows_order(mode
 
 
 def test_the_rows_own_columns_stand_before_the_prediction(model: Classifier, source: Path) -> None:
-    """A column that is called as one of the prediction's, as `label` of a labelled file, keeps its content."""
+    """A column named like a prediction field, such as `label` of a labelled file, keeps its content."""
     bare = tables(model, source, with_input=False)
     for suffix, rows in tables(model, source, with_input=True).items():
         for i, (row, plain) in enumerate(zip(rows, bare[suffix], strict=True)):
@@ -454,7 +454,7 @@ def test_parquet_is_read_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_more_than_a_chunk_of_rows_is_held(model: Classifier, source: Path) -> None:
-    """Of rows without end."""
+    """Of an endless input."""
     read = count()
 
     class Endless(Predictor):
@@ -478,7 +478,7 @@ def test_rows_that_were_cut_are_counted_over_a_stop(
     assert "2 of 11 rows were truncated to 32 tokens." in capsys.readouterr().err
 
 
-# ---- what is refused before anything is computed
+# ---- errors before anything is computed
 
 
 def refused(model: Path, source: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -489,7 +489,7 @@ def refused(model: Path, source: Path, output: Path, capsys: pytest.CaptureFixtu
 def test_an_output_that_cannot_be_is_named(
     directory: Directory, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    nowhere = tmp_path / "no model"  # so none of these gets as far as loading it
+    nowhere = tmp_path / "no model"  # so that none of these loads a model
     earlier = tmp_path / "earlier.csv"
     earlier.write_text("precious")
     before = sorted(tmp_path.iterdir())

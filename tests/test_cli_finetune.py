@@ -1,4 +1,4 @@
-"""`gpt1 finetune`: what a run leaves behind, interruptions, a run that starts from another.
+"""`gpt1 finetune`: files of a run, interruptions, starting from the model of another run.
 
 Run: pytest tests/test_cli_finetune.py
 """
@@ -54,7 +54,7 @@ def test_a_finished_run_shows_its_results_again_and_trains_no_more() -> None:
 
 
 def test_what_is_printed_is_one_json_document_and_it_is_metrics_json(tmp_path: Path) -> None:
-    """A nan, which JSON has no word for, is null there."""
+    """A nan, which JSON does not have, becomes null."""
     metric = "metrics_of_mine:not_a_number"
     outcome = done("finetune", "--data", "reviews.csv", "--out", tmp_path / "run", *QUICK, "--metric", metric, "--json")
     assert outcome.json["test"]["not_a_number"] is None

@@ -36,7 +36,7 @@ def test_a_text_goes_on_from_its_prompt_also_by_a_fine_tuned_model() -> None:
 
 
 def test_the_line_about_the_speed_begins_after_the_text() -> None:
-    """On a terminal, which shows both streams."""
+    """A terminal shows both streams."""
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
         assert main(["generate", "run", "A warm", *WRITE]) == 0
@@ -76,7 +76,7 @@ def test_the_next_tokens_are_bars_for_people() -> None:
 
 
 def test_an_untrained_eos_is_never_written(tmp_path: Path) -> None:
-    """Its row was drawn when a foreign model was loaded: it may be as likely as any word."""
+    """Its embedding is random in an imported model, so it may be as likely as any word."""
     model = load_model(Path("run/model"))
     loud = {**model.params, "tokens_embed.weight": model.params["tokens_embed.weight"].copy()}
     eos = model.tokenizer.eos

@@ -19,7 +19,7 @@ from support.sample_runs import BAD, GOOD, labelled
 pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("in_world")
 WINDOW_ROUNDING = 1e-5
-"""The same for log-probabilities, which are larger."""
+"""Tolerance for log-probabilities, which are larger."""
 
 
 def test_a_score_has_a_log_probability_for_each_token_but_the_first() -> None:

@@ -1,6 +1,6 @@
-"""Words weigh what their tokens do, occlusion is the prediction without the word. Run: pytest tests/test_explainer.py
+"""Explanations: word weights, occlusion, mistakes, attention. Run: pytest tests/test_explainer.py
 
-test_backend_attributions.py compares the gradients with the reference; here words get their shares of them.
+test_backend_attributions.py compares the gradients with the reference; this file tests their sums over words.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from support.engines import hardware
 from support.model_cases import random_params
 
 SUMMED = 1e-5
-"""Float32 on both sides; batches of other shapes sum in another order. Weights are about 1."""
+"""float32 on both sides; batches of other shapes sum in a different order. Weights are about 1."""
 
 TEXTS = ("a warm story about a fine old house", "what a dull film, said the man in the old house", "warm and fine")
 HEADS = {
@@ -106,7 +106,7 @@ def test_the_answer_is_that_of_predict_and_the_words_are_those_of_the_texts(
 def test_weights_of_the_words_sum_to_those_of_the_tokens(
     tokenizer: Tokenizer, case: str, backend: str, max_length: int
 ) -> None:
-    """In all sequences: a context stands in each of its choices' sequences, similarity reads both orders."""
+    """Over all sequences: a context occurs in the sequence of each choice, similarity uses both orders."""
     model, example = classifier(tokenizer, case, backend, max_length), EXAMPLES[case]
     encoded = model.encode([example])
     logits = model.logits(encoded)[0]
@@ -131,7 +131,7 @@ def test_a_word_weighs_what_its_tokens_do(tokenizer: Tokenizer, backend: str) ->
 
 
 def test_weights_for_all_labels_cancel(tokenizer: Tokenizer, backend: str) -> None:
-    """A margin is a score minus the mean of the others: they sum to nothing, and those of two labels are opposite."""
+    """A margin is a logit minus the mean of the others: margins sum to zero, those of two labels are opposite."""
     for case, labels in (("classification", ("bad", "good")), ("three labels", ("bad", "good", "mixed"))):
         explainer = Explainer(classifier(tokenizer, case, backend))
         every = [weights(explainer.explain(EXAMPLES[case], label)) for label in labels]
@@ -141,7 +141,7 @@ def test_weights_for_all_labels_cancel(tokenizer: Tokenizer, backend: str) -> No
 
 @pytest.mark.parametrize("case", ["classification", "similarity", "regression", "multiple-choice"])
 def test_occlusion_is_the_prediction_without_the_word(tokenizer: Tokenizer, case: str, backend: str) -> None:
-    """The word is taken out of the text, wherever that stands: no token and no place is left of it."""
+    """The word's tokens are deleted from every sequence of its text."""
     model, example = classifier(tokenizer, case, backend), EXAMPLES[case]
     found = Explainer(model).explain(example, occlusion=True)
     of = (lambda told: told["score"]) if found["label"] is None else lambda told: told["scores"][str(found["label"])]
@@ -192,7 +192,7 @@ def test_a_label_that_is_not_there_is_refused(tokenizer: Tokenizer, case: str, l
 
 
 def test_the_word_that_decides_weighs_most(tokenizer: Tokenizer, backend: str) -> None:
-    """A small model learns that one word decides, wherever it stands: most explanations find it."""
+    """A small model learns that one word decides, at any position; most explanations give it the largest weight."""
     config = ModelConfig(2, 2, 32, 16, tokenizer.vocab_size, head=HEADS["classification"])
     engine = backends.get(config, initialise(config, 0), hardware=hardware(backend), dropout=DropoutConfig.none())
     model = Classifier(Model(config, engine.parameters(), tokenizer, ("bad", "good"), 16), engine)

@@ -1,4 +1,4 @@
-"""Every row of docs/fidelity.md names the tests that hold it, and they exist. Run: pytest tests/test_fidelity.py"""
+"""Every row of docs/fidelity.md names existing tests. Run: pytest tests/test_fidelity.py"""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gpt1.config.recipes import recipe
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ["what", "paper", "OpenAI", "transformers", "gpt1", "test"]
 TEST = re.compile(r"`(tests/test_\w+\.py)::(test_\w+)`")
-"""Files of tests that a row may name before they are there."""
+"""Test files that a row may name before they exist."""
 
 
 def rows() -> list[list[str]]:
-    """The cells of every row of every table of the page."""
+    """Return the cells of every table row of the page."""
     page = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
     cells = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")
@@ -36,7 +36,7 @@ def names_in(file: str) -> set[str]:
 
 
 def test_the_page_has_its_rows() -> None:
-    """A change of its layout must not leave the tests below with nothing to check."""
+    """A changed layout must not leave the tests below without rows."""
     assert len(rows()) >= 35
     assert len({row[0] for row in rows()}) == len(rows())
     for topic in ("head", "causal mask", "weight decay", "too long texts", "embeddings", "released weights"):
@@ -55,7 +55,7 @@ def test_a_row_is_whole_and_names_tests_that_exist(row: list[str]) -> None:
 
 
 def flat(config: Any) -> dict[str, Any]:
-    """The settings by their last names, which are those of the flags."""
+    """Return the settings by flag name."""
     values: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
@@ -70,7 +70,7 @@ def test_every_flag_of_the_page_exists() -> None:
 
 
 def test_the_arrows_of_the_page_are_the_recipe() -> None:
-    """What `openai-finetune` sets and `paper-finetune` does not, each once and with its value."""
+    """Settings of `openai-finetune` that differ from `paper-finetune`, each once and with its value."""
     page = dict(
         re.match(r"`--([\w-]+)(?: (\w+))?`", text).groups()  # type: ignore[union-attr]
         for row in rows()

@@ -1,6 +1,6 @@
-"""Texts that a model writes: the window it sees, samples, ends, pieces. Run: pytest tests/test_generator.py
+"""Text generation: visible context, samples, stopping, streaming. Run: pytest tests/test_generator.py
 
-Tests that take `backend` run on each installed one; the others need none: their engine says what it is told.
+Tests with the argument `backend` run on each installed backend; the others use a fake engine.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from support.model_cases import random_params
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", ".", ",", "(", ")", "4", "2", "do", "n't", "'s", "so", "can", "not"]
 WORDS += ["thing", "é", "\n"]
-"""Words that take a blank before them and words that take none."""
+"""Words with a space before them and words without."""
 PIECES = ["n'", "'", "no", "s", "th", "ing", "t</w>", "ing</w>"]
-"""Parts of words, which may become either."""
+"""Parts of words, which can form either."""
 
 
 def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """A token for each word, and the merges that make it, from left to right."""
+    """Return {token: id} with a token for each word, and merges from left to right."""
     merges = [
         (word[:end], word[end] + "</w>" * (end == len(word) - 1)) for word in WORDS for end in range(1, len(word))
     ]
@@ -53,18 +53,18 @@ SPECIAL = [TOKENIZER.pad, TOKENIZER.bos, TOKENIZER.sep, TOKENIZER.unk]
 
 
 def ids(*tokens: str) -> list[int]:
-    """Ids of words, and of pieces that are written with a hyphen: th- ing."""
+    """Return the ids of words, and of subwords written with a hyphen: th- ing."""
     names = TOKENIZER.backend.get_vocab()
     return [
         names[token[:-1] if token.endswith("-") else token if token[0] == "<" else token + "</w>"] for token in tokens
     ]
 
 
-# ---- an engine that says what it is told
+# ---- a fake engine with scripted tokens
 
 
 class Script:
-    """An engine whose every sequence goes on with the next token of `tokens`, whatever it is given."""
+    """Fake engine that continues every sequence with the next token of `tokens`, whatever the input."""
 
     config, device, dtype, tokens_at_once = CONFIG, "nowhere", "float32", 64
 
@@ -87,7 +87,7 @@ class Script:
         self.places[target] = self.places[source]
 
     def _logits(self, row: int) -> NDArray[np.float32]:
-        """The scripted token is likeliest after the special ones that may not be written."""
+        """The scripted token is the likeliest after the forbidden special tokens."""
         logits = np.zeros(CONFIG.vocab_size, np.float32)
         logits[SPECIAL] = 9.0
         logits[self.tokens[self.places[row] % len(self.tokens)]] += 5.0
@@ -100,11 +100,11 @@ def scripted(*tokens: str, prompt: str = "", **settings: Any) -> dict[str, Any]:
     return found
 
 
-# ---- what a model sees
+# ---- visible context
 
 
 def by_definition(prompt: str, config: GenerateConfig, sample: int = 0) -> list[int]:
-    """The tokens of a sample by the full forward of the reference alone, without a cache."""
+    """Return the tokens of a sample, computed by full forward passes of the reference without a cache."""
     tokens = TOKENIZER.encode(prompt)
     seen, written = list(tokens), []
     if len(tokens) > CONFIG.n_ctx:
@@ -126,7 +126,7 @@ def by_definition(prompt: str, config: GenerateConfig, sample: int = 0) -> list[
 
 
 PROMPTS = ["", "the cat", "a mat .", " ".join(["the cat sat on"] * 3), " ".join(["can not do a thing so"] * 4)]
-"""Of 0, 2, 3, 12 and 24 tokens: none, some, a whole context, more than one."""
+"""Prompts of 0, 2, 3, 12 and 24 tokens: empty, short, a full context, longer than the context."""
 RULES: dict[str, dict[str, Any]] = {
     "greedy": GREEDY,
     "drawn": {"temperature": 1.0, "top_p": 1.0},
@@ -149,7 +149,7 @@ def write(backend: str) -> Write:
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_a_text_is_what_the_full_forward_says_also_past_the_context(write: Write, prompt: str, rules: str) -> None:
-    """45 tokens through a context of 12: it begins again from its last 6 six times."""
+    """45 tokens with a context of 12: it restarts from the last 6 tokens six times."""
     config = {**RULES[rules], "max_tokens": 45}
     [found] = write([prompt], **config)
     assert found["tokens"] == TOKENIZER.tokens(by_definition(prompt, GenerateConfig(**config)))
@@ -157,7 +157,7 @@ def test_a_text_is_what_the_full_forward_says_also_past_the_context(write: Write
 
 @pytest.mark.parametrize("rules", RULES)
 def test_prompts_of_unequal_lengths_get_what_each_gets_alone(write: Write, rules: str) -> None:
-    """Texts end at different times, and begin again at different times."""
+    """Sequences end and restart at different times."""
     config = {**RULES[rules], "max_tokens": 45, "stop": ("m",)}
     together = write(PROMPTS, **config)
     assert rules == "greedy" or len({len(found["tokens"]) for found in together}) > 3
@@ -209,7 +209,7 @@ def test_the_next_tokens_are_those_of_the_full_forward_special_ones_too(backend:
         generator.next("the cat", top=0)
 
 
-# ---- ends, and what is never written
+# ---- stopping, forbidden tokens
 
 
 def test_a_text_ends_with_eos_or_at_max_tokens() -> None:
@@ -221,7 +221,7 @@ def test_a_text_ends_with_eos_or_at_max_tokens() -> None:
 
 
 def test_special_tokens_are_never_written_however_likely() -> None:
-    """The likeliest of all by far, at a temperature that draws anything; `<eos>` too where it was never trained."""
+    """Also if it is by far the likeliest, at a high temperature; `<eos>` too if it was never trained."""
     generator = TextGenerator(TOKENIZER, Script(ids("the")), forbidden=[TOKENIZER.eos])  # type: ignore[arg-type]
     for found in generator.generate(["so"], GenerateConfig(temperature=1e9, top_p=1.0, max_tokens=400, n=2)):
         assert len(found["tokens"]) == 400
@@ -273,7 +273,7 @@ def test_a_stop_string_ends_the_work_at_the_word_that_completes_it() -> None:
     assert scripted("the", "cat", "sat", "on", stop=("e c",))["tokens"] == ["the</w>", "cat</w>"]
 
 
-# ---- pieces
+# ---- streaming
 
 
 def pieces(tokenizer: Tokenizer, before: Sequence[int], new: Sequence[int], stop: Sequence[str] = ()) -> list[str]:

@@ -1,4 +1,4 @@
-"""A terminal that closes: a run saves a checkpoint, as after SIGTERM. Run: pytest tests/test_hangup.py"""
+"""A closed terminal (SIGHUP): the run saves a checkpoint, as after SIGTERM. Run: pytest tests/test_hangup.py"""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if not hasattr(signal, "SIGHUP"):
     pytest.skip("Windows has no SIGHUP", allow_module_level=True)
 
 PATIENCE = 120
-"""Seconds after which a command of a few seconds hangs, however busy the machine is."""
+"""Timeout in seconds of a command that takes a few seconds."""
 ROWS = "text,label\n" + "".join(f"a {word} story {i},{word}\n" for i in range(20) for word in ("warm", "dull"))
 
 
 @pytest.fixture(autouse=True)
 def _handler() -> Iterator[None]:
-    """SIGHUP as in a terminal, also where the tests themselves run under nohup."""
+    """Handle SIGHUP as in a terminal, also if the tests run under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
 
 
 def test_sighup_asks_the_run_to_stop_and_a_second_one_does_not_interrupt_it() -> None:
-    """The system and the shell each send one; the checkpoint is not written yet when the second comes."""
+    """The system and the shell each send one; the second may arrive before the checkpoint is written."""
     before = signal.getsignal(signal.SIGHUP)
     with _graceful_stop() as stop:
         signal.raise_signal(signal.SIGHUP)
@@ -89,7 +89,7 @@ def test_a_run_that_is_stopped_while_it_is_scored_says_that_it_goes_on(
 
 def test_a_line_for_a_closed_terminal_is_discarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Closed:
-        """A stream as of a terminal that has been closed."""
+        """Fake stderr of a closed terminal."""
 
         encoding = "utf-8"
 
@@ -140,7 +140,7 @@ def test_a_run_whose_terminal_closes_is_resumed_by_the_same_command(
 
 
 def wait_for_a_step(terminal: int, process: subprocess.Popen[bytes]) -> None:
-    """Read what the process prints, so that it is never kept waiting, until its log has a step."""
+    """Read the output of the process, so that it never blocks, until its log has a step."""
     log, deadline = Path("run", "log.jsonl"), time.monotonic() + PATIENCE
     printed = b""
     os.set_blocking(terminal, False)

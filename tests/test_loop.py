@@ -1,4 +1,4 @@
-"""The training loop with an engine that only counts: when it evaluates, saves, logs and stops.
+"""The training loop with a fake engine that counts steps: when it evaluates, saves, logs and stops.
 
 Run: pytest tests/test_loop.py
 """
@@ -30,17 +30,17 @@ from gpt1.training.loop import train
 from support.checkpoints import newest
 from support.crashes import interrupt
 
-# ---- a run whose every step is known
+# ---- a run with a fake engine
 
 
 class Counting:
-    """Stands in for an engine: its weight counts the steps it has done, its moment adds up the step numbers."""
+    """Fake engine: its weight counts the steps, its moment sums the step numbers."""
 
     def __init__(self, losses: Callable[[int], dict[str, float]] = lambda step: {"loss": float(step)}):
         self.losses = losses
         self.weight = self.moment = np.zeros(1, np.float32)
         self.calls: list[tuple[int, float]] = []
-        """(step, learning rate) of every update"""
+        """(step, learning rate) of every update."""
 
     def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
         self.calls.append((step, lr))
@@ -65,7 +65,7 @@ class Counting:
 
 @dataclass
 class Numbered:
-    """Batches of two sequences of step + 1 and one token."""
+    """Batches of two sequences, of step + 1 tokens and of one token."""
 
     steps_per_epoch: int
 
@@ -75,7 +75,7 @@ class Numbered:
 
 @dataclass
 class Told:
-    """A run of the counting engine that is told its validation scores, one after the other."""
+    """A run of the counting engine with a given list of validation scores."""
 
     folder: Path
     steps_per_epoch: int = 5
@@ -86,7 +86,7 @@ class Told:
     engine: Any = field(default_factory=Counting)
     evaluated: list[int] = field(default_factory=list)
     best: list[tuple[int, float | None]] = field(default_factory=list)
-    """(step, score) of each model that was kept as the best"""
+    """(step, score) of each model saved as the best."""
 
     def __post_init__(self) -> None:
         self.log = RunLog(self.folder / "log.jsonl")
@@ -108,7 +108,7 @@ class Told:
         )  # fmt: skip
 
     def saved(self) -> list[int]:
-        """The steps of the checkpoints that are there, the oldest first."""
+        """Return the steps of the existing checkpoints, oldest first."""
         return [int(path.name.removeprefix("step-")) for path in reversed(self.checkpoints.paths())]
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -132,7 +132,7 @@ class Told:
 def test_evaluates_after_each_epoch_every_n_steps_and_at_the_end(
     tmp_path: Path, config: dict[str, Any], expected: list[int]
 ) -> None:
-    """Of five steps an epoch."""
+    """An epoch has five steps."""
     run = Told(tmp_path)
     assert run.train(**config).step == expected[-1]
     assert run.evaluated == expected
@@ -140,7 +140,7 @@ def test_evaluates_after_each_epoch_every_n_steps_and_at_the_end(
 
 
 def test_fraction_of_an_epoch_is_not_rounded_up_to_a_step_too_many(tmp_path: Path) -> None:
-    """In floating point 2.2 * 25 is a little more than 55."""
+    """In floating point, 2.2 * 25 is slightly more than 55."""
     assert Told(tmp_path, steps_per_epoch=25).train(epochs=2.2).step == 55
 
 
@@ -151,7 +151,7 @@ def test_saves_after_each_epoch_every_n_steps_and_at_the_end(tmp_path: Path) -> 
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
-    """The second checkpoint waits for the first, and the end of the run for the last; each holds its own step."""
+    """The second checkpoint waits for the first, the end of the run for the last; each holds the state of its step."""
     run = Told(tmp_path, steps_per_epoch=20)
     begun, write = threading.Event(), run.checkpoints.save
     seen: list[tuple[int, int, int]] = []
@@ -159,7 +159,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     class Slow(Counting):
         def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
             if step == 6:
-                begun.set()  # two steps after the first checkpoint was begun
+                begun.set()  # two steps after the first checkpoint was started
             return super().train_step(batches, lr=lr, step=step)
 
     def save(tensors: Params, progress: Progress) -> Path:
@@ -188,7 +188,7 @@ def test_checkpoint_that_cannot_be_written_stops_the_run_and_leaves_the_one_befo
     with pytest.raises(OSError, match="No space left"):
         run.train(save_every=4)
     assert run.saved() == [4]
-    assert run.engine.weight[0] == 12  # known when the next one was begun
+    assert run.engine.weight[0] == 12  # noticed when the next one was started
 
 
 def test_keeps_only_the_newest_checkpoints(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_keeps_only_the_newest_checkpoints(tmp_path: Path) -> None:
 def test_keeps_the_weights_with_the_best_score(
     tmp_path: Path, criterion: str, scores: list[float], expected: list[int]
 ) -> None:
-    """A smaller loss is better, of every other score a larger one; of equal ones the first, and nan is the worst."""
+    """Lower is better for the loss, higher for other scores; ties keep the first; nan is the worst."""
     run = Told(tmp_path, scores=scores, criterion=criterion)
     progress = run.train(epochs=5)
     assert [step for step, _ in run.best] == expected
@@ -233,7 +233,7 @@ def test_run_that_used_up_its_patience_is_over_when_it_is_started_again(tmp_path
 
 @pytest.mark.parametrize("config", [{"epochs": 2}, {"epochs": 9, "max_steps": 10}])
 def test_every_step_has_the_rate_of_the_schedule(tmp_path: Path, config: dict[str, Any]) -> None:
-    """Of a schedule that ends where the run ends, be it by `max_steps`; the log says which rate it was."""
+    """The schedule ends with the run, also if `max_steps` ends it; the log has the rates."""
     run = Told(tmp_path, optim=OptimConfig(lr=0.1, warmup=3))
     run.train(log_every=1, **config)
     rates = [learning_rate(step, 10, run.optim) for step in range(10)]
@@ -251,7 +251,7 @@ def test_resumed_run_has_the_rates_of_the_uninterrupted_one(tmp_path: Path) -> N
 
 
 def test_log_line_gives_the_mean_of_all_steps_since_the_line_before(tmp_path: Path) -> None:
-    """Evaluations and checkpoints in between take nothing out of it, and the last line may have fewer steps."""
+    """Evaluations and checkpoints in between do not change it; the last line may cover fewer steps."""
     run = Told(tmp_path)
     run.train(epochs=2.2, log_every=4, eval_every=3, save_every=2)
     assert [(event["step"], event["loss"]) for event in run.events("train")] == [(4, 2.5), (8, 6.5), (11, 10.0)]
@@ -272,13 +272,13 @@ def test_counts_tokens_without_padding_across_an_interruption(tmp_path: Path) ->
     assert Told(tmp_path).train(epochs=2).tokens == sum(step + 1 + 1 for step in range(10))
 
 
-# ---- a loss that is no number
+# ---- a loss that is not finite
 
 
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_not_finite_stops_with_the_step_and_the_last_good_checkpoint(tmp_path: Path, name: str, value: float) -> None:
-    """Even where the log is written much later: a step is looked at before its weights are scored or saved."""
+    """Also with rare log lines: a step's loss is checked before its weights are scored or saved."""
     fine = {"loss": 1.0, "grad_norm": 1.0}
     run = Told(tmp_path, engine=Counting(lambda step: fine | ({name: value} if step >= 7 else {})))
     with pytest.raises(UserError, match=rf"{name} is {value} at step 7; .*{run.checkpoints.folder / 'step-5'}\b"):
@@ -303,7 +303,7 @@ def interrupt_twice() -> None:
 
 
 def after(step: int, act: Callable[[], None]) -> Callable[[int], dict[str, float]]:
-    """Losses of a counting engine that does `act` in the middle of step number `step`."""
+    """Return the losses of a counting engine that calls `act` in the middle of step number `step`."""
 
     def losses(found: int) -> dict[str, float]:
         if found == step:
@@ -331,7 +331,7 @@ def test_second_signal_stops_at_once(tmp_path: Path) -> None:
 
 
 def test_signal_in_the_middle_of_another_message_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python refuses a write to stderr inside another one; the run must end in a checkpoint, not in that error."""
+    """Python raises an error for a nested write to stderr; the run must still end with a checkpoint."""
 
     def say(text: str = "", *, urgent: bool = False) -> None:
         raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
@@ -344,7 +344,7 @@ def test_signal_in_the_middle_of_another_message_is_heard(tmp_path: Path, monkey
 
 
 def test_signal_during_the_last_step_is_heard_and_nothing_is_trained_twice(tmp_path: Path) -> None:
-    """What follows the loop, scoring the test split, may take minutes."""
+    """Scoring the test split, after the loop, may take minutes."""
     run = Told(tmp_path, engine=Counting(after(10, interrupt)))
     with pytest.raises(Interrupted):
         run.train(epochs=2)
@@ -356,7 +356,7 @@ def test_signal_during_the_last_step_is_heard_and_nothing_is_trained_twice(tmp_p
 
 
 def test_trains_outside_the_main_thread(tmp_path: Path) -> None:
-    """There Python allows no signal handlers."""
+    """Python allows signal handlers in the main thread alone."""
     found: list[Progress] = []
     thread = threading.Thread(target=lambda: found.append(Told(tmp_path).train(epochs=1)))
     thread.start()

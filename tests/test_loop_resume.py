@@ -1,4 +1,4 @@
-"""A small GPT-1 trained on each backend, stopped in every way, resumed bit for bit.
+"""A small GPT-1 trained on each backend, interrupted in every way, resumed bit for bit.
 
 Run: pytest tests/test_loop_resume.py
 """
@@ -35,19 +35,19 @@ from support.crashes import PowerCut, interrupt
 from support.engines import hardware
 
 CLOCK = {"time", "seconds", "tokens_per_second"}
-"""What a log line says about the machine, not about the training."""
+"""Fields of a log line that depend on the clock."""
 
 
 HEAD = Head("classification", 3)
 MODEL = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_ctx=32, vocab_size=40, head=HEAD)
 LOOP = LoopConfig(epochs=2.5, batch_size=6, micro_batch_size=4, eval_every=3, save_every=2, log_every=4, seed=1)
-"""Four steps an epoch, ten in all; each of two micro-batches of unequal size."""
+"""Four steps per epoch, ten in total; two micro-batches of unequal size per step."""
 OPTIM = OptimConfig(lr=0.01, warmup=2)
 STEPS = 10
 
 
 def encoded(size: int, seed: int) -> EncodedExamples:
-    """Random tokens of unequal lengths, weights and labels; the label is the parity of the first token, and some 2s."""
+    """Random sequences of unequal lengths with weights and labels: the parity of the first token, and some 2s."""
     draw = np.random.default_rng(seed)
     sequences = [draw.integers(0, 40, length).astype(np.int32) for length in draw.integers(4, 31, size)]
     labels = np.array([int(sequence[1]) % 2 for sequence in sequences], np.int64)
@@ -56,7 +56,7 @@ def encoded(size: int, seed: int) -> EncodedExamples:
 
 
 class Recorded(TrainingBatches):
-    """Remembers which tokens it gave for which step."""
+    """Records the tokens returned for each step."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -69,7 +69,7 @@ class Recorded(TrainingBatches):
 
 
 class Training:
-    """A run of a small GPT-1, as `gpt1 finetune` puts it together."""
+    """A run of a small GPT-1, set up as by `gpt1 finetune`."""
 
     def __init__(self, folder: Path, backend: str, dtype: DType):
         self.folder = folder
@@ -87,7 +87,7 @@ class Training:
         self.log = RunLog(folder / "log.jsonl")
 
     def during_step(self, number: int, act: Callable[[], None]) -> None:
-        """Do `act` in the middle of the given step, the first being number 1."""
+        """Call `act` in the middle of the given step, counted from 1."""
         train_step = self.engine.train_step
 
         def acting(batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
@@ -111,7 +111,7 @@ class Training:
         )  # fmt: skip
 
     def outcome(self) -> dict[str, Any]:
-        """All that a finished run leaves behind, but for what the clock says; arrays as their bytes."""
+        """Return all files of a finished run except times; arrays as bytes."""
         tensors, progress = newest(self.checkpoints)
         best = read_tensors(self.folder / "best.safetensors")
         lines = {
@@ -155,7 +155,7 @@ def before(function: Callable[..., Any], act: Callable[[], object]) -> Callable[
 
 
 def power_cut(call: int) -> Callable[[], None]:
-    """Cut the power at the given call of this function, the first being number 1."""
+    """Return a function that simulates a crash at the given call, counted from 1."""
     calls = count(1)
 
     def act() -> None:
@@ -166,7 +166,7 @@ def power_cut(call: int) -> Callable[[], None]:
 
 
 def assert_goes_on_as_uninterrupted(folder: Path, backend: str, dtype: DType) -> None:
-    """Start the run in `folder` again, in a new engine, and compare it with the run that was never stopped."""
+    """Resume the run in `folder` with a new engine and compare it with the uninterrupted run."""
     expected = uninterrupted(backend, dtype)
     run = Training(folder, backend, dtype)
     run.start()
@@ -181,7 +181,7 @@ both_dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 
 @both_dtypes
 def test_run_depends_on_its_seed_alone(tmp_path: Path, backend: str, dtype: DType) -> None:
-    """The yardstick: without it, what follows would say nothing. Dropout, accumulation and the log are all in it."""
+    """Precondition of the other tests. Covers dropout, accumulation and the log."""
     expected = uninterrupted(backend, dtype)
     assert len(expected.batches) == STEPS
     assert {len(parts) for parts in expected.batches.values()} == {2}
@@ -226,7 +226,7 @@ def test_run_that_died_in_a_step_goes_on_bit_for_bit(tmp_path: Path, backend: st
 def test_run_that_died_at_any_rename_goes_on_bit_for_bit(
     tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Renames are where the old state of the disk becomes the new one: checkpoints and the best model's file."""
+    """Renames are the moments when files on disk change: checkpoints and the best model."""
     renames = uninterrupted(backend, "float32").renames
     assert renames > LOOP.epochs * 2
     stride = 3 if backend == "mindspore" else 1  # which compiles anew for each; the disk is the same

@@ -1,6 +1,6 @@
-"""`--recipe openai-finetune` from data to predictions: what it says, records and repeats.
+"""`--recipe openai-finetune` from data to predictions: messages, metadata, resuming.
 
-Each of its switches has its own tests: see docs/fidelity.md. Run: pytest tests/test_openai_finetune.py
+Each of its settings has its own tests: see docs/fidelity.md. Run: pytest tests/test_openai_finetune.py
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gpt1.training.finetune import finetune
 pytestmark = pytest.mark.skipif(not backends.installed(), reason="no framework is installed")
 
 MAX_LENGTH = 20
-"""Room for 8 tokens a part."""
+"""8 tokens per part."""
 WORDS = [
     "the",
     "a",
@@ -55,7 +55,7 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """45 training stories with two endings each: with batches of 8, four steps an epoch and four stories left over."""
+    """45 training stories with two endings each: in batches of 8, four steps per epoch and four stories left over."""
     folder = tmp_path_factory.mktemp("stories")
     draw = random.Random(0)
     for split, size in (("train", 45), ("test", 6)):
@@ -83,7 +83,7 @@ def settings(data: Path, out: Path) -> FinetuneConfig:
 
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FinetuneConfig, RunDirectory, str]:
-    """A run, and what it said."""
+    """A run and its messages."""
     config = settings(data, tmp_path_factory.mktemp("run") / "run")
     with pytest.MonkeyPatch.context() as patch:
         said: list[str] = []
@@ -118,7 +118,7 @@ def test_a_model_directory_records_head_bias_and_truncation(finished: tuple[Fine
 def test_predictions_cut_as_the_training_did(
     finished: tuple[FinetuneConfig, RunDirectory, str], data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also in `gpt1 evaluate`, whose scores are those of the run."""
+    """Also in `gpt1 evaluate`, which gives the scores of the run."""
     config, run, _ = finished
     model = Classifier.open(run.path, config.hardware)
     examples = read_examples(data / "test.jsonl")
@@ -136,7 +136,7 @@ def test_predictions_cut_as_the_training_did(
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
-    """With dropout on the matrix, a shared mask, a rule that depends on the step, and examples left out."""
+    """With dropout on the embedding matrix, a shared mask, a step-dependent update rule, and skipped examples."""
 
     def run(name: str, *, stop_at: int) -> dict[str, Any]:
         calls = 0

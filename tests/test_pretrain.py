@@ -1,4 +1,4 @@
-"""Pretraining: the order of windows, figures on validation text, and a killed run that goes on bit for bit.
+"""Pretraining: the order of windows, validation scores, and a killed run that is resumed bit for bit.
 
 Run: pytest tests/test_pretrain.py
 """
@@ -40,7 +40,7 @@ ROUNDING = 1e-5
 
 
 class Counting:
-    """A corpus whose token ids are their places."""
+    """Fake corpus whose token ids are their positions."""
 
     def tokens(self, start: int, stop: int) -> NDArray[np.int32]:
         assert 0 <= start < stop
@@ -142,7 +142,7 @@ def write_texts(folder: Path) -> Path:
 
 @dataclass
 class Command(RunCommand):
-    """`gpt1 pretrain` on the texts, into a directory of its own."""
+    """A `gpt1 pretrain` command on some texts, with its own run directory."""
 
     texts: Path
     out: Path
@@ -155,7 +155,7 @@ class Command(RunCommand):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Any]:
-    """A run that nobody stopped, and its results."""
+    """An uninterrupted run and its results."""
     if not backends.installed():
         pytest.skip("no framework is installed")
     folder = tmp_path_factory.mktemp("finished")
@@ -165,7 +165,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Any]:
 
 @pytest.mark.parametrize("kill", range(2))
 def test_killed_run_goes_on_bit_for_bit(kill: int, finished: tuple[Command, Any], tmp_path: Path) -> None:
-    """Killed at a moment that differs from test run to test run; when this fails, the message says when it was."""
+    """Killed at a random moment, which the failure message contains."""
     uninterrupted, results = finished
     command = Command(uninterrupted.texts, tmp_path / "run")
     step, pause = random.randint(2, STEPS - 10), random.uniform(0.0, 0.02)
@@ -197,7 +197,7 @@ def test_a_run_leaves_a_language_model_that_learned(finished: tuple[Command, Any
 
 
 def test_bits_per_byte_are_those_of_the_text_at_the_end(finished: tuple[Command, Any]) -> None:
-    """Token by token, with the windows' contexts and no batching."""
+    """Compare with scoring token by token, with the same contexts and no batching."""
     command, results = finished
     model = load_model(command.run.model)
     corpus = Corpus.open(command.run.corpus / "train", model.tokenizer)
@@ -307,13 +307,13 @@ def test_changed_text_is_refused_and_loses_nothing(
     assert "holds a different run (its train data was other" in capsys.readouterr().err
 
 
-# ---- what is seen meanwhile
+# ---- samples during training
 
 
 def test_each_evaluation_shows_how_a_prompt_goes_on(
     finished: tuple[Command, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The prompt is of the validation text; a run that shows something else, or nothing, is the same run."""
+    """The default prompt is validation text; other prompts, or none, do not change the run."""
     command, results = finished
     events = event_log.read(command.run.log.path)
     samples = [event for event in events if event["event"] == "sample"]
@@ -397,7 +397,7 @@ COURSE: dict[str, Any] = PAPER | {
     "init": "xavier", "optim.schedule": "linear", "optim.beta2": 0.99, "loop.max_steps": 100_000,
     "loop.epochs": 100_000,
 }  # fmt: skip
-"""What the MindSpore course does otherwise."""
+"""Differences in the MindSpore course."""
 
 
 @pytest.mark.parametrize(("name", "expected"), [("paper-pretrain", PAPER), ("mindspore-pretrain", COURSE)])

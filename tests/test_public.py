@@ -1,4 +1,4 @@
-"""What `import gpt1` gives: the functions behind the commands, under plain names. Run: pytest tests/test_public.py"""
+"""The public names of `import gpt1`. Run: pytest tests/test_public.py"""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_examples_of_the_public_names_run(home: ModuleType) -> None:
 
 
 def test_no_public_name_is_that_of_a_module() -> None:
-    """`import gpt1.NAME` would put the module in the function's place."""
+    """`import gpt1.NAME` would replace the function by the module."""
     modules = {path.stem for path in Path(gpt1.__file__).parent.glob("*") if path.suffix in ("", ".py")}
     assert not modules & set(gpt1.__all__)
 

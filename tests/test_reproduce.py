@@ -1,4 +1,4 @@
-"""The paper's table beside measured results. Run: pytest tests/test_reproduce.py"""
+"""Reproduction of the paper's table. Run: pytest tests/test_reproduce.py"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gpt1.training.paper_results import EXPERIMENTS, Located, MissingDataError, 
 torch = pytest.importorskip("torch")
 
 ROUNDED = 0.005
-"""Figures of the table are percent with two digits."""
+"""Scores in the table are percentages with two digits."""
 
 EXPERIMENT = {experiment.name: experiment for experiment in EXPERIMENTS}
 
@@ -62,7 +62,7 @@ def reproduced(data: Path, out: Path, *flags: str) -> int:
 
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """Two seeds of all that is there, and the table."""
+    """Runs with two seeds on all available data, and the table."""
     out = tmp_path_factory.mktemp("reproduce") / "out"
     assert reproduced(data, out) == 0
     return out, read_json(out / "results.json")
@@ -130,7 +130,7 @@ def test_a_result_has_files_of_its_own_where_they_are_there(tmp_path: Path) -> N
 
 
 def test_the_paper_trains_story_cloze_on_1497_rows_and_validates_on_374() -> None:
-    """Of the 1,871 rows of its validation file."""
+    """The validation file has 1,871 rows."""
     assert EXPERIMENT["storycloze"].split_settings == {"split_strategy": "openai"}, (
         "tests/test_splits.py holds which rows those are"
     )
@@ -170,7 +170,7 @@ def test_each_row_is_the_median_and_spread_of_ordinary_runs(finished: tuple[Path
 
 
 def test_one_model_of_race_fills_three_rows(finished: tuple[Path, dict[str, Any]]) -> None:
-    """As in the paper, which trains on middle and high together."""
+    """The paper trains on middle and high together."""
     out, table = finished
     m, h, both = (rows(table)[title] for title in ("RACE-m", "RACE-h", "RACE"))
     assert [row["examples"] for row in (m, h, both)] == [8, 8, 16]

@@ -1,4 +1,4 @@
-"""The rules of sampling on logits made by hand: which tokens stay, how likely each is, what is drawn."""
+"""Sampling rules on hand-made logits: kept tokens, probabilities, samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpt1.errors import UserError
 from gpt1.inference.sampling import Sampler, most_likely, nucleus
 
 SIGMAS = 5
-"""Standard deviations of a binomial count; draws are counted, so a test that passed once passes always."""
+"""Tolerance in standard deviations of a binomial count; the seed is fixed, so the test is deterministic."""
 
 HALVES = np.log(np.array([1, 8, 2, 4, 1], np.float32) / 16)
 """Probabilities 1/16, 1/2, 1/8, 1/4, 1/16."""
@@ -28,7 +28,7 @@ def choices(logits: Any = HALVES, seen: Any = (), forbidden: Any = (), **setting
     return dict(zip(ids.tolist(), probabilities.tolist(), strict=True))
 
 
-# ---- which tokens stay
+# ---- kept tokens
 
 
 def test_without_rules_every_token_has_the_models_probability() -> None:
@@ -64,7 +64,7 @@ def test_top_p_keeps_the_fewest_of_the_likeliest_that_reach_the_share(share: flo
 
 
 def test_top_p_counts_in_what_top_k_left() -> None:
-    """Of 1/2 and 1/4 the first has 2/3."""
+    """Of 1/2 and 1/4, the first has 2/3 of the sum."""
     assert choices(top_k=2, top_p=0.6) == {1: 1.0}
     assert choices(top_k=2, top_p=0.7) == pytest.approx({1: 2 / 3, 3: 1 / 3})
 
@@ -122,7 +122,7 @@ def test_logits_that_are_no_numbers_are_refused(broken: float) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=40), st.integers(1, 45), st.floats(0.01, 0.99))
 def test_top_k_and_top_p_equal_a_sort_of_everything(levels: list[int], k: int, share: float) -> None:
-    """Few levels, so that many tokens are alike."""
+    """Few distinct values, so that many tokens tie."""
     logits = np.array(levels, np.float64)
     order = np.argsort(-logits, kind="stable")
     np.testing.assert_array_equal(most_likely(logits, np.arange(len(logits)), k), np.sort(order[:k]))
@@ -132,7 +132,7 @@ def test_top_k_and_top_p_equal_a_sort_of_everything(levels: list[int], k: int, s
     np.testing.assert_array_equal(nucleus(probabilities, share), np.sort(order[:count]))
 
 
-# ---- draws
+# ---- samples
 
 
 def picks(sample: int = 0, count: int = 200, **settings: Any) -> list[int]:
@@ -152,7 +152,7 @@ def test_a_draw_is_a_function_of_seed_sample_and_place() -> None:
     assert picks() != picks(seed=1)
     assert picks() != picks(sample=1)
     assert picks(sample=1) != picks(seed=1)
-    assert picks(sample=1)[:-1] != picks()[1:]  # no sample is another one, a place on
+    assert picks(sample=1)[:-1] != picks()[1:]  # no sample is a shifted copy of another
     sampler = Sampler(GenerateConfig(**PLAIN))
     backwards = [sampler.sample_token(HALVES, [], 0, place) for place in reversed(range(200))]
     assert backwards[::-1] == picks()

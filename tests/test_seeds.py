@@ -20,7 +20,7 @@ pytest.importorskip("torch", reason="one backend is enough here: MindSpore compi
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file, of which the splits are drawn."""
+    """One file, which is split at random."""
     path = tmp_path_factory.mktemp("data") / "all.jsonl"
     rows = [{"text": f"{word} {i}", "label": n} for i in range(40) for n, word in enumerate(("bad", "good"))]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,4 +1,4 @@
-"""Sweeps: what is searched, trials as runs, several processes, kills. Run: pytest tests/test_sweep.py"""
+"""Sweeps: search space, trials, several processes, interruptions. Run: pytest tests/test_sweep.py"""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sweep of `finished` draws them; they take longer than the trials."""
+    """Skip the plots, which take longer than the trials; the sweep of `finished` draws them."""
     monkeypatch.setattr(sweep.display, "plot", lambda study, out, metric: [])
 
 
@@ -72,7 +72,7 @@ def copied(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-# ---- what is searched
+# ---- search space
 
 
 def test_dimensions_have_the_types_of_the_settings() -> None:
@@ -135,7 +135,7 @@ def test_a_search_that_cannot_be_used_is_refused(search: str, said: str) -> None
 
 
 def test_a_setting_is_searched_or_given(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`seed` may be both: it draws the splits and the values."""
+    """`seed` may be both: it seeds the splits and the sampler."""
     for flags, said in (
         (["--lr", "1e-3"], "--lr 0.001: is also in --search"),
         (["--search", "dropout=0|0.1", "--attn-pdrop", "0.2"], "--attn-pdrop 0.2: is also in --search"),
@@ -166,7 +166,7 @@ def test_trials_are_runs_that_never_see_the_test_split(finished: tuple[Path, dic
 def test_the_best_run_is_the_run_that_its_settings_give(
     data: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    """Bit for bit: OUT/best is finished from the trial's checkpoint."""
+    """Bit for bit: OUT/best is completed from the trial's checkpoint."""
     out, table = finished
     best = table["best"]
     assert best["value"] == max(row["value"] for row in table["trials"])
@@ -220,7 +220,7 @@ def test_the_report_of_the_best_run_shows_the_search(finished: tuple[Path, dict[
 
 
 def test_a_sweep_without_its_best_trials_checkpoint_scores_the_same_model(data: Path, copied: Path) -> None:
-    """It trains once more."""
+    """The best trial is trained again."""
     before = read_json(copied / "best/metrics.json")
     shutil.rmtree(copied / "best")
     assert swept(data, copied) == 0
@@ -244,7 +244,7 @@ cli.main(sys.argv[1:])
 
 
 def assert_finetunes(command: str, swept: Path) -> None:
-    """Is it a command that runs the best settings again, with other seeds, elsewhere?"""
+    """Assert that `command` is one that repeats the best settings with other seeds in another directory."""
     program, name, *flags = shlex.split(command)
     best = read_json(swept / "best/config.json")["config"]
     given = dict(pairwise(flags))
@@ -291,7 +291,7 @@ def test_an_interrupted_sweep_goes_on_with_the_same_trial(
 
 
 def study(folder: Path, trials: int = 4) -> Study:
-    """As another process would open it."""
+    """Open the study as another process would."""
     return Study(folder, "accuracy", trials, seed=0, prune=True)
 
 
@@ -359,7 +359,7 @@ def test_a_sweep_draws_other_values_for_each_trial_and_the_same_again(tmp_path: 
 
 
 class AlwaysWorse:
-    """A trial that Optuna would prune at once."""
+    """A fake trial that Optuna would prune immediately."""
 
     def __init__(self) -> None:
         self.reported: list[tuple[float, int]] = []

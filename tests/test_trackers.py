@@ -1,4 +1,4 @@
-"""Trackers read the run's log and never stop a run. Run: pytest tests/test_trackers.py"""
+"""Trackers follow the run's log and never stop a run. Run: pytest tests/test_trackers.py"""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def train(step: int, **values: Any) -> dict[str, Any]:
 
 
 def shown_by_tensorboard(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
-    """{tag: [(step, wall time, value), …]} as TensorBoard's own loader reads them."""
+    """Return {tag: [(step, wall time, value), …]} as read by TensorBoard's own loader."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     loader = EventAccumulator(str(folder), size_guidance={"scalars": 0})
@@ -58,7 +58,7 @@ def shown_by_tensorboard(folder: Path) -> dict[str, list[tuple[int, float, float
 
 
 def logged(events: list[Event]) -> dict[str, list[tuple[int, float, float]]]:
-    """The same of a log; TensorBoard's values are float32."""
+    """Return the same from a log; TensorBoard's values are float32."""
     found: dict[str, list[tuple[int, float, float]]] = {}
     step = 0
     for event in events:
@@ -87,7 +87,7 @@ def test_pretraining_is_followed_too(tmp_path: Path) -> None:
 
 
 def test_a_run_that_goes_on_repeats_no_step(tmp_path: Path) -> None:
-    """The log repeats the steps after the last checkpoint; what was sent stays as it is."""
+    """The log repeats the steps after the last checkpoint; the tracker keeps the values sent first."""
     log = RunLog(tmp_path / "log.jsonl")
     config = TrackConfig("tensorboard")
     with attach_trackers(config, log, tmp_path, {}):
@@ -133,7 +133,7 @@ def test_where_the_figures_are_seen_is_said(data: Path, tmp_path: Path, capsys: 
 
 
 class Broken:
-    """Opens, and fails at step 2."""
+    """A tracker that opens and fails at step 2."""
 
     id = "broken"
     location = "nowhere"
@@ -213,11 +213,11 @@ def test_unknown_trackers_are_refused_with_the_known_ones(settings: dict[str, st
         TrackConfig(**settings)
 
 
-# ---- the others, against a module with the functions that they have
+# ---- the other trackers, with fake modules
 
 
 def fake_wandb(calls: list[Any]) -> ModuleType:
-    """`wandb` and `trackio`: init(…) gives a run with log(figures, step=…) and finish()."""
+    """Fake of `wandb` and `trackio`: init(…) returns a run with log(metrics, step=…) and finish()."""
 
     def init(**words: Any) -> Any:
         calls.append(words)

@@ -1,6 +1,7 @@
-"""The update rule over a hundred steps: the paper's and OpenAI's, each against a second writing of it, in float64.
+"""The update rules of the paper and of OpenAI's code over 100 steps, each against a float64 reimplementation.
 
-Both sides have the schedule, the clipping and the choice of what decays. Run: pytest tests/test_update_rule.py
+Both sides include the schedule, clipping and the selection of parameters with weight decay.
+Run: pytest tests/test_update_rule.py
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from support.model_cases import random_batch, random_params, small_model, task_c
 
 STEPS = 100
 ROUNDING = 1e-12
-"""Relative: float64 on both sides, the same terms in another order, a hundred times."""
+"""Relative: float64 on both sides, the same terms in a different order, 100 times."""
 FLOAT32 = 5e-6
 """Of a parameter's largest value or of 1: a hundred float32 gradients and updates, each from the parameters of the one
 before. 1e-6 was seen, and the two rules end 9e-3 apart."""
@@ -36,17 +37,17 @@ RULES = {"paper": PAPER, "openai": OPENAI}
 Arrays = dict[str, NDArray[np.float64]]
 
 
-# ---- the two rules, written anew
+# ---- reimplementation of the two rules
 
 
 def clipped(grads: Mapping[str, NDArray[Any]], limit: float) -> Arrays:
-    """As TensorFlow's `clip_by_global_norm`: limit / max(norm, limit) times each."""
+    """Clip as TensorFlow's `clip_by_global_norm`: scale by limit / max(norm, limit)."""
     norm = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in grads.values()))
     return {name: np.asarray(g, np.float64) * (limit / max(norm, limit)) for name, g in grads.items()}
 
 
 def warmup_linear(x: float, warmup: float) -> float:
-    """The schedule of `opt.py`: the share of the rate after the share x of the run."""
+    """Schedule of `opt.py`: factor of the learning rate at fraction x of the run."""
     rising = 1.0 if x <= warmup else 0.0
     return (rising * (x / warmup) + (1.0 - rising)) * (1.0 - x)
 
@@ -108,7 +109,7 @@ def gradients_of_all_sizes(like: Mapping[str, NDArray[Any]]) -> Iterator[Arrays]
 
 @pytest.mark.parametrize("rule", RULES)
 def test_adamw_is_the_rule_over_a_hundred_steps(rule: str) -> None:
-    """In float64, with warm-up, decay, clipping and what decays, on every parameter of a model."""
+    """In float64, with warmup, decay, clipping and weight decay, on every parameter of a model."""
     config, model = RULES[rule], small_model()
     start = random_params(model)
     written = WRITTEN_ANEW[rule](dict(start), config)
@@ -132,7 +133,7 @@ def test_adamw_is_the_rule_over_a_hundred_steps(rule: str) -> None:
 
 
 def test_the_two_rules_differ_in_both_of_their_switches() -> None:
-    """By far more than rounding, so that neither test above could pass with the other's rule."""
+    """By much more than rounding, so that neither test above would pass with the other rule."""
     start = {"matrix": np.linspace(-1.0, 1.0, 20).reshape(4, 5)}
     grads = list(gradients_of_all_sizes(start))
     ends = []
@@ -161,7 +162,7 @@ def test_corrections_are_the_settings_themselves_unless_switched_on(step: int) -
 
 
 def noiseless(name: str, value: NDArray[Any], width: int) -> NDArray[Any]:
-    """Return `value` without the key bias: its gradient is mathematically zero, its steps are rounding noise."""
+    """Return `value` without the key bias, whose gradient is mathematically zero: its updates are rounding noise."""
     if name.endswith("c_attn.bias"):
         value = value.copy()
         value[width : 2 * width] = 0.0

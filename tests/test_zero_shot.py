@@ -1,4 +1,4 @@
-"""The paper's zero-shot heuristics, held to the NumPy reference. Run: pytest tests/test_zero_shot.py"""
+"""The paper's zero-shot heuristics, compared with the NumPy reference. Run: pytest tests/test_zero_shot.py"""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from support import reference_model
 from support.engines import hardware
 
 FLOAT32 = 1e-5
-"""A float32 forward through two layers against float64; log-probabilities are about 3, 1e-6 was seen."""
+"""float32 forward pass of two layers against float64; log-probabilities are about 3, 1e-6 was measured."""
 
 LETTERS = "abcdefgh"
 """The words of the hand-made vocabulary: ids 1 to 8; the special tokens are 10 to 13."""
 TOKENIZER = Tokenizer.from_vocab({"<unk>": 0, **{f"{c}</w>": i for i, c in enumerate(LETTERS, 1)}, "\n</w>": 9}, [])
 SHAPE = ModelConfig(n_layer=2, n_head=2, n_embd=8, n_ctx=12, vocab_size=TOKENIZER.vocab_size)
 NO_TOKEN = "<br />"
-"""A text that the pre-tokenizer leaves nothing of."""
+"""A text of which the pre-tokenizer keeps nothing."""
 
 
 def random_model() -> Model:
-    """Weights large enough that a word's probability depends on those before it."""
+    """Return a model with weights so large that a word's probability depends on the words before it."""
     rng = np.random.default_rng(0)
     params = {name: rng.normal(0.0, 0.7, shape).astype(np.float32) for name, shape in shapes(SHAPE).items()}
     return Model(SHAPE, params, TOKENIZER)
 
 
 def unigram_model(**probabilities: float) -> Model:
-    """A model to which every word has the same probability wherever it stands; what is left over goes to `<unk>`."""
+    """Return a model that gives each word a fixed probability at every position, and `<unk>` the rest."""
     shape = ModelConfig(n_layer=1, n_head=1, n_embd=4, n_ctx=12, vocab_size=TOKENIZER.vocab_size)
     params = initialise(shape, 0)
     params["h.0.ln_2.weight"][:] = 0.0
@@ -66,7 +66,7 @@ def judged(
 
 
 def expected(model: Model, before: str, scored: str, n_ctx: int = SHAPE.n_ctx) -> float:
-    """The reference's mean of `scored` after as much of `before` as there is room for."""
+    """Return the reference's mean log-probability of `scored` after as much of `before` as fits."""
     context, continuation = TOKENIZER.encode(before), TOKENIZER.encode(scored)
     tokens = (context + continuation)[-n_ctx:]
     return reference_model.mean_logprob(model.params, model.config, tokens, max(1, len(tokens) - len(continuation)))
@@ -232,7 +232,7 @@ def test_a_choice_that_leaves_no_room_for_its_context_is_refused() -> None:
         judged(random_model(), "choice", [Example(("a",), ("c", " ".join("b" * 12)), label=0, origin="row 7")])
 
 
-# ---- which heuristic, and what cannot be used
+# ---- selection of the heuristic, invalid settings
 
 TEXT, CHOICE, PAIR = Example(("a",), label=0), Example(("a",), ("b", "c"), label=0), Example(("a", "b"), label=0)
 
