@@ -494,8 +494,8 @@ def test_an_output_that_cannot_be_is_named(
     earlier.write_text("precious")
     before = sorted(tmp_path.iterdir())
     for output, said in (
-        (tmp_path / "out.xlsx", "out.xlsx: .jsonl, .csv, .tsv, .parquet expected"),
-        (tmp_path / "out", "out: .jsonl, .csv, .tsv, .parquet expected"),
+        (tmp_path / "out.xlsx", "out.xlsx: expected one of .jsonl, .csv, .tsv, .parquet"),
+        (tmp_path / "out", "out: expected one of .jsonl, .csv, .tsv, .parquet"),
         (source, "new.csv: is the input itself; choose another file"),
         (tmp_path / "." / "new.csv", "new.csv: is the input itself; choose another file"),
         (earlier, "earlier.csv: exists; remove it first, or choose another file"),

@@ -73,7 +73,7 @@ def test_a_regression_gives_a_value_and_choices_give_an_index() -> None:
         (["run", "--input", "new.csv", "--text-a", "text"], "--text-a does not fit this task"),
         (
             ["run", "--input", "new.csv", "--output", "out.xlsx"],
-            "--output out.xlsx: .jsonl, .csv, .tsv, .parquet expected",
+            "--output out.xlsx: expected one of .jsonl, .csv, .tsv, .parquet",
         ),
         (["run", "--input", "new.csv", "--output", "new.csv/out.csv"], "new.csv: "),
     ],

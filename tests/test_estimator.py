@@ -416,10 +416,10 @@ def test_one_object_predicts_explains_scores_and_writes(fitted: GPT1Classifier, 
             "max_token: no setting of this name; near it: max_tokens; all are flags of gpt1 generate",
         ),
         (lambda: model.generate("a", stop="zzz"), "stop='zzz': expected a list, of each a text"),
-        (lambda: model.score("one text"), "texts 'one text': a list of texts expected"),
+        (lambda: model.score("one text"), "texts 'one text': expected a list of texts"),
         (lambda: gpt1.load(tmp_path / "none"), "no such directory"),
-        (lambda: gpt1.load(None), "None: the name or path of a model expected"),  # type: ignore[arg-type]
-        (lambda: model.generate(["a"]), "prompt \"['a']\": a text expected"),  # type: ignore[arg-type]
+        (lambda: gpt1.load(None), "None: expected the name or path of a model"),  # type: ignore[arg-type]
+        (lambda: model.generate(["a"]), "prompt \"['a']\": expected a text"),  # type: ignore[arg-type]
         (lambda: model.next("a", top=0), "top=0: expected 1 or more"),
         (lambda: gpt1.load(tmp_path / "model", dtype="float8"), "dtype='float8'"),
     ):

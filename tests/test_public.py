@@ -65,5 +65,5 @@ def test_an_unknown_name_is_an_attribute_error_that_says_the_known_ones() -> Non
 
 
 def test_one_text_in_the_place_of_a_list_is_refused() -> None:
-    with pytest.raises(UserError, match="examples 'good': a list expected"):
+    with pytest.raises(UserError, match="examples 'good': expected a list"):
         gpt1.predict("runs/none", "good")

@@ -31,7 +31,7 @@ from gpt1.system.files import CorruptFile, exclusive_lock, read_json, write_json
 from gpt1.system.serialization import to_json
 
 TOKENS_PER_ROW = 2
-"""A chunk has one row per so many tokens of a device's batch limit: 512 rows on a CPU, 8,192 on a GPU."""
+"""A chunk has (tokens that the device computes at once) / TOKENS_PER_ROW rows: 512 on a CPU, 8,192 on a GPU."""
 
 BFLOAT16_ON_CPU = "is 1.4 to 1.8 times as fast"
 """Speedup over float32 for models of 8 × 256 to 12 × 768: `python benchmarks/predict.py` (docs/performance.md)."""
@@ -193,7 +193,7 @@ def require_new(output: Path, source: Path) -> None:
         UserError: the format is unknown, the output is the input or exists, or its folder is not writable.
     """
     if output.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--output {output}: {', '.join(SUFFIXES)} expected")
+        raise UserError(f"--output {output}: expected one of {', '.join(SUFFIXES)}")
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output}: is the input itself; choose another file")
     if output.exists():

@@ -52,7 +52,7 @@ class SequenceState:
     tokens: list[int]
     """Tokens of the prompt and of the generated text."""
     context: list[int]
-    """Tokens that the model sees, or `<bos>` where there are none yet."""
+    """Tokens that the model sees, or `<bos>` if there are none yet."""
     text: TextStream
     sampler: Sampler
     generated: list[int] = field(default_factory=list)

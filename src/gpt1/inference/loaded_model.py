@@ -152,7 +152,7 @@ def load(model: Path | str, *, backend: str = "auto", device: str = "auto", dtyp
         UserError: the model does not exist, its files are damaged, or the device is unavailable.
     """
     if not isinstance(model, str | Path):
-        raise UserError(f"{model!r}: the name or path of a model expected, such as 'runs/demo' or 'mini'")
+        raise UserError(f"{model!r}: expected the name or path of a model, such as 'runs/demo' or 'mini'")
     hardware = with_overrides(DeviceConfig(), {"backend": backend, "device": device, "dtype": dtype})
     return LoadedModel.of(open_model(model), hardware)
 
@@ -171,17 +171,17 @@ def predict(
         UserError: the model does not exist or has no head, or the examples do not fit its task.
     """
     if isinstance(examples, str):
-        raise UserError(f"examples {examples[:30]!r}: a list expected, of texts, pairs or (context, [choice, …])")
+        raise UserError(f"examples {examples[:30]!r}: expected a list of texts, pairs or (context, [choice, …])")
     return load(model, backend=backend, device=device, dtype=dtype).predict(examples)
 
 
 def _text(prompt: str) -> str:
     if not isinstance(prompt, str):
-        raise UserError(f"prompt {str(prompt)[:30]!r}: a text expected")
+        raise UserError(f"prompt {str(prompt)[:30]!r}: expected a text")
     return prompt
 
 
 def _texts(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"texts {str(texts)[:30]!r}: a list of texts expected")
+        raise UserError(f"texts {str(texts)[:30]!r}: expected a list of texts")
     return list(texts)

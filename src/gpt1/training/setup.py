@@ -64,9 +64,7 @@ def starting_model(config: FinetuneConfig, data: TaskData, run: RunDirectory | N
         return Model(shape, params, tokenizer, label_names, max_length, truncation=config.split.truncation)
     for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
         if value is not None:
-            raise UserError(
-                f"--{flag} {value}: {config.model} has its own vocabulary; the flag is for --model random:SIZE"
-            )
+            raise UserError(f"--{flag} {value}: {config.model} has its own vocabulary; only for --model random:SIZE")
     loaded = open_model(config.model, flag="--model", random=True)
     shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
     body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
