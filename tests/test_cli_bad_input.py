@@ -89,7 +89,7 @@ BAD_MODELS = {
     "long": (["--max-length", "4000"], "--max-length 4000: the model's context has 512 tokens"),
     "vocabulary": (["--vocab-size", "3"], "--vocab-size 3: expected at least"),
     "vocabulary of a model": (["--model", "run", "--vocab-size", "90"], "--vocab-size 90: run has its own vocabulary"),
-    "two vocabularies": (["--tokenizer", "run/tokenizer", "--vocab-size", "90"], "--vocab-size 90: --tokenizer brings"),
+    "two vocabularies": (["--tokenizer", "run/tokenizer", "--vocab-size", "90"], "--vocab-size 90: --tokenizer has"),
     "no tokenizer": (["--tokenizer", "unseen"], "unseen"),
     "metric that fails": (["--metric", "math:isqrt"], "--metric math:isqrt: TypeError"),
     "metric of a known name": (
