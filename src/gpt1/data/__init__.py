@@ -1,1 +1,1 @@
-"""Labelled data: files to rows, columns, examples, splits and batches; stands on the batch of `backends.base`."""
+"""Labelled data: reading files into rows, examples, splits and batches (`backends.base.Batch`)."""

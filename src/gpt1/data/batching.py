@@ -1,6 +1,6 @@
-"""Token sequences to batches: their order, which of them stand together, and how they are padded.
+"""Batches of token sequences: order, grouping by length, padding.
 
-Everything here is a function of (data, seed, step), so a resumed run sees exactly the batches that it would have seen.
+Every batch is a function of (data, seed, step), so a resumed run trains on the same batches as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from gpt1.config import LoopConfig, Padding
 from gpt1.errors import UserError
 
 WINDOW = 64
-"""Batches' worth of shuffled examples inside which lengths are sorted."""
+"""Size, in batches, of the windows of shuffled examples within which examples are sorted by length."""
 
 Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """Examples as token ids: k sequences each, standing next to each other."""
+    """Examples as token ids, k consecutive sequences each."""
 
     sequences: list[NDArray[np.int32]]
-    """B * k sequences with their special tokens; the last token of each is `<eos>`."""
+    """B * k sequences including special tokens; each ends with `<eos>`."""
     per_example: int = 1
-    """k."""
+    """Sequences per example, k."""
     segments: list[NDArray[np.int32]] | None = None
-    """Segment numbers of each token, for a model that has segment embeddings."""
+    """Segment number of each token, for models with segment embeddings."""
     labels: NDArray[Any] | None = None
     """(B,) int64 label ids or float32 values."""
     weights: NDArray[np.float32] | None = None
-    """(B,) example weights; `None` is 1 for each."""
+    """(B,) example weights; `None` means 1 for each."""
     truncated: int = 0
-    """How many examples lost tokens to the maximal length."""
+    """Number of examples that were truncated to the maximum length."""
 
     def __len__(self) -> int:
         return len(self.sequences) // self.per_example
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """(B,) tokens of each example's longest sequence."""
+        """(B,) number of tokens of each example's longest sequence."""
         flat = np.fromiter(map(len, self.sequences), np.int64, len(self.sequences))
         longest: Indices = flat.reshape(-1, self.per_example).max(1)
         return longest
 
     def sha256(self) -> str:
-        """Return a digest of the tokens and labels: whether a resumed run still has the data it started with."""
+        """Return the SHA-256 of tokens, labels and weights; a resumed run verifies its data with it."""
         digest = hashlib.sha256(self.lengths.tobytes())
         for array in (*self.sequences, self.labels, self.weights):
             if array is not None:
@@ -64,7 +64,7 @@ class EncodedExamples:
 
 
 def concatenate(examples: Sequence[EncodedExamples]) -> EncodedExamples:
-    """Return examples that were encoded one by one, all of k sequences, as one."""
+    """Concatenate encoded examples that all have k sequences per example; labels and weights are dropped."""
     segments = [each.segments for each in examples if each.segments is not None]
     return EncodedExamples(
         sequences=[sequence for each in examples for sequence in each.sequences],
@@ -75,20 +75,20 @@ def concatenate(examples: Sequence[EncodedExamples]) -> EncodedExamples:
 
 @dataclass(frozen=True)
 class Collator:
-    """Puts examples into a batch."""
+    """Builds padded batches from encoded examples."""
 
     pad: int
     """Id of `<pad>`."""
     n_ctx: int
-    """The longest that a batch may be."""
+    """Maximum length of a batch in tokens."""
     padding: Padding = "bucket"
     buckets: Sequence[int] = BUCKETS
-    """Lengths that `--pad-to bucket` rounds up to, ascending (see `Engine.buckets`); above the last it is `n_ctx`."""
+    """Lengths to which `--pad-to bucket` rounds up, ascending (see `Engine.buckets`); longer batches use `n_ctx`."""
     lm_targets: bool = False
-    """Whether the batch asks for the next token at every position."""
+    """Whether batches contain language-model targets (the next token at every position)."""
 
     def width(self, longest: int) -> int:
-        """Return the padded length for sequences of up to `longest` tokens."""
+        """Return the padded length of a batch whose longest sequence has `longest` tokens."""
         match self.padding:
             case "max":
                 return self.n_ctx
@@ -99,7 +99,7 @@ class Collator:
                 return min(self.n_ctx, self.buckets[index]) if index < len(self.buckets) else self.n_ctx
 
     def __call__(self, encoded: EncodedExamples, examples: Indices) -> Batch:
-        """Return the batch of these examples, in this order."""
+        """Return the batch of the examples with the given indices, in that order."""
         k = encoded.per_example
         rows = (examples[:, None] * k + np.arange(k)).ravel()
         sequences = [encoded.sequences[row] for row in rows]
@@ -124,7 +124,7 @@ def _padded(sequences: Sequence[NDArray[np.int32]], width: int, fill: int) -> ND
 
 
 class TrainingBatches:
-    """The micro-batches of every step of a run: seeded, shuffled anew each epoch, similar lengths together.
+    """Micro-batches of every training step: seeded, reshuffled each epoch, grouped by similar length.
 
     Raises:
         UserError: `drop_last` leaves no batch.
@@ -137,7 +137,7 @@ class TrainingBatches:
             self.steps_per_epoch = len(encoded) // config.batch_size
             if not self.steps_per_epoch:
                 raise UserError(
-                    f"--drop-last: {len(encoded)} training examples make no whole batch of {config.batch_size}; "
+                    f"--drop-last: {len(encoded)} training examples do not fill one batch of {config.batch_size}; "
                     "use --no-drop-last or a smaller --batch-size"
                 )
         self._epoch = lru_cache(maxsize=2)(self._plan)
@@ -167,11 +167,11 @@ def epoch_order(
     lengths: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int, bucketing: bool = True,
     drop_last: bool = False,
 ) -> list[Indices]:  # fmt: skip
-    """Return the examples of each step of one epoch: every example once.
+    """Return the example indices of each step of one epoch; every example occurs once.
 
-    With `bucketing` the shuffled examples are sorted by length inside windows of 64 batches, and the batches that this
-    gives are shuffled again; without it the batches are the shuffled order itself. With `drop_last` the end of the
-    shuffled order that fills no batch is left out, whatever its lengths are.
+    With `bucketing`, the shuffled examples are sorted by length within windows of 64 batches, and the resulting batches
+    are shuffled again; otherwise consecutive shuffled examples form a batch. With `drop_last`, the last examples of the
+    shuffled order that do not fill a batch are dropped before sorting.
     """
     stream = np.random.default_rng([seed, epoch])
     order = stream.permutation(len(lengths))
@@ -188,7 +188,7 @@ def epoch_order(
 
 
 def split_by_tokens(examples: Indices, widths: Sequence[int], budget: int) -> Iterator[Indices]:
-    """Cut `examples` into runs whose padded size (count times widest) is at most `budget` tokens, each at least one."""
+    """Split `examples` into consecutive parts, each at least one example and at most `budget` tokens when padded."""
     start, widest = 0, 0
     for end, width in enumerate(widths):
         if end > start and max(widest, width) * (end - start + 1) > budget:
@@ -202,11 +202,11 @@ def split_by_tokens(examples: Indices, widths: Sequence[int], budget: int) -> It
 def inference_batches(
     encoded: EncodedExamples, collator: Collator, tokens_at_once: int
 ) -> Iterator[tuple[Indices, Batch]]:
-    """Yield (examples, batch) until every example has come once: the longest first, so that memory peaks at once."""
+    """Yield (example indices, batch) for all examples, longest first, so that memory use peaks at the start."""
     order = np.argsort(-encoded.lengths, kind="stable")
     widths = [collator.width(int(n)) * encoded.per_example for n in encoded.lengths[order]]
     parts = list(split_by_tokens(order, widths, tokens_at_once))
-    shapes = [(len(part), collator.width(int(encoded.lengths[part[0]]))) for part in parts]  # the longest is the first
+    shapes = [(len(part), collator.width(int(encoded.lengths[part[0]]))) for part in parts]  # longest first
     counts = Counter(shapes)
     for part, shape in zip(parts, shapes, strict=True):
         yield part, replace(collator(encoded, part), batches_of_this_shape=counts[shape])

@@ -1,4 +1,4 @@
-"""Columns of a table: input kind, texts, label and weight, by the usual names or as flags say."""
+"""Detection of the input kind and of the text, label and weight columns, by flags or by common names."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ class Layout:
     kind: InputKind
     parts: tuple[str, ...]
     choices: tuple[str, ...]
-    """one column of lists, or one column a choice"""
+    """One column of lists, or one column per choice."""
     label: str | None
     weight: str | None
 
     @property
     def used(self) -> tuple[str, ...]:
+        """Names of all columns that are read."""
         return tuple(c for c in (*self.parts, *self.choices, self.label, self.weight) if c is not None)
 
 
 def find_layout(file: str, names: Sequence[str], columns: Columns, kind: InputKind | None, *, labelled: bool) -> Layout:
-    """Match flags and usual names with the column `names` of `file`.
+    """Find the columns of `file`, whose columns are called `names`, by flags and common names.
 
     Args:
-        kind: of the examples; None = the one that the flags, or else the names of the columns, speak for.
-        labelled: False = a file without the label column is welcome.
+        kind: Input kind of the examples; None = inferred from the flags, else from the column names.
+        labelled: Whether the label column is required.
 
     Raises:
         UserError: a column is missing, unknown or ambiguous, or flags of two kinds are mixed.
@@ -57,10 +58,10 @@ def _find_kind(header: Header, kind: InputKind | None) -> InputKind:
     if kind is not None:
         own = [flag(name) if header.has_flag(name) else name for name in kind.column_fields]
         if foreign := [name for names in flags.values() for name in names if name not in own]:
-            raise UserError(f"{foreign[0]} does not fit this task, which reads {join_words(own)}")
+            raise UserError(f"{foreign[0]} does not apply to this task, which reads {join_words(own)}")
         return kind
     flagged = {each: names[0] for each, names in flags.items() if names}
     if len(flagged) > 1:
-        raise UserError(f"{join_words(flagged.values())} belong to different kinds of task: give one of them")
+        raise UserError(f"{join_words(flagged.values())} belong to different kinds of task: set only one of them")
     recognised = (each for each in INPUT_KINDS if each.recognises(header))
     return next(iter(flagged), None) or next(recognised, INPUT_KINDS[-1])

@@ -1,7 +1,7 @@
-"""Data sets: a folder of train, valid and test files, or one file that is split, as examples.
+"""Loading of data sets: a folder of train, valid and test files, or one file that is split.
 
-The layers below: `readers` reads rows, `column_detection` finds the columns of an input kind, `examples` checks each
-row, `splits` finds the files of the splits, or draws splits.
+Built on `readers` (rows of a file), `column_detection` (columns of an input kind), `examples` (validated rows) and
+`splits` (files of each split, random splits).
 """
 
 from __future__ import annotations
@@ -35,16 +35,18 @@ __all__ = [
 VALID_FRACTION = 0.1
 TEST_FRACTION = 0.1
 OPENAI_VALID_FRACTION = 374 / 1_871
-"""What OpenAI drew of ROCStories' labelled rows for validation."""
+"""Share of ROCStories' labelled rows that OpenAI used for validation."""
 
 
 @dataclass(frozen=True)
 class Dataset:
+    """Examples by split."""
+
     kind: InputKind
     splits: dict[str, list[Example]]
-    """keys among train, valid, test; none is empty, all labels are of one type"""
+    """Non-empty lists by split name (train, valid, test); all labels are of one type."""
     notes: tuple[str, ...]
-    """sentences for a person: what was split how, what was left out"""
+    """Messages about how splits were made and what was skipped."""
 
 
 def load_dataset(
@@ -58,25 +60,26 @@ def load_dataset(
     split_strategy: SplitStrategy = "stratified",
     seed: int = 0,
 ) -> Dataset:
-    """Read a data set; draw the splits that it does not have.
+    """Load a data set and split off the missing validation and test sets.
 
-    A single file is split into train, valid and test; a folder without valid gives part of train. In this order: test
-    is drawn, train is cut down to `train_fraction`, valid is drawn from that. A split without labels is left out.
+    A single file is split into train, valid and test; a folder without a validation set has part of train split off.
+    Order: the test set is drawn from train, train is subsampled to `train_fraction`, the validation set is drawn from
+    the remaining rows. Splits without labels are skipped.
 
     Args:
-        path: a folder (see `find_splits`), a file, or the files of each split.
-        columns: where the columns of the first training file are; the other files must have the same.
-        kind: of the examples; None = by the columns.
-        train_fraction: share of the training rows to use at all.
-        valid_fraction, test_fraction: share of the rows to draw; None = `VALID_FRACTION`, and for a single file
-            `TEST_FRACTION`, where there is no such split.
-        split_strategy: how valid is drawn: stratified by label, or as OpenAI's code does (`openai_split`; None is then
-            `OPENAI_VALID_FRACTION`). The other draws are always stratified.
-        seed: of the stratified draws.
+        path: A folder (see `find_splits`), a file, or the files of each split.
+        columns: Column names in the first training file; the other files must have the same columns.
+        kind: Input kind of the examples; None = inferred from the columns.
+        train_fraction: Share of the training rows to use.
+        valid_fraction, test_fraction: Share of the rows to split off. Default for a missing validation set:
+            `VALID_FRACTION`; for a missing test set: `TEST_FRACTION` with a single file, else none.
+        split_strategy: How the validation set is drawn: stratified by label, or as in OpenAI's code (`openai_split`,
+            by default `OPENAI_VALID_FRACTION`). The test set and the subsample are always stratified.
+        seed: Seed of the stratified splits.
 
     Raises:
-        UserError: no train files, a fraction for a split that has its own file, too few rows to draw from, labels that
-            are missing or of two types, or anything that `stream_examples` raises.
+        UserError: no train files, a fraction for a split that has its own file, too few rows to split, labels that
+            are missing or of mixed types, or any error of `stream_examples`.
     """
     _check_fractions(train_fraction, valid_fraction, test_fraction)
     files, notes = _files_of(path)
@@ -85,7 +88,7 @@ def load_dataset(
     for split, fraction in (("valid", valid_fraction), ("test", test_fraction)):
         if split in splits and fraction is not None:
             own = files[split][0].name
-            raise UserError(f"--{split}-fraction {fraction}: {own} is already the {split} split; drop the flag")
+            raise UserError(f"--{split}-fraction {fraction}: {own} is already the {split} split; remove the flag")
 
     single = path if isinstance(path, Path) and not path.is_dir() else None
     source = single.name if single else "train"
@@ -96,17 +99,17 @@ def load_dataset(
         valid_fraction = 0.0 if "valid" in splits else usual
     if valid_fraction + test_fraction >= 1:
         shares = f"--valid-fraction {valid_fraction} and --test-fraction {test_fraction}"
-        raise UserError(f"{shares} leave nothing of {source} to train on")
+        raise UserError(f"{shares} leave no rows of {source} to train on")
     if test_fraction:
         notes.append(_draw(splits, "test", test_fraction, source, seed))
     if train_fraction < 1:
         n_rows = len(splits["train"])
         splits["train"], _ = stratified_split(splits["train"], 1 - train_fraction, seed)
-        notes.append(f"train: cut down to {len(splits['train']):,} of {n_rows:,} rows (seed {seed}).")
+        notes.append(f"train: using {len(splits['train']):,} of {n_rows:,} rows used (seed {seed}).")
     if valid_fraction:
         share = valid_fraction / (1 - test_fraction)
         notes.append(_draw(splits, "valid", share, source, seed, split_strategy))
-    notes += [f"{split}: there is none." for split in SPLITS if split not in splits]
+    notes += [f"No {split} split." for split in SPLITS if split not in splits]
     return Dataset(kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes))
 
 
@@ -121,22 +124,22 @@ def _check_fractions(train: float, valid: float | None, test: float | None) -> N
 def _read_splits(
     files: Mapping[str, Sequence[Path]], columns: Columns, kind: InputKind | None
 ) -> tuple[dict[str, list[Example]], InputKind, list[str]]:
-    """The labelled splits among `files`, the kind of their examples, and notes."""
+    """Return the labelled splits among `files`, the kind of their examples, and notes."""
     reader = Reader(columns, kind)
     splits = {
         split: reader.read(files[split], labelled=split == "train")
-        for split in SPLITS  # train first: the others are read by its columns
+        for split in SPLITS  # train first: its columns apply to the others
         if split in files
     }
     assert reader.layout is not None
     notes = [f"Columns not used: {', '.join(reader.unused)}."] if reader.unused else []
     for split, examples in list(splits.items()):
-        # -1 is how hub data sets mark a row without a label.
+        # Data sets on the hub mark rows without a label by -1.
         if all(example.label in (None, -1, "-1") for example in examples):
             if split == "train":
-                raise UserError(f"{files[split][0]}: no row has a label other than -1, nothing to train on")
+                raise UserError(f"{files[split][0]}: no row has a label other than -1; nothing to train on")
             del splits[split]
-            notes.append(f"{split}: left out, because none of its {len(examples):,} rows has a label.")
+            notes.append(f"{split}: skipped, because none of its {len(examples):,} rows has a label.")
         elif unlabelled := next((example for example in examples if example.label is None), None):
             raise no_label(unlabelled, reader.layout.label)
     typed = one_label_type(list(splits.values()), [is_untyped(files[split]) for split in splits])
@@ -145,7 +148,10 @@ def _read_splits(
         labels = {example.label for example in examples}
         if len(labels) > 2 and labels == set(range(-1, len(labels) - 1)):
             count = sum(example.label == -1 for example in examples)
-            notes.append(f"{split}: {count:,} rows have the label -1, kept as a class; if it means none, remove them.")
+            notes.append(
+                f"{split}: {count:,} rows have the label -1, which is used as a class; "
+                "if it means unlabelled, remove these rows."
+            )
     return splits, reader.layout.kind, notes
 
 
@@ -157,17 +163,17 @@ def _draw(
     seed: int,
     split_strategy: SplitStrategy = "stratified",
 ) -> str:
-    """Move `fraction` of train to a new split; returns the note that says so."""
+    """Move `fraction` of train to a new split; return a note about it."""
     n_rows = len(splits["train"])
     if split_strategy == "openai":
-        how, seed = "by OpenAI's draw for ROCStories", OPENAI_SEED
+        how, seed = "as in OpenAI's split of ROCStories", OPENAI_SEED
         splits["train"], splits[split] = openai_split(splits["train"], fraction)
     else:
         how = "stratified by label" if len(strata(splits["train"])) > 1 else "at random"
         splits["train"], splits[split] = stratified_split(splits["train"], fraction, seed)
     if not splits[split]:
         advice = f"add rows or a {split} file, or raise --{split}-fraction"
-        raise UserError(f"{source}: {n_rows} rows are too few to draw {split} from them; {advice}")
+        raise UserError(f"{source}: {n_rows} rows are too few for a {split} split; {advice}")
     return f"{split}: {len(splits[split]):,} of {n_rows:,} rows drawn from {source}, {how} (seed {seed})."
 
 
@@ -186,13 +192,13 @@ def _files_of(path: Path | Mapping[str, Sequence[Path]]) -> tuple[Mapping[str, S
 
 
 def shared_texts(a: Sequence[Example], b: Sequence[Example]) -> int:
-    """Rows of `b` whose texts stand in `a` too, white space and case aside."""
+    """Return how many examples of `b` have texts that also occur in `a`, ignoring white space and case."""
     known = {_folded(example) for example in a}
     return sum(_folded(example) in known for example in b)
 
 
 def repeated_texts(a: Sequence[Example]) -> int:
-    """Rows of `a` whose texts stand in an earlier row too, white space and case aside."""
+    """Return how many examples of `a` have the texts of an earlier example, ignoring white space and case."""
     return len(a) - len({_folded(example) for example in a})
 
 

@@ -1,4 +1,4 @@
-"""One example: its texts, label and weight; the check that a text can be used."""
+"""The example (texts, label, weight) and the validation of its texts."""
 
 from __future__ import annotations
 
@@ -13,54 +13,56 @@ Label = str | float | int
 INTEGER = re.compile(r"[+-]?[0-9]{1,400}")  # Python refuses ints of thousands of digits; as floats they are infinite
 
 NOT_BLANK = r"\S"
-"""Pattern that a usable text contains, for schemas; `usable_text` is the check."""
+"""Regular expression that matches in any usable text, for JSON schemas; `usable_text` does the full validation."""
 
 SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
+    """One labelled or unlabelled example."""
+
     parts: tuple[str, ...]
     """The texts in the order of the input kind's fields: (text,) · (text_a, text_b) · (context,) or (context, question)
     with choices."""
     choices: tuple[str, ...] = ()
     """Texts to choose from (multiple choice)."""
     label: Label | None = None
-    """As in the file; for multiple choice the index of the right choice; None = unlabelled."""
+    """The label as in the file; for multiple choice the index of the correct choice; None = unlabelled."""
     weight: float = 1.0
     origin: str = ""
-    """`train.csv row 17 (line 18)`: for error messages."""
+    """Location for error messages, such as `train.csv row 17 (line 18)`."""
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All texts: the parts, then the choices."""
+        """All texts: the parts followed by the choices."""
         return (*self.parts, *self.choices)
 
 
 def usable_text(value: Any, where: str) -> str:
-    """Return `value` as a str that holds something besides white space and can be encoded as UTF-8.
+    """Return `value` as a non-blank str that can be encoded as UTF-8.
 
     Raises:
-        UserError: it is no text, blank, or holds a lone surrogate; the line begins with `where`.
+        UserError: `value` is not a str, is blank, or contains a lone surrogate; the message begins with `where`.
     """
     if not isinstance(value, str):
         raise UserError(f"{where} is {shown(value)}, expected a text")
     if not value or value.isspace():
         raise UserError(f"{where} is empty")
     require_unicode(value, where)
-    return str(value)  # also of NumPy's own kind of string
+    return str(value)  # converts np.str_
 
 
 def require_unicode(value: str, where: str) -> None:
-    """Raise UserError for a lone surrogate, which no UTF-8 can hold."""
+    """Raise UserError if `value` contains a lone surrogate, which UTF-8 cannot encode."""
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where} holds half of a character (\\u{ord(value[error.start]):04x} alone)") from None
+        raise UserError(f"{where} contains half of a character (\\u{ord(value[error.start]):04x} alone)") from None
 
 
 def shown(value: Any, none: str = "null") -> str:
-    """Return a value with its type for a message, shortened; `none` stands for None."""
+    """Return a shortened repr of `value` with its type, for messages; `none` is returned for None."""
     if value is None:
         return none
     text = repr(value)

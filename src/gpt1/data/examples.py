@@ -1,6 +1,6 @@
-"""Rows to examples: texts, choices, labels and weights, each checked. What is wrong is said with file and row.
+"""Conversion of rows to examples, with validation; errors name file and row.
 
-Labels stay what the file says (words, numbers); the tasks map them to ids.
+Labels keep the values of the file (strings or numbers); tasks map them to ids.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def read_examples(
     *,
     labelled: bool = True,
 ) -> list[Example]:
-    """The examples of one file, or of the shards of one split, with labels of one type.
+    """Return the examples of one file, or of the shards of one split, with labels of one type.
 
-    Labels of csv and tsv become int (float where one of them is not an int) when all of them are numbers; ints among
-    floats become floats.
+    Labels of csv and tsv files are converted to int, or float, if all of them are numbers; ints mixed with floats
+    become floats.
 
     Raises:
-        UserError: as `stream_examples`; also for labels of which some are text and some are numbers.
+        UserError: any error of `stream_examples`, or some labels are text and some are numbers.
     """
     paths = [path] if isinstance(path, Path) else list(path)
     return one_label_type([Reader(columns, kind).read(paths, labelled=labelled)], [is_untyped(paths)])[0]
@@ -48,29 +48,29 @@ def read_examples(
 def stream_examples(
     path: Path, columns: Columns = BY_USUAL_NAMES, kind: InputKind | None = None, labelled: bool = False
 ) -> Iterator[Example]:
-    """The examples of a file one by one, in constant memory; labels of csv and tsv stay str.
+    """Return an iterator over the examples of a file, in constant memory; labels of csv and tsv files stay str.
 
     Args:
-        kind: of the examples; None = by the columns.
-        labelled: False = rows, and files, without a label are welcome.
+        kind: Input kind of the examples; None = inferred from the columns.
+        labelled: Whether every row must have a label.
 
     Raises:
-        UserError: the file or a row cannot be read, a column is missing, a text is empty or no text, a label is
-            missing or infinite, a weight is negative, choices are of different counts or do not hold the label.
-            The first row is read at once, so that most of these are raised by the call itself.
+        UserError: the file or a row cannot be read, a column is missing, a text is empty or not a string, a label is
+            missing or infinite, a weight is negative, the number of choices varies, or the label is not one of them.
+            The first row is read immediately, so most of these errors are raised by the call itself.
     """
     examples = Reader(columns, kind).stream(path, labelled=labelled)
     return chain([next(examples)], examples)
 
 
 def stream_rows(path: Path, columns: Columns, kind: InputKind | None) -> Iterator[tuple[Row, Example]]:
-    """The rows of a file, labelled or not, each with the example that it makes; else as `stream_examples`."""
+    """Return an iterator over the rows of a file with their examples; labels are optional (see `stream_examples`)."""
     rows = Reader(columns, kind).rows(path, labelled=False)
     return chain([next(rows)], rows)
 
 
 class Reader:
-    """Reads the files of a data set alike: by the columns, and with the number of choices, of the first one."""
+    """Reader of the files of a data set: the first file sets the columns and the number of choices for all."""
 
     def __init__(self, columns: Columns, kind: InputKind | None) -> None:
         self.columns, self.kind = columns, kind
@@ -79,12 +79,15 @@ class Reader:
         self.n_choices: int | None = None
 
     def read(self, paths: Iterable[Path], *, labelled: bool) -> list[Example]:
+        """Return the examples of several files."""
         return [example for path in paths for example in self.stream(path, labelled=labelled)]
 
     def stream(self, path: Path, *, labelled: bool) -> Iterator[Example]:
+        """Yield the examples of a file in constant memory."""
         return (example for _, example in self.rows(path, labelled=labelled))
 
     def rows(self, path: Path, *, labelled: bool) -> Iterator[tuple[Row, Example]]:
+        """Yield the rows of a file with their examples; errors as in `stream_examples`."""
         for row in read_rows(path):
             if self.layout is None:
                 self.layout = find_layout(path.name, list(row.cells), self.columns, self.kind, labelled=labelled)
@@ -95,15 +98,16 @@ class Reader:
             if self.n_choices is None:
                 self.n_choices = len(example.choices)
             elif len(example.choices) != self.n_choices:
-                difference = f"{len(example.choices)} choices, expected {self.n_choices} as in the rows before"
+                difference = f"{len(example.choices)} choices, expected {self.n_choices} as in the previous rows"
                 raise UserError(f"{row.where}: {difference}")
             yield row, example
 
 
 def no_label(example: Example, column: str | None, cell: object = None) -> UserError:
+    """Return the error for an example without a label; `cell` is the content of its label column."""
     found = "" if cell is None else f" (found {cell!r})"
     return UserError(
-        f"{example.origin}: no label in column {column!r}{found}; label the row or take it out of the file"
+        f"{example.origin}: no label in column {column!r}{found}; label the row or remove it from the file"
     )
 
 
@@ -126,7 +130,7 @@ def _cell(row: Row, column: str) -> Any:
         return row.cells[column]
     except KeyError:
         raise UserError(
-            f"{row.where}: no {column!r}; it has {shorten(', '.join(row.cells), 100) or 'nothing'}"
+            f"{row.where}: no {column!r}; found {shorten(', '.join(row.cells), 100) or 'nothing'}"
         ) from None
 
 
@@ -145,12 +149,12 @@ def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(values, list):
         raise UserError(f'{row.where}: {column!r} is {shown(values)}, expected a list such as ["one", "two"]')
     if len(values) < 2:
-        raise UserError(f"{row.where}: {column!r} lists {len(values)} of at least 2 choices")
+        raise UserError(f"{row.where}: {column!r} has {len(values)} choices, expected at least 2")
     return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
 
 
 def _label(row: Row, column: str) -> Label | None:
-    """None for whatever says that there is none: no such cell, null, NaN, an empty cell."""
+    """Return the label; None for a missing or empty cell, null, or NaN."""
     match row.cells.get(column):
         case str(text):
             require_unicode(text, f"{row.where}: {column!r}")
@@ -167,7 +171,7 @@ def _label(row: Row, column: str) -> Label | None:
         case None:
             return None
         case value:
-            raise UserError(f"{row.where}: {column!r} is {shown(value)}, expected one text or number as the label")
+            raise UserError(f"{row.where}: {column!r} is {shown(value)}, expected a single text or number as the label")
 
 
 def _weight(row: Row, column: str) -> float:
@@ -186,15 +190,15 @@ def _weight(row: Row, column: str) -> float:
 
 
 def is_untyped(paths: Iterable[Path]) -> bool:
-    """Whether the files hold strings only: csv, tsv."""
+    """Return whether all files are csv or tsv, which contain strings only."""
     return all((kind := file_type(path)) is not None and kind.format in ("csv", "tsv") for path in paths)
 
 
 def one_label_type(splits: Sequence[list[Example]], untyped: Sequence[bool]) -> list[list[Example]]:
-    """Give the labels of all splits together one type: int, float or str.
+    """Convert the labels of all splits to one type: int, float or str.
 
-    Strings of an untyped split become numbers when all such strings of the data set are; ints among floats become
-    floats.
+    Strings of untyped splits (csv, tsv) are converted to numbers if all of them, across splits, are numbers; ints mixed
+    with floats become floats.
 
     Raises:
         UserError: a number is infinite, or some labels are text and some are numbers.
@@ -216,7 +220,7 @@ def one_label_type(splits: Sequence[list[Example]], untyped: Sequence[bool]) -> 
 
 
 def _numbers(cells: dict[str, Example]) -> dict[Label | None, Label]:
-    """The number that each cell spells; nothing unless all cells spell one."""
+    """Return {cell: number}; empty unless all cells are numbers."""
     if not all(_NUMBER.fullmatch(label) for label in cells):
         return {}
     to_number = int if all(INTEGER.fullmatch(label) for label in cells) else float

@@ -1,4 +1,4 @@
-"""Examples from values of Python: a list, an array, a Series of texts; pairs; contexts with their choices."""
+"""Examples from Python values: lists, arrays and Series of texts, pairs, or contexts with choices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpt1.data.paper_kinds import INPUT_KINDS
 from gpt1.errors import UserError
 
 EXPECTED = "expected a list of texts, of pairs (text, text), or of (context, [choice, choice, …])"
-"""The values of the built-in kinds."""
+"""Values of the built-in kinds, for messages."""
 
 
 def examples_of(
@@ -19,20 +19,28 @@ def examples_of(
     name: str = "X",
     kinds: Sequence[InputKind] = INPUT_KINDS,
 ) -> tuple[InputKind, list[Example]]:
-    """Return the input kind, among `kinds`, and the examples without labels of the values called `name`.
+    """Convert Python values to unlabelled examples.
 
-    An array or a table of one column is a list of texts, of two columns a list of pairs. All rows are of the kind of
-    the first; a value that several kinds match is of the first of them.
+    An array or table with one column is a list of texts, with two columns a list of pairs. All rows must be of the same
+    kind as the first; a value that matches several kinds is of the first of them.
+
+    Args:
+        X: The values.
+        name: Name of the values in errors.
+        kinds: Input kinds to choose from.
+
+    Returns:
+        The input kind and the examples.
 
     Raises:
-        UserError: it holds nothing, something else than texts, an empty text, or rows of several kinds.
+        UserError: `X` is empty, a value is not a text, a text is empty, or rows are of different kinds.
     """
     rows = _rows(X, name, kinds)
     kind = _kind(rows[0], f"{name}[0]", kinds)
     for index, row in enumerate(rows):
         if not kind.matches(row):
             other = _kind(row, f"{name}[{index}]", kinds)
-            raise UserError(f"{name}[{index}] is {other.singular}, expected {kind.singular} as in the rows before")
+            raise UserError(f"{name}[{index}] is {other.singular}, expected {kind.singular} as in the previous rows")
     return kind, [kind.from_python(row, f"{name}[{index}]") for index, row in enumerate(rows)]
 
 
@@ -51,14 +59,14 @@ def _rows(X: Any, name: str, kinds: Sequence[InputKind]) -> list[Any]:  # noqa: 
     widest = max(len(kind.fields) for kind in kinds)
     if isinstance(X, str | bytes | dict) or not hasattr(X, "__iter__"):
         raise UserError(f"{name} is {shown(X)}: {_expected(kinds)}")
-    if hasattr(X, "to_numpy"):  # of pandas and polars
+    if hasattr(X, "to_numpy"):  # pandas, polars
         X = X.to_numpy()  # noqa: N806
     if (shape := getattr(X, "shape", None)) is not None and (len(shape) > 2 or (len(shape) == 2 and shape[1] > widest)):
         columns = "one or two" if widest == 2 else f"1 to {widest}"
         raise UserError(f"{name} has the shape {shape}: {_expected(kinds)}; an array has {columns} columns")
     rows = X.tolist() if hasattr(X, "tolist") else list(X)
     if not rows:
-        raise UserError(f"{name} holds 0 examples, at least 1 is needed")
+        raise UserError(f"{name} has 0 examples; at least 1 is required")
     if shape is not None and len(shape) == 2 and shape[1] == 1:
         return [row[0] for row in rows]
     return [row.tolist() if hasattr(row, "tolist") else row for row in rows]

@@ -1,6 +1,6 @@
-"""Input kinds: of which texts an example consists, and how it is made from rows, Python values, texts and JSON.
+"""Input kinds: the texts of an example, and its conversion from table rows, Python values, command lines and JSON.
 
-A kind is one object. `paper_kinds` has the paper's; a task of another package brings its own:
+The kinds of the paper's tasks are in `paper_kinds`; tasks of other packages can define their own:
 
     InputKind("article", (TextField("title"), TextField("body"), TextField("summary", required=False)))
 """
@@ -17,7 +17,7 @@ from gpt1.data.header import Header, join_words
 from gpt1.tokenization.pretokenizers import valid_unicode
 
 LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment", "target", "score", "stars")
-"""Usual names of the label's column."""
+"""Common names of the label column."""
 
 
 @dataclass(frozen=True)
@@ -25,45 +25,46 @@ class TextField:
     """One text of an example."""
 
     name: str
-    """Key in JSON, name of the text in explanations, and field of `Columns` where it has a flag."""
+    """Key in JSON, name in explanations, and, if the column has a flag, field of `Columns`."""
     usual: tuple[str, ...] = ()
-    """Usual names of its column (default: `name`); the first wins over the others."""
+    """Common names of its column (default: `name`); the first takes precedence."""
     required: bool = True
     stand_in: str | None = None
-    """The field whose column may stand alone in place of this one."""
+    """A field whose column can replace this one if it is missing."""
 
     @property
     def columns(self) -> tuple[str, ...]:
+        """Common names of the column."""
         return self.usual or (self.name,)
 
 
 @dataclass(frozen=True)
 class InputKind:
-    """Texts with names; an example has one text for each field, in their order.
+    """Kind of input: an example has one text for each field, in the order of `fields`.
 
     Raises:
-        ValueError: no field, or an optional field that is not the last one.
+        ValueError: `fields` is empty, or an optional field is not the last one.
     """
 
     name: str
-    """In /v1/models, and for people."""
+    """Name in messages and in /v1/models."""
     fields: tuple[TextField, ...]
     singular: str = ""
-    """One example, for messages: "a text" (default: made of the fields' names)."""
+    """One example in messages: "a text" (default: derived from the field names)."""
     plural: str = ""
-    """Several examples, for messages: "texts"."""
+    """Several examples in messages: "texts"."""
     grammar: str = ""
-    """An example in Python: "(text, text)"."""
+    """An example in Python notation, in messages: "(text, text)"."""
     baseline: str = "tf-idf"
-    """Features of the baseline that the task is compared with: a key of `evaluation.baselines.FEATURES`."""
+    """Features of the baseline for comparison: a key of `evaluation.baselines.FEATURES`."""
     label_columns: tuple[str, ...] = LABEL_COLUMNS
     schema_name: str = ""
-    """Name of the JSON schema (default: made of `name`)."""
+    """Name of the JSON schema (default: derived from `name`)."""
     schema_description: str | None = None
 
     def __post_init__(self) -> None:
         if not self.fields or not all(field.required for field in self.fields[:-1]):
-            raise ValueError(f"input kind {self.name}: expected fields of which at most the last one is optional")
+            raise ValueError(f"input kind {self.name}: expected at least one field, and only the last one optional")
         names = join_words(f"{each.name}{'' if each.required else ' (optional)'}" for each in self.fields)
         listed = f"({', '.join(each.name for each in self.fields)})"
         defaults = {
@@ -76,24 +77,25 @@ class InputKind:
 
     @property
     def n_required(self) -> int:
+        """Number of required fields."""
         return sum(each.required for each in self.fields)
 
     # ---- columns of a table
 
     @property
     def column_fields(self) -> tuple[str, ...]:
-        """The fields that columns are found for."""
+        """Names of the fields that are read from columns."""
         return tuple(each.name for each in self.fields)
 
     def recognises(self, header: Header) -> bool:
-        """Return whether the columns' names are those of this kind and of no other; flags aside."""
+        """Return whether the column names identify this kind; flags are ignored."""
         return False
 
     def find_parts(self, header: Header) -> tuple[str, ...]:
-        """Return the columns of an example's parts.
+        """Return the columns of an example's texts, without choices.
 
         Raises:
-            UserError: a required column is missing, or could be several.
+            UserError: a required column is missing or ambiguous.
         """
         columns = {each.name: header.find(each.name, each.columns) for each in self.fields}
         for each in self.fields:
@@ -102,25 +104,25 @@ class InputKind:
         return tuple(column for column in columns.values() if column is not None)
 
     def find_choices(self, header: Header) -> tuple[str, ...]:
-        """Return the columns of an example's choices: one of lists, or one a choice.
+        """Return the columns of an example's choices: one column of lists, or one column per choice.
 
         Raises:
-            UserError: there is none where the kind has choices.
+            UserError: the kind has choices and no column is found.
         """
         return ()
 
     def label_of(self, label: Label, n_choices: int, where: str) -> Label | None:
-        """Return a row's label as the example keeps it; None for one that marks unlabelled rows.
+        """Return the label for `Example.label`; None for a value that marks unlabelled rows.
 
         Raises:
-            UserError: it cannot be the label of this example.
+            UserError: the value is not a valid label for this example.
         """
         return label
 
     # ---- Python values, command lines, JSON
 
     def matches(self, value: Any) -> bool:
-        """Return whether a Python value has the form of an example of this kind (its texts are not checked)."""
+        """Return whether a Python value has the form of an example of this kind; its texts are not validated."""
         if len(self.fields) == 1:
             return isinstance(value, str)
         return (
@@ -130,28 +132,28 @@ class InputKind:
         )
 
     def from_python(self, value: Any, where: str) -> Example:
-        """Return the example of a Python value that `matches`.
+        """Convert a Python value for which `matches` is true.
 
         Raises:
-            UserError: a text cannot be used.
+            UserError: a text is blank or cannot be encoded.
         """
         texts = [value] if isinstance(value, str) else value
         return Example(tuple(usable_text(text, where) for text in texts), origin=where)
 
     def n_arguments(self, available: int) -> int:
-        """Return how many of `available` texts on a command line make one example."""
+        """Return how many of `available` command-line arguments form one example."""
         return len(self.fields) if self.n_required == len(self.fields) else max(1, available)
 
     @property
     def arguments(self) -> str:
-        """The texts of an example on a command line, for messages."""
+        """The command-line arguments of an example, for messages."""
         return " ".join(each.name.upper() if each.required else f"[{each.name.upper()}]" for each in self.fields)
 
     def from_arguments(self, texts: Sequence[str], where: str) -> Example | None:
-        """Return the example that texts on a command line make; None where these are too few or too many.
+        """Convert command-line arguments to an example; return None if there are too few or too many.
 
         Raises:
-            UserError: a text cannot be used.
+            UserError: a text is blank.
         """
         if not self.n_required <= len(texts) <= len(self.fields):
             return None
@@ -159,46 +161,46 @@ class InputKind:
 
     @property
     def json_fields(self) -> dict[str, tuple[bool, bool]]:
-        """{key: (required, whether it is a list of texts)} of the JSON object of an example."""
+        """Fields of an example's JSON object: {key: (required, is a list of texts)}."""
         return {each.name: (each.required, False) for each in self.fields}
 
     @property
     def is_plain_json(self) -> bool:
-        """Whether an example is a string in JSON, and no object."""
+        """Whether an example is a JSON string instead of an object."""
         return len(self.json_fields) == 1
 
     @property
     def json_description(self) -> str:
-        """An example in JSON, for messages."""
+        """Description of an example in JSON, for messages."""
         if self.is_plain_json:
             return self.singular
         required = [f'"{key}"' for key, (required, _) in self.json_fields.items() if required]
         return f"an object with {join_words(required)}"
 
     def from_json(self, values: Mapping[str, Any], where: str) -> Example:
-        """Return the example of a JSON object that its schema has checked."""
+        """Convert a JSON object that has been validated by its schema."""
         parts = (values.get(each.name) for each in self.fields)
         return Example(tuple(part for part in parts if part is not None), origin=where)
 
-    # ---- what an example of this kind looks like
+    # ---- form of an example
 
     def holds(self, example: Example) -> bool:
-        """Return whether the example has as many parts and choices as this kind."""
+        """Return whether the numbers of parts and choices of the example are those of this kind."""
         return self.n_required <= len(example.parts) <= len(self.fields) and not example.choices
 
     def names_of(self, example: Example) -> Example:
-        """Return an example whose texts are the names of those of `example`: its task arranges them alike."""
+        """Return an example with the names of the texts of `example` as its texts."""
         return Example(self.column_fields[: len(example.parts)])
 
     def sample(self) -> Example:
-        """Return an example of all fields, whose texts are their names."""
+        """Return an example with all fields, whose texts are the field names."""
         return Example(self.column_fields)
 
 
 def usable_arguments(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return texts of a command line, whose bytes that are no UTF-8 arrive as lone surrogates and are replaced.
+    """Validate command-line texts; lone surrogates, which stand for bytes that are not UTF-8, are replaced.
 
     Raises:
-        UserError: one is blank.
+        UserError: a text is blank.
     """
     return tuple(usable_text(valid_unicode(text), f"text {text!r}") for text in texts)

@@ -1,7 +1,7 @@
-"""Files of rows: .csv .tsv .jsonl .parquet, the first three also as .gz .xz .zst.
+"""Readers of tables: .csv .tsv .jsonl .parquet, the first three also compressed (.gz .xz .zst).
 
-`read_rows` turns any of them into the same stream of `Row`s; all that is wrong with a file as a file (missing, damaged,
-not UTF-8, not JSON, short rows) is said here, with the file, the row and the line.
+`read_rows` yields the same `Row`s for all formats and reports errors of the file itself (missing, damaged, not UTF-8,
+not JSON, wrong number of cells) with file, row and line.
 """
 
 from __future__ import annotations
@@ -25,25 +25,29 @@ FORMATS = ".csv .tsv .jsonl .parquet (all but .parquet also compressed: .gz .xz 
 _FILE_NAME = re.compile(
     r"(?P<stem>.+?)\.(?:(?P<text>csv|tsv|jsonl)(?:\.(?P<packing>gz|xz|zst))?|parquet)", re.IGNORECASE
 )
-_CSV_FIELD_LIMIT = 2**31 - 1  # the largest that csv takes where a C long has 32 bits (Windows)
+_CSV_FIELD_LIMIT = 2**31 - 1  # maximum of a C long of 32 bits (Windows)
 _LISTED_CHARACTERS = 100  # of the header in a message
 _ZSTD_CHUNK = 1 << 16  # compressed bytes
 _PARQUET_ROWS = 1 << 14  # in memory at a time
 
 
 class FileType(NamedTuple):
+    """Name parts of a file of rows."""
+
     stem: str  # "train" of "train.jsonl.xz"
     format: str  # csv | tsv | jsonl | parquet
     packing: str | None  # gz | xz | zst
 
 
 class Row(NamedTuple):
+    """One row of a file."""
+
     where: str  # "train.csv row 17 (line 18)"
     cells: Mapping[str, Any]  # by column; csv and tsv hold str only
 
 
 class _BadRow(Exception):
-    """The row being read cannot be used; `read_rows` knows its number."""
+    """Malformed row; `read_rows` adds its number."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
@@ -51,7 +55,7 @@ class _BadRow(Exception):
 
 
 def file_type(path: Path) -> FileType | None:
-    """Stem, format and compression by the file's name; None for a file that does not hold rows."""
+    """Return stem, format and compression by the file name; None if it is not the name of a file of rows."""
     if (match := _FILE_NAME.fullmatch(path.name)) is None:
         return None
     packing = match["packing"]
@@ -59,7 +63,7 @@ def file_type(path: Path) -> FileType | None:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of one file in its order, at least one; in constant memory.
+    """Yield the rows of one file, at least one, in constant memory.
 
     Raises:
         UserError: the file is missing, empty, damaged, of an unknown format, or a row is malformed.
@@ -81,9 +85,9 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def text_lines(path: Path, longest: int = -1) -> Iterator[str]:
-    """The lines of a plain text file, compressed or not, in constant memory.
+    """Yield the lines of a plain text file, compressed or not, in constant memory.
 
-    Of a line of more than `longest` bytes (-1: of any length) the parts come one by one.
+    Lines of more than `longest` bytes (-1: unlimited) are yielded in parts.
 
     Raises:
         UserError: the file is missing, damaged, or not UTF-8.
@@ -118,10 +122,10 @@ def _where(path: Path, row: int, line: int | None) -> str:
 
 @contextmanager
 def open_binary(path: Path) -> Iterator[BinaryIO]:
-    """The decompressed bytes of a file, compressed or not (told by its last suffix).
+    """Open a file for reading its bytes, decompressed according to its last suffix.
 
     Raises:
-        UserError: from the body of the `with` too, when the compressed data turn out to be damaged or cut short.
+        UserError: the compressed data is damaged or truncated; also raised while reading within the `with` block.
     """
     opener: Any  # Path -> context manager of a BinaryIO
     broken: tuple[type[Exception], ...] = (EOFError,)
@@ -155,7 +159,7 @@ def _open_zstd(path: Path) -> io.BufferedReader:
 
 
 class _ZstdFile(io.RawIOBase):
-    """Decompressed bytes of a .zst file; EOFError at a truncated one, which zstandard's reader takes for complete."""
+    """Decompressed bytes of a .zst file; raises EOFError for a truncated file, unlike zstandard's own reader."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -193,7 +197,7 @@ class _ZstdFile(io.RawIOBase):
 
 
 def _text_lines(path: Path, longest: int = -1) -> Iterator[str]:
-    """Lines with their ends, or parts of at most `longest` bytes of them; a byte-order mark dropped."""
+    """Yield lines including line ends, in parts of at most `longest` bytes, without a byte-order mark."""
     offset, line = 0, 1
     with open_binary(path) as stream:
         while raw := stream.readline(longest):
@@ -212,7 +216,7 @@ def _text_lines(path: Path, longest: int = -1) -> Iterator[str]:
 
 
 def _rest_of_character(stream: BinaryIO, raw: bytes) -> bytes:
-    """Read the bytes that the last UTF-8 character of `raw` lacks."""
+    """Read the missing bytes of the last UTF-8 character of `raw`."""
     for back in range(1, min(3, len(raw)) + 1):
         if (lead := raw[-back]) >= 0xC0:
             return stream.read(max(0, (2 if lead < 0xE0 else 3 if lead < 0xF0 else 4) - back))
@@ -231,7 +235,7 @@ def _iconv_command(path: Path, encoding: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Formats: each yields (first line of the row or None, cells by column)
+# Formats; each reader yields (first line of the row or None, cells by column)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int | None, dict[str, str]]]:
@@ -247,13 +251,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[int | None, dict[str, str]]]:
             return
         except csv.Error as error:
             reason = str(error).replace("\t", "\\t")
-            raise _BadRow(f'{reason}; a quote (") inside a quoted cell is written twice ("")', line) from None
+            raise _BadRow(f'{reason}; a quote (") inside a quoted cell must be doubled ("")', line) from None
         if not cells:
             continue  # a blank line
         if header is None:
             header = _checked_header(cells, delimiter, line)
         elif len(cells) != len(header):
-            hint = "; a cell that holds the separator must stand in quotes" if len(cells) > len(header) else ""
+            hint = "; a cell that contains the separator must be quoted" if len(cells) > len(header) else ""
             expected = f"{len(header)} ({shorten(', '.join(header), _LISTED_CHARACTERS, placeholder=' …')})"
             raise _BadRow(f"cells: {len(cells)}, expected {expected}{hint}", line)
         else:
@@ -264,9 +268,9 @@ def _checked_header(cells: list[str], delimiter: str, line: int) -> list[str]:
     header = [cell.strip() for cell in cells]
     for other, fix in {"\t": "rename it to .tsv", ",": "rename it to .csv", ";": "save it with commas"}.items():
         if len(header) == 1 and other in header[0] and other != delimiter:
-            raise _BadRow(f"the header is separated by {other!r}, expected {delimiter!r} in such a file: {fix}", line)
+            raise _BadRow(f"the header is separated by {other!r}, expected {delimiter!r}: {fix}", line)
     if twice := [name for name in header if name and header.count(name) > 1]:
-        raise _BadRow(f"column {twice[0]!r} stands more than once in the header", line)
+        raise _BadRow(f"column {twice[0]!r} occurs more than once in the header", line)
     return header
 
 
@@ -279,8 +283,8 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
         except json.JSONDecodeError as error:
             reason = f"not JSON ({error.msg} at column {error.colno})"
             raise _BadRow(f"{reason}; expected one JSON object on each line", line) from None
-        except (ValueError, RecursionError) as error:  # numbers of thousands of digits; endless nesting
-            raise _BadRow(f"not usable as JSON ({error})", line) from None
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits; deep nesting
+            raise _BadRow(f"invalid JSON ({error})", line) from None
         if not isinstance(cells, dict):
             raise _BadRow(f"a JSON {type(cells).__name__}; expected one JSON object on each line", line)
         yield line, cells

@@ -1,4 +1,4 @@
-"""Where train, valid and test come from: the files of a folder, or a seeded draw."""
+"""Train, valid and test splits: files of a folder, or seeded random splits."""
 
 from __future__ import annotations
 
@@ -30,19 +30,21 @@ _LISTED_FILES = 8  # in a message
 
 
 def find_splits(path: Path) -> dict[str, list[Path]]:
-    """The files of a folder's train, valid and test splits (those that there are), shards in order.
+    """Return the files of each split in a folder, shards in order.
 
-    A file belongs to a split by its stem: train, valid (or dev, val, validation), test, or a shard of it (`train-000`,
-    `test-00000-of-00002`); where a split has neither, a single file that only starts so (`train-part`) is taken.
+    The stem of a file names its split: train, valid (or dev, val, validation) or test, optionally with a shard number
+    (`train-000`, `test-00000-of-00002`). For a split without such files, a single file whose stem starts with its name
+    (`train-part`) is used.
 
     Raises:
-        UserError: no such folder, no such file in it, a split in two formats or under two names, a missing shard.
+        UserError: the folder does not exist or has no such file, a split has several formats or names, or a shard is
+            missing.
     """
     return scan_folder(path)[0]
 
 
 def scan_folder(folder: Path, required: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
-    """The files of each split, as `find_splits`, and notes on what was not used."""
+    """Return the files of each split as `find_splits` does, and notes about unused files."""
     if not folder.is_dir():
         raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     named: dict[str, dict[Path, re.Match[str]]] = defaultdict(dict)  # train.csv, train-000.csv
@@ -65,7 +67,7 @@ def scan_folder(folder: Path, required: str | None = None) -> tuple[dict[str, li
     for split, files in similar.items():
         if split not in splits and len(files) == 1:
             splits[split] = files
-            notes.append(f"{split}: {files[0].name} is taken, the only file with such a name.")
+            notes.append(f"{split}: using {files[0].name}, the only file with a matching name.")
         else:
             others += files
     if not splits or (required and required not in splits):
@@ -78,14 +80,14 @@ def scan_folder(folder: Path, required: str | None = None) -> tuple[dict[str, li
 
 
 def _in_order(folder: Path, split: str, named: dict[Path, re.Match[str]]) -> list[Path]:
-    """The one file of a split, or its shards by number."""
-    # Files of one split differ in nothing but the number: not in its name (dev, valid), the format, the compression.
+    """Return the only file of a split, or its shards by number."""
+    # Shards of one split differ only in their number, not in the name (dev, valid), format or compression.
     shapes = {(m["name"], m["shard"] is None, file.name[len(m.string) :]): file for file, m in named.items()}
     if len(shapes) > 1:
-        raise UserError(f"{folder} holds {split} more than once: {_listed([*shapes.values()])}; keep one of them")
+        raise UserError(f"{folder} contains {split} more than once: {_listed([*shapes.values()])}; keep one of them")
     total = max(int(m["shards"] or 0) for m in named.values())
     if total and len(named) != total:
-        raise UserError(f"{folder} holds {len(named)} of {total} shards of {split}: {_listed([*named])}")
+        raise UserError(f"{folder} contains {len(named)} of {total} shards of {split}: {_listed([*named])}")
     return sorted(named, key=lambda file: int(named[file]["shard"] or 0))
 
 
@@ -94,10 +96,10 @@ def _nothing_found(folder: Path, wanted: str, files: Sequence[Path]) -> UserErro
         if kind := file_type(file):
             name = f"{wanted if wanted in SPLITS else 'train'}{file.name[len(kind.stem) :]}"
             return UserError(
-                f"{folder} has no {wanted} file, but {_listed(files)}; name the right one {name}, or have one split "
-                f"into train, valid and test: --data {shlex.quote(file.as_posix())}"
+                f"{folder} has no {wanted} file, only {_listed(files)}; rename the right one to {name}, or split one "
+                f"into train, valid and test with --data {shlex.quote(file.as_posix())}"
             )
-    present = f"only {_listed(files)}" if files else "nothing of the kind"
+    present = f"only {_listed(files)}" if files else "and no other data file"
     return UserError(f"{folder} has no {wanted} file, {present}; expected {FORMATS}")
 
 
@@ -107,17 +109,18 @@ def _listed(files: Sequence[Path]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Draws
+# Random splits
 
 OPENAI_SEED = 3535999445
 """The seed of OpenAI's split of ROCStories."""
 
 
 def stratified_split(examples: list[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Draw `fraction` of the examples: (the rest, the drawn), both in the order of the file.
+    """Draw `fraction` of the examples at random, stratified by label; return (remaining, drawn) in file order.
 
-    Of each label the fraction is drawn to within one row, and one row at least stays in the rest. Without strata
-    (`strata`) the draw is plain. The same on every machine: only `random.random`, which Python keeps stable, is used.
+    The fraction of each label is exact to within one row, and at least one row of each label remains. Without strata
+    (see `strata`) the draw is not stratified. The result is the same on every machine, since only `random.random` is
+    used, which Python keeps stable.
     """
     groups = strata(examples)
     quotas = [fraction * len(group) for group in groups]
@@ -126,7 +129,7 @@ def stratified_split(examples: list[Example], fraction: float, seed: int) -> tup
     growing = [i for i, group in enumerate(groups) if counts[i] + 1 < len(group)]
     for i in sorted(growing, key=lambda i: counts[i] - quotas[i])[:spare]:
         counts[i] += 1
-    # The size is part of the seed, so that a second draw from the rest of a first one does not repeat its ranks.
+    # The seed includes the size, so that a second draw from the remaining examples uses other random numbers.
     rng = random.Random(f"{seed} of {len(examples)}")
     rank = [rng.random() for _ in examples]
     drawn: set[int] = set()
@@ -139,10 +142,10 @@ def stratified_split(examples: list[Example], fraction: float, seed: int) -> tup
 
 
 def openai_split(examples: list[Example], fraction: float) -> tuple[list[Example], list[Example]]:
-    """Draw `fraction` of the examples as OpenAI drew ROCStories' validation set: (the rest, the drawn).
+    """Draw `fraction` of the examples as OpenAI did for ROCStories; return (remaining, drawn).
 
-    That is scikit-learn's `train_test_split` with their seed, not by label (openai/finetune-transformer-lm
-    `datasets.py`): of 1,871 rows and 374 / 1,871 the same rows, in the order in which it returns them.
+    This is scikit-learn's `train_test_split` with OpenAI's seed, not stratified (openai/finetune-transformer-lm
+    `datasets.py`), and keeps its order: for 1,871 rows and 374 / 1,871 the result is OpenAI's split.
     """
     from sklearn.model_selection import train_test_split
 
@@ -154,7 +157,7 @@ def openai_split(examples: list[Example], fraction: float) -> tuple[list[Example
 
 
 def strata(examples: list[Example]) -> list[list[int]]:
-    """Row numbers by label; all in one where labels are floats, or where most rows have a label of their own."""
+    """Return row numbers grouped by label; one group if labels are floats or more numerous than half the rows."""
     rows: dict[object, list[int]] = defaultdict(list)
     for row, example in enumerate(examples):
         rows[example.label].append(row)

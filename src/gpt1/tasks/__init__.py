@@ -1,13 +1,13 @@
-"""The paper's tasks by name, and those that other packages add.
+"""Tasks: the paper's tasks, and tasks that other packages register.
 
-A package adds one without a change here, by an entry point whose name is the task's:
+A package registers a task by an entry point with the name of the task:
 
     [project.entry-points."gpt1.tasks"]
     headline = "my_package:Headline"     # a subclass of `Task`: name, input_kind, sequences
 
-Its `input_kind` is `SINGLE`, `PAIR` or an `InputKind` of its own. Its head is that of `classification`: one sequence an
-example. The sequence holds each text of the example as it is, and may hold texts of the task's own beside them.
-CONTRIBUTING.md has one in ten lines.
+Its `input_kind` is `SINGLE`, `PAIR` or an `InputKind` of the package. It uses the head of `classification`, with one
+sequence per example. The sequence must contain each text of the example unchanged, and may contain other texts.
+CONTRIBUTING.md has an example of ten lines.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from gpt1.tasks.similarity import Similarity
 TASKS: dict[TaskName, Task] = {
     task.name: task for task in (Classification(), Entailment(), Similarity(), MultipleChoice())
 }
-"""The paper's."""
+"""The paper's tasks by name."""
 GROUP = "gpt1.tasks"
-"""Group of the entry points that name others."""
+"""Entry-point group of tasks of other packages."""
 
 __all__ = [
     "CHOICES",
@@ -62,7 +62,7 @@ __all__ = [
 
 
 def default_task(kind: InputKind, problem_type: ProblemType) -> Task | None:
-    """Return the paper's task that data of this input kind and problem type pose where none is named."""
+    """Return the default task for data of this input kind and problem type, or None."""
     suited = (task for task in TASKS.values() if task.input_kind == kind and problem_type in task.default_for)
     return next(suited, None)
 
@@ -73,32 +73,32 @@ def task_of_values(
     name: TaskName | None,
     taker: str,
 ) -> tuple[Task, list[Example]]:
-    """Return the task called `name`, or the one that the Python values `X` pose, and their examples.
+    """Return the task called `name`, or inferred from the Python values `X`, and the examples of `X`.
 
     Raises:
-        UserError: X holds no examples, or those of a task that does not take them or has other answers; the line names
-            `taker`.
+        UserError: `X` is empty or not valid for the task, or the task does not support `problem_type`; the message
+            names `taker`, the caller.
     """
     named = find_task(name, "task") if name else None
     kind, examples = examples_of(X, "X", [*([named.input_kind] if named else []), *INPUT_KINDS])
     task = named or default_task(kind, problem_type)
     if task is None or task.input_kind != kind or problem_type not in task.problem_types:
         known = task.name if task else None
-        raise UserError(f"X holds {kind.plural}; {taker} with task={known!r} does not take them")
+        raise UserError(f"X contains {kind.plural}; {taker} with task={known!r} does not accept them")
     return task, examples
 
 
 def metrics_of(head: Head) -> tuple[str, ...]:
-    """Return the metrics that the task of a head reports; the first one selects the best model."""
+    """Return the metrics of the head's task; the first one selects the best model."""
     return find_task(head.task, "this model's task").metrics(head)
 
 
 def find_task(name: TaskName, asked_by: str = "--task") -> Task:
-    """Return the task of this name: the paper's, or the one that an installed package adds.
+    """Return the task called `name`, one of the paper's or of an installed package.
 
     Raises:
-        UserError: there is none, two packages add one of this name, or what a package adds cannot be used; the line
-            begins with `asked_by`.
+        UserError: the name is unknown, several packages register it, or the registered object is not a valid task; the
+            message begins with `asked_by`.
     """
     if name in TASKS:
         return TASKS[name]
@@ -106,40 +106,40 @@ def find_task(name: TaskName, asked_by: str = "--task") -> Task:
         case []:
             added = sorted({point.name for point in entry_points(group=GROUP)} - TASKS.keys())
             raise UserError(
-                f"{asked_by} {name}: no such task; there are {', '.join([*TASKS, *added])}; others come with packages "
-                f"that have an entry point of the group {GROUP}"
+                f"{asked_by} {name}: unknown task; expected one of {', '.join([*TASKS, *added])}, or install a package "
+                f"that registers it as an entry point of the group {GROUP}"
             )
         case [point]:
             return _load(point, asked_by)
         case several:
             raise UserError(
-                f"{asked_by} {name}: {' and '.join(map(_package, several))} both add a task of this name; uninstall one"
+                f"{asked_by} {name}: registered by both {' and '.join(map(_package, several))}; uninstall one of them"
             )
 
 
 def _load(point: EntryPoint, asked_by: str) -> Task:
-    """Return the task of another package; what is wrong with it is said in its package's name."""
+    """Load a task of another package; errors name the package."""
     where = f"{asked_by} {point.name}: {point.value} of {_package(point)}"
     try:
         return _checked(point.load(), point.name)
     except TypeError as error:
         raise UserError(f"{where}: {error}") from error
-    except Exception as error:  # whatever the import of somebody's module raises
+    except Exception as error:  # importing another package's module may raise anything
         raise UserError(f"{where} cannot be loaded ({type(error).__name__}: {error})") from error
 
 
-@cache  # so that two models of one task have the same
+@cache  # models of one task share the object
 def _checked(made: Any, name: str) -> Task:
     task = made() if isinstance(made, type) else made
     if not isinstance(task, Task):
-        raise TypeError(f"{task!r} found, a subclass of gpt1.tasks.Task expected")
+        raise TypeError(f"found {task!r}, expected a subclass of gpt1.tasks.Task")
     if (own := getattr(task, "name", None)) != name:
-        raise TypeError(f"its name is {own!r}, {name!r} expected as in the entry point")
+        raise TypeError(f"its name is {own!r}, expected {name!r} as in the entry point")
     if not isinstance(kind := getattr(task, "input_kind", None), InputKind):
-        raise TypeError(f"its input_kind is {kind!r}, SINGLE, PAIR or an InputKind expected")
+        raise TypeError(f"its input_kind is {kind!r}, expected SINGLE, PAIR or an InputKind")
     sample = kind.sample()
-    if sample.choices:  # several sequences an example need a head of their own
-        raise TypeError(f"its input_kind {kind.name} has choices, which need a head of their own")
+    if sample.choices:  # several sequences per example require another head
+        raise TypeError(f"its input_kind {kind.name} has choices, which the classification head does not support")
     match task.sequences(sample):
         case [parts] if len(parts) <= len(sample.parts) and {*sample.parts} <= {
             text for part in parts for text in part
@@ -147,8 +147,8 @@ def _checked(made: Any, name: str) -> Task:
             return task
         case other:
             raise TypeError(
-                f"sequences(example) gave {other!r} for the texts {', '.join(sample.parts)}; one sequence expected, of "
-                f"parts ({len(sample.parts)} at most) that hold each text as it is"
+                f"sequences(example) returned {other!r} for the texts {', '.join(sample.parts)}; expected one sequence "
+                f"of at most {len(sample.parts)} parts that contain each text unchanged"
             )
 
 

@@ -1,4 +1,4 @@
-"""A task: its input kind, problem types, sequences, labels, metrics and baseline (Radford et al. 2018, §3.3)."""
+"""The interface of a task: input kind, problem types, sequences, labels, metrics (Radford et al. 2018, §3.3)."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ from gpt1.tasks.labels import Labels
 from gpt1.tasks.problem_types import PROBLEM_TYPES, REGRESSION, SINGLE_LABEL, ProblemType
 
 Part = tuple[str, ...]
-"""Texts that follow each other without a separator."""
+"""Texts that are concatenated without a separator."""
 
 
 class Task(ABC):
-    """One kind of task: a file of this folder each, or a class of another package."""
+    """Base class of tasks; implemented in the modules of this package and in other packages."""
 
     name: ClassVar[TaskName]
     input_kind: ClassVar[InputKind]
     problem_types: ClassVar[tuple[ProblemType, ...]] = (SINGLE_LABEL, REGRESSION)
-    """What its answers may be; the data decide which."""
+    """Supported problem types; the one used is inferred from the data."""
     default_for: ClassVar[tuple[ProblemType, ...]] = ()
-    """The problem types for which data of this input kind pose this task where none is named."""
+    """Problem types for which this task is the default for data of its input kind."""
 
     @abstractmethod
     def sequences(self, example: Example) -> list[list[Part]]:
-        """Return the sequences of one example; the parts of a sequence are joined by `<sep>`."""
+        """Return the sequences of one example, each a list of parts to be joined by `<sep>`."""
 
     @property
     def n_parts(self) -> int:
-        """How many parts a sequence has."""
+        """Number of parts of a sequence."""
         return len(self.sequences(self.input_kind.sample())[0])
 
     @property
     def pooling(self) -> Pooling:
-        """How an example's sequences become one row of scores."""
+        """Combination of an example's sequences into one row of scores."""
         return pooling_of(self.name)
 
     @property
     def baseline(self) -> str:
-        """Features of the baseline to compare with: a key of `evaluation.baselines.FEATURES`."""
+        """Features of the baseline for comparison: a key of `evaluation.baselines.FEATURES`."""
         return self.input_kind.baseline
 
     def examples(self, values: Any, name: str) -> list[Example]:
-        """Return the examples of this task that Python `values`, called `name`, are.
+        """Convert Python `values` to examples; `name` is their name in errors.
 
         Raises:
-            UserError: they are none, or those of another input kind.
+            UserError: `values` is empty or of another input kind.
         """
         kind, examples = examples_of(values, name, [self.input_kind, *INPUT_KINDS])
         if kind != self.input_kind:
             raise UserError(
-                f"{name}: {kind.plural} given; this model's task is {self.name}, which takes {self.input_kind.plural}: "
-                f"[{self.input_kind.grammar}, …]"
+                f"{name}: found {kind.plural}; this model's task is {self.name}, which expects "
+                f"{self.input_kind.plural}: [{self.input_kind.grammar}, …]"
             )
         return examples
 
     def labels(self, train: Sequence[Example], names: Sequence[str] | None = None) -> Labels:
-        """Return the labels of training examples; `names` are those of the labels 0, 1, … (`Labels.of`)."""
+        """Return the labels of training examples; `names` are the names of the labels 0, 1, … (see `Labels.of`)."""
         return Labels.of(train, names)
 
     def metrics(self, head: Head) -> tuple[str, ...]:

@@ -9,10 +9,13 @@ from gpt1.tasks.problem_types import REGRESSION, SINGLE_LABEL
 
 
 class Classification(Task):
+    """Classification or regression of one text."""
+
     name = "classification"
     input_kind = SINGLE
     default_for = (SINGLE_LABEL, REGRESSION)
 
     def sequences(self, example: Example) -> list[list[Part]]:
+        """Return one sequence that consists of the text."""
         (text,) = example.parts
         return [[(text,)]]

@@ -1,4 +1,4 @@
-"""The data of a task: a fine-tuning's splits, labels and warnings; the labelled rows that `--data` names."""
+"""The data of a task: splits, labels and warnings for fine-tuning, and labelled rows for evaluation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gpt1.tasks import REGRESSION, SINGLE_LABEL, Labels, Task, default_task, fin
 
 @dataclass(frozen=True)
 class TaskData:
-    """The data of a run: examples by split, the task they pose and what their labels mean."""
+    """Data of a fine-tuning run: examples by split, their task and labels, and notes about how they were loaded."""
 
     splits: dict[str, list[Example]]
     task: Task
@@ -36,12 +36,16 @@ class TaskData:
 
 
 def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> TaskData:
-    """Read the data set that `config` names or `files` hold; draw missing splits; infer task and labels.
+    """Load the data of a fine-tuning run; split off missing splits and infer the task and labels.
 
     `load_data(recipe("quickstart", data="reviews")).splits["train"][0].parts` are the texts of the first example.
 
+    Args:
+        config: Settings; `config.data` names the data set.
+        files: Files of the data set, if it has been resolved before.
+
     Raises:
-        UserError: there is no such data, or a row of it cannot be used.
+        UserError: the data does not exist, or a row is invalid.
     """
     source = files or hub.resolve_dataset(config.data)
     if isinstance(source, Path):
@@ -69,13 +73,13 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
 
 
 def hub_columns(files: hub.DatasetFiles, columns: Columns) -> Columns:
-    """Return the columns of a hub data set: those that a flag names, else those that the catalogue knows."""
+    """Return the columns of a hub data set: those set by flags, else those of the catalogue."""
     known = {name: column for name, column in files.columns.items() if getattr(columns, name) is None}
     return replace(columns, **known)
 
 
 def infer_task(kind: InputKind, train: Sequence[Example]) -> Task:
-    """Return the task that the columns pose: pairs with fractional numbers are similarity, other pairs entailment."""
+    """Infer the task from input kind and labels: similarity for pairs with fractional labels, else entailment."""
     fractions = any(isinstance(e.label, float) and not e.label.is_integer() for e in train)
     task = default_task(kind, REGRESSION if fractions else SINGLE_LABEL)
     assert task is not None  # each built-in kind has one
@@ -83,7 +87,7 @@ def infer_task(kind: InputKind, train: Sequence[Example]) -> Task:
 
 
 def limited(examples: list[Example], max_examples: int, seed: int) -> list[Example]:
-    """Return at most `max_examples` examples, drawn by label."""
+    """Return at most `max_examples` examples, drawn at random and stratified by label."""
     if len(examples) <= max_examples:
         return examples
     return stratified_split(examples, max_examples / len(examples), seed)[1][:max_examples]
@@ -94,53 +98,60 @@ def _without(dataset: Dataset, label: int | None) -> tuple[dict[str, list[Exampl
         return dict(dataset.splits), []
     kept = {name: [e for e in examples if e.label != label] for name, examples in dataset.splits.items()}
     dropped = sum(map(len, dataset.splits.values())) - sum(map(len, kept.values()))
-    return kept, [f"{dropped:,} examples without an agreed label were left out."] if dropped else []
+    return kept, [f"{dropped:,} examples without an agreed label were skipped."] if dropped else []
 
 
 def _warnings(splits: Mapping[str, list[Example]]) -> list[str]:
     warnings = []
     for name, examples in splits.items():
         if repeated := repeated_texts(examples):
-            warnings.append(f"{name}: {repeated:,} examples repeat an earlier text of the same split.")
+            warnings.append(f"{name}: {repeated:,} examples are duplicates of earlier examples of the same split.")
         if name != "train" and (shared := shared_texts(splits["train"], examples)):
-            warnings.append(f"{name}: {shared:,} of {len(examples):,} examples also stand in the training split.")
+            warnings.append(f"{name}: {shared:,} of {len(examples):,} examples also occur in the training split.")
     return warnings
 
 
-# ---- rows to score
+# ---- data for evaluation
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The splits of a data set; a split is read when it is asked for."""
+    """Splits of a data set that are read on demand."""
 
     data: str
     readers: Mapping[str, Callable[[], list[Example]]]
-    """split -> what reads it"""
+    """Function that reads each split."""
     label_names: tuple[str, ...] | None = None
-    """Names of the labels 0, 1, …, where a catalogue knows them."""
+    """Names of the labels 0, 1, … from the catalogue, if known."""
 
     def read(self, split: str) -> list[Example]:
         """Return the examples of a split.
 
         Raises:
-            UserError: there is no such split, or a row cannot be used.
+            UserError: the split does not exist, or a row is invalid.
         """
         if split not in self.readers:
-            raise UserError(f"--split {split}: {self.data} has {', '.join(self.readers)}")
+            raise UserError(f"--split {split}: no such split in {self.data}; expected one of {', '.join(self.readers)}")
         return self.readers[split]()
 
 
 def load_evaluation_data(
     trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: InputKind | None
 ) -> Rows:
-    """Return the rows that `--data` names, to be scored by the run with the settings `trained_on` (None: a model).
+    """Return the data set `data` for evaluation.
 
-    A file that the run was trained on is split as it was then. Of any other file all rows are one split, called
-    `split`. `kind` is that of the examples, None = by the columns.
+    If `data` is the file that the run was trained on, it is split as in that run. All rows of any other file form one
+    split called `split`.
+
+    Args:
+        trained_on: Settings of the run to evaluate; None for a model without a run.
+        data: A path or the name of a data set.
+        split: Name of the split to evaluate.
+        columns: Column names.
+        kind: Input kind of the examples; None = inferred from the columns.
 
     Raises:
-        UserError: there is no such data.
+        UserError: the data does not exist.
     """
     if not data:
         raise UserError(
@@ -159,11 +170,11 @@ def load_evaluation_data(
             data, {name: partial(read_examples, files, columns, kind) for name, files in find_splits(source).items()}
         )
     if trained_on is None or Path(trained_on.data).resolve() != source.resolve():
-        console.say(f"{source.name}: all of its rows are scored.")
+        console.say(f"{source.name}: all rows are used.")
         return Rows(data, {split: partial(read_examples, source, columns, kind)})
     if columns not in (Columns(), trained_on.columns):
-        raise UserError(f"{source.name}: the run was trained on this file, by columns of its own; drop those flags")
-    console.say(f"{source.name}: the run was trained on this file; its {split} rows are drawn as they were then.")
+        raise UserError(f"{source.name}: the run was trained on this file with other columns; remove the column flags")
+    console.say(f"{source.name}: the run was trained on this file; using the {split} split of that run.")
     return Rows(data, {name: partial(list, rows) for name, rows in load_data(trained_on).splits.items()})
 
 

@@ -1,4 +1,4 @@
-"""Examples to token sequences: special tokens, and what a sequence that is too long loses."""
+"""Encoding of examples as token sequences: special tokens and truncation."""
 
 from __future__ import annotations
 
@@ -20,22 +20,29 @@ def encode(
     task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, *, labels: Labels | None = None,
     segments: bool = False, truncation: Truncation = "longest",
 ) -> EncodedExamples:  # fmt: skip
-    """Return the examples as token ids: `<bos> part <sep> part … <eos>`, at most `max_length` tokens a sequence.
+    """Encode examples as `<bos> part <sep> part … <eos>`, with at most `max_length` tokens per sequence.
 
-    Special tokens are never cut: texts lose tokens at their end, the longest text first. With `truncation` "half" each
-    of two parts is cut by itself, to `max_length` // 2 - 2 tokens (openai/finetune-transformer-lm `train.py`); a part
-    of several texts (context and question) loses those of its longest text first. `labels` maps the labels; without
-    it they are left out. With `segments`, a part's number stands beside each of its tokens.
+    Args:
+        task: Task that arranges the texts of an example into sequences.
+        examples: Examples to encode.
+        tokenizer: Tokenizer.
+        max_length: Maximum length of a sequence in tokens, including special tokens.
+        labels: Mapping of labels to ids; None = no labels in the result.
+        segments: Whether to add segment numbers (the index of its part for each token).
+        truncation: "longest": texts are truncated at their end, the longest text first. "half": each of two parts is
+            truncated separately to `max_length` // 2 - 2 tokens (openai/finetune-transformer-lm `train.py`); within a
+            part of several texts (context and question) the longest text is truncated first. Special tokens are kept.
 
     Raises:
-        UserError: multiple-choice examples with different numbers of choices; a label that training never had.
+        UserError: multiple-choice examples differ in the number of choices, a label does not occur in the training
+            split, or `max_length` is too small for the special tokens.
     """
     arranged = [task.sequences(example) for example in examples]
     per_example = len(arranged[0]) if arranged else 1
     for example, sequences in zip(examples, arranged, strict=True):
         if len(sequences) != per_example:
             raise UserError(
-                f"{example.origin}: {len(sequences)} choices found, {per_example} expected as in the rows before"
+                f"{example.origin}: found {len(sequences)} choices, expected {per_example} as in the previous rows"
             )
     texts = [text for sequences in arranged for parts in sequences for part in parts for text in part]
     ids = iter(tokenizer.encode_batch(texts))
@@ -47,7 +54,9 @@ def encode(
         for parts in sequences:
             part_tokens = [[next(ids) for _ in part] for part in parts]
             if max_length < len(parts) + 1:
-                raise UserError(f"--max-length {max_length}: the special tokens alone are {len(parts) + 1}")
+                raise UserError(
+                    f"--max-length {max_length}: too small for the {len(parts) + 1} special tokens of a sequence"
+                )
             keep = iter(kept_of_parts([[len(text) for text in part] for part in part_tokens], max_length, truncation))
             flat = [[token for text in part for token in text[: next(keep)]] for part in part_tokens]
             lost |= sum(map(len, flat)) < sum(len(text) for part in part_tokens for text in part)
@@ -71,27 +80,30 @@ def encode(
 
 
 def kept_of_parts(lengths: Sequence[Sequence[int]], max_length: int, truncation: Truncation) -> list[int]:
-    """Return how many tokens each text keeps, part after part, of parts that hold `lengths` tokens in their texts."""
+    """Return how many tokens of each text are kept, given the lengths of the texts of each part."""
     if truncation == "half" and len(lengths) == 2:
         return [kept for part in lengths for kept in kept_lengths(part, half(max_length))]
     return kept_lengths([length for part in lengths for length in part], max_length - len(lengths) - 1)
 
 
 def half(max_length: int) -> int:
-    """Return the most tokens of a part that is cut by itself: half the length, without two special tokens."""
+    """Return the maximum number of tokens of a part with truncation "half"."""
     return max(0, max_length // 2 - 2)
 
 
 def limit(task: Task, max_length: int, truncation: Truncation) -> str:
-    """Return what the task's sequences are cut to, for people."""
-    return f"{half(max_length)} tokens a part" if truncation == "half" and task.n_parts == 2 else f"{max_length} tokens"
+    """Return the length to which sequences of the task are truncated, for messages."""
+    return (
+        f"{half(max_length)} tokens per part" if truncation == "half" and task.n_parts == 2 else f"{max_length} tokens"
+    )
 
 
 def kept_lengths(lengths: Sequence[int], room: int) -> list[int]:
-    """Return how many tokens each text keeps so that all fit into `room`: the longest gives first, one at a time.
+    """Return how many tokens of each text are kept so that the total is at most `room`.
 
-    Among equally long ones the text that was shorter to begin with gives, then the earlier one; for two texts this is
-    the `longest_first` of Hugging Face's `tokenizers`, so that their pipelines cut as we do.
+    Tokens are removed one at a time from the longest text. Ties are resolved in favour of removing from the text that
+    was originally shorter, then from the earlier one. For two texts this is the strategy `longest_first` of Hugging
+    Face's `tokenizers`.
     """
     kept = list(lengths)
     excess = sum(kept) - room

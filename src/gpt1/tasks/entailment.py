@@ -1,4 +1,4 @@
-"""Entailment of the second text by the first: `<bos> premise <sep> hypothesis <eos>`."""
+"""Entailment between two texts: `<bos> premise <sep> hypothesis <eos>`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from gpt1.tasks.problem_types import SINGLE_LABEL
 
 
 class Entailment(Task):
+    """Classification of an ordered pair of texts."""
+
     name = "entailment"
     input_kind = PAIR
     default_for = (SINGLE_LABEL,)
 
     def sequences(self, example: Example) -> list[list[Part]]:
+        """Return one sequence: premise, hypothesis."""
         premise, hypothesis = example.parts
         return [[(premise,), (hypothesis,)]]

@@ -1,4 +1,4 @@
-"""Labels of a data set or a model: their names and the problem type that they pose."""
+"""Labels of a data set or model: names, ids and problem type."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from gpt1.errors import UserError
 from gpt1.tasks.problem_types import PROBLEM_TYPES, ProblemType, label_name
 
 MOST_LABELS = 1_000
-"""More different labels than this are taken for a column that is no label."""
+"""Maximum number of different labels; a column with more is rejected."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Names with ids, or numbers to be predicted as they are."""
+    """Label names with ids, or numeric labels of a regression."""
 
     names: tuple[str, ...] = ()
-    """Label names in the order of their ids; empty for a regression and for multiple choice."""
+    """Label names in the order of their ids; empty for regression and multiple choice."""
     regression: bool = False
 
     @classmethod
     def of(cls, train: Sequence[Example], names: Sequence[str] | None = None) -> Labels:
-        """Return the labels that the training examples have; numbers with a fraction make it a regression.
+        """Infer the labels from the training examples; labels with a fractional part make it a regression.
 
-        `names` are those of integer labels 0, 1, … (a catalogue's names).
+        `names` are the names of the integer labels 0, 1, …, from the catalogue.
 
         Raises:
-            UserError: one label only, or a column of all-different values.
+            UserError: there is only one label, more than `MOST_LABELS`, or a different one for each example.
         """
         values = Counter(example.label for example in train)
         numbers = all(isinstance(value, int | float) for value in values)
@@ -43,12 +43,12 @@ class Labels:
         if len(values) == 1:
             raise UserError(
                 f"--data: every training example has the label {train[0].label!r} (first: {where}); "
-                "at least two labels are needed, name the column with --label"
+                "at least two labels are required; select the right column with --label"
             )
         if len(values) > MOST_LABELS or (len(values) == len(train) and len(train) > 2):
             raise UserError(
                 f"--data: {len(values):,} different labels in {len(train):,} training examples (first: {where}, "
-                f"{str(train[0].label)[:40]!r}): this column is no label; name the right one with --label"
+                f"{str(train[0].label)[:40]!r}): this column does not contain labels; select the right one with --label"
             )
         ordered = sorted(values, key=float) if numbers else sorted(values, key=str)  # type: ignore[arg-type]
         if names and numbers and all(0 <= int(value) < len(names) for value in ordered):  # type: ignore[arg-type]
@@ -57,6 +57,7 @@ class Labels:
 
     @property
     def problem_type(self) -> ProblemType:
+        """Single label or regression."""
         return PROBLEM_TYPES[problem_name(self.regression)]
 
     def head(self, task: TaskName) -> Head:
@@ -64,7 +65,7 @@ class Labels:
         return Head(task, len(self.names) or 1, self.regression)
 
     def ids(self, examples: Sequence[Example]) -> NDArray[Any]:
-        """Return (B,) int64 ids, or float32 values of a regression (`ProblemType.targets`)."""
+        """Return label ids (B,) int64, or values (B,) float32 of a regression; see `ProblemType.targets`."""
         return self.problem_type.targets(examples, self.names)
 
     def __str__(self) -> str:

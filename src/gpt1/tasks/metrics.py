@@ -1,8 +1,8 @@
-"""The metrics that tasks report, which one leads, and how sure the data lets us be of a value.
+"""Metrics, their bootstrap confidence intervals, and the confusion matrix.
 
-Each built-in metric is defined once, on distinct (label, prediction) pairs and how often each occurs. That one
-definition gives the value and, over many rows of counts at once, the bootstrap; and a training run needs only NumPy
-for it. The tests hold every one of them to scikit-learn's or SciPy's answer.
+Each built-in metric is a function of the distinct (label, prediction) pairs and their counts. The same function gives
+the value and, for many rows of counts at once, the bootstrap distribution; it needs only NumPy. Tests compare all
+metrics with scikit-learn or SciPy.
 
 Letters: N examples, K distinct pairs, R resamples, C labels.
 """
@@ -24,28 +24,29 @@ from gpt1.errors import UserError
 
 Array = NDArray[Any]
 Metric = Callable[[Array, Array], float]
-"""(labels (N,), predictions (N,)) -> value; ids for discrete labels, floats for a regression."""
+"""(labels (N,), predictions (N,)) -> value; label ids, or floats for a regression."""
 
 SMALLER_IS_BETTER = frozenset({"loss", "perplexity", "bits_per_byte", "mse", "mae"})
 COUNTS_AT_ONCE = 4_000_000
-"""Entries of the (R, K) counts that a bootstrap holds at once: 32 MB."""
+"""Maximum entries of the (R, K) counts in memory during a bootstrap (32 MB)."""
 CONSTANT_TOLERANCE = 1e-13
-"""A deviation below this share of the mean is the mean's own rounding: the values are constant (as in SciPy)."""
+"""Values with a standard deviation below this fraction of their mean count as constant (as in SciPy)."""
 
 
 @dataclass(frozen=True)
 class PairMetric:
-    """A metric of how often each distinct pair occurs: labels (K,), predictions (K,), counts (R, K) -> values (R,)."""
+    """A metric defined on distinct pairs: labels (K,), predictions (K,), counts (R, K) -> values (R,)."""
 
     of_counts: Callable[[Array, Array, Array], Array]
 
     def __call__(self, labels: Array, predictions: Array) -> float:
+        """Return the value for labels (N,) and predictions (N,)."""
         distinct_labels, distinct_predictions, counts = _distinct_pairs(labels, predictions)
         return float(self.of_counts(distinct_labels, distinct_predictions, counts[None, :])[0])
 
 
 def _distinct_pairs(labels: Array, predictions: Array) -> tuple[Array, Array, Array]:
-    """Labels (K,), predictions (K,) and counts (K,) of the distinct pairs among N examples."""
+    """Return labels (K,), predictions (K,) and counts (K,) of the distinct pairs among N examples."""
     labels, predictions = _same_length(labels, predictions)
     pairs, counts = np.unique(np.stack([labels, predictions], axis=1).astype(np.float64), axis=0, return_counts=True)
     return pairs[:, 0], pairs[:, 1], counts
@@ -59,14 +60,14 @@ def _same_length(labels: Array, predictions: Array) -> tuple[Array, Array]:
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
-    """numerator / denominator, and 0 where the denominator is 0: the usual value of a metric that has no evidence."""
+    """Return numerator / denominator, and 0 where the denominator is 0."""
     ratio = np.zeros(np.shape(numerator), dtype=np.float64)
     np.divide(numerator, denominator, out=ratio, where=denominator != 0)
     return ratio
 
 
 def _mean(values: Array, counts: Array) -> Array:
-    """Mean (R,) of values (K,) that occur `counts` (R, K) times."""
+    """Return the mean (R,) of values (K,) that occur `counts` (R, K) times."""
     return _ratio(counts @ values, counts.sum(axis=1))
 
 
@@ -80,7 +81,7 @@ def _f1(labels: Array, predictions: Array, counts: Array) -> Array:
 
 
 def _per_label(labels: Array, predictions: Array, counts: Array) -> tuple[Array, Array, Array]:
-    """How often each label was right, true and predicted: three float arrays (R, C)."""
+    """Return how often each label is correctly predicted, true, and predicted: three float arrays (R, C)."""
     ids = np.unique(np.concatenate([labels, predictions]))
     true, predicted = labels[:, None] == ids, predictions[:, None] == ids  # (K, C)
     weights = counts.astype(np.float64)
@@ -93,7 +94,7 @@ def _macro_f1(labels: Array, predictions: Array, counts: Array) -> Array:
 
 
 def _matthews(labels: Array, predictions: Array, counts: Array) -> Array:
-    """Gorodkin 2004, R_K for C labels; with two labels it is Matthews' coefficient."""
+    """Return R_K (Gorodkin 2004); for two labels this is Matthews' correlation coefficient."""
     right, true, predicted = _per_label(labels, predictions, counts)
     n = true.sum(axis=1)
     covariance = right.sum(axis=1) * n - (true * predicted).sum(axis=1)
@@ -101,7 +102,7 @@ def _matthews(labels: Array, predictions: Array, counts: Array) -> Array:
 
 
 def _pearson(labels: Array, predictions: Array, counts: Array) -> Array:
-    """Values are (K,), or (R, K) where a resample has its own. A constant side tells nothing: 0.0, not nan."""
+    """Return Pearson's correlation of values (K,), or (R, K) for each resample; 0.0, not NaN, if a side is constant."""
     n = counts.sum(axis=1, keepdims=True)
     means = [(counts * values).sum(axis=1, keepdims=True) / n for values in (labels, predictions)]
     x, y = labels - means[0], predictions - means[1]  # (R, K)
@@ -115,7 +116,7 @@ def _pearson(labels: Array, predictions: Array, counts: Array) -> Array:
 
 
 def _ranks(values: Array, counts: Array) -> Array:
-    """Mean rank (R, K) of each value among its resample's, ties sharing theirs."""
+    """Return the rank (R, K) of each value within each resample; ties get their mean rank."""
     order = np.argsort(values)
     _, starts, inverse = np.unique(values[order], return_index=True, return_inverse=True)
     occurrences = np.add.reduceat(counts[:, order], starts, axis=1)  # of each distinct value
@@ -125,7 +126,7 @@ def _ranks(values: Array, counts: Array) -> Array:
 
 
 def _spearman(labels: Array, predictions: Array, counts: Array) -> Array:
-    if np.isnan(labels).any() or np.isnan(predictions).any():  # a nan has no rank
+    if np.isnan(labels).any() or np.isnan(predictions).any():  # NaN has no rank
         return np.full(len(counts), np.nan)
     return _pearson(_ranks(labels, counts), _ranks(predictions, counts), counts)
 
@@ -148,19 +149,19 @@ METRICS: dict[str, Metric] = {
     "mse": PairMetric(_mse),
     "mae": PairMetric(_mae),
 }
-"""`f1` is that of label id 1 (0.0 where it neither occurs nor is predicted), `macro_f1` the mean over the labels that
-occur or are predicted; `matthews`, `pearson` and `spearman` are 0.0 where a side is constant."""
+"""Built-in metrics. `f1` is that of label id 1 (0.0 if it neither occurs nor is predicted), `macro_f1` the mean over
+the labels that occur or are predicted; `matthews`, `pearson` and `spearman` are 0.0 if a side is constant."""
 
 
 def better(metric: str, a: float, b: float) -> bool:
-    """Is `a` better than `b`? A person's own metric is taken as larger-is-better. A nan is never better."""
+    """Return whether `a` is better than `b`. Custom metrics are larger-is-better; NaN is never better."""
     if math.isnan(a) or math.isnan(b):
         return not math.isnan(a)
     return a < b if metric in SMALLER_IS_BETTER else a > b
 
 
 def probabilities(logits: Array) -> Array:
-    """Softmax over the last axis, float64: (N, C) -> (N, C)."""
+    """Return the softmax over the last axis in float64: (N, C) -> (N, C)."""
     shifted = np.asarray(logits, dtype=np.float64)
     exponentials = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
@@ -169,13 +170,14 @@ def probabilities(logits: Array) -> Array:
 def compute(
     names: Sequence[str], labels: Array, predictions: Array, extra: Mapping[str, Metric] | None = None
 ) -> dict[str, float]:
-    """The value of every named metric, then of every metric of the person's own in `extra`.
+    """Return the values of the metrics in `names`, then of the custom metrics in `extra`.
 
-    Raises UserError for an unknown name, and for an own metric with a built-in's name.
+    Raises:
+        UserError: a name is unknown, or a custom metric has the name of a built-in metric.
     """
     extra = extra or {}
     if taken := sorted(extra.keys() & METRICS.keys()):
-        raise UserError(f"--metric {taken[0]}: the name of a built-in metric; give your function another name")
+        raise UserError(f"--metric {taken[0]}: this is the name of a built-in metric; rename your function")
     known = {**METRICS, **extra}
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"metric {unknown[0]!r} is unknown: expected one of {', '.join(known)}")
@@ -185,11 +187,11 @@ def compute(
 def bootstrap_interval(
     metric: Metric, labels: Array, predictions: Array, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval over examples (Efron 1979): (low, high), nan where the metric is nan throughout.
+    """Return the percentile bootstrap interval over examples (Efron 1979) as (low, high); NaN if the metric is NaN.
 
-    Drawing N examples with replacement is drawing the counts of their distinct pairs from a multinomial. So a built-in
-    metric of labels takes milliseconds at any N, one of floats about a second at N = 10,000. Any other metric is called
-    once a resample on N drawn examples: `resamples` times its own cost.
+    Drawing N examples with replacement is equivalent to drawing the counts of their distinct pairs from a multinomial.
+    A built-in metric of labels therefore takes milliseconds at any N, one of floats about a second at N = 10,000. A
+    custom metric is called once per resample on N drawn examples.
     """
     generator = np.random.default_rng(seed)
     if isinstance(metric, PairMetric):
@@ -217,7 +219,7 @@ def _resampled(
 
 
 def confusion_matrix(labels: Array, predictions: Array, n_labels: int) -> Array:
-    """Counts (C, C) int64 of label ids: rows are the truth, columns the predictions."""
+    """Return counts (C, C) int64 of label ids: rows are true labels, columns are predictions."""
     labels, predictions = np.asarray(labels, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
     for ids in (labels, predictions):
         if ids.size and not 0 <= ids.min() <= ids.max() < n_labels:
@@ -226,7 +228,7 @@ def confusion_matrix(labels: Array, predictions: Array, n_labels: int) -> Array:
 
 
 def own_metric(metric: str | Metric | None) -> dict[str, Metric]:
-    """Return a person's own metric under its name: a function, or what `--metric package.module:function` names."""
+    """Return {name: function} of a custom metric given as a function or as "package.module:function"."""
     if metric is None:
         return {}
     if isinstance(metric, str):
@@ -235,10 +237,13 @@ def own_metric(metric: str | Metric | None) -> dict[str, Metric]:
 
 
 def load_metric(spec: str) -> Metric:
-    """The function that `--metric package.module:function` names; modules of the current folder are found too.
+    """Import a custom metric given as "package.module:function"; modules in the current directory are found too.
 
-    It is called as function(labels, predictions), two arrays of label ids or floats, and returns a number. Raises
-    UserError where it cannot be loaded, and, when it is called, where it fails or returns something else.
+    The function is called as function(labels, predictions) with two arrays of label ids or floats and must return a
+    number.
+
+    Raises:
+        UserError: the function cannot be imported; when called, it raises an exception or does not return a number.
     """
     module_name, colon, name = spec.partition(":")
     if not (module_name and colon and name):

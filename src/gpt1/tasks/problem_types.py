@@ -1,4 +1,4 @@
-"""Problem types: what the answers of a task are, from labels to losses, predictions, metrics and errors.
+"""Problem types (single label, regression): targets, losses, predictions, metrics and errors.
 
 Letters: N examples, C columns of the logits.
 """
@@ -20,27 +20,27 @@ from gpt1.tasks.metrics import probabilities
 Array = NDArray[Any]
 
 NAMES_LISTED = 20
-"""Most label names in a message."""
+"""Maximum number of label names in a message."""
 
 
 class ProblemType(ABC):
-    """What the answers of a task are. `names` are those of the labels in the order of their ids, if they have names."""
+    """Interface of a problem type; `names` are the label names in the order of their ids, empty if there are none."""
 
     name: ClassVar[ProblemName]
-    """Hugging Face's word for it, as in `config.json`."""
+    """Hugging Face's `problem_type`, as in `config.json`."""
     linear_model: ClassVar[str]
-    """Model of the baseline to compare with: a key of `evaluation.baselines.LINEAR_MODELS`."""
+    """Linear model of the baseline: a key of `evaluation.baselines.LINEAR_MODELS`."""
     loss_unit: ClassVar[str]
     worst_title: ClassVar[str]
-    """Title of a list of the worst answers."""
+    """Title of the list of worst errors."""
     margin: ClassVar[str]
-    """What the weights of an explanation add to, for people."""
+    """The quantity to which the weights of an explanation contribute, for messages."""
     effects: ClassVar[tuple[str, str]]
-    """What a word of positive and of negative weight did to a wrong answer, for people."""
+    """Captions for words with positive and with negative weight in a wrong prediction."""
 
     @abstractmethod
     def description(self, names: Sequence[str]) -> str:
-        """Return the labels for people: "3 labels"."""
+        """Return a short description of the labels: "3 labels"."""
 
     @abstractmethod
     def metrics(self, n_labels: int) -> tuple[str, ...]:
@@ -48,91 +48,94 @@ class ProblemType(ABC):
 
     @abstractmethod
     def targets(self, examples: Sequence[Example], names: Sequence[str]) -> Array:
-        """Return what the loss takes for labels: (N,) int64 ids or float32 values.
+        """Return the targets of the loss: label ids (N,) int64 or values (N,) float32.
 
         Raises:
-            UserError: a label that training never had, or that is no number where one is expected.
+            UserError: a label does not occur in the training split, or is not a number in a regression.
         """
 
     @abstractmethod
     def losses(self, logits: Array, targets: Array) -> Array:
-        """Return the loss (N,) float64 of each example, of logits (N, C)."""
+        """Return the loss (N,) float64 of each example for logits (N, C)."""
 
     @abstractmethod
     def predictions(self, logits: Array) -> Array:
-        """Return (N,) label ids int64, or values float64, of logits (N, C)."""
+        """Return the predicted label ids (N,) int64, or values (N,) float64, for logits (N, C)."""
 
     @abstractmethod
     def outputs(self, logits: Array) -> Array:
-        """Return (N, C) float64: probabilities, or the values as they are."""
+        """Return probabilities (N, C) float64, or the values of a regression."""
 
     @abstractmethod
     def prediction(self, logits: Array, names: Sequence[str]) -> dict[str, Any]:
-        """Return {"label", "score", "scores": {label: probability}} of one example's logits (C,)."""
+        """Return {"label", "score", "scores": {label: probability}} for the logits (C,) of one example."""
 
     @abstractmethod
     def answers(self, names: Sequence[str], n_choices: int) -> Sequence[str]:
-        """Return the labels that an example can have; none where the answer is a value."""
+        """Return the possible labels of an example; empty for a regression."""
 
     @abstractmethod
     def answer(self, target: Any, names: Sequence[str]) -> str | int | float:
-        """Return the label, the index of a choice, or the value that a target or prediction stands for."""
+        """Return the label, index of a choice, or value of a target or prediction."""
 
     @abstractmethod
     def label_of_answer(self, answer: Any) -> Any:
-        """Return the label to explain for what `answer` gave; None where it is a value."""
+        """Return the label to explain for a result of `answer`; None for a regression."""
 
     @abstractmethod
     def column(self, label: str | int | None, logits: Array, names: Sequence[str]) -> int:
-        """Return the column of one example's logits (C,) that stands for a label; None: for the predicted one.
+        """Return the column of a label in the logits (C,) of one example; None selects the predicted label.
 
         Raises:
-            UserError: there is no such label.
+            UserError: the label is unknown.
         """
 
     @abstractmethod
     def label_of_column(self, column: int, names: Sequence[str]) -> str | int | None:
-        """Return the label that a column stands for; None where it is the value."""
+        """Return the label of a column; None for a regression."""
 
     @abstractmethod
     def errors(self, predicted: Array, targets: Array) -> tuple[Array, str]:
-        """Return (N,) whether each answer is right, or how far off it is, and the metric that is the mean of these."""
+        """Return correctness or absolute error (N,) of each prediction, and the name of the metric that is its mean."""
 
     @abstractmethod
     def worst(self, logits: Array, predicted: Array, targets: Array) -> list[tuple[int, dict[str, float]]]:
-        """Return the wrong answers, the worst first: (index of the example, {"confidence"} where there is one)."""
+        """Return the errors, worst first: (index of the example, {"confidence": …} or {})."""
 
     @abstractmethod
     def constant(self, targets: Array, weights: Array) -> tuple[str, Any]:
-        """Return the name and the answer of the best baseline that gives the same answer for all examples."""
+        """Return the name and the prediction of the best constant baseline."""
 
     def label_counts(self, targets: Array, names: Sequence[str]) -> dict[str, int]:
-        """Return how many examples have each label; nothing where labels have no names."""
+        """Return the number of examples of each label; empty if labels have no names."""
         return {}
 
 
 class SingleLabel(ProblemType):
-    """One label of several, or one of an example's choices: cross-entropy over the columns."""
+    """Classification into one of several labels, or choices: cross-entropy over the columns."""
 
     name = SINGLE_LABEL_PROBLEM
     linear_model = "logistic"
     loss_unit = "nats"
     worst_title = "Most confident mistakes"
-    margin = "the score of that answer over the others"
-    effects = ("spoke for the wrong answer", "spoke against it")
+    margin = "the score of the predicted label relative to the others"
+    effects = ("supports the wrong prediction", "opposes it")
 
     def description(self, names: Sequence[str]) -> str:
+        """Return "3 labels", or "choices" if labels have no names."""
         return f"{len(names)} labels" if names else "choices"
 
     def metrics(self, n_labels: int) -> tuple[str, ...]:
+        """Return accuracy, F1 (macro-averaged unless there are two labels) and Matthews' correlation."""
         return ("accuracy", "f1" if n_labels == 2 else "macro_f1", "matthews")
 
     def targets(self, examples: Sequence[Example], names: Sequence[str]) -> Array:
+        """Return label ids (N,) int64; raise UserError for a label that is not in `names`."""
         if not names:  # indices of choices
             return np.array([example.label for example in examples], np.int64)
         ids: dict[object, int] = {name: index for index, name in enumerate(names)}
         if not any(name.lstrip("-").isdigit() for name in names):
-            ids |= {index: index for index in ids.values()}  # where the names are words, numbers count them
+            ids |= {index: index for index in ids.values()}  # unless the names are numbers, integer labels are ids
         targets = [ids.get(e.label, ids.get(label_name(e.label), -1)) for e in examples]
         for example, index in zip(examples, targets, strict=True):
             if index < 0:
@@ -143,31 +146,39 @@ class SingleLabel(ProblemType):
         return np.array(targets, np.int64)
 
     def losses(self, logits: Array, targets: Array) -> Array:
+        """Return the cross-entropy (N,) float64 in nats."""
         likely = probabilities(logits)[np.arange(len(targets)), targets]
         return np.asarray(-np.log(np.maximum(likely, np.finfo(np.float64).tiny)))
 
     def predictions(self, logits: Array) -> Array:
+        """Return the most probable label ids (N,) int64."""
         return np.asarray(np.argmax(logits, axis=1), dtype=np.int64)
 
     def outputs(self, logits: Array) -> Array:
+        """Return the softmax (N, C) float64."""
         return probabilities(logits)
 
     def prediction(self, logits: Array, names: Sequence[str]) -> dict[str, Any]:
+        """Return the most probable label, its probability, and the probabilities of all labels."""
         row = probabilities(logits)
         best = int(row.argmax())
         scores = {name: float(value) for name, value in zip(self.answers(names, len(row)), row, strict=True)}
         return {"label": self.label_of_column(best, names), "score": float(row[best]), "scores": scores}
 
     def answers(self, names: Sequence[str], n_choices: int) -> Sequence[str]:
+        """Return the label names, or the indices of the choices as strings."""
         return names or [str(index) for index in range(n_choices)]
 
     def answer(self, target: Any, names: Sequence[str]) -> str | int:
+        """Return the label name, or the index of a choice."""
         return self.label_of_column(int(target), names)
 
     def label_of_answer(self, answer: Any) -> Any:
+        """Return `answer` itself."""
         return answer
 
     def column(self, label: str | int | None, logits: Array, names: Sequence[str]) -> int:
+        """Return the index of the label; raise UserError if it is unknown."""
         if label is None:
             return int(logits.argmax())
         known = list(self.answers(names, len(logits)))
@@ -176,105 +187,123 @@ class SingleLabel(ProblemType):
         return known.index(str(label))
 
     def label_of_column(self, column: int, names: Sequence[str]) -> str | int:
+        """Return the label name, or the index of a choice."""
         return names[column] if names else column
 
     def errors(self, predicted: Array, targets: Array) -> tuple[Array, str]:
+        """Return whether each prediction is correct (N,) bool, and "accuracy"."""
         return predicted == targets, "accuracy"
 
     def worst(self, logits: Array, predicted: Array, targets: Array) -> list[tuple[int, dict[str, float]]]:
+        """Return the wrong predictions with their confidence, most confident first."""
         confidence = probabilities(logits).max(1)
         wrong = np.flatnonzero(predicted != targets)
         order = wrong[np.argsort(-confidence[wrong], kind="stable")]
         return [(int(index), {"confidence": float(confidence[index])}) for index in order]
 
     def constant(self, targets: Array, weights: Array) -> tuple[str, Any]:
+        """Return the majority class."""
         return "majority class", np.bincount(targets, weights=weights).argmax()
 
     def label_counts(self, targets: Array, names: Sequence[str]) -> dict[str, int]:
+        """Return the number of examples of each label name."""
         counts = np.bincount(targets, minlength=len(names))
         return {name: int(count) for name, count in zip(names, counts, strict=False)}
 
 
 class Regression(ProblemType):
-    """A number: squared error of the only column."""
+    """Regression: squared error of a single column."""
 
     name = REGRESSION_PROBLEM
     linear_model = "ridge"
     loss_unit = "label units²"
     worst_title = "Largest errors"
     margin = "the predicted value"
-    effects = ("raised the value", "lowered it")
+    effects = ("raises the predicted value", "lowers it")
 
     def description(self, names: Sequence[str]) -> str:
+        """Return "regression"."""
         return "regression"
 
     def metrics(self, n_labels: int) -> tuple[str, ...]:
+        """Return Pearson's and Spearman's correlation and the mean squared error."""
         return ("pearson", "spearman", "mse")
 
     def targets(self, examples: Sequence[Example], names: Sequence[str]) -> Array:
+        """Return the values (N,) float32; raise UserError for a label that is not a number."""
         return np.array([_number(example) for example in examples], np.float32)
 
     def losses(self, logits: Array, targets: Array) -> Array:
+        """Return the squared errors (N,) float64."""
         return np.asarray((logits[:, 0].astype(np.float64) - targets) ** 2)
 
     def predictions(self, logits: Array) -> Array:
+        """Return the only column, (N,) float64."""
         if logits.ndim != 2 or logits.shape[1] != 1:
             raise ValueError(f"logits {logits.shape}: a regression has one column")
         return np.asarray(logits[:, 0], dtype=np.float64)
 
     def outputs(self, logits: Array) -> Array:
+        """Return the values (N, 1) float64."""
         return logits.astype(np.float64)
 
     def prediction(self, logits: Array, names: Sequence[str]) -> dict[str, Any]:
+        """Return the predicted value as the score, without a label."""
         return {"label": None, "score": float(logits[0]), "scores": {}}
 
     def answers(self, names: Sequence[str], n_choices: int) -> Sequence[str]:
+        """Return an empty tuple."""
         return ()
 
     def answer(self, target: Any, names: Sequence[str]) -> float:
+        """Return the value."""
         return float(target)
 
     def label_of_answer(self, answer: Any) -> None:
-        return None
+        """Return None, since a regression has no labels."""
 
     def column(self, label: str | int | None, logits: Array, names: Sequence[str]) -> int:
+        """Return 0; raise UserError if a label is given."""
         if label is not None:
-            raise UserError(f"--label {label}: this model gives a value and has no labels; leave the flag out")
+            raise UserError(f"--label {label}: this model predicts a value and has no labels; remove the flag")
         return 0
 
     def label_of_column(self, column: int, names: Sequence[str]) -> None:
-        return None
+        """Return None, since a regression has no labels."""
 
     def errors(self, predicted: Array, targets: Array) -> tuple[Array, str]:
+        """Return the absolute errors (N,), and "mae"."""
         return np.abs(predicted - targets), "mae"
 
     def worst(self, logits: Array, predicted: Array, targets: Array) -> list[tuple[int, dict[str, float]]]:
+        """Return all predictions, largest absolute error first."""
         return [(int(index), {}) for index in np.argsort(-np.abs(predicted - targets), kind="stable")]
 
     def constant(self, targets: Array, weights: Array) -> tuple[str, Any]:
+        """Return the weighted mean of the targets."""
         return "mean", np.average(targets, weights=weights)
 
 
 SINGLE_LABEL = SingleLabel()
 REGRESSION = Regression()
 PROBLEM_TYPES: dict[ProblemName, ProblemType] = {each.name: each for each in (SINGLE_LABEL, REGRESSION)}
-"""By Hugging Face's names. `multi_label_classification` is refused: rows with several labels are an error."""
+"""Problem types by Hugging Face's names. `multi_label_classification` is not supported."""
 
 
 def problem_type_of(names: Collection[str]) -> ProblemType:
-    """Return the problem type of a record whose keys hold the names of its metrics."""
+    """Infer the problem type of a record from the names of its metrics."""
     known = (each for each in PROBLEM_TYPES.values() if set(each.metrics(n_labels=2)) & set(names))
     return next(known, SINGLE_LABEL)
 
 
 def label_name(label: str | float | int | None) -> str:
-    """Return the name of a label: integers without a fraction."""
+    """Return the name of a label; whole floats are written as integers."""
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
 def _number(example: Example) -> float:
     if not isinstance(example.label, int | float):
         raise UserError(
-            f"{example.origin}: label {example.label!r} found, a number expected (the task is a regression)"
+            f"{example.origin}: found label {example.label!r}, expected a number (the task is a regression)"
         )
     return float(example.label)

@@ -1,4 +1,4 @@
-"""Similarity of two texts: neither comes first by nature, so both orders are read and their `<eos>` states added."""
+"""Similarity of two texts: a pair has no inherent order, so the `<eos>` states of both orders are added."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from gpt1.tasks.problem_types import REGRESSION
 
 
 class Similarity(Task):
+    """Similarity or paraphrase of two texts."""
+
     name = "similarity"
     input_kind = PAIR
     default_for = (REGRESSION,)
 
     def sequences(self, example: Example) -> list[list[Part]]:
+        """Return two sequences, one for each order of the texts."""
         a, b = example.parts
         return [[(a,), (b,)], [(b,), (a,)]]
 
     def metrics(self, head: Head) -> tuple[str, ...]:
-        """Return the metrics of GLUE's tasks of this kind, which do without Matthews' coefficient."""
+        """Return the metrics of GLUE's similarity tasks, that is, without Matthews' correlation."""
         return tuple(name for name in super().metrics(head) if name != "matthews")

@@ -1,4 +1,4 @@
-"""Documents of text files in chunks of bounded size, whose token ids are those of the whole document."""
+"""Documents of text files in chunks of bounded size that tokenize like the whole document."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from typing import NamedTuple
 from gpt1.data.readers import text_lines
 
 CHUNK_SIZE = 4_096
-"""Characters after which a chunk ends at the next possible line."""
+"""Characters after which a chunk ends at the next suitable line break."""
 
 LONGEST_LINE = 1 << 20
-"""Bytes of a line that are held at once; a longer one is cut at a blank."""
+"""Maximum bytes of a line in memory; longer lines are split at a blank."""
 
 _LONGEST_TAG = 1_010
-"""Characters, rounded up, inside which pre-tokenizer `fast` looks for the end of an HTML tag."""
+"""Characters (rounded up) within which pre-tokenizer `fast` searches for the end of an HTML tag."""
 
 _BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace() and not "\x1c" <= c <= "\x1f")
-"""What a regular expression's `\\s` matches: Python also counts the ASCII separators."""
+"""Characters that the tokenizer's `\\s` matches; `str.isspace` also includes the ASCII separators."""
 
 
 class DocumentChunk(NamedTuple):
     """Consecutive lines of a document."""
 
     text: str
-    """Neither starts nor ends with a blank."""
+    """The text without leading and trailing blanks."""
     starts: bool
-    """Whether its document starts here."""
+    """Whether this is the first chunk of its document."""
     ends: bool
-    """Whether its document ends here."""
+    """Whether this is the last chunk of its document."""
     after_break: bool
     """Whether a line break separates it from the previous chunk."""
     size: int
-    """UTF-8 bytes, with the blanks around it."""
+    """UTF-8 bytes including leading and trailing blanks."""
 
 
 def documents(path: Path, end_of_document: str = "") -> Iterator[DocumentChunk]:
     """Yield the documents of a text file (.txt, also .gz .xz .zst) chunk by chunk, in constant memory.
 
-    A line that is `end_of_document` ends a document, and so does the end of the file; documents of nothing but blanks
-    are left out. Encoded one by one, with a line break's id where `after_break` says so, the chunks have the ids of the
-    whole document: they are cut between lines, where neither a blank nor an HTML tag begins the next one or ends this
-    one with `>`, and inside no tag. (A line longer than `LONGEST_LINE` without a blank is cut where that leaves it.
-    With pre-tokenizer `openai`, ftfy decides in each chunk anew whether the text has HTML entities in it.)
+    A document ends at a line equal to `end_of_document` and at the end of the file; blank documents are skipped.
+    Chunks that are encoded one by one, with the id of a line break where `after_break` is set, give the ids of the
+    whole document: they are split at line breaks that are neither followed by a blank nor next to or inside an HTML
+    tag. Exceptions: a line longer than `LONGEST_LINE` without a blank is split at that length, and with pre-tokenizer
+    `openai`, ftfy checks each chunk separately for HTML entities.
 
     Raises:
         UserError: the file is missing, damaged, or not UTF-8.
@@ -52,7 +52,7 @@ def documents(path: Path, end_of_document: str = "") -> Iterator[DocumentChunk]:
 
 
 def chunks(lines: Iterable[str], end_of_document: str = "") -> Iterator[DocumentChunk]:
-    """Yield the documents of `lines`, each with its line break; one without is a part of the line it stands in."""
+    """Yield the documents of `lines`; a line that does not end in a line break continues in the next item."""
     held = ""
     starts, after_break = True, False
     at_line_start = True
@@ -75,7 +75,7 @@ def chunks(lines: Iterable[str], end_of_document: str = "") -> Iterator[Document
 
 
 def _cut(held: str, following: str) -> int:
-    """Return how much of `held` can be a chunk before the text `following`; 0 if nothing can."""
+    """Return how many characters of `held` can form a chunk if `following` comes next; 0 if none."""
     tail = held[-_LONGEST_TAG:]
     inside_tag = tail.rfind("<") > tail.rfind(">")
     if held.endswith("\n"):

@@ -1,4 +1,4 @@
-"""Who encodes the files of a corpus: this process, or several that it starts."""
+"""Encoding of a corpus in this process or in several processes of this machine."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from gpt1.system.processes import cores, start_python
 from gpt1.tokenization.tokenizer import Tokenizer
 
 WORTH_A_PROCESS = 4_000_000
-"""Bytes of source files for each process: below it starting one costs more than it saves."""
+"""Minimum bytes of source files per process; with less, starting a process takes longer than it saves."""
 
 Answers = Generator[tuple[Request, Answer], None, None]
 
 
 class Workers(Protocol):
-    """Those who encode files, wherever they are."""
+    """Interface of the workers that encode files."""
 
     def encode(self, requests: Sequence[Request], tokenizer: Tokenizer) -> Answers:
-        """Yield each answer with its request, in whatever order, until all are `done`; closed early, stop all work."""
+        """Yield (request, answer) in any order until all requests are finished; stop all work if closed early."""
         ...
 
 
 @dataclass(frozen=True)
 class LocalWorkers:
-    """Processes of this machine, or where there is little to do this one alone."""
+    """Processes of this machine; small corpora are encoded in this process."""
 
     processes: int | None = None
-    """Files that are encoded at once; by default as many as there are cores."""
+    """Maximum number of files encoded in parallel (default: number of cores)."""
 
     def __post_init__(self) -> None:
         if self.processes is not None and self.processes < 1:
             raise UserError(f"--processes {self.processes}: expected 1 or more")
 
     def encode(self, requests: Sequence[Request], tokenizer: Tokenizer) -> Answers:
+        """Encode as `Workers.encode` specifies."""
         total = sum(Path(request["source"]).stat().st_size for request in requests)
         processes = min(self.processes or min(cores(), total // WORTH_A_PROCESS), len(requests))
         if processes > 1:
@@ -53,12 +54,12 @@ class LocalWorkers:
 
 
 def largest_first(requests: Sequence[Request]) -> list[Request]:
-    """Return the requests in the order that leaves nobody alone with a large file at the end."""
+    """Return the requests sorted by file size, largest first, which balances the load of the workers."""
     return sorted(requests, key=lambda each: -Path(each["source"]).stat().st_size)
 
 
 def _by_processes(requests: Sequence[Request], tokenizer: Tokenizer, count: int) -> Answers:
-    """Hand the requests to processes that are started anew, never forked."""
+    """Distribute the requests over new processes, which are never forked."""
     waiting: queue.SimpleQueue[Request] = queue.SimpleQueue()
     for request in largest_first(requests):
         waiting.put(request)
@@ -108,5 +109,5 @@ def _converse(
             else:
                 raise EOFError
         except (OSError, EOFError, ValueError):
-            answers.put((request, {"failed": "the process that encoded it ended; the same command goes on from here"}))
+            answers.put((request, {"failed": "the process that encoded it ended; rerun the same command to resume"}))
             return

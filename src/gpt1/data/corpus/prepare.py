@@ -1,8 +1,8 @@
-"""A corpus: text files, encoded once into shards of token ids, read as one long sequence.
+"""Prepared corpora: text files encoded into shards of token ids, which are read as one sequence.
 
-A prepared corpus is a directory with a shard for each text file (`shards.py`) and `manifest.json`, written last,
-which names them in order. Preparing it again, also after it was stopped anywhere, redoes no finished shard and gives
-the same files.
+A prepared corpus is a directory with one shard for each text file (`shards.py`) and `manifest.json`, which lists the
+shards in order and is written last. Preparation can be interrupted and rerun: finished shards are kept, and the
+resulting files are the same.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ PACKINGS = (".gz", ".xz", ".zst")
 
 
 def sources(paths: Sequence[Path], flag: str = "--corpus") -> dict[str, Path]:
-    """Return {name: file} of the text files given, those of a folder and of all below it sorted by their names.
+    """Return {name: file} of the given text files; folders are searched recursively, sorted by path.
 
     Raises:
-        UserError: a path is missing, a folder has no text file, or two files have one name.
+        UserError: a path is missing, a folder has no text file, or two files have the same name.
     """
     if not paths:
         raise UserError(f"{flag} is missing: text files (.txt, also .gz .xz .zst), or folders of them")
@@ -50,7 +50,7 @@ def sources(paths: Sequence[Path], flag: str = "--corpus") -> dict[str, Path]:
         for file in inside or [path]:
             name = file.relative_to(path).as_posix() if inside else file.name
             if shard_name(name) in taken:
-                raise UserError(f"{flag} {file}: another file is called {shard_name(name)} too; rename one of them")
+                raise UserError(f"{flag} {file}: another file is also called {shard_name(name)}; rename one of them")
             taken.add(shard_name(name))
             files[name] = file
     return files
@@ -62,7 +62,7 @@ def _is_text(file: Path) -> bool:
 
 
 def shard_name(name: str) -> str:
-    """Return what the shard of the text file `name` is called, without suffix."""
+    """Return the name, without suffix, of the shard of the text file `name`."""
     path = Path(name)
     while path.suffix.lower() in (".txt", *PACKINGS):
         path = path.with_suffix("")
@@ -73,7 +73,7 @@ def shard_name(name: str) -> str:
 
 
 def is_prepared(path: Path) -> bool:
-    """Say whether a folder holds tokens, perhaps not yet all of them, and no text."""
+    """Return whether a folder is a prepared corpus, complete or not."""
     return (path / MANIFEST).exists() or any(path.glob("*.index.bin"))
 
 
@@ -85,10 +85,18 @@ def prepare(
     end_of_document: str,
     workers: Workers = LocalWorkers(),  # noqa: B008 - frozen
 ) -> Corpus:
-    """Let `workers` encode text files into `out`, several at a time; return the corpus.
+    """Encode text files into the directory `out` with `workers`, in parallel; return the corpus.
+
+    Args:
+        texts: {name: file}, as `sources` returns it.
+        tokenizer: Tokenizer to encode with.
+        out: A new directory, or one in which a preparation was interrupted.
+        end_of_document: A line that ends a document ("" for one document per file).
+        workers: Workers that encode the files.
 
     Raises:
-        UserError: a file cannot be read or changed meanwhile, all of them hold no text, or `out` holds something else.
+        UserError: a file cannot be read or changes while it is read, no file contains text, or `out` contains other
+            files or a corpus of another tokenizer.
     """
     asked = {"tokenizer_sha256": tokenizer_digest(tokenizer), "end_of_document": end_of_document, "format": FORMAT}
     _require_own(out, asked)
@@ -105,7 +113,7 @@ def prepare(
         details |= _encode_all(requests, tokenizer, workers)
     facts = [detail["shard"] for detail in details.values() if detail]
     if not sum(each["tokens"] for each in facts):
-        raise UserError(f"{_listed(texts)}: no text in it; expected UTF-8 text with at least one word")
+        raise UserError(f"{_listed(texts)}: no text found; expected UTF-8 text with at least one word")
     totals = {key: sum(each[key] for each in facts) for key in ("tokens", "bytes", "documents")}
     manifest = asked | {
         "vocab_size": tokenizer.vocab_size, "dtype": token_type(tokenizer.vocab_size).name, **totals, "shards": facts,
@@ -121,11 +129,11 @@ def _require_own(out: Path, asked: Mapping[str, Any]) -> None:
         if others := sorted(
             path.name for path in out.glob("[!.]*") if path.suffix != ".bin" and not path.with_suffix(".bin").exists()
         ):
-            raise UserError(f"--out {out}: holds {others[0]} and is no corpus; choose a new directory")
+            raise UserError(f"--out {out}: contains {others[0]} and is not a corpus; choose a new directory")
         return
     manifest = read_json(out / MANIFEST)
     if manifest.get("tokenizer_sha256") != asked["tokenizer_sha256"]:
-        raise UserError(f"--out {out}: holds a corpus of another tokenizer; choose a new directory")
+        raise UserError(f"--out {out}: contains a corpus of another tokenizer; choose a new directory")
 
 
 def _listed(texts: Mapping[str, Path]) -> str:
@@ -134,7 +142,7 @@ def _listed(texts: Mapping[str, Path]) -> str:
 
 
 def _encode_all(requests: list[Request], tokenizer: Tokenizer, workers: Workers) -> dict[str, dict[str, Any]]:
-    """Return {name: what its shard's JSON holds} of all requests."""
+    """Encode the files of all requests; return {name: content of the shard's JSON file}."""
     shards = {}
     bar = console.Bar(0, "preparing", "B", scaled=True)
     try:
@@ -159,7 +167,7 @@ def _encode_all(requests: list[Request], tokenizer: Tokenizer, workers: Workers)
 
 @dataclass(frozen=True)
 class Corpus:
-    """A prepared corpus as one sequence of tokens: document after document, each `<bos> text <eos>`."""
+    """A prepared corpus as one sequence of tokens: consecutive documents, each `<bos> text <eos>`."""
 
     directory: Path
     manifest: dict[str, Any]
@@ -170,7 +178,7 @@ class Corpus:
         """Open a prepared corpus.
 
         Raises:
-            UserError: its preparation is not finished, a shard is missing or cut off, or it is of another tokenizer.
+            UserError: the preparation is unfinished, a shard is missing or truncated, or the tokenizer differs.
         """
         if not (directory / MANIFEST).exists():
             raise UserError(f"{directory}: no {MANIFEST}; the preparation was interrupted: run gpt1 prepare again")
@@ -179,8 +187,8 @@ class Corpus:
             raise UserError(f"{directory / MANIFEST}: format {manifest.get('format')} found, {FORMAT} expected")
         if manifest["tokenizer_sha256"] != tokenizer_digest(tokenizer):
             raise UserError(
-                f"{directory}: its {manifest['vocab_size']:,} tokens are another tokenizer's; "
-                "give that one as --tokenizer, or prepare the text again"
+                f"{directory}: was prepared with another tokenizer ({manifest['vocab_size']:,} tokens); "
+                "pass that one with --tokenizer, or prepare the text again"
             )
         itemsize = np.dtype(manifest["dtype"]).itemsize
         for shard in manifest["shards"]:
@@ -196,17 +204,17 @@ class Corpus:
 
     @property
     def sha256(self) -> str:
-        """A digest of all tokens."""
+        """SHA-256 of all tokens."""
         return hashlib.sha256("".join(shard["sha256"] for shard in self.manifest["shards"]).encode()).hexdigest()
 
     def check(self) -> None:
-        """Raise UserError where a shard has another checksum than the manifest says."""
+        """Raise UserError if the checksum of a shard differs from the manifest."""
         for shard in self.manifest["shards"]:
             if sha256(self.directory / shard["file"]) != shard["sha256"]:
                 raise UserError(f"{self.directory / shard['file']}: damaged; delete it and run gpt1 prepare again")
 
     def tokens(self, start: int, stop: int) -> NDArray[np.int32]:
-        """Return the ids from `start` to before `stop`, across the shards' borders."""
+        """Return the token ids of the range [start, stop), across shards."""
         first = int(np.searchsorted(self._starts, start, "right")) - 1
         parts = []
         for number in range(first, len(self.manifest["shards"])):
@@ -233,7 +241,7 @@ class Corpus:
         return self._open[number]
 
     def chunk_index(self) -> NDArray[np.int64]:
-        """Return (chunks, 3): a chunk's first token and first byte in the whole corpus, 1 where a document starts."""
+        """Return (chunks, 3): first token and first byte of each chunk in the corpus, and 1 if it starts a document."""
         parts, size = [], 0
         for shard, start in zip(self.manifest["shards"], self._starts, strict=True):
             path = self.directory / Path(shard["file"]).with_suffix(".index.bin")

@@ -1,8 +1,8 @@
-"""The files of a corpus encoded by Ray tasks, on as many machines as its cluster has.
+"""Encoding of a corpus by Ray tasks on all machines of a cluster.
 
-A task gets plain data and does what a process of this machine does (`shards.answers`). All nodes see one file system,
-have gpt1 installed, and write the shards themselves: nothing but sizes and names comes back. Ray is imported here
-alone. Run as a program, this module joins the cluster that it is given and leaves it: whether one answers there.
+A task receives plain data and runs `shards.answers`, like a process of this machine. All nodes need gpt1 and a shared
+file system; they write the shards themselves and return only sizes and names. Ray is imported in this module only. Run
+as a program, this module tests whether it can join the cluster with the given address.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from gpt1.system.processes import cores, start_python
 from gpt1.tokenization.tokenizer import Tokenizer
 
 CONNECT_WITHIN = 3.0
-"""Seconds in which HOST:PORT takes a connection."""
+"""Timeout in seconds of connecting to HOST:PORT."""
 JOIN_WITHIN = 20.0
-"""Seconds in which a cluster lets a process join it; Ray itself tries for minutes, and then ends the process."""
+"""Timeout in seconds of joining a cluster; Ray itself retries for minutes and then ends the process."""
 SEEN_WITHIN = 60.0
-"""Seconds after which a file that another node wrote is seen here; NFS may take 30."""
+"""Timeout in seconds until a file written by another node is visible here; NFS may take 30."""
 TASKS_PER_CORE = 2
-"""Tasks that are handed out for each core of the cluster, so that none waits and one that grows knows what is asked."""
+"""Tasks submitted per core of the cluster, so that no core is idle and an autoscaler sees the demand."""
 OBJECTS = 100 * 2**20
-"""Bytes that a Ray of our own sets aside for what tasks give each other: here next to nothing, and Ray wants 75 MiB."""
+"""Bytes of the object store of a local Ray, which is hardly used here; Ray requires at least 75 MiB."""
 
-KINDS = "local (a Ray of its own on this machine), auto (the cluster of this machine) or HOST:PORT of a running one"
-NEEDS_TOKEN = "this Ray asks for a token: set RAY_AUTH_MODE=token, and the token as for any other Ray program"
+KINDS = "local (a new Ray on this machine), auto (the running cluster of this machine) or HOST:PORT of a running one"
+NEEDS_TOKEN = "this Ray requires a token: set RAY_AUTH_MODE=token, and the token as for any other Ray program"
 ONE_FILE_SYSTEM = "with --ray, all nodes must see the same files under the same paths"
 
 
 @dataclass(frozen=True)
 class RayWorkers:
-    """The tasks of a Ray cluster."""
+    """Tasks of a Ray cluster."""
 
     address: str
-    """`local`, which starts a Ray for the time of the command, `auto`, or HOST:PORT."""
+    """`local` (a Ray that is started for this command), `auto`, or HOST:PORT."""
     processes: int | None = None
-    """Files that are encoded at once; by default as many as the cluster has cores."""
+    """Maximum number of files encoded in parallel (default: number of cores of the cluster)."""
 
     def __post_init__(self) -> None:
         if self.processes is not None and self.processes < 1:
@@ -62,6 +62,11 @@ class RayWorkers:
         _require_address(self.address)
 
     def encode(self, requests: Sequence[Request], tokenizer: Tokenizer) -> Answers:
+        """Encode as `Workers.encode` specifies.
+
+        Raises:
+            UserError: the cluster cannot be joined, or its nodes lack gpt1 or the shared file system.
+        """
         with _connected(self.address, self.processes) as ray:
             task = ray.remote(num_cpus=1, num_returns="streaming")(encode_there)
             tokenizer_json = ray.put(tokenizer_to_json(tokenizer))
@@ -86,35 +91,35 @@ class RayWorkers:
 
 
 def encode_there(request: Request, tokenizer_json: Mapping[str, str]) -> Iterator[Answer]:
-    """Encode a file: what a task runs, on whatever node."""
+    """Encode a file on any node; the function that tasks run."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a task has one core
     for path in (Path(request["source"]), Path(request["shard"]).parent):
         if not path.exists():
-            yield {"refused": f"{path}: node {platform.node()} does not see it; {ONE_FILE_SYSTEM}"}
+            yield {"refused": f"{path}: not found on node {platform.node()}; {ONE_FILE_SYSTEM}"}
             return
     yield from answers(request, _tokenizer(tokenizer_json["pipeline"], tokenizer_json["pretokenizer"]))
 
 
 @lru_cache(maxsize=1)
 def _tokenizer(pipeline: str, pretokenizer: str) -> Tokenizer:
-    """Return the tokenizer; a worker of Ray runs many tasks, and makes it once."""
+    """Return the tokenizer, cached because a Ray worker runs many tasks."""
     return tokenizer_from_json({"pipeline": pipeline, "pretokenizer": pretokenizer})
 
 
 def _from_anywhere(request: Request) -> Request:
-    """Return the request with paths that do not depend on where a process was started."""
+    """Return the request with absolute paths."""
     return request | {key: str(Path(request[key]).absolute()) for key in ("shard", "source")}
 
 
 def _next(ray: Any, stream: Any, request: Request, address: str) -> Answer:
-    """Return the next answer of a task, with what Ray says of a task that did not end by itself as one."""
+    """Return the next answer of a task; failures of the task itself are converted to answers."""
     try:
         answer: Answer = ray.get(next(stream))
-    except ray.exceptions.RayTaskError as error:  # not ours, which come as answers: the function cannot be had there
+    except ray.exceptions.RayTaskError as error:  # the function cannot be loaded; its own errors are answers
         what = str(error).strip().splitlines()[-1]
-        return {"refused": f"--ray {address}: a task cannot run ({what}); every node needs gpt1 as it is here"}
+        return {"refused": f"--ray {address}: a task cannot run ({what}); every node needs the same gpt1 as this one"}
     except (ray.exceptions.RayError, StopIteration) as error:
-        why = f"the task that encoded it ended ({type(error).__name__}); the same command goes on from here"
+        why = f"the task that encoded it ended ({type(error).__name__}); rerun the same command to resume"
         return {"failed": why}
     match answer:
         case {"refused": str(message)}:
@@ -125,15 +130,15 @@ def _next(ray: Any, stream: Any, request: Request, address: str) -> Answer:
 
 
 def require_seen(shard: Path, facts: Mapping[str, Any]) -> None:
-    """Raise UserError where the files of a shard that a task wrote are not seen here."""
+    """Wait until the files of a shard written by a task are visible; raise UserError after `SEEN_WITHIN`."""
     deadline = time.monotonic() + SEEN_WITHIN
     while not whole(shard, facts):
         if time.monotonic() > deadline:
-            raise UserError(f"{shard}: a task wrote it, and it is not seen here; {ONE_FILE_SYSTEM}")
+            raise UserError(f"{shard}: written by a task but not visible on this machine; {ONE_FILE_SYSTEM}")
         time.sleep(0.1)
 
 
-# ---- a Ray to run on
+# ---- connecting to Ray
 
 
 def _require_address(address: str) -> None:
@@ -145,7 +150,7 @@ def _require_address(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_WITHIN).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"--ray {address}: nothing answers there ({error}); expected {KINDS}") from None
+        raise UserError(f"--ray {address}: cannot connect ({error}); expected {KINDS}") from None
 
 
 @contextmanager
@@ -159,7 +164,7 @@ def _connected(address: str, processes: int | None) -> Iterator[Any]:
         import ray
 
         if ray.is_initialized():
-            raise UserError(f"--ray {address}: this process uses a Ray already; call ray.shutdown() first")
+            raise UserError(f"--ray {address}: this process is already connected to Ray; call ray.shutdown() first")
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
             yield ray
@@ -169,13 +174,13 @@ def _connected(address: str, processes: int | None) -> Iterator[Any]:
 
 @lru_cache
 def _private() -> dict[str, str]:
-    """Return what makes a Ray one that nobody else can reach: who can has it run any program.
+    """Return environment variables that make a local Ray inaccessible to others, who could run any program in it.
 
-    The same again in the same process, for Ray keeps what it has read.
+    Cached, because Ray reads them only once per process.
     """
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # binds to loopback
-        "RAY_AUTH_MODE": "token",  # against others on this machine; otherwise Ray writes a token to ~/.ray
+        "RAY_AUTH_MODE": "token",  # excludes other users; RAY_AUTH_TOKEN avoids a token in ~/.ray
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
@@ -195,24 +200,24 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _require_joinable(address: str) -> None:
-    """Raise UserError where no Ray lets another process join it: Ray would end the process that tries."""
+    """Raise UserError if the cluster cannot be joined; tested in another process, which Ray ends on failure."""
     probe = start_python("gpt1.data.corpus.ray_workers", stderr=subprocess.PIPE, text=True, encoding="utf-8")
     try:
         output, log = probe.communicate(address, JOIN_WITHIN)
     except subprocess.TimeoutExpired as error:
-        output, log = f"no Ray answered within {JOIN_WITHIN:.0f} s", str(error.stderr)
+        output, log = f"no answer from Ray within {JOIN_WITHIN:.0f} s", str(error.stderr)
     finally:
         probe.kill()
         probe.wait()
     if probe.returncode:
-        why, _, _ = " ".join(output.split()).partition(". ")  # what follows speaks of Ray's own flags
+        why, _, _ = " ".join(output.split()).partition(". ")  # the rest is about Ray's own flags
         if "InvalidAuthToken" in log:
             raise UserError(f"--ray {address}: {NEEDS_TOKEN}")
-        raise UserError(f"--ray {address}: {why or 'no Ray answers there'}; expected {KINDS}")
+        raise UserError(f"--ray {address}: {why or 'no Ray found there'}; expected {KINDS}")
 
 
 def main() -> None:
-    """Join the cluster whose address comes through stdin; where that fails, print why."""
+    """Join the cluster whose address is read from stdin; on failure print the reason and exit with code 1."""
     import ray
 
     try:

@@ -1,8 +1,9 @@
-"""One text file to one shard: its token ids, where its documents lie, and what it was made from.
+"""Encoding of a text file into a shard: token ids, an index of its documents, and metadata.
 
-A shard is `NAME.bin` (ids as uint16, or uint32 where the vocabulary has more than 65,536 tokens), `NAME.index.bin`
-(int64 rows: first token of a chunk, its first byte in the text, 1 where a document starts) and `NAME.json`, written
-last: with it the shard is whole. Run as a program, this module encodes files that come through stdin.
+A shard consists of `NAME.bin` (ids as uint16, or uint32 if the vocabulary has more than 65,536 tokens),
+`NAME.index.bin` (int64 rows: first token of a chunk, its first byte in the text, 1 if a document starts there) and
+`NAME.json`, which is written last and marks the shard as complete. Run as a program, this module encodes files named on
+stdin.
 """
 
 from __future__ import annotations
@@ -29,36 +30,36 @@ FORMAT = 1
 """Version of a shard's files."""
 
 CHARACTERS_AT_ONCE = 1_000_000
-"""Characters that are encoded at a time."""
+"""Characters that are encoded in one batch."""
 
 Request = dict[str, Any]
-"""A file to encode: `shard` and `source` (paths), `name`, `asked`. Plain data, for it may go to another process."""
+"""A file to encode: `shard` and `source` (paths), `name`, `asked` (settings). Plain data, to be sent to processes."""
 
 Answer = dict[str, Any]
-"""What comes of it: `size` (bytes of text encoded since the last one), until `done` (what the shard's JSON holds),
-`refused` (the person's file is at fault) or `failed` (gpt1 is)."""
+"""Progress or result of a request: `size` (bytes of text encoded since the last answer), then one of `done` (content of
+the shard's JSON file), `refused` (user error) or `failed` (internal error)."""
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:
-    """Return the type of the ids in a shard."""
+    """Return the dtype of the ids in a shard."""
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """Return a sha256 of all that decides a text's ids: vocabulary, merges, normaliser and pre-tokenizer."""
+    """Return the SHA-256 of everything that determines token ids: vocabulary, merges, normalizer and pre-tokenizer."""
     pipeline = json.loads(tokenizer.backend.to_str())
     parts = [tokenizer.pretokenizer, *(pipeline[name] for name in ("normalizer", "pre_tokenizer", "model"))]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def source_state(source: Path) -> dict[str, int]:
-    """Return what changes when a file is written to."""
+    """Return size and modification time, by which changes of a file are detected."""
     state = source.stat()
     return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
 
 
 def finished(shard: Path, source: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what the shard's JSON holds where it was made from `source` as it is now, and as `asked`; else `None`."""
+    """Return the content of the shard's JSON file if it matches `asked` and the current `source`, else None."""
     try:
         details = read_json(shard.with_suffix(".json"))
         state = source_state(source)
@@ -72,7 +73,7 @@ def finished(shard: Path, source: Path, asked: Mapping[str, Any]) -> dict[str, A
 
 
 def whole(shard: Path, facts: Mapping[str, Any]) -> bool:
-    """Return whether a shard's files are there, and as large as its JSON says."""
+    """Return whether the files of a shard exist and have the sizes in `facts`."""
     expected = {
         shard: facts["tokens"] * np.dtype(facts["dtype"]).itemsize,
         shard.with_suffix(".index.bin"): facts["pieces"] * 24,
@@ -86,10 +87,10 @@ def whole(shard: Path, facts: Mapping[str, Any]) -> bool:
 
 
 def write_shard(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
-    """Encode a text file, each document as `<bos> text <eos>`; yield `size` again and again, then `done`.
+    """Encode a text file, each document as `<bos> text <eos>`; yield `size` answers for progress, then `done`.
 
     Raises:
-        UserError: the file cannot be read, or changed meanwhile.
+        UserError: the file cannot be read, or changes while it is read.
     """
     shard, source, asked = Path(request["shard"]), Path(request["source"]), request["asked"]
     before = source_state(source)
@@ -105,7 +106,7 @@ def write_shard(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
                 n_chunks, n_documents = n_chunks + 1, n_documents + chunk.starts
             yield {"size": sum(chunk.size for chunk in group)}
         if source_state(source) != before:
-            raise UserError(f"{source}: changed while it was read; run the command again when it is complete")
+            raise UserError(f"{source}: changed while it was read; rerun the command when the file is complete")
     facts = {
         "file": shard.name, "source": request["name"], "source_sha256": digest, "sha256": ids_file.digest.hexdigest(),
         "index_sha256": index_file.digest.hexdigest(), "dtype": dtype.name, "tokens": tokens, "bytes": size,
@@ -117,7 +118,7 @@ def write_shard(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
 
 
 def answers(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
-    """Yield what `write_shard` yields, and its errors as answers: for whoever is not in the process that asked."""
+    """Yield the answers of `write_shard`, with errors as answers too, for use in other processes."""
     try:
         yield from write_shard(request, tokenizer)
     except (UserError, OSError) as error:
@@ -147,7 +148,7 @@ def _groups(chunks: Iterable[DocumentChunk]) -> Iterator[list[DocumentChunk]]:
 
 
 class _Partial:
-    """A file that takes its name when it is whole, hashed on the way."""
+    """A file that is hashed while it is written and renamed to its final name when complete."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -175,27 +176,27 @@ class _Partial:
 
 
 def tokenizer_to_json(tokenizer: Tokenizer) -> dict[str, str]:
-    """Return a tokenizer as JSON data, for another process."""
+    """Serialize a tokenizer for another process."""
     return {"pipeline": tokenizer.backend.to_str(), "pretokenizer": tokenizer.pretokenizer}
 
 
 def tokenizer_from_json(data: Mapping[str, str]) -> Tokenizer:
-    """Return the tokenizer that `tokenizer_to_json` wrote."""
+    """Restore a tokenizer from the output of `tokenizer_to_json`."""
     import tokenizers
 
     return Tokenizer(tokenizers.Tokenizer.from_str(data["pipeline"]), data["pretokenizer"])
 
 
 def main() -> None:
-    """Encode what comes through stdin: a tokenizer, then files, each a line of JSON; answer with lines of JSON."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
+    """Read a tokenizer and then requests from stdin, one JSON value per line; print answers as lines of JSON."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which ends this process
     requests = iter(sys.stdin)
     tokenizer = tokenizer_from_json(json.loads(next(requests)))
     for request in requests:
         for answer in answers(json.loads(request), tokenizer):
             try:
                 print(json.dumps(answer), flush=True)
-            except BrokenPipeError:  # whoever asked is gone
+            except BrokenPipeError:  # the parent process has ended
                 return
 
 

@@ -1,4 +1,4 @@
-"""Contiguous windows of a corpus as batches (Radford et al. 2018, §4.1), in an order that is a function of the seed."""
+"""Batches of contiguous windows of a corpus in a seeded order (Radford et al. 2018, §4.1)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Tokens(Protocol):
     """One long sequence of token ids."""
 
     def tokens(self, start: int, stop: int) -> NDArray[np.int32]:
-        """Return the ids from `start` to before `stop`."""
+        """Return the token ids of the range [start, stop)."""
 
 
 class TrainingWindows:
-    """The micro-batches of every step: windows of `context` tokens and the token after each, every epoch shuffled anew.
+    """Micro-batches of every training step: windows of `context` tokens and their next tokens, reshuffled each epoch.
 
-    In an epoch the windows stand next to each other, from an offset on that is drawn for it, so that borders fall
-    elsewhere each time; each comes once. What the offset leaves at both ends, less than two windows, is not seen in it.
+    The windows of an epoch are adjacent and each is used once. They start at a random offset, so that their borders
+    differ between epochs; the tokens before the first and after the last window (less than two windows) are not used.
 
-    The micro-batches of a step are dealt out to the ranks, so that all of them together train on what one would.
+    The micro-batches of a step are distributed over the ranks, which together train on the batch of a single process.
 
     Raises:
         UserError: there are too few tokens for one window.
@@ -39,8 +39,8 @@ class TrainingWindows:
     ):
         if n_tokens < context + 1:
             raise UserError(
-                f"--corpus: {n_tokens:,} tokens to train on, a window takes {context + 1:,}; "
-                "give more text, or a smaller --context"
+                f"--corpus: {n_tokens:,} training tokens, a window needs {context + 1:,}; "
+                "add text, or use a smaller --context"
             )
         self.corpus, self.n_tokens, self.context, self.config = corpus, n_tokens, context, config
         self.n_windows = max(1, (n_tokens - context) // context)
@@ -51,14 +51,14 @@ class TrainingWindows:
         self._epoch = lru_cache(maxsize=2)(self._starts)
 
     def micro_batches(self, step: int) -> list[Batch]:
-        """Return this rank's micro-batches of optimiser step `step` (0-based): none where there are too few."""
+        """Return this rank's micro-batches of optimiser step `step` (0-based), none if there are fewer than ranks."""
         epoch, index = divmod(step, self.steps_per_epoch)
         starts = self._epoch(epoch)[index * self.config.batch_size : (index + 1) * self.config.batch_size]
         mine = range(self.rank * self.at_once, len(starts), self.n_ranks * self.at_once)
         return [self._batch(starts[i : i + self.at_once]) for i in mine]
 
     def _starts(self, epoch: int) -> NDArray[np.int64]:
-        """Return the first token of each window of an epoch, in their order."""
+        """Return the position of the first token of each window of an epoch, in training order."""
         stream = np.random.default_rng([self.config.seed, epoch])
         most = min(self.context - 1, self.n_tokens - 1 - self.n_windows * self.context)
         offset = stream.integers(0, most + 1)
@@ -72,7 +72,7 @@ class TrainingWindows:
 
 @dataclass(frozen=True)
 class ValidationWindows:
-    """Windows next to each other in which every token but the first is predicted once, from up to a context before."""
+    """Adjacent windows in which every token but the first is predicted once, from up to `context` preceding tokens."""
 
     corpus: Tokens
     start: int
@@ -84,10 +84,11 @@ class ValidationWindows:
 
     @property
     def n_windows(self) -> int:
+        """Number of windows; the last one may be shorter."""
         return -(-(self.stop - self.start - 1) // self.context)
 
     def batches(self, tokens_at_once: int, most: int | None = None) -> Iterator[Batch]:
-        """Yield this rank's batches of all windows, or of `most` of them, spread evenly."""
+        """Yield this rank's batches of all windows, or of at most `most` evenly spaced windows."""
         numbers = np.arange(self.n_windows)
         if most is not None and most < self.n_windows:
             numbers = np.linspace(0, self.n_windows - 1, most).round().astype(np.int64)
