@@ -1,1 +1,1 @@
-"""Models and runs on disk and by name: model directory, run directory, event log, hub, foreign layouts."""
+"""Storage of models and runs: model and run directories, event logs, the Hugging Face hub, other file layouts."""

@@ -1,4 +1,4 @@
-"""What gpt1 knows by name: the data and the model that come with it, and data sets of the hub, with their meaning."""
+"""Catalogue of bundled data sets and models, and of data sets on the hub with their columns and labels."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pathlib import Path
 from gpt1.config import TaskName
 
 CONVERTED = "refs/convert/parquet"
-"""The branch with the hub's own parquet copy of a data set that comes in another format."""
+"""Branch with the hub's own parquet copy of a data set in another format."""
 
 
 @dataclass(frozen=True)
 class DatasetRow:
-    """A data set on the hub: where it is, and what its columns mean."""
+    """A data set on the hub, with its columns and labels."""
 
     repo: str
     config: str | None
-    """The configuration (a folder of the repository), None where there is only one."""
+    """Configuration (a folder of the repository); None if there is only one."""
     task: TaskName | None
-    """None: seen from the columns."""
+    """Task; None = inferred from the columns."""
     splits: dict[str, str]
-    """gpt1's split name -> the hub's, without those that have no labels. Empty: whichever are found."""
+    """Split names of gpt1 -> those of the hub, without unlabelled splits. Empty = all splits that are found."""
     columns: dict[str, str]
-    """Field of `config.Columns` -> column of the files; columns that form one list are joined by commas."""
+    """Fields of `config.Columns` -> columns of the files; several columns of choices are joined by commas."""
     label_names: tuple[str, ...] | None = None
-    """Names of the labels 0, 1, …; where the files hold names (RACE: letters), these, in order. None: as it stands."""
+    """Names of the labels 0, 1, …, or the labels of the files in order (RACE: letters). None = labels of the files."""
     drop_label: int | None = None
-    """Rows with this label have no agreed answer and are to be dropped."""
+    """Label of rows without an agreed answer, which are skipped."""
     revision: str = "main"
     note: str = ""
 
@@ -58,9 +58,9 @@ CATALOGUE: dict[str, DatasetRow] = {
                       note=_NO_TEST),
     "snli": DatasetRow("stanfordnlp/snli", "plain_text", "entailment", _ALL, _NLI,
                        ("entailment", "neutral", "contradiction"), drop_label=-1,
-                       note="-1 in any split: the annotators did not agree"),
+                       note="rows with the label -1 (annotators did not agree) are skipped"),
     "mrpc": DatasetRow("nyu-mll/glue", "mrpc", "similarity", _ALL, _PAIR, ("not_equivalent", "equivalent"),
-                       note="the one set of GLUE whose test split has its labels on the hub"),
+                       note="the only GLUE data set whose test labels are on the hub"),
     "stsb": DatasetRow("nyu-mll/glue", "stsb", "similarity", _TRAIN_VALID, _PAIR,
                        note="the label is a similarity from 0 to 5; " + _NO_TEST),
     "race": DatasetRow("ehovy/race", "all", "multiple-choice", _ALL, _RACE, _ABCD),
@@ -70,22 +70,22 @@ CATALOGUE: dict[str, DatasetRow] = {
                        note="400 and 100 of COPA's development questions; " + _NO_TEST),
     "balanced-copa": DatasetRow("pkavumba/balanced-copa", None, "multiple-choice", _TRAIN_TEST, _COPA,
                                 revision=CONVERTED,
-                                note="COPA's 500 development questions, each mirrored too, and its 500 test questions"),
+                                note="COPA's 500 development questions, also mirrored, and its 500 test questions"),
 }
 # fmt: on
-"""Data sets by name. Repositories, splits, columns and label names were checked in stored copies of the hub's pages
-(file lists, cards, commits, users' code), not on the hub itself. Two things are less certain: that `copa` has parquet
-on `main` (else its converted branch, which was seen, is used), and that `balanced-copa` counts its choices from 0,
-as its users' code has it (the example on its card counts from 1)."""
+"""Data sets by name. Repositories, splits, columns and label names were verified in copies of the hub's pages (file
+lists, cards, commits, code of users), not on the hub itself. Two points are less certain: whether `copa` has parquet
+files on `main` (otherwise its converted branch, which exists, is used), and whether `balanced-copa` numbers its choices
+from 0, as in code of its users (the example on its card numbers them from 1)."""
 
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
 BUNDLED = {"reviews": ASSETS / "reviews"}
-"""Data sets that come with the package: no network, no third-party text."""
+"""Bundled data sets; they need no network and contain no third-party text."""
 
 BUNDLED_MODELS = {"mini": ASSETS / "mini"}
-"""Models that come with the package. `loading.resolve_model` reads this table: an existing path of the name wins."""
+"""Bundled models, for `loading.resolve_model`; an existing path of the same name takes precedence."""
 
 MODEL_NAMES = {"openai-gpt": "openai-community/openai-gpt"}
 """Short names of models on the hub."""

@@ -1,8 +1,8 @@
-"""A model's weights and vocabulary from one layout to another, with a word about everything that has no place there.
+"""Conversion of a model to another file layout, with a report of everything that the layout cannot store.
 
-`gpt1` is our model directory and holds all of a model; `mindspore` is the same with the weights as MindNLP has them.
-`huggingface` and `openai` are the language model as OpenAI published it: no special tokens, no segments, no head.
-`onnx` is our directory with a graph in the place of the weights, for programs without gpt1.
+`gpt1` is the model directory of gpt1 and stores everything; `mindspore` is the same with weights in MindNLP's format.
+`huggingface` and `openai` store only the language model as OpenAI published it, without special tokens, segments and
+head. `onnx` is the model directory with an ONNX graph instead of the weights, for use without gpt1.
 """
 
 from __future__ import annotations
@@ -25,35 +25,39 @@ from gpt1.system.files import dump_json, replace_directory
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 WHOLE: dict[Layout, str] = {"gpt1": huggingface.WEIGHTS, "mindspore": huggingface.CKPT, "onnx": huggingface.ONNX}
-"""The layouts that hold all of a model, and where each has its weights."""
+"""Layouts that store a complete model, with the name of their file of weights."""
 
 ONNX_TOLERANCE = 1e-4
-"""Largest difference of a graph's score from ours: float32 sums in another order give 1e-7 to 1e-6."""
+"""Maximum difference between scores of the graph and of gpt1; summation order in float32 causes 1e-7 to 1e-6."""
 
 
 def convert(
     source: str | Path, out: Path, to: Layout = "gpt1", *, dtype: Stored = "float32"
 ) -> dict[str, Any]:  # fmt: skip
-    """Write the model that `source` names into the new directory `out`, completely or not at all.
+    """Convert a model to the layout `to`; the new directory `out` is written completely or not at all.
 
-    `source` is any name that `loading.resolve_model` knows. The weights are written in `dtype`, rounded to nearest.
+    Args:
+        source: Any name of a model that `loading.resolve_model` accepts.
+        out: A new or empty directory.
+        to: Layout to write.
+        dtype: Data type of the written weights, rounded to nearest.
 
     Returns:
-        {source, out, to, dtype, parameters, n_layer, n_head, n_embd, n_ctx, vocab_size} of what was written; "drawn",
-        the special tokens whose rows are random, since the weights come from where there are none; and "left_out",
-        the names of everything in the model that `to` has no place for.
+        {source, out, to, dtype, parameters, n_layer, n_head, n_embd, n_ctx, vocab_size} of the written model; "drawn",
+        the special tokens whose embeddings are random because the source has none; and "left_out", the names of
+        everything that `to` cannot store.
 
     Raises:
-        UserError: there is no such model, something in it is damaged, `out` is not empty, MindSpore or ONNX is needed
-            and not installed, or the layout cannot hold the model: a head in Hugging Face's plain layout, a shape or a
-            dtype of which OpenAI's says nothing.
+        UserError: the model does not exist or is damaged, `out` is not empty, MindSpore or ONNX is required and not
+            installed, or the layout cannot store the model: a head in `huggingface`; another head size, layer-norm
+            epsilon or dtype in `openai`.
     """
     if to not in get_args(Layout):
         raise UserError(f"--to {to}: expected one of {', '.join(get_args(Layout))}")
     if dtype not in get_args(Stored):
         raise UserError(f"--dtype {dtype}: expected one of {', '.join(get_args(Stored))}")
     if to == "openai" and dtype != "float32":
-        raise UserError(f"--dtype {dtype}: OpenAI's release is float32; --to gpt1 and --to huggingface hold {dtype}")
+        raise UserError(f"--dtype {dtype}: OpenAI's release is float32; --to gpt1 and --to huggingface support {dtype}")
     if to == "mindspore":
         backends.require("mindspore", "--to mindspore")
     if to == "onnx":
@@ -81,17 +85,17 @@ def convert(
 
 def _require_onnx(dtype: Stored) -> None:
     if dtype != "float32":
-        raise UserError(f"--dtype {dtype}: --to onnx has float32 alone")
+        raise UserError(f"--dtype {dtype}: --to onnx supports float32 only")
     backends.require("torch", "--to onnx")
     if missing := [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]:
         raise UserError(f"--to onnx: {' and '.join(missing)} not installed; run: pip install 'gpt1[onnx]'")
 
 
 def _write_onnx(model: Model, path: Path) -> None:
-    """Write the graph, and hold it against our engine in float32 where ONNX Runtime is installed.
+    """Write the graph, and compare it with the engine in float32 if ONNX Runtime is installed.
 
     Raises:
-        RuntimeError: its answers differ.
+        RuntimeError: the results differ by more than `ONNX_TOLERANCE`.
     """
     from gpt1.backends.torch import onnx
 
@@ -103,21 +107,21 @@ def _write_onnx(model: Model, path: Path) -> None:
         model.config, model.params, hardware=DeviceConfig(backend="torch", device="cpu", dtype="float32")
     )
     difference = onnx_check.largest_difference(engine, path)
-    if not difference <= ONNX_TOLERANCE:  # nor NaN
+    if not difference <= ONNX_TOLERANCE:  # also true for NaN
         raise RuntimeError(
-            f"the graph's answers in ONNX Runtime differ from gpt1's by {difference:.1e}, {ONNX_TOLERANCE:g} allowed"
+            f"results of the graph in ONNX Runtime differ from gpt1's by {difference:.1e}, allowed {ONNX_TOLERANCE:g}"
         )
-    console.say(f"ONNX Runtime's answers and gpt1's in float32 differ by {difference:.1e} at most.")
+    console.say(f"Compared with gpt1 in float32: the results of ONNX Runtime differ by at most {difference:.1e}.")
 
 
 def _write_bare(
     out: Path, to: Layout, model: Model, dropout: DropoutConfig, dtype: Stored
 ) -> tuple[ModelConfig, list[str]]:
-    """Write the language model alone; return its shape and the names of what was left out."""
+    """Write the language model only; return its configuration and the names of everything that was left out."""
     if to == "huggingface" and model.config.head:
         raise UserError(
-            "--to huggingface: the model has a head, which reads the special tokens that this layout leaves out; "
-            "--to gpt1 is Hugging Face's layout with both, and transformers loads it"
+            "--to huggingface: the model has a head, which needs the special tokens that this layout omits; "
+            "use --to gpt1, which transformers can load too"
         )
     config, params, left_out = _bare(model)
     if model.label_names:
@@ -142,13 +146,13 @@ def _write_bare(
 
 
 def _bare(model: Model) -> tuple[ModelConfig, Params, list[str]]:
-    """Return the language model without special tokens, segments and head, and the names of those."""
+    """Return the language model without special tokens, segments and head, and the names of these."""
     whole, tokenizer = model.config, model.tokenizer
     rows = whole.vocab_size - len(SPECIAL_TOKENS)
     special = sorted([tokenizer.pad, tokenizer.bos, tokenizer.sep, tokenizer.eos])
     if special != list(range(rows, whole.vocab_size)):
         raise UserError(
-            f"the special tokens have the ids {', '.join(map(str, special))}; they can be left out only where they are "
+            f"the special tokens have the ids {', '.join(map(str, special))}; they can be left out only if they are "
             f"the last of the {whole.vocab_size:,} tokens; use --to gpt1"
         )
     config = replace(whole, vocab_size=rows, n_segments=0, head=None)
@@ -165,7 +169,7 @@ def _bare(model: Model) -> tuple[ModelConfig, Params, list[str]]:
 def _write_huggingface(
     folder: Path, config: ModelConfig, params: Params, tokenizer: Tokenizer, dropout: DropoutConfig, dtype: Stored
 ) -> None:
-    """Write the files that `openai-gpt` has on the hub; `transformers` splits words by a rule of its own for it."""
+    """Write the files of `openai-gpt` on the hub, whose words `transformers` splits by its own rules."""
     huggingface.write_weights(folder / huggingface.WEIGHTS, params, dtype)
     dump_json(folder / huggingface.CONFIG, huggingface.config_json(config, dropout, special={}, dtype=dtype))
     for name, text in zip(("vocab.json", "merges.txt"), openai_release.vocabulary(tokenizer), strict=True):
@@ -180,8 +184,8 @@ def _show(result: dict[str, Any]) -> None:
         f"{result['n_embd']}, vocabulary {result['vocab_size']:,}"
     )
     if result["drawn"]:
-        console.say(f"Random rows, for special tokens that the source lacks: {' '.join(result['drawn'])}")
+        console.say(f"Randomly initialized, because the source has no such tokens: {' '.join(result['drawn'])}")
     if result["left_out"]:
-        console.say(f"Left out, --to {result['to']} has no place for it: {', '.join(result['left_out'])}")
-    rounded = "" if result["dtype"] == "float32" else f", the weights in {result['dtype']}"
+        console.say(f"Left out, because --to {result['to']} cannot store it: {', '.join(result['left_out'])}")
+    rounded = "" if result["dtype"] == "float32" else f" (weights in {result['dtype']})"
     console.say(f"Written: {result['out']}{rounded}")

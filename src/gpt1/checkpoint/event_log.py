@@ -1,9 +1,9 @@
-"""A run's log: one JSON object a line, the only record that reports, plots and trackers read.
+"""The log of a run: one JSON object per line, read by reports, plots and trackers.
 
 Every event has "event" and "time" (seconds since 1970). `train`: step, epoch, loss, lr, grad_norm, tokens_per_second …;
-`evaluate`: split, step, loss, the metrics, and `metric`, the name of the main one; `score`: the final figures of a
-split; `mistakes`: the most confident ones of a split, with the words that spoke for them. A resumed run may repeat a
-step: the later line holds.
+`evaluate`: split, step, loss, the metrics, and `metric`, the name of the main one; `score`: final scores of a split;
+`mistakes`: most confident errors of a split, with the words that contributed to them. After a resume, a step may occur
+twice; the later line is valid.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Event = dict[str, Any]
 
 
 class RunLog:
-    """Appends events to a file, each as soon as it happens; a log that only reads leaves the file alone."""
+    """Writer of events, each appended immediately; with `read_only`, nothing is written."""
 
     def __init__(self, path: Path, *, read_only: bool = False):
         self.path, self.read_only = path, read_only
         self.followers: list[Callable[[Event], None]] = []
-        """Called with each event that was written; what one raises goes up to whoever wrote."""
+        """Functions that are called with each written event; their exceptions propagate to the caller of `write`."""
 
     def write(self, event: str, values: Mapping[str, Any]) -> None:
-        """Append one event. A number that JSON has no word for (nan, infinity) is written as null."""
+        """Append one event; NaN and infinity are written as null."""
         if self.read_only:
             return
         line = {"event": event, "time": round(time.time(), 3), **values}
         with self.path.open("a+b") as file:
-            if not _ends_in_a_line(file):  # a crash cut the last one off
+            if not _ends_in_a_line(file):  # the last line was truncated by a crash
                 file.write(b"\n")
             file.write(json.dumps(plain(line)).encode() + b"\n")
         for on_event in self.followers:
@@ -42,12 +42,12 @@ class RunLog:
 
 
 def read(path: Path) -> list[Event]:
-    """Return the events of a log; a line that is none, as one that was cut off by a crash, is left out."""
+    """Return the events of a log; invalid lines, such as one truncated by a crash, are skipped."""
     return read_with_gaps(path)[0]
 
 
 def read_with_gaps(path: Path) -> tuple[list[Event], list[int]]:
-    """Return what `read` does, and the numbers, from 1, of the lines that it leaves out."""
+    """Return the events of a log and the numbers (1-based) of the lines that were skipped."""
     events: list[Event] = []
     left_out = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):

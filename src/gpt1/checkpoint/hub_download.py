@@ -1,9 +1,9 @@
-"""Files of a repository of the Hugging Face hub, from the hub or from its cache, each as its digest says.
+"""Download of files from the Hugging Face hub, or from its cache, with verification of their checksums.
 
-huggingface_hub (1.23 or later) does the HTTP and the cache; `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME` and
-`HF_HUB_OFFLINE` are read at each call. It (2.4) compares the size of a plain download, not its content. So each fetch
-hashes what it hands out (0.4 s for the 479 MB of `openai-gpt`) against the hub's listing or, offline, against the name
-of the cached blob, which is the digest (where the file system has no symbolic links, nothing is known offline).
+huggingface_hub (1.23 or later) provides HTTP and the cache; `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME` and
+`HF_HUB_OFFLINE` are read at each call. It (2.4) verifies the size of a plain download but not its content. Therefore
+all files are hashed here (0.4 s for the 479 MB of `openai-gpt`) and compared with the hub's listing or, offline, with
+the name of the cached blob, which is its checksum (unknown on file systems without symbolic links).
 """
 
 from __future__ import annotations
@@ -23,39 +23,47 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 TIMEOUT_S = 5.0
-"""Seconds the hub may take to accept a connection, and to answer, before it counts as out of reach."""
+"""Timeout in seconds of connecting to the hub, and of its response."""
 
 
 @dataclass(frozen=True)
 class Repo:
+    """A repository of the hub at a revision."""
+
     id: str
     type: Literal["model", "dataset"]
     revision: str
 
     def where(self) -> dict[str, Any]:
-        """The arguments that huggingface_hub's downloads and look-ups in the cache share."""
+        """Return the common arguments of huggingface_hub's downloads and cache lookups."""
         return {"repo_id": self.id, "repo_type": self.type, "revision": self.revision, "cache_dir": _cache_dir()}
 
 
 @dataclass(frozen=True)
 class Snapshot:
+    """Local files of one commit."""
+
     folder: Path
-    """The cache's folder of one commit, which it is named by."""
+    """Folder in the cache, named by the commit."""
     files: list[str]
 
 
 class Unreachable(Exception):
-    """The hub gave no answer; the message is a clause that says why."""
+    """The hub is unreachable; the message is a clause with the reason."""
 
 
 Select = Callable[[Iterable[str]], list[str]]
-"""The files that are needed, of all that a repository has; none where it lacks something."""
+"""Selects the required files from all files of a repository; empty if one is missing."""
 
 
 def fetch(repos: list[Repo], select: Select) -> Snapshot | None:
-    """The files of the first repository that has them: from the hub or, where it is out of reach, from the cache.
+    """Return the files of the first repository that has them, from the hub or, if it is unreachable, from the cache.
 
-    None: the hub answered, and no repository has them. Raises `Unreachable` where the cache lacks them too.
+    None is returned if the hub is reachable and no repository has the files.
+
+    Raises:
+        Unreachable: the hub is unreachable and the files are not in the cache.
+        UserError: the hub denies access, the repository does not exist, or a checksum is wrong.
     """
     try:
         return next(filter(None, (_from_hub(repo, select) for repo in repos)), None)
@@ -78,14 +86,14 @@ def _from_hub(repo: Repo, select: Select) -> Snapshot | None:
     for file in files:
         digest = digests[file] if folder.name == commit else None
         if not _intact(folder / file, digest):
-            with _answers(repo):  # once more: the line may have garbled it
+            with _answers(repo):  # retry once in case of a transmission error
                 hf_hub_download(**online | {"revision": folder.name}, filename=file, force_download=True)
             _require_intact(repo, folder / file, digest)
     return Snapshot(folder, files)
 
 
 def _listing(repo: Repo) -> tuple[str | None, Mapping[str, str | None]]:
-    """The commit of a revision, and each file's digest: sha256 of an LFS file, git's sha1 of any other."""
+    """Return the commit of a revision, and the checksum of each file: SHA-256 of LFS files, git's SHA-1 of others."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
 
@@ -111,7 +119,7 @@ def _from_cache(repo: Repo, select: Select) -> Snapshot | None:
         folder = Path(snapshot_download(**repo.where(), local_files_only=True, allow_patterns=[]))
     except LocalEntryNotFoundError:
         return None
-    try:  # all that the repository has, lest a half-finished download pass for the whole
+    try:  # all files of the repository, to detect an incomplete download
         names = [file.path for file in get_cached_repo_tree(**repo.where())]
     except CachedRepoTreeNotFoundError:
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
@@ -125,16 +133,16 @@ def _from_cache(repo: Repo, select: Select) -> Snapshot | None:
 
 @contextmanager
 def _answers(repo: Repo) -> Iterator[None]:
-    """Turns what huggingface_hub raises into `UserError` (the hub refused) or `Unreachable` (it did not answer)."""
+    """Convert exceptions of huggingface_hub to `UserError` (request refused) or `Unreachable`."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         yield
     except HFValidationError as error:
-        raise UserError(f"{repo.id}: the hub has no such names ({error})") from error
+        raise UserError(f"{repo.id}: not a valid repository name ({error})") from error
     except HfHubHTTPError as error:
         raise _refusal(repo, error) from error
-    except Exception as error:  # its HTTP library's own, which changes with the version; OSError for a cut download
+    except Exception as error:  # of its HTTP library, which depends on the version; OSError for a truncated download
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise Unreachable(f"{endpoint()} cannot be reached ({reason})") from error
 
@@ -145,33 +153,35 @@ def _refusal(repo: Repo, error: HfHubHTTPError) -> UserError | Unreachable:
     status = error.response.status_code
     page = f"{endpoint()}/{'datasets/' if repo.type == 'dataset' else ''}{repo.id}"
     if status == 429 or status >= 500:
-        return Unreachable(f"{endpoint()} answers {status} at present")
+        return Unreachable(f"{endpoint()} currently responds with status {status}")
     if isinstance(error, RevisionNotFoundError):
-        return UserError(f"{repo.revision} is no branch, tag or full commit of {page}")
+        return UserError(f"{repo.revision} is not a branch, tag or full commit of {page}")
     if isinstance(error, GatedRepoError):
-        return UserError(f"{page} is gated ({status}): ask for access on that page, then `hf auth login`")
+        return UserError(f"{page} is gated ({status}): request access on that page, then run `hf auth login`")
     if status in (401, 404):
         return UserError(
-            f"there is no public {repo.type} {page} ({status}), nor a local path of this name: check the spelling, or "
-            "`hf auth login` first where it is private"
+            f"there is no public {repo.type} {page} ({status}), and no local path of this name: check the spelling, or "
+            "run `hf auth login` first if it is private"
         )
-    return UserError(f"{page}: the hub answers {status}; `hf auth login` with a token that may read it")
+    return UserError(
+        f"{page}: the hub responds with status {status}; run `hf auth login` with a token that has read access"
+    )
 
 
 def _require_intact(repo: Repo, path: Path, digest: str | None) -> None:
     if not _intact(path, digest):
         raise UserError(
-            f"{path}: the content does not fit its checksum, so the download is damaged; delete it with "
-            f"`hf cache rm {repo.type}/{repo.id} --yes` and run your command again"
+            f"{path}: checksum mismatch, the download is damaged; delete it with "
+            f"`hf cache rm {repo.type}/{repo.id} --yes` and rerun your command"
         )
 
 
 def _intact(path: Path, digest: str | None) -> bool:
-    """Whether a file has its digest (None: the name of the cached blob that it links to, where it is a link)."""
+    """Return whether a file has the given checksum (None = the name of the cached blob to which it links)."""
     digest = digest or (os.path.basename(os.readlink(path)) if path.is_symlink() else "")
     if len(digest) == 64:
         hasher = hashlib.sha256()
-    elif len(digest) == 40:  # git's name of a blob
+    elif len(digest) == 40:  # SHA-1 of a git blob
         hasher = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     else:
         return True
@@ -180,7 +190,7 @@ def _intact(path: Path, digest: str | None) -> bool:
 
 
 def endpoint() -> str:
-    """Return the hub's address."""
+    """Return the URL of the hub."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 

@@ -1,6 +1,7 @@
-"""Hugging Face's directory of an openai-gpt: `config.json` and `model.safetensors`, every tensor accounted for.
+"""Hugging Face's layout of openai-gpt: `config.json` and `model.safetensors`.
 
-MindNLP's is the same, with `model.safetensors` or a `.ckpt` of MindSpore.
+MindNLP's layout is the same, with `model.safetensors` or a `.ckpt` file of MindSpore. Unknown and missing tensors are
+errors.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ from gpt1.system.tensors import read_tensors, write_tensors
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CKPT = "mindspore.ckpt"
-"""MindNLP's name for MindSpore's format of weights."""
+"""MindNLP's name for a file of weights in MindSpore's format."""
 ONNX = "model.onnx"
-"""The usual name of a graph for ONNX Runtime, which holds the weights too."""
+"""Common name of an ONNX graph, which includes the weights."""
 
 
 # ---- reading
 
 
 def read(directory: Path) -> tuple[ModelConfig, Params, tuple[str, ...]]:
-    """Return the shape, the parameters and the label names of a directory; `vocab_size` counts the embedding's rows.
+    """Read the configuration, parameters and label names; `vocab_size` is the number of rows of the embedding.
 
     Raises:
-        UserError: the configuration is not a GPT-1's or not that of the weights; a tensor is missing, has another
-            shape, or has no place in a GPT-1; there are two files of weights. CorruptFile: a file is cut off.
+        UserError: the configuration is not that of a GPT-1 or does not match the weights; a tensor is missing, has the
+            wrong shape, or does not belong to a GPT-1; there are several files of weights.
+        CorruptFile: a file is truncated.
     """
     path = directory / CONFIG
     hf_config = read_json(path)
@@ -54,7 +56,7 @@ def read(directory: Path) -> tuple[ModelConfig, Params, tuple[str, ...]]:
         problem_type = hf_config.get("problem_type")
         if problem_type == "multi_label_classification":
             raise UserError(
-                f"{path}: problem_type {problem_type!r} found; gpt1 has {' and '.join(get_args(ProblemName))}"
+                f"{path}: problem_type {problem_type!r} found; gpt1 supports {' and '.join(get_args(ProblemName))}"
             )
         regression = problem_type == REGRESSION_PROBLEM or len(score) == 1
         config = replace(config, head=Head("classification", len(score), regression))
@@ -75,45 +77,47 @@ def _only_weights(directory: Path) -> Path:
     files = [path for path in (directory / WEIGHTS, *sorted(directory.glob("*.ckpt"))) if path.exists()]
     if len(files) > 1:
         names = " and ".join(path.name for path in files)
-        raise UserError(f"{directory}: holds {names}; leave the one file of weights that is meant")
+        raise UserError(f"{directory}: contains {names}; keep only one file of weights")
     return files[0] if files else directory / WEIGHTS
 
 
 def read_weights(path: Path) -> Params:
-    """Return the parameters of a safetensors file or a `.ckpt` under our names.
+    """Read the parameters of a safetensors or `.ckpt` file, renamed to gpt1's names.
 
     Raises:
-        UserError: the file is missing, holds no GPT-1, a tensor twice, a softmax that is not tied to the embedding, a
-            mask that is not causal, or the head of a model that gpt1 does not have.
+        UserError: the file is missing, does not contain a GPT-1, contains a parameter twice, an output layer that is
+            not tied to the embedding, a mask that is not causal, or an unsupported head.
     """
     if not path.exists():
         raise UserError(f"{path}: missing; gpt1 reads safetensors and MindSpore's .ckpt")
     params: Params = {}
-    repeating: Params = {}  # tensors that hold nothing of their own
+    repeating: Params = {}  # redundant tensors
     for name, value in _tensors(path).items():
         ours = from_huggingface(name)
         if not np.isfinite(value).all():
-            raise UserError(f"{path}: tensor {name} holds NaN or infinity; the file is damaged, or training diverged")
+            raise UserError(
+                f"{path}: tensor {name} contains NaN or infinity; the file is damaged, or training diverged"
+            )
         if ours in params:
-            raise UserError(f"{path}: two tensors for parameter {ours}, under two of its names")
+            raise UserError(f"{path}: parameter {ours} occurs twice, under different names")
         if ours is None:
             repeating[name] = value
         elif ours.startswith("multiple_choice_head."):
             raise UserError(
-                f"{path}: tensor {name} belongs to the head of an OpenAIGPTDoubleHeadsModel, which has no place in "
-                "gpt1; save the model without it: model.transformer.save_pretrained(DIR)"
+                f"{path}: tensor {name} belongs to the head of an OpenAIGPTDoubleHeadsModel, which gpt1 does not "
+                "support; save the model without it: model.transformer.save_pretrained(DIR)"
             )
         else:
             params[ours] = value
     if "tokens_embed.weight" not in params:
-        raise UserError(f"{path}: parameter tokens_embed.weight is missing; this is no GPT-1")
+        raise UserError(f"{path}: parameter tokens_embed.weight is missing; this is not a GPT-1")
     for name, value in repeating.items():
         if name.endswith("lm_head.weight"):
             if not np.array_equal(value, params["tokens_embed.weight"]):
-                raise UserError(f"{path}: tensor {name} differs from the token embedding; in a GPT-1 the two are one")
+                raise UserError(f"{path}: tensor {name} differs from the token embedding; in a GPT-1 the two are tied")
         elif not _is_causal_mask(value):
             raise UserError(
-                f"{path}: tensor {name} of shape {value.shape} is no causal mask, and a GPT-1 has nothing else there"
+                f"{path}: tensor {name} of shape {value.shape} is not a causal mask, as expected in a GPT-1"
             )
     return params
 
@@ -134,7 +138,7 @@ def _is_causal_mask(value: NDArray[np.float32]) -> bool:
 
 
 def _model_config(path: Path, weights: Path, hf_config: Mapping[str, Any], params: Params) -> ModelConfig:
-    """Return the shape that `config.json` gives, once it is that of the weights."""
+    """Return the configuration, after validating that `config.json` matches the weights."""
     if "positions_embed.weight" not in params:
         raise UserError(f"{weights}: parameter positions_embed.weight is missing")
     for name in ("tokens_embed.weight", "positions_embed.weight"):
@@ -151,10 +155,10 @@ def _model_config(path: Path, weights: Path, hf_config: Mapping[str, Any], param
     }
     for name, value in held.items():
         if _whole_number(path, hf_config, name, default=value) != value:
-            raise UserError(f"{path}: {name} {hf_config[name]} there, {value} in {weights.name}")
+            raise UserError(f"{path}: {name} is {hf_config[name]}, but {value} in {weights.name}")
     n_head = _whole_number(path, hf_config, "n_head")
     if width % n_head:
-        raise UserError(f"{path}: n_head {n_head}; the width {width} is not a multiple of it")
+        raise UserError(f"{path}: n_head {n_head}; the width {width} is not a multiple of n_head")
     epsilon = hf_config.get("layer_norm_epsilon", ModelConfig.layer_norm_epsilon)
     if not isinstance(epsilon, float) or epsilon <= 0:
         raise UserError(f"{path}: layer_norm_epsilon {epsilon!r}; a positive number expected")
@@ -172,15 +176,17 @@ def _whole_number(path: Path, hf_config: Mapping[str, Any], name: str, default: 
 
 
 def _label_names(path: Path, hf_config: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Return the labels by their ids; `transformers` writes none where they are its two default ones."""
+    """Return the label names in the order of their ids; `transformers` omits them if they are its two defaults."""
     labels = hf_config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     if set(labels) != {str(index) for index in range(count)}:
-        raise UserError(f"{path}: id2label names {', '.join(labels)}; score.weight has the labels 0 to {count - 1}")
+        raise UserError(
+            f"{path}: id2label has the ids {', '.join(labels)}; score.weight has the labels 0 to {count - 1}"
+        )
     return tuple(labels[str(index)] for index in range(count))
 
 
 def read_dropout(directory: Path) -> DropoutConfig:
-    """Return the drop probabilities in `config.json`, GPT-1's where there is none."""
+    """Return the dropout probabilities of `config.json`; missing ones have GPT-1's defaults."""
     path = directory / CONFIG
     hf_config = read_json(path) if path.exists() else {}
     return DropoutConfig(
@@ -192,7 +198,7 @@ def read_dropout(directory: Path) -> DropoutConfig:
 
 
 def write_weights(path: Path, params: Params, dtype: Stored = "float32") -> None:
-    """Write a safetensors file, or a `.ckpt`, with `transformers`' names, which are MindNLP's too."""
+    """Write a safetensors or `.ckpt` file with the parameter names of `transformers` and MindNLP."""
     tensors = {to_huggingface(name): value for name, value in params.items()}
     if path.suffix == ".ckpt":
         backends.require("mindspore", str(path))
@@ -207,9 +213,10 @@ def config_json(
     config: ModelConfig, dropout: DropoutConfig, special: Mapping[str, int], label_names: Sequence[str] = (),
     dtype: Stored = "float32",
 ) -> dict[str, Any]:  # fmt: skip
-    """Return what `config.json` holds; `special` has the ids of special tokens by `transformers`' names.
+    """Return the content of `config.json`.
 
-    `dtype` is that of the weights, in which `transformers` loads them and computes.
+    `special` maps `transformers`' names of special tokens to ids. `dtype` is the dtype of the weights, in which
+    `transformers` loads the model.
     """
     head = config.head
     values: dict[str, Any] = {

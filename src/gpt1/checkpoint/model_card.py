@@ -1,7 +1,6 @@
-"""The model card: what a person who finds a model directory wants to know, in the README.md of that directory.
+"""The model card: README.md of a model directory, in the format of the Hugging Face hub (YAML metadata, Markdown).
 
-Its form is the Hugging Face hub's: metadata in YAML between two lines of dashes, then Markdown. What gpt1 cannot know
-(the licence, the language) is left out; `gpt1 push` takes it from flags.
+License and language are unknown here; `gpt1 push` adds them from flags.
 """
 
 from __future__ import annotations
@@ -14,14 +13,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt1.backends.parameters import count
-from gpt1.config import ModelConfig, TaskName
+from gpt1.config import Head, ModelConfig, TaskName
 
-USE = """```
-gpt1 {command} DIR "{example}"
+USAGE = """With gpt1 on the command line, where `DIR` is this directory:
+
 ```
-"""
+{commands}
+```"""
 
-USE_ONNX = """```python
+USAGE_PYTHON = """In Python:
+
+```python
+import gpt1
+
+model = gpt1.load("DIR")
+print(model.{call})
+```"""
+
+EXAMPLES: dict[TaskName, tuple[str, str]] = {
+    "classification": ('"a text"', '["a text"]'),
+    "entailment": ('"a premise" "a hypothesis"', '[("a premise", "a hypothesis")]'),
+    "similarity": ('"a text" "another text"', '[("a text", "another text")]'),
+    "multiple-choice": ('"a context" "a choice" "another choice"', '[("a context", ["a choice", "another choice"])]'),
+}
+"""Example of each task: command-line arguments, and the argument of `predict`."""
+
+USAGE_ONNX = """With ONNX Runtime:
+
+```python
 import numpy as np, onnxruntime, tokenizers
 
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
@@ -29,59 +48,71 @@ tokenizer.enable_padding(pad_id=tokenizer.token_to_id("<pad>"), pad_token="<pad>
 rows = tokenizer.encode_batch([{example}])
 session = onnxruntime.InferenceSession("model.onnx")
 inputs = {{
-    "tokens": [row.ids for row in rows],  # padded on the right; no mask is needed
-    "eos_positions": [sum(row.attention_mask) - 1 for row in rows],  # the place of <eos>
+    "tokens": [row.ids for row in rows],  # right-padded; no mask is required
+    "eos_positions": [sum(row.attention_mask) - 1 for row in rows],  # positions of <eos>
 {segments}}}
 [logits] = session.run(None, {{each.name: np.array(inputs[each.name]) for each in session.get_inputs()}})
 {answer}
 ```
 
 {logits}"""
-"""How a graph for ONNX Runtime is used."""
+
 SEGMENTS = """    "segments": np.maximum(0, [np.subtract(row.type_ids, {}) for row in rows]),
 """
 
 ONNX_ROWS: dict[TaskName | None, tuple[str, str]] = {
-    None: ('"a text"', "`logits[i, t]` are over the token after place t."),
+    None: ('"a text"', "`logits[i, t]` are the scores of the token after position t."),
     "classification": ('"a text"', "`logits[i, c]` is the score of label c; softmax gives probabilities."),
     "entailment": ('("a premise", "a hypothesis")', "`logits[i, c]` is the score of label c."),
     "similarity": ('("a text", "another"), ("another", "a text")', "Both orders of a pair give one row of `logits`."),
     "multiple-choice": ('("context", "a choice"), ("context", "another")', "`logits[i, 0]` is the score of choice i."),
 }
-"""What is encoded for an example of each task, and what comes out."""
+"""Encoded rows of an example of each task, and the meaning of the outputs."""
 
+TRANSFORMERS: dict[TaskName | None, str] = {
+    None: "The tokenizer adds `<eos>` to every text; remove it from the end of a prompt.",
+    "similarity": "The score of a pair is the sum of the scores of both orders of its texts.",
+    "multiple-choice": "Encode each choice as a pair of context and choice; the scores of the choices are logits.",
+}
+"""Notes on the usage of some tasks with `transformers`."""
+
+PROVENANCE = {
+    "before": "base model", "drawn": "randomly initialized tokens", "from": "converted from", "step": "training steps",
+    "tokens": "training tokens", "validation": "validation score",
+}  # fmt: skip
+"""Keys of a model's provenance -> names in the card, where they differ."""
 
 METRIC_TYPES = {
     "f1": "f1", "macro_f1": "f1", "matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr",
 }  # fmt: skip
-"""gpt1's names of metrics -> the hub's; others are the same."""
+"""Metric names of gpt1 -> names on the hub, where they differ."""
 PLAIN = re.compile(r"[a-z][a-z0-9_/-]*")
 YAML_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
-"""Plain words that YAML does not read as strings."""
+"""Words that YAML does not parse as strings."""
 NO_METRICS = {"loss", "examples", "truncated", "tokens", "bytes"}
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a finished run reached, and where it came from."""
+    """Scores of a finished run, with its data and base model."""
 
     scores: Mapping[str, Any]
-    """`metrics.json`"""
+    """Content of `metrics.json`."""
     data: str
-    """What the data is called."""
+    """Name of the data set."""
     dataset: str | None = None
-    """The data's repository on the hub."""
+    """Repository of the data set on the hub."""
     base_model: str | None = None
-    """The repository on the hub of the model that it started from."""
+    """Repository of the base model on the hub."""
 
     @property
     def split(self) -> str:
-        """The split that the table and the metadata are about: the test's, where there is one."""
+        """Split of the reported scores: test, or valid if there is no test split."""
         return str(self.scores.get("baseline_split", "valid"))
 
     @property
     def metrics(self) -> dict[str, float]:
-        """{metric: value} of that split."""
+        """Metrics of that split by name."""
         scores = self.scores[self.split].items()
         return {name: value for name, value in scores if name not in NO_METRICS and _is_number(value)}
 
@@ -97,44 +128,79 @@ def model_card(
     library: str = "transformers",
     results: Results | None = None,
 ) -> str:
-    """Return the card as Markdown, with the header that the Hugging Face hub reads.
+    """Return the model card as Markdown with YAML metadata.
 
-    `differences` are what `transformers` will do otherwise than gpt1, in words.
-    `library` is what reads the weights: transformers, mindspore or onnx. `results` are those of the run, once it is
-    finished.
+    Args:
+        config: Configuration of the model.
+        pretokenizer: Name of the pre-tokenizer.
+        labels: Label names in the order of their ids.
+        max_length: Maximum length of an input in tokens.
+        provenance: Origin of the weights.
+        differences: Descriptions of differences between `transformers` and gpt1.
+        library: Library that loads the weights: transformers, mindspore or onnx.
+        results: Scores of the run, if it is finished.
     """
     head, onnx = config.head, library == "onnx"
-    kind = head.description if head else "language model"
-    tag = "text-generation" if head is None else "text-classification"
-    facts = {
-        "kind": kind,
-        "labels": ", ".join(labels),
-        "shape": f"{config.n_layer} layers × {config.n_embd}, {config.n_head} heads, context {config.n_ctx}, "
-        f"vocabulary {config.vocab_size:,}; {count(config) / 1e6:.1f} M parameters",
-        "longest input": f"{max_length} tokens",
-        "pre-tokenizer": pretokenizer,
-        **{name: value for name, value in provenance.items() if value is not None},
+    task = _task(head)
+    details = {
+        "Task": task,
+        "Labels": ", ".join(labels),
+        "Architecture": f"{config.n_layer} layers, width {config.n_embd}, {config.n_head} heads, "
+        f"context {config.n_ctx}, vocabulary {config.vocab_size:,}",
+        "Parameters": f"{count(config) / 1e6:.1f} M",
+        "Maximum input length": f"{max_length} tokens",
+        "Pre-tokenizer": pretokenizer,
     }
-    example, logits = ONNX_ROWS.get(head.task if head else None, ONNX_ROWS["classification"])
-    listed = "\n".join(f"- {difference}" for difference in differences)
+    training = {PROVENANCE.get(key, key): value for key, value in provenance.items() if value is not None}
     sections = [
-        "\n".join(["---", *_yaml(_metadata(library, tag, results, kind)), "---"]),
-        f"# GPT-1, {kind}",
-        "\n".join(f"- {name}: {_told(value)}" for name, value in facts.items() if value != ""),
-        USE_ONNX.format(
-            example=example,
-            logits=logits,
-            answer=_onnx_answer(labels),
-            segments=SEGMENTS.format(config.vocab_size) if config.n_segments else "",
-        )
-        if onnx
-        else USE.format(command="score" if head is None else "predict", example="a text").rstrip(),
-        f"In `transformers` something differs:\n\n{listed}" + ("" if onnx else "\n\nWith gpt1 the directory is exact.")
-        if differences
-        else "`transformers` loads this directory as it is and gives the same answers, from raw text on.",
+        "\n".join(["---", *_yaml(_metadata(library, head, results)), "---"]),
+        f"# GPT-1 for {task}",
+        f"A GPT-1 model (Radford et al. 2018) for {task}, created with gpt1.",
+        f"## Model details\n\n{_list(details)}",
+        f"## Usage\n\n{_usage_onnx(config, labels) if onnx else _usage(head)}",
+        _transformers(head, differences, exact=not onnx),
+        *([f"## Training\n\n{_list(training)}"] if training else ()),
         *([_table(results)] if results else ()),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _task(head: Head | None) -> str:
+    if head is None:
+        return "language modelling"
+    return f"{head.task} (regression)" if head.regression else head.task
+
+
+def _list(values: Mapping[str, Any]) -> str:
+    entries = ((name[:1].upper() + name[1:], value) for name, value in values.items() if value != "")
+    return "\n".join(f"- {name}: {_formatted(value)}" for name, value in entries)
+
+
+def _usage(head: Head | None) -> str:
+    if head is None:
+        commands, call = 'gpt1 generate DIR "a prompt"\ngpt1 score DIR "a text"', 'generate("a prompt")'
+    else:
+        arguments, values = EXAMPLES.get(head.task, ('"a text" …', ""))
+        commands, call = f"gpt1 predict DIR {arguments}", f"predict({values})" if values else ""
+    usage = USAGE.format(commands=commands)
+    return f"{usage}\n\n{USAGE_PYTHON.format(call=call)}" if call else usage
+
+
+def _usage_onnx(config: ModelConfig, labels: Sequence[str]) -> str:
+    example, logits = ONNX_ROWS.get(config.head.task if config.head else None, ONNX_ROWS["classification"])
+    segments = SEGMENTS.format(config.vocab_size) if config.n_segments else ""
+    return USAGE_ONNX.format(example=example, logits=logits, answer=_onnx_answer(labels), segments=segments)
+
+
+def _transformers(head: Head | None, differences: Sequence[str], *, exact: bool) -> str:
+    """Return the section about `transformers`; `exact` is whether gpt1 loads the directory."""
+    note = TRANSFORMERS.get(head.task if head else None, "")
+    if not differences:
+        text = "`transformers` loads this directory and computes the same results from raw text."
+        return f"## Usage with transformers\n\n{text}" + (f" {note}" if note else "")
+    listed = "\n".join(f"- {difference}" for difference in differences)
+    text = f"## Usage with transformers\n\nResults in `transformers` differ from gpt1:\n\n{listed}"
+    return f"{text}\n\nResults in gpt1 are exact." if exact else text
 
 
 def _onnx_answer(labels: Sequence[str]) -> str:
@@ -146,8 +212,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def _metadata(library: str, tag: str, results: Results | None, kind: str) -> dict[str, Any]:
-    """Return the card's metadata, with the form of the hub's `model-index` where there are results."""
+def _metadata(library: str, head: Head | None, results: Results | None) -> dict[str, Any]:
+    """Return the metadata of the card; results are in the format of the hub's `model-index`."""
+    tag = "text-classification" if head else "text-generation"
     metadata: dict[str, Any] = {"library_name": library, "pipeline_tag": tag, "tags": ["openai-gpt", "gpt1"]}
     if results is None:
         return metadata
@@ -160,12 +227,12 @@ def _metadata(library: str, tag: str, results: Results | None, kind: str) -> dic
         {"type": METRIC_TYPES.get(name, name), "name": name, "value": value} for name, value in results.metrics.items()
     ]
     dataset = {"name": results.data, "type": results.dataset or results.data, "split": results.split}
-    measured = {"task": {"type": tag, "name": kind}, "dataset": dataset, "metrics": metrics}
-    return metadata | {"model-index": [{"name": f"GPT-1, {kind}", "results": [measured]}]}
+    measured = {"task": {"type": tag, "name": _task(head)}, "dataset": dataset, "metrics": metrics}
+    return metadata | {"model-index": [{"name": f"GPT-1 for {_task(head)}", "results": [measured]}]}
 
 
 def _yaml(value: Any, indent: str = "") -> Iterator[str]:
-    """Yield the lines of plain values as YAML: mappings and lists as blocks."""
+    """Yield the lines of a value as YAML, with mappings and lists in block style."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if isinstance(inner, Mapping | list):
@@ -181,20 +248,20 @@ def _yaml(value: Any, indent: str = "") -> Iterator[str]:
 
 
 def _scalar(value: Any) -> str:
-    """Return a value in JSON, which is YAML too; a plain word without its quotes."""
+    """Return a value as JSON, which is valid YAML, or a plain word without quotes."""
     plain = isinstance(value, str) and PLAIN.fullmatch(value) and value not in YAML_WORDS
     return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _table(results: Results) -> str:
-    """Return the scores beside those of the plain baselines, with their 95 % intervals where there are some."""
+    """Return the table of scores and baselines, with 95 % intervals if available."""
     scored = results.scores[results.split]
     metrics = list(results.metrics)
     size = f"{scored['examples']:,} examples" if "examples" in scored else f"{scored['tokens']:,} tokens"
     rows = {"GPT-1": scored, **results.scores.get("baseline", {})}
     lines = [
-        f"## Results\n\n{results.data}, {results.split}, {size}"
-        + (" (95 % bootstrap interval):\n" if scored.get("interval") else ":\n"),
+        f"## Evaluation results\n\n{results.data}, {results.split} split, {size}"
+        + (" (in brackets: 95 % bootstrap interval):\n" if scored.get("interval") else ":\n"),
         f"| | {' | '.join(metrics)} |",
         "|---" * (len(metrics) + 1) + "|",
         *(f"| {name} | {' | '.join(_figure(row, metric) for metric in metrics)} |" for name, row in rows.items()),
@@ -209,11 +276,14 @@ def _figure(row: Mapping[str, Any], metric: str) -> str:
     return f"{row[metric]:.3f}" + (f" [{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else "")
 
 
-def _told(value: Any) -> str:
+def _formatted(value: Any) -> str:
     match value:
         case Mapping():
-            return "; ".join(f"{name} {_told(inner)}" for name, inner in value.items() if inner is not None)
+            named = {PROVENANCE.get(key, key): inner for key, inner in value.items() if inner is not None}
+            return "; ".join(f"{name} {_formatted(inner)}" for name, inner in named.items())
         case list() | tuple():
             return " ".join(f"`{item}`" for item in value)
+        case float():
+            return f"{value:.4g}"
         case _:
             return str(value)

@@ -1,9 +1,7 @@
-"""Model directories and resumable run state on disk: safetensors and JSON, written whole or not at all, checksummed.
+"""Model directories: safetensors and JSON, written atomically, with checksums.
 
 A model directory has Hugging Face's layout (`config.json`, `model.safetensors`, the tokenizer's files) and `gpt1.json`
-for what Hugging Face has no word for. With the weights in `mindspore.ckpt` it has MindNLP's layout. A checkpoint is a
-directory `step-N` with `state.safetensors` (weights and moments), `progress.json` and `manifest.json`, the sha256 of
-both.
+for everything that this layout does not store. With the weights in `mindspore.ckpt` it has MindNLP's layout.
 """
 
 from __future__ import annotations
@@ -33,24 +31,24 @@ FORMAT = 1
 DETAILS = "gpt1.json"
 CARD = "README.md"
 TOKENIZER_FILES = ("tokenizer_config.json", "vocab.json", "merges.txt")
-"""Beside tokenizer.json, which has a checksum."""
+"""Files of the tokenizer besides tokenizer.json, which has a checksum."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a model directory holds."""
+    """A model: configuration, parameters, tokenizer, labels and metadata."""
 
     config: ModelConfig
     params: Params
     tokenizer: Tokenizer
     label_names: tuple[str, ...] = ()
-    """Names of the label ids; empty where the head has none (regression, multiple choice, language model)."""
+    """Label names in the order of their ids; empty for regression, multiple choice and language models."""
     max_length: int = 512
-    """Most tokens a sequence had in training."""
+    """Maximum length of a sequence in training, in tokens."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Where the weights come from: for people."""
+    """Origin of the weights, for the model card."""
     truncation: Truncation = "longest"
-    """How a sequence of two parts that was too long was cut (`config.DataConfig.truncation`)."""
+    """Truncation of sequences with two parts (see `tasks.encode`)."""
 
 
 # ---- model directories
@@ -60,12 +58,18 @@ def save_model(
     directory: Path, model: Model, dropout: DropoutConfig | None = None, dtype: Stored = "float32",
     weights: str = WEIGHTS, write_weights: Callable[[Path], None] | None = None,
 ) -> None:  # fmt: skip
-    """Write a model directory in place of what stood there, whole or not at all; `dtype` is that of the weights.
+    """Write a model directory atomically, replacing an existing one.
 
-    `weights` is the file they go to, `model.safetensors` or `mindspore.ckpt`; or one that `write_weights` fills.
+    Args:
+        directory: Directory to write.
+        model: The model.
+        dropout: Dropout probabilities for `config.json`; None = the defaults.
+        dtype: Data type of the weights.
+        weights: Name of the file of weights: `model.safetensors`, `mindspore.ckpt`, or one that `write_weights` writes.
+        write_weights: Function that writes the file of weights.
 
     Raises:
-        UserError: a weight is beyond the range of `dtype`; MindSpore is not installed, and has to write.
+        UserError: a weight exceeds the range of `dtype`, or MindSpore is required and not installed.
     """
 
     def write(folder: Path) -> None:
@@ -98,18 +102,19 @@ def save_model(
 
 
 def add_results(directory: Path, results: Results) -> None:
-    """Write the results of a finished run into the card of its model."""
+    """Add the results of a finished run to the model card."""
     write_text(directory / CARD, _card(_details(directory), results))
 
 
 def model_files(directory: Path) -> list[Path]:
-    """Return the files of one of our model directories, all that `save_model` wrote, whole.
+    """Return the files of a model directory that `save_model` has written, after verifying them.
 
     Raises:
-        UserError: it is none of ours. CorruptFile: a file is missing, cut off, or has another checksum.
+        UserError: the directory was not written by gpt1.
+        CorruptFile: a file is missing, truncated, or has the wrong checksum.
     """
     if not (directory / DETAILS).exists():
-        raise UserError(f"{directory}: no model directory of gpt1 ({DETAILS} is missing); gpt1 convert makes one")
+        raise UserError(f"{directory}: not a model directory of gpt1 ({DETAILS} is missing); gpt1 convert creates one")
     details = _details(directory)
     for name in details["sha256"]:
         _check(directory / name, details)
@@ -130,57 +135,59 @@ def _card(details: Mapping[str, Any], results: Results | None = None) -> str:
 
 
 def huggingface_differences(model: Model, dtype: Stored = "float32", weights: str = WEIGHTS) -> list[str]:
-    """Return what `transformers` will compute otherwise than gpt1 from this model's directory, in words."""
+    """Return descriptions of differences between `transformers` and gpt1 for this model's directory."""
     differences = []
     if model.tokenizer.pretokenizer == "openai":
         differences.append(
-            "the words: tokenizer.json holds the nearest to ftfy and spaCy that such a file can, which gives "
-            f"{OPENAI_AGREEMENT:.0%} of reference texts all ids of OpenAI's code; gpt1.tokenizer(DIR) gives them to all"
+            "tokenization: tokenizer.json approximates ftfy and spaCy, and tokenizes "
+            f"{OPENAI_AGREEMENT:.0%} of reference texts exactly as OpenAI's code does; gpt1.tokenizer(DIR) is exact"
         )
     head = model.config.head
     if head and head.task not in PAPER_TASKS:
-        differences.append(f"the input: gpt1 arranges it as the task {head.task} of another package says")
+        differences.append(f"input format: in gpt1 the task {head.task} of another package builds the input sequences")
     if head and head.bias:
-        differences.append("the head has a bias, score.bias, which transformers ignores")
+        differences.append("head: it has a bias, score.bias, which transformers ignores")
     if head and head.task != "classification" and model.truncation == "half":
-        differences.append("each part of a long text is cut by itself, while transformers cuts the longest first")
+        differences.append(
+            "truncation: gpt1 truncates each part of a long input separately, transformers the longest first"
+        )
     if weights == ONNX:
-        differences.append(f"the weights: {ONNX} is for ONNX Runtime; transformers does not read it")
+        differences.append(f"weights: {ONNX} is for ONNX Runtime; transformers cannot read it")
     elif weights == CKPT:
-        differences.append(f"the weights: {CKPT} is MindSpore's, which transformers does not read; gpt1 convert does")
+        differences.append(f"weights: {CKPT} is a MindSpore file, which transformers cannot read; gpt1 convert can")
     elif dtype != "float32":
         differences.append(
-            f"the arithmetic: transformers computes in {dtype}, as the weights are stored; "
-            'from_pretrained(DIR, dtype="float32") gives gpt1\'s answers'
+            f"precision: transformers computes in {dtype}, the dtype of the stored weights; "
+            'from_pretrained(DIR, dtype="float32") gives the results of gpt1'
         )
     return differences
 
 
 def load_model(directory: Path, *, seed: int = 0) -> Model:
-    """Read a model directory of ours, an openai-gpt of Hugging Face's or MindNLP's, or a folder of OpenAI's release.
+    """Load a model directory of gpt1, openai-gpt in the layout of Hugging Face or MindNLP, or OpenAI's release.
 
-    The others' lack special tokens: their rows of the embedding are drawn from `seed`.
+    If the source has no special tokens, their embeddings are initialized at random with `seed`.
 
     Raises:
-        UserError: what lies there is not a GPT-1's. CorruptFile: a file is missing, cut off, or has another checksum.
+        UserError: the directory does not contain a GPT-1.
+        CorruptFile: a file is missing, truncated, or has the wrong checksum.
     """
     if not (directory / DETAILS).exists():
         return _load_foreign(directory, seed)
     details = _details(directory)
     if ONNX in details["sha256"]:
-        raise UserError(
-            f"{directory}: holds {ONNX}, a graph for ONNX Runtime; gpt1 reads the model that it was made of"
-        )
+        raise UserError(f"{directory}: contains {ONNX}, a graph for ONNX Runtime; pass the model it was converted from")
     weights = directory / (CKPT if CKPT in details["sha256"] else WEIGHTS)
     _check(weights, details)
     return load_model_with(directory, huggingface.read_weights(weights))
 
 
 def load_model_with(directory: Path, weights: Mapping[str, NDArray[np.float32]]) -> Model:
-    """Return the model of one of our directories with `weights` (which may hold more than it needs).
+    """Load a model directory of gpt1 with other `weights`, which may contain additional tensors.
 
     Raises:
-        UserError: a parameter is missing or has the wrong shape. CorruptFile: a file other than the weights is damaged.
+        UserError: a parameter is missing or has the wrong shape.
+        CorruptFile: a file other than the weights is damaged.
     """
     details = _details(directory)
     _check(directory / "tokenizer.json", details)
@@ -199,7 +206,7 @@ def load_model_with(directory: Path, weights: Mapping[str, NDArray[np.float32]])
         tuple(details["labels"]),
         details["max_length"],
         details["provenance"],
-        details.get("cut", "longest"),  # older directories know no other
+        details.get("cut", "longest"),  # missing in older directories
     )
 
 
@@ -214,7 +221,7 @@ def _check(path: Path, details: Mapping[str, Any]) -> None:
     if not path.exists():
         raise CorruptFile(f"{path}: missing; the directory is incomplete")
     if sha256(path) != details["sha256"][path.name]:
-        raise CorruptFile(f"{path}: its sha256 is not the one in {DETAILS}; the file is damaged or cut off")
+        raise CorruptFile(f"{path}: its sha256 is not the one in {DETAILS}; the file is damaged or truncated")
 
 
 def _load_foreign(directory: Path, seed: int) -> Model:
@@ -222,7 +229,7 @@ def _load_foreign(directory: Path, seed: int) -> Model:
     match openai_release.lies_in(directory), (directory / huggingface.CONFIG).exists():
         case True, True:
             raise UserError(
-                f"{directory}: holds {huggingface.CONFIG} and files of OpenAI's release; give each its own directory"
+                f"{directory}: contains {huggingface.CONFIG} and files of OpenAI's release; use a directory for each"
             )
         case True, False:
             config, params = openai_release.read(directory)
@@ -230,7 +237,7 @@ def _load_foreign(directory: Path, seed: int) -> Model:
             config, params, label_names = huggingface.read(directory)
         case _:
             needed = f"{huggingface.CONFIG}, {DETAILS} or {openai_release.SHAPES}"
-            raise UserError(f"{directory}: no model directory ({needed} is missing)")
+            raise UserError(f"{directory}: not a model directory ({needed} is missing)")
     tokenizer = Tokenizer.load(directory)
     drawn = _tokens_without_rows(directory, len(params["tokens_embed.weight"]), tokenizer)
     config = replace(config, vocab_size=tokenizer.vocab_size)
@@ -241,8 +248,8 @@ def _load_foreign(directory: Path, seed: int) -> Model:
 
 
 def _tokens_without_rows(directory: Path, rows: int, tokenizer: Tokenizer) -> list[str]:
-    """Return the special tokens that come after the `rows` of an embedding, which has all others."""
-    own = len(read_vocab(directory)[0])  # without the special tokens that were added to it
+    """Return the special tokens that have no row in an embedding of `rows` rows; all other tokens must have one."""
+    own = len(read_vocab(directory)[0])  # without added special tokens
     if rows > own:
         raise UserError(f"{directory}: {rows:,} rows in the embedding, {own:,} tokens in the vocabulary")
     beyond = tokenizer.tokens(range(rows, tokenizer.vocab_size))
@@ -252,6 +259,3 @@ def _tokens_without_rows(directory: Path, rows: int, tokenizer: Tokenizer) -> li
             f"(special ones included): {without[0]!r} has none"
         )
     return beyond
-
-
-# ---- checkpoints of a run

@@ -1,4 +1,4 @@
-"""A model's graph in ONNX Runtime, held against the engine that the model runs in here."""
+"""Comparison of an ONNX graph in ONNX Runtime with the engine of a backend."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from gpt1.backends.base import Batch, Engine
 
 LENGTHS = (2, 17)
-"""Tokens of the sequences that are compared, besides the longest; the graph was traced with others."""
+"""Lengths of the compared sequences, besides the maximum; the graph was traced with other lengths."""
 
 
 def installed() -> bool:
-    """Say whether ONNX Runtime is there."""
+    """Return whether ONNX Runtime is installed."""
     return importlib.util.find_spec("onnxruntime") is not None
 
 
 def largest_difference(engine: Engine, path: Path, seed: int = 0) -> float:
-    """Return how far the graph's answers to random tokens are from the engine's, at most; relative where above 1.
+    """Return the maximum difference between the graph and the engine on random tokens; relative for values above 1.
 
-    They are the scores of a head, or a language model's log-probabilities of tokens.
+    Compared are the scores of a head, or the log-probabilities of tokens of a language model.
     """
     import onnxruntime
 

@@ -1,8 +1,8 @@
-"""OpenAI's release of GPT-1: the weights as one float32 vector cut in ten, and the two files of the vocabulary.
+"""OpenAI's release of GPT-1: the weights as one float32 vector in ten files, and two vocabulary files.
 
-`params_shapes.json` lists the shapes of what the vector holds: positions, tokens, then of each block c_attn, c_proj,
-ln_1, c_fc, c_proj, ln_2, each as weight and bias. Matrices are (1, in, out). The release has no special tokens and no
-head, and does not say how many attention heads there are: they are `HEAD_SIZE` wide.
+`params_shapes.json` lists the shapes of the parameters in the vector: positions, tokens, then for each block c_attn,
+c_proj, ln_1, c_fc, c_proj, ln_2, each with weight and bias. Matrices are (1, in, out). The release has no special
+tokens and no head, and does not store the number of attention heads, which are `HEAD_SIZE` wide.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ PIECES = tuple(f"params_{number}.npy" for number in range(10))
 ENCODER, MERGES = "encoder_bpe_40000.json", "vocab_40000.bpe"
 
 HEAD_SIZE = 64
-"""Width of an attention head in the release (768 / 12); a model that is narrower has one head."""
+"""Width of an attention head in the release (768 / 12); narrower models have one head."""
 
 
 def lies_in(directory: Path) -> bool:
-    """Say whether `directory` holds a release, or a part of one."""
+    """Return whether `directory` contains a release or a part of one."""
     return (directory / SHAPES).exists() or any(directory.glob("params_*.npy"))
 
 
 def layout(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the release's shape of every parameter of `config`, in the release's order."""
+    """Return {parameter: shape} in the shapes and the order of the release."""
     table = shapes(config)
     names = ["positions_embed.weight", "tokens_embed.weight", *(name for name in table if name.startswith("h."))]
     return {name: (1, *table[name]) if _is_block_matrix(name, table[name]) else table[name] for name in names}
@@ -50,13 +50,13 @@ def _is_block_matrix(name: str, shape: tuple[int, ...]) -> bool:
 
 
 def read(directory: Path) -> tuple[ModelConfig, Params]:
-    """Return the shape and the parameters of a release, one row of the token embedding for each of its own tokens.
+    """Read the configuration and the parameters of a release, whose token embedding has no special tokens.
 
-    The parameters are views of one vector. Any cut into ten is read.
+    The parameters are views of one vector. The ten files may differ in size from the release. Nothing is unpickled.
 
     Raises:
-        UserError: a file is missing, left over or no `.npy` of float32 numbers; the shapes are not a GPT-1's; the
-            vector is too short or too long for them. Nothing is unpickled.
+        UserError: a file is missing, unexpected or not a `.npy` file of float32 numbers; the shapes are not those of a
+            GPT-1; the vector is too short or too long.
     """
     config = _read_config(directory / SHAPES)
     table = layout(config)
@@ -71,7 +71,7 @@ def read(directory: Path) -> tuple[ModelConfig, Params]:
 
 
 def _read_config(path: Path) -> ModelConfig:
-    """Return the shape of the GPT-1 whose parameters have the shapes in `path`."""
+    """Return the configuration of the GPT-1 with the parameter shapes in `path`."""
     shapes_in_file = _read_shapes(path)
     if len(shapes_in_file) < 14 or (len(shapes_in_file) - 2) % 12:
         raise UserError(
@@ -82,7 +82,7 @@ def _read_config(path: Path) -> ModelConfig:
             raise UserError(f"{path}: shape {index} ({name}) is {shapes_in_file[index]}; (rows, width) expected")
     (n_ctx, n_embd), (vocab_size, _) = shapes_in_file[:2]
     if n_embd > HEAD_SIZE and n_embd % HEAD_SIZE:
-        raise UserError(f"{path}: width {n_embd} of the embedding; a multiple of {HEAD_SIZE}, the size of a head")
+        raise UserError(f"{path}: embedding width {n_embd}; expected a multiple of {HEAD_SIZE}, the size of a head")
     config = ModelConfig(
         n_layer=(len(shapes_in_file) - 2) // 12, n_head=max(1, n_embd // HEAD_SIZE), n_embd=n_embd, n_ctx=n_ctx,
         vocab_size=vocab_size,
@@ -109,7 +109,7 @@ def _read_shapes(path: Path) -> list[tuple[int, ...]]:
 
 
 def _read_vector(directory: Path, table: dict[str, tuple[int, ...]]) -> NDArray[np.float32]:
-    """Return the pieces as one vector of exactly the size that `table` asks for."""
+    """Return the pieces as one vector of the size given by `table`."""
     extra = sorted(path.name for path in directory.glob("params_*.npy") if path.name not in PIECES)
     if extra:
         raise UserError(f"{directory / extra[0]}: does not belong to a release; expected {PIECES[0]} to {PIECES[-1]}")
@@ -117,7 +117,7 @@ def _read_vector(directory: Path, table: dict[str, tuple[int, ...]]) -> NDArray[
     expected, total = sum(map(math.prod, table.values())), sum(map(len, pieces))
     if total != expected:
         raise UserError(
-            f"{directory}: {total:,} numbers in {PIECES[0]} to {PIECES[-1]}, {expected:,} expected by {SHAPES}: "
+            f"{directory}: {total:,} numbers in {PIECES[0]} to {PIECES[-1]}, {expected:,} expected from {SHAPES}: "
             f"{_place_of_end(table, total)}{_uneven(pieces, expected)}"
         )
     for name, piece in zip(PIECES, pieces, strict=True):
@@ -130,13 +130,13 @@ def _read_vector(directory: Path, table: dict[str, tuple[int, ...]]) -> NDArray[
 
 
 def _open_piece(path: Path) -> NDArray[np.float32]:
-    """Return the numbers of a piece, still on disk."""
+    """Return the numbers of a piece as a memory map."""
     try:
         piece: Any = np.load(path, mmap_mode="r", allow_pickle=False)  # allocates nothing, whatever the header says
     except FileNotFoundError:
         raise UserError(f"{path}: missing; the release folder is incomplete") from None
     except (ValueError, EOFError, OverflowError, BadZipFile) as error:
-        raise UserError(f"{path}: not a whole .npy file of numbers ({error}); nothing is unpickled") from None
+        raise UserError(f"{path}: not a complete .npy file of numbers ({error}); pickles are not read") from None
     if not isinstance(piece, np.memmap):
         raise UserError(f"{path}: an archive; a .npy file with one array expected")
     if piece.dtype != np.float32:
@@ -144,12 +144,12 @@ def _open_piece(path: Path) -> NDArray[np.float32]:
     if extra := path.stat().st_size - piece.offset - piece.nbytes:
         raise UserError(f"{path}: {extra:,} bytes follow its array; the file is damaged")
     if piece.ndim != 1:
-        raise UserError(f"{path}: an array of shape {piece.shape}; one dimension expected, a piece of a vector")
+        raise UserError(f"{path}: an array of shape {piece.shape}; one dimension expected")
     return piece
 
 
 def _place_of_end(table: dict[str, tuple[int, ...]], length: int) -> str:
-    """Say where a vector of `length` numbers ends."""
+    """Describe which parameter a vector of `length` numbers ends in."""
     start = 0
     for name, shape in table.items():
         if length < start + math.prod(shape):
@@ -159,26 +159,26 @@ def _place_of_end(table: dict[str, tuple[int, ...]], length: int) -> str:
 
 
 def _uneven(pieces: list[NDArray[np.float32]], wanted: int) -> str:
-    """Name the pieces that have not the size of an even cut: most likely it is one of them that is damaged."""
+    """Name the pieces whose size differs from an even split, since these are probably damaged."""
     even = [wanted // len(pieces) + (number < wanted % len(pieces)) for number in range(len(pieces))]
     uneven = [
-        f"{name} {len(piece):,} (for {size:,})"
+        f"{name} {len(piece):,} (expected {size:,})"
         for name, piece, size in zip(PIECES, pieces, even, strict=True)
         if len(piece) != size
     ]
-    return f"; of another size than in an even cut: {', '.join(uneven)}" if len(uneven) < len(pieces) else ""
+    return f"; pieces of unexpected size: {', '.join(uneven)}" if len(uneven) < len(pieces) else ""
 
 
 # ---- writing
 
 
 def write(folder: Path, config: ModelConfig, params: Params, tokenizer: Tokenizer) -> None:
-    """Write a release into `folder`. The special tokens of `tokenizer` are left out; `params` has no rows for them.
+    """Write a release to `folder`, without the special tokens of `tokenizer`, for which `params` has no rows.
 
-    The vector is cut as `np.array_split` cuts it, so that equal models give equal files.
+    The vector is split by `np.array_split`, as in the release, so that equal models give equal files.
 
     Raises:
-        UserError: `config` is one that a release cannot tell: another size of heads, or epsilon of the layer norms.
+        UserError: a release cannot store `config` (see `refuse_what_has_no_place`).
     """
     refuse_what_has_no_place(config)
     table = layout(config)
@@ -192,29 +192,29 @@ def write(folder: Path, config: ModelConfig, params: Params, tokenizer: Tokenize
 
 
 def refuse_what_has_no_place(config: ModelConfig) -> None:
-    """Raise UserError where whoever reads the release would compute something else than `config` does."""
+    """Raise UserError if a release cannot store `config`: another head size or layer-norm epsilon."""
     n_head = max(1, config.n_embd // HEAD_SIZE)
     if config.n_head != n_head or config.n_embd % n_head:
         raise UserError(
-            f"--to openai: {config.n_head} heads of {config.n_embd // config.n_head}; a release does not say how many "
-            f"there are, and heads of {HEAD_SIZE} are taken for granted (one where the model is narrower)"
+            f"--to openai: {config.n_head} heads of width {config.n_embd // config.n_head}; the release does not store "
+            f"the number of heads and implies a width of {HEAD_SIZE} (one head if the model is narrower)"
         )
     if config.layer_norm_epsilon != ModelConfig.layer_norm_epsilon:
         raise UserError(
-            f"--to openai: layer_norm_epsilon {config.layer_norm_epsilon}; a release does not say it, and "
-            f"{ModelConfig.layer_norm_epsilon} is taken for granted"
+            f"--to openai: layer_norm_epsilon {config.layer_norm_epsilon}; the release does not store it and "
+            f"implies {ModelConfig.layer_norm_epsilon}"
         )
 
 
 def vocabulary(tokenizer: Tokenizer) -> tuple[str, str]:
-    """Return the texts of the two vocabulary files, without the special tokens: byte for byte as OpenAI wrote them.
+    """Return the contents of the two vocabulary files without special tokens, byte for byte as in OpenAI's release.
 
-    Hugging Face has the same two under the names `vocab.json` and `merges.txt`.
+    Hugging Face calls these files `vocab.json` and `merges.txt`.
     """
     model = json.loads(tokenizer.backend.to_str())["model"]
     special = {tokenizer.pad, tokenizer.bos, tokenizer.sep, tokenizer.eos}
     ids = {token: i for token, i in sorted(model["vocab"].items(), key=lambda item: item[1]) if i not in special}
-    ids[UNK_TOKEN] = ids.pop(UNK_TOKEN)  # OpenAI's last entry, whatever its id
+    ids[UNK_TOKEN] = ids.pop(UNK_TOKEN)  # the last entry in OpenAI's file, regardless of its id
     merges = "".join(f"{left} {right}\n" for left, right in model["merges"])
     return json.dumps(ids), f"#version: 0.2\n{merges}"
 

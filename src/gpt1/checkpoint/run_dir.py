@@ -1,7 +1,7 @@
-"""The run directory: what lies where, and whether a directory holds the run that is asked for.
+"""Run directories: their files, and validation that a resumed run has the same settings.
 
-config.json (settings, versions, machine, data), log.jsonl, checkpoints/step-N/, tokenizer/ (as the run started),
-corpus/ (the text as tokens, of pretraining), model/ (the best), metrics.json, curves.svg, report.html.
+config.json (settings, versions, machine, data), log.jsonl, checkpoints/step-N/, tokenizer/ (from the start of the run),
+corpus/ (token ids, pretraining only), model/ (the best model), metrics.json, curves.svg, report.html.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from gpt1.system import files
 from gpt1.system.files import CorruptFile
 
 MAY_DIFFER = ("out", "hardware", "tracking", "sample_prompt", "sample_tokens")
-"""Settings that a resumed run may have otherwise: where it lies, what it runs on, and what it shows to whom."""
+"""Settings that may differ when a run is resumed: location, hardware, trackers and sample texts."""
 
 LOCK = ".lock"
-"""File in the run directory that the process at work there holds."""
+"""Lock file in the run directory, held by the process that trains."""
 
 RECORDED_PACKAGES = ("gpt1", "torch", "mindspore", "numpy", "tokenizers", "safetensors", "scikit-learn")
 
 
 class RunDirectory:
-    """One run on disk; one that is opened to be read only does not change it."""
+    """A run on disk; with `read_only`, nothing is written."""
 
     def __init__(self, path: Path, *, read_only: bool = False):
         self.path, self.read_only = path, read_only
@@ -51,41 +51,46 @@ class RunDirectory:
         self._held = ExitStack()
 
     def hold(self) -> None:
-        """Keep other processes from resuming the run, until `close`; a run of an older format gets the present one.
+        """Lock the run until `close`, so that no other process resumes it; upgrade `config.json` to the current format.
 
         Raises:
-            UserError: another process holds it.
+            UserError: another process has locked the run.
         """
         if self.read_only:
             return
         self._held.enter_context(files.exclusive_lock(self.path / LOCK, f"--out {self.path}"))
         if self.started and files.read_json(self.config_path).get("format") != run_formats.FORMAT:
-            files.write_json(self.config_path, self.settings())  # before a checkpoint has the present format's names
+            files.write_json(self.config_path, self.settings())  # before a checkpoint uses names of the current format
 
     def close(self) -> None:
-        """Let other processes resume the run."""
+        """Unlock the run."""
         self._held.close()
 
     @property
     def result_paths(self) -> str:
-        """Paths of the results, as a line for people."""
+        """Line with the paths of the results, for messages."""
         return f"Model: {self.model}   scores: {self.metrics_path}   report: {self.report}"
 
     @property
     def started(self) -> bool:
+        """Whether the directory contains a run."""
         return self.config_path.exists()
 
     @property
     def finished(self) -> bool:
+        """Whether the run has ended and its scores are stored."""
         return self.metrics_path.exists()
 
     def open(self, command: str, config: Any, facts: Mapping[str, Any]) -> None:
-        """Start the run here, or make sure that the one that lies here is the same.
+        """Create the run, or validate that the existing run is the same.
 
-        `config` is the command's dataclass, `facts` what else must not change (the data's digest).
+        Args:
+            command: Name of the command, such as "finetune".
+            config: Settings of the command, a dataclass.
+            facts: Other values that must not change, such as the checksum of the data.
 
         Raises:
-            UserError: the directory holds another run, or files that are no run.
+            UserError: the directory contains a different run, or files that do not belong to a run.
         """
         wanted = {"command": command, "config": _plain(config), "facts": dict(facts)}
         if self.path.exists() and not self.path.is_dir():
@@ -93,7 +98,7 @@ class RunDirectory:
         if not self.started:
             visible = sorted(path.name for path in self.path.glob("[!.]*"))
             if others := [name for name in visible if name not in (self.tokenizer.name, self.corpus.name)]:
-                raise UserError(f"--out {self.path}: holds {others[0]} and is no run; choose a new directory")
+                raise UserError(f"--out {self.path}: contains {others[0]} and is not a run; choose a new directory")
             self.path.mkdir(parents=True, exist_ok=True)
             record = {"format": run_formats.FORMAT} | wanted | {"versions": versions(), "machine": machine()}
             files.write_json(self.config_path, record)
@@ -101,38 +106,38 @@ class RunDirectory:
         self._require(wanted, type(config))
 
     def require_seen(self) -> None:
-        """Make sure that what rank 0 wrote before the other ranks came is here.
+        """Validate that the files written by rank 0 are visible to this rank.
 
         Raises:
-            UserError: it is not.
+            UserError: they are not visible.
         """
         if self.read_only and not self.started:
             raise UserError(
-                f"--out {self.path}: rank 0's run is not seen here; the ranks of a run need one file system"
+                f"--out {self.path}: the run of rank 0 is not visible here; all ranks need a shared file system"
             )
 
     def require_same(self, command: str, config: Any) -> None:
-        """Make sure, without its data, that the run which lies here has these settings.
+        """Validate that the existing run has the given settings, without its data.
 
         Raises:
-            UserError: it has others, or is no run.
+            UserError: the settings differ, or the directory is not a run.
         """
         self._require({"command": command, "config": _plain(config)}, type(config))
 
     def _require(self, wanted: Mapping[str, Any], kind: type) -> None:
         settings = self.settings()
         if not wanted.keys() <= settings.keys():
-            raise UserError(f"--out {self.path}: its config.json is not that of a run; choose a new directory")
+            raise UserError(f"--out {self.path}: its config.json does not belong to a run; choose a new directory")
         recorded = {key: settings[key] for key in wanted}
         if recorded["command"] == wanted["command"]:
             recorded["config"] = self._completed(recorded["config"], kind)
         if difference := _difference(recorded, wanted):
             raise UserError(
-                f"--out {self.path}: holds a different run ({_described(*difference)}); choose a new directory"
+                f"--out {self.path}: contains a different run ({_described(*difference)}); choose a new directory"
             )
 
     def _completed(self, recorded: dict[str, Any], kind: Any) -> dict[str, Any]:
-        """Return recorded settings of class `kind`, with the defaults of those that have come since."""
+        """Return recorded settings of class `kind`, completed by defaults of newer settings."""
         if not hasattr(kind, "from_dict"):
             return recorded
         try:
@@ -141,15 +146,15 @@ class RunDirectory:
             raise UserError(f"--out {self.path}: its config.json is of another version ({error})") from None
 
     def settings(self) -> dict[str, Any]:
-        """Return what `config.json` holds, under the names of the present format.
+        """Return the content of `config.json`, converted to the current format.
 
         Raises:
-            UserError: the file is damaged, or a newer version wrote it.
+            UserError: the file is damaged, or was written by a newer version.
         """
         return run_formats.upgrade(files.read_json(self.config_path), self.config_path)
 
     def load_model(self) -> Model:
-        """Return the best model; where its weights are damaged, the newest intact checkpoint's, and say so."""
+        """Load the best model; if its weights are damaged, use the newest intact checkpoint and print a notice."""
         files.recover_directory(self.model)
         try:
             return model_dir.load_model(self.model)
@@ -164,32 +169,32 @@ class RunDirectory:
 
 
 def notices(path: Path) -> Path:
-    """Return the file that has what a run of a series, in the directory `path`, says to people."""
+    """Return the file with the console messages of a run that is part of a series; `path` is the run's directory."""
     return path.parent / "console" / f"{path.name}.txt"
 
 
 def runs_in(path: Path) -> list[Path]:
-    """Return the runs below a directory that is none itself, the best one of a sweep first.
+    """Return the runs inside a directory of several runs, the best run of a sweep first.
 
-    A sweep, `gpt1 finetune --seeds` and `gpt1 reproduce` make such directories.
+    Such directories are written by a sweep, `gpt1 finetune --seeds` and `gpt1 reproduce`.
     """
     runs = [log.parent for pattern in ("*/log.jsonl", "*/*/log.jsonl") for log in path.glob(pattern)]
     return sorted((run for run in runs if RunDirectory(run).started), key=lambda run: (run.name != "best", run))
 
 
 def require_single(path: Path, wanted: str = "one of them") -> None:
-    """Make sure that a directory is not one of several runs, of which `wanted` could be named.
+    """Validate that a directory is not a directory of several runs.
 
     Raises:
-        UserError: it is; the message names them.
+        UserError: it contains several runs; the message lists them and suggests to pass `wanted`.
     """
     if runs := runs_in(path):
         names = ", ".join(str(run) for run in runs[:3]) + ", …" * (len(runs) > 3)
-        raise UserError(f"{path}: holds {len(runs)} runs; name {wanted}: {names}")
+        raise UserError(f"{path}: contains {len(runs)} runs; pass {wanted}: {names}")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages a run depends on, as far as they are installed."""
+    """Return the versions of Python and of the installed packages that affect a run."""
     installed = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:
@@ -200,7 +205,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what a run's figures depend on besides: operating system, processor, cores; nothing that names a host."""
+    """Return operating system, processor and number of cores; no host name."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor() or platform.processor(),
@@ -209,7 +214,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Return the processor's name where Linux tells it, else ""."""
+    """Return the name of the processor on Linux, else ""."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -224,7 +229,7 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 def _difference(recorded: Any, wanted: Any, path: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Any, Any] | None:
-    """Return the first difference between two JSON values, as its path and both; None where there is none."""
+    """Return the first difference between two JSON values as (path, recorded, wanted); None if they are equal."""
     if isinstance(recorded, dict) and isinstance(wanted, dict):
         for key in sorted({*recorded, *wanted}):
             if difference := _difference(recorded.get(key), wanted.get(key), (*path, key)):
@@ -236,7 +241,7 @@ def _difference(recorded: Any, wanted: Any, path: tuple[str, ...] = ()) -> tuple
 def _described(path: tuple[str, ...], recorded: Any, wanted: Any) -> str:
     match path:
         case ("config", *_, setting):
-            return f"--{setting.replace('_', '-')} {recorded} there, {wanted} asked for"
+            return f"--{setting.replace('_', '-')} is {recorded}, not {wanted}"
         case ("facts", "data_sha256", *split):
-            return f"its {' '.join([*split, 'data'])} was other"
-    return f"{'.'.join(path)} {recorded} there, {wanted} asked for"
+            return f"its {' '.join([*split, 'data'])} differs"
+    return f"{'.'.join(path)} is {recorded}, not {wanted}"

@@ -1,7 +1,6 @@
-"""Format of a run directory: its number in `config.json`, and the names that older formats gave to settings.
+"""Format of run directories: the format number in `config.json`, and conversion of older formats.
 
-`CHANGED` is the only place that knows them: everything else reads a run through `upgrade_settings` and
-`upgrade_progress`, whatever wrote it.
+`CHANGED` lists all renamed settings; other modules read runs through `upgrade_settings` and `upgrade_progress`.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from gpt1.checkpoint.catalog import BUNDLED, BUNDLED_MODELS
 from gpt1.errors import UserError
 
 FORMAT = 2
-"""Number that a new run's `config.json` carries as "format"; a run without one has format 1."""
+"""Current value of "format" in `config.json`; runs without one have format 1."""
 
 Move = Callable[[dict[str, Any], Any], None]
-"""Puts the value that a removed setting had, the second argument, where the settings, the first, have it now."""
+"""Function (settings, value) that stores the value of a removed setting at its new place."""
 
 
 def _pin_names(settings: dict[str, Any], revision: str | None) -> None:
-    """Append the `revision` of --revision to the names of the hub, which are NAME@REVISION now."""
+    """Append the value of the former --revision to names on the hub, as NAME@REVISION."""
     for key in ("data", "model"):
         name = settings.get(key)
         if not revision or not name or name in BUNDLED or name in BUNDLED_MODELS:
@@ -46,19 +45,19 @@ CHANGED: dict[str, dict[str, str | Move]] = {
         "without_gain": "evals_without_improvement",
     },
 }
-"""Part of a run ("config" of `config.json`, "progress" for a checkpoint's `progress.json`) -> its old names -> the new.
+"""Renamed settings, old -> new, of `config.json` ("config") and of a checkpoint's `progress.json` ("progress").
 
-A name is the path of a value, with dots. A function stands where a new name does not say it all: no old value is lost.
+Names are dotted paths. A function is used where renaming is not sufficient.
 """
 
 
 def upgrade(recorded: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return what a run's `config.json`, at `path`, holds, as the present format has it.
+    """Convert the content of `config.json`, read from `path`, to the current format.
 
-    What is no run's is returned as it is.
+    Content that does not belong to a run is returned unchanged.
 
     Raises:
-        UserError: the run has a format that this version does not know.
+        UserError: the format is unknown to this version.
     """
     record = deepcopy(dict(recorded))
     if "command" not in record:
@@ -79,12 +78,12 @@ def upgrade(recorded: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def upgrade_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return recorded settings, as `dataclasses.asdict` gives them, under the names of the present format."""
+    """Convert recorded settings (as of `dataclasses.asdict`) to the names of the current format."""
     return _moved(recorded, CHANGED["config"])
 
 
 def upgrade_progress(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a checkpoint's `progress.json` under the names of the present format."""
+    """Convert the fields of a checkpoint's `progress.json` to the names of the current format."""
     return _moved(recorded, CHANGED["progress"])
 
 

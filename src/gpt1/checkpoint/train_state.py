@@ -1,7 +1,7 @@
-"""Resumable training state: weights, moments and progress, with digests.
+"""Checkpoints of a training run: weights, optimiser moments and progress.
 
-A checkpoint is a directory `step-N` with `state.safetensors` (weights and moments), `progress.json` and
-`manifest.json`, the sha256 of both.
+A checkpoint is a directory `step-N` with `state.safetensors` (weights and moments), `progress.json`, and
+`manifest.json` with the SHA-256 of both.
 """
 
 from __future__ import annotations
@@ -25,33 +25,34 @@ STATE_FILES = ("state.safetensors", "progress.json")
 
 @dataclass
 class Progress:
-    """Where a run stands; with the weights and moments it is all that resuming needs."""
+    """Progress of a run; together with weights and moments, everything that is needed to resume."""
 
     step: int = 0
-    """Optimiser steps done."""
+    """Completed optimiser steps."""
     last_eval_step: int = 0
-    """The step after which the last evaluation was."""
+    """Step of the last evaluation."""
     best: float | None = None
     """Best value of the selection criterion so far."""
     best_step: int = 0
+    """Step of that value."""
     evals_without_improvement: int = 0
-    """Evaluations since then."""
+    """Number of evaluations since `best_step`."""
     seconds: float = 0.0
-    """Wall-clock time spent training so far."""
+    """Wall-clock training time so far."""
     tokens: int = 0
-    """Tokens trained on so far, without padding."""
+    """Training tokens so far, without padding."""
     unlogged: list[dict[str, float]] = field(default_factory=list)
-    """The losses of each step since the last line of the log, whose means the next line will give."""
+    """Losses of each step since the last line of the log; the next line contains their means."""
 
 
 class Checkpoints:
-    """The newest few checkpoints of a run, `step-N` directories of one folder; the loop writes none if `read_only`."""
+    """The newest `keep` checkpoints of a run, directories `step-N` in `folder`; not written if `read_only`."""
 
     def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False):
         self.folder, self.keep, self.read_only = folder, keep, read_only
 
     def save(self, tensors: Mapping[str, NDArray[np.float32]], progress: Progress) -> Path:
-        """Write a checkpoint and drop those that are too old."""
+        """Write a checkpoint, delete all but the newest `keep` checkpoints, and return the path of the new one."""
         target = self.folder / f"step-{progress.step}"
 
         def write(folder: Path) -> None:
@@ -60,20 +61,23 @@ class Checkpoints:
             dump_json(folder / "manifest.json", {file: sha256(folder / file) for file in STATE_FILES})
 
         replace_directory(target, write)
-        leftovers = self.folder.glob(".step-*")  # of a crash while another checkpoint was written
+        leftovers = self.folder.glob(".step-*")  # of a crash during a save
         for old in (*self.paths()[self.keep :], *leftovers):
             shutil.rmtree(old)
         return target
 
     def paths(self) -> list[Path]:
-        """Return the checkpoints, the newest first."""
+        """Return the directories of the checkpoints, newest first."""
         paths = [path for path in self.folder.glob("step-*") if path.name[5:].isdigit()]
         return sorted(paths, key=lambda path: -int(path.name[5:]))
 
     def load_newest(self, say: Callable[[str], None]) -> tuple[Params, Progress] | None:
-        """Return the tensors and progress of the newest intact checkpoint; each damaged one is named through `say`.
+        """Load the tensors and progress of the newest intact checkpoint; None if there is no checkpoint.
 
-        `None` when there is none at all. Raises UserError when all are damaged.
+        Damaged checkpoints are reported through `say` and skipped.
+
+        Raises:
+            UserError: all checkpoints are damaged.
         """
         paths = self.paths()
         for path in paths:
@@ -85,7 +89,9 @@ class Checkpoints:
                 progress = Progress(**upgrade_progress(read_json(path / "progress.json")))
                 return read_tensors(path / "state.safetensors"), progress
             except (UserError, OSError, TypeError) as error:
-                say(f"{error}; checkpoint {path.name} is left aside, the one before is used")
+                say(f"{error}; skipping checkpoint {path.name}, trying the previous one")
         if paths:
-            raise UserError(f"{self.folder}: all {len(paths)} checkpoints are damaged; start again with another --out")
+            raise UserError(
+                f"{self.folder}: all {len(paths)} checkpoints are damaged; start a new run with another --out"
+            )
         return None
