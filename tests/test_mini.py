@@ -197,7 +197,7 @@ def test_the_card_says_what_it_is_and_what_it_cannot_do(bundled: Path) -> None:
     card = (bundled / "README.md").read_text(encoding="utf-8")
     assert "TODO" not in card, "a figure is still to be filled in"
     assert f"{count(SIZES['mini']) / 1e6:.1f} M parameters" in card
-    for heading in ("Training data", "How it was trained", "What it cannot do", "How to use it"):
+    for heading in ("Usage", "Training data", "Training", "Limitations"):
         assert f"## {heading}" in card
     assert "no review" in card
     for name in recipes.PRETRAINING:

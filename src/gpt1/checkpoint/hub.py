@@ -87,8 +87,8 @@ def resolve_dataset(name_or_path: str | Path) -> DatasetFiles | Path:
     if name == "storycloze":
         raise UserError(
             "--data storycloze: the Story Cloze Test is not on the hub; request it from its authors "
-            "(https://cs.rochester.edu/nlp/rocstories/), then run `gpt1 finetune --data DIR --task multiple-choice`, "
-            'where DIR contains train.jsonl and test.jsonl with lines {"context": "…", "choices": ["…", "…"], "label": 0}'
+            "(https://cs.rochester.edu/nlp/rocstories/), then run `gpt1 finetune --data DIR --task multiple-choice`; "
+            'DIR must contain train.jsonl and test.jsonl with lines {"context": "…", "choices": ["…", "…"], "label": 0}'
         )
     return _hub_dataset(str(name_or_path), CATALOGUE.get(name) or _uncatalogued(name), revision)
 

@@ -69,6 +69,18 @@ ONNX_ROWS: dict[TaskName | None, tuple[str, str]] = {
 }
 """Encoded rows of an example of each task, and the meaning of the outputs."""
 
+USAGE_TRANSFORMERS = """```python
+from transformers import pipeline
+
+print(pipeline("text-classification", "DIR")({example}))
+```"""
+
+PIPELINE_EXAMPLES: dict[TaskName | None, str] = {
+    "classification": '"a text"',
+    "entailment": '{"text": "a premise", "text_pair": "a hypothesis"}',
+}
+"""Argument of a `transformers` pipeline for the tasks that it supports."""
+
 TRANSFORMERS: dict[TaskName | None, str] = {
     None: "The tokenizer adds `<eos>` to every text; remove it from the end of a prompt.",
     "similarity": "The score of a pair is the sum of the scores of both orders of its texts.",
@@ -77,8 +89,8 @@ TRANSFORMERS: dict[TaskName | None, str] = {
 """Notes on the usage of some tasks with `transformers`."""
 
 PROVENANCE = {
-    "before": "base model", "drawn": "randomly initialized tokens", "from": "converted from", "step": "training steps",
-    "tokens": "training tokens", "validation": "validation score",
+    "before": "details of the base model", "drawn": "randomly initialized tokens", "from": "converted from",
+    "step": "training steps", "tokens": "training tokens", "validation": "validation score",
 }  # fmt: skip
 """Keys of a model's provenance -> names in the card, where they differ."""
 
@@ -161,6 +173,7 @@ def model_card(
         _transformers(head, differences, exact=not onnx),
         *([f"## Training\n\n{_list(training)}"] if training else ()),
         *([_table(results)] if results else ()),
+        _limitations(head, max_length),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -194,13 +207,25 @@ def _usage_onnx(config: ModelConfig, labels: Sequence[str]) -> str:
 
 def _transformers(head: Head | None, differences: Sequence[str], *, exact: bool) -> str:
     """Return the section about `transformers`; `exact` is whether gpt1 loads the directory."""
-    note = TRANSFORMERS.get(head.task if head else None, "")
-    if not differences:
-        text = "`transformers` loads this directory and computes the same results from raw text."
-        return f"## Usage with transformers\n\n{text}" + (f" {note}" if note else "")
-    listed = "\n".join(f"- {difference}" for difference in differences)
-    text = f"## Usage with transformers\n\nResults in `transformers` differ from gpt1:\n\n{listed}"
-    return f"{text}\n\nResults in gpt1 are exact." if exact else text
+    task = head.task if head else None
+    title = "## Usage with transformers\n\n"
+    if differences:
+        listed = "\n".join(f"- {difference}" for difference in differences)
+        text = f"{title}Results of `transformers` differ from those of gpt1:\n\n{listed}"
+        return f"{text}\n\nThe results of gpt1 are the reference." if exact else text
+    text = f"{title}`transformers` loads this directory and computes the same results from raw text."
+    if task in PIPELINE_EXAMPLES:
+        return f"{text}\n\n{USAGE_TRANSFORMERS.format(example=PIPELINE_EXAMPLES[task])}"
+    return f"{text} {TRANSFORMERS[task]}" if task in TRANSFORMERS else text
+
+
+def _limitations(head: Head | None, max_length: int) -> str:
+    text = (
+        f"Inputs of more than {max_length} tokens are truncated. Evaluate the model on your own data before you use it."
+        if head
+        else "The model continues texts: it does not follow instructions, and its statements of fact are unreliable."
+    )
+    return f"## Limitations\n\n{text}"
 
 
 def _onnx_answer(labels: Sequence[str]) -> str:
