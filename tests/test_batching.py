@@ -1,4 +1,4 @@
-"""Batches lose nothing, double nothing and point at the right tokens. Run: pytest tests/test_batching.py"""
+"""Batches contain each example once, with the right tokens and positions. Run: pytest tests/test_batching.py"""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from support.shared_data import SHARED_DATA as DATA
 
 PAD, BOS, EOS, FIRST = 0, 1, 2, 3
 N_CTX = 70
-"""Not a multiple of 16, so that the last bucket is the context itself."""
+"""Not a multiple of 16, so that the last bucket is the context length."""
 MAX_PADDED_SHARE = 0.05
-"""Of the positions that batches of IMDB take; measured 0.036 to 0.040 (0.38 and 0.50 without bucketing)."""
+"""Maximum share of padding in batches of IMDB; measured 0.036 to 0.040 (0.38 and 0.50 without bucketing)."""
 
 properties = settings(deadline=None, max_examples=60)
 sizes = st.integers(1, 9)
@@ -42,7 +42,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def encoded(lengths: Sequence[Sequence[int]], *, segments: bool = False, weights: bool = False) -> EncodedExamples:
-    """Examples of sequences of these lengths; no two sequences share a token, and example i has label i."""
+    """Return examples with sequences of these lengths; each sequence has its own token, and example i has label i."""
     fresh = itertools.count(FIRST)
     sequences = [
         np.array([BOS, *itertools.islice(fresh, n - 2), EOS], np.int32) for example in lengths for n in example
@@ -99,7 +99,7 @@ def test_without_the_last_batch_an_epoch_has_whole_batches_of_different_examples
     kept = np.concatenate([*steps, np.zeros(0, np.int64)]).astype(int)
     assert len(set(kept)) == len(kept)
     shuffled = np.concatenate(epoch_order(np.array(lengths), size, seed=seed, epoch=0, bucketing=False))
-    assert set(kept) == set(shuffled[: len(kept)]), "what is left out is chosen by the shuffle, not by its length"
+    assert set(kept) == set(shuffled[: len(kept)]), "dropped examples are chosen by the shuffle, not by length"
 
 
 def test_each_epoch_leaves_out_other_examples() -> None:
@@ -108,7 +108,7 @@ def test_each_epoch_leaves_out_other_examples() -> None:
 
 
 def test_steps_of_an_epoch_count_whole_batches_alone_where_the_last_is_dropped() -> None:
-    """1,497 examples, OpenAI's training split of ROCStories, make 46 steps of 32; the 47th would have 25."""
+    """OpenAI's training split of ROCStories, 1,497 examples, has 46 steps of 32; a 47th would have 25."""
     data = encoded([(5,)] * 1_497)
     steps = {
         drop_last: TrainingBatches(data, LoopConfig(drop_last=drop_last), Collator(PAD, N_CTX)).steps_per_epoch
@@ -120,7 +120,7 @@ def test_steps_of_an_epoch_count_whole_batches_alone_where_the_last_is_dropped()
 def test_no_whole_batch_is_an_error() -> None:
     data = encoded([(5,)] * 7)
     assert TrainingBatches(data, LoopConfig(batch_size=7, drop_last=True), Collator(PAD, N_CTX)).steps_per_epoch == 1
-    with pytest.raises(UserError, match="--drop-last: 7 training examples make no whole batch of 8"):
+    with pytest.raises(UserError, match="--drop-last: 7 training examples do not fill one batch of 8"):
         TrainingBatches(data, LoopConfig(batch_size=8, drop_last=True), Collator(PAD, N_CTX))
 
 
@@ -140,7 +140,7 @@ def test_bucketing_sorts_by_length_inside_each_window_and_shuffles_the_batches()
 def test_the_batches_of_a_step_depend_on_seed_and_step_alone(
     data: EncodedExamples, size: int, seed: int, bucketing: bool, drop_last: bool
 ) -> None:
-    """So a resumed run, which starts in the middle, sees what the uninterrupted one would have seen."""
+    """A resumed run, which starts in the middle of an epoch, therefore gets the batches of an uninterrupted one."""
     drop_last = drop_last and len(data) >= size
     config = LoopConfig(batch_size=size, seed=seed, bucketing=bucketing, drop_last=drop_last)
     straight, resumed = (TrainingBatches(data, config, Collator(PAD, N_CTX)) for _ in range(2))
@@ -297,7 +297,7 @@ def test_a_backend_may_have_buckets_of_its_own(longest: int, width: int) -> None
 
 
 def test_the_number_of_shapes_is_bounded_by_the_buckets() -> None:
-    """Each shape is a graph to compile on MindSpore and with torch.compile."""
+    """MindSpore and torch.compile compile one graph per shape."""
     data = encoded([(2 + i % (N_CTX - 1),) for i in range(640)])
     config = LoopConfig(batch_size=16, micro_batch_size=8)
 
@@ -332,7 +332,7 @@ def test_the_digest_tells_any_other_data(data: EncodedExamples, draw: st.DataObj
 
 @pytest.fixture(scope="module")
 def imdb() -> EncodedExamples:
-    """2,000 reviews in the original vocabulary."""
+    """2,000 reviews, encoded with the original vocabulary."""
     path = DATA / "imdb" / "train.jsonl.xz"
     if not path.exists():
         pytest.skip("the IMDB reviews are not here")

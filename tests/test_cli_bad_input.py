@@ -25,7 +25,7 @@ BAD_DATA = {
     ),
     "empty file": (["--data", "empty.csv"], "empty.csv is empty (0 bytes)"),
     "header alone": (["--data", "header.csv"], "header.csv has no rows below its header line"),
-    "wrong columns": (["--data", "columns.csv"], "columns.csv: no column for text (usual names: text, sentence"),
+    "wrong columns": (["--data", "columns.csv"], "columns.csv: no column for text (common names: text, sentence"),
     "missing label": (["--data", "columns.csv", "--text", "first"], "columns.csv: no column for label"),
     "unknown column": (["--data", "reviews.csv", "--text", "body"], "--text body: no such column in reviews.csv"),
     "columns of another task": (["--data", "reviews.csv", "--task", "entailment"], "no column for text_a and text_b"),
@@ -40,7 +40,7 @@ BAD_DATA = {
     "malformed JSON": (["--data", "broken.jsonl"], "broken.jsonl row 2: not JSON"),
     "short row": (["--data", "short.csv"], "short.csv row 5 (line 6): cells: 1, expected 2 (text, label)"),
     "NaN label": (["--data", "nan.jsonl"], "nan.jsonl row 2: no label in column 'label' (found nan)"),
-    "mixed choices": (["--data", "mixed.jsonl"], "mixed.jsonl row 2: 3 choices, expected 2 as in the rows before"),
+    "mixed choices": (["--data", "mixed.jsonl"], "mixed.jsonl row 2: 3 choices, expected 2 as in the previous rows"),
     "no data": ([], "--data is missing: a folder, a file"),
 }
 
@@ -51,7 +51,7 @@ BAD_VALUES = {
     "unknown choice": (["--schedule", "step"], "--schedule step: expected one of constant, cosine, linear"),
     "unknown task": (
         ["--task", "ranking"],
-        "--task ranking: no such task; there are classification, entailment, similarity, ",
+        "--task ranking: unknown task; expected one of classification, entailment, similarity, ",
     ),
     "no number": (["--lr", "abc"], "--lr: could not convert string to float: 'abc'; see gpt1 finetune --help"),
     "no whole number": (["--batch-size", "2.5"], "--batch-size: invalid literal for int() with base 10: '2.5'"),
@@ -81,10 +81,10 @@ BAD_MODELS = {
         "--model random:huge: unknown size; there are random:gpt1, random:mini",
     ),
     "unknown model": (["--model", "bert"], "--model bert: no such directory"),
-    "no model": (["--model", "unseen"], "unseen: no model directory"),
+    "no model": (["--model", "unseen"], "unseen: not a model directory"),
     "no whole batch": (
         ["--drop-last", "--batch-size", "64"],
-        "--drop-last: 32 training examples make no whole batch of 64",
+        "--drop-last: 32 training examples do not fill one batch of 64",
     ),
     "long": (["--max-length", "4000"], "--max-length 4000: the model's context has 512 tokens"),
     "vocabulary": (["--vocab-size", "3"], "--vocab-size 3: expected at least"),
@@ -94,11 +94,14 @@ BAD_MODELS = {
     "metric that fails": (["--metric", "math:isqrt"], "--metric math:isqrt: TypeError"),
     "metric of a known name": (
         ["--metric", "metrics_of_mine:accuracy"],
-        "--metric accuracy: the name of a built-in metric",
+        "--metric accuracy: this is the name of a built-in metric",
     ),
     "out is a file": (["--out", "reviews.csv"], "reviews.csv"),
     "out below a file": (["--out", "reviews.csv/run"], "reviews.csv/run"),
-    "out holds files": (["--out", "unseen"], "--out unseen: holds test.csv and is no run; choose a new directory"),
+    "out holds files": (
+        ["--out", "unseen"],
+        "--out unseen: contains test.csv and is not a run; choose a new directory",
+    ),
 }
 
 
@@ -232,12 +235,12 @@ def test_a_directory_of_another_run_is_left_as_it_is() -> None:
     words = ["finetune", "--data", "reviews.csv", "--out", "run", *QUICK, "--baseline"]
     assert_refused(
         gpt1(*words, "--epochs", "3"),
-        "--out run: holds a different run",
-        "epochs 2.0 there, 3.0 asked for",
+        "--out run: contains a different run",
+        "epochs is 2.0, not 3.0",
         notices=True,
     )
     other = gpt1(
         "finetune", "--data", "other-names.csv", "--text", "body", "--label", "verdict", "--out", "run", *QUICK
     )
-    assert_refused(other, "--out run: holds a different run", notices=True)
+    assert_refused(other, "--out run: contains a different run", notices=True)
     assert file_digests(Path("run")) == before

@@ -40,7 +40,7 @@ def test_damaged_weights_of_a_run_are_replaced_by_its_checkpoint_and_it_is_said(
 ) -> None:
     damage(run_copy / "model" / "model.safetensors")
     outcome = done(*(word.format(run_copy) for word in words))
-    assert "model.safetensors: its sha256 is not the one in gpt1.json; the file is damaged or cut off" in outcome.err
+    assert "model.safetensors: its sha256 is not the one in gpt1.json; the file is damaged or truncated" in outcome.err
     assert "Using the weights of the checkpoint at step 8 instead." in outcome.err
     assert outcome.out
 
@@ -49,7 +49,7 @@ def test_damaged_weights_of_a_run_are_replaced_by_its_checkpoint_and_it_is_said(
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
 def test_a_damaged_model_directory_is_refused(run_copy: Path, damage: Callable[[Path], None], file: str) -> None:
     damage(run_copy / "model" / file)
-    said = f"{file}: its sha256 is not the one in gpt1.json; the file is damaged or cut off"
+    said = f"{file}: its sha256 is not the one in gpt1.json; the file is damaged or truncated"
     assert_refused(gpt1("predict", run_copy / "model", "fine"), said)
     words = [
         "finetune",
@@ -78,7 +78,7 @@ def test_a_run_that_has_no_model_yet_says_how_it_goes_on(run_copy: Path) -> None
         ["evaluate", run_copy, "--data", "reviews.csv"],
     ):
         assert_refused(
-            gpt1(*words), "this run has no model yet; run the same gpt1 finetune command again", notices=True
+            gpt1(*words), "this run has no model yet; rerun the same gpt1 finetune command to resume it", notices=True
         )
 
 
@@ -87,7 +87,7 @@ def test_a_place_without_a_model_is_refused(command: list[str]) -> None:
     name, *flags = command
     texts = [] if flags else ["fine"]
     assert_refused(gpt1(name, "nowhere", *texts, *flags), "nowhere: no such directory; expected a run, a model")
-    assert_refused(gpt1(name, "unseen", *texts, *flags), "unseen: no model directory")
+    assert_refused(gpt1(name, "unseen", *texts, *flags), "unseen: not a model directory")
 
 
 def test_a_language_model_without_a_task_is_refused_where_a_task_is_needed(tmp_path: Path) -> None:

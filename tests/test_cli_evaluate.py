@@ -30,7 +30,7 @@ def test_the_test_rows_of_the_runs_own_file_score_as_they_did_at_its_end() -> No
         assert next(rows) == next(rows)
         assert found.json["baseline_split"] == split
         assert "majority class" in found.json["baseline"]
-        assert f"{split} rows are drawn as they were then" in found.err
+        assert f"using the {split} split of that run" in found.err
 
 
 def test_all_rows_of_another_file_are_scored_and_a_folder_by_its_split(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_sample_of_the_rows_can_be_scored_by_an_own_metric() -> None:
         (["--data", "reviews.csv", "--max-examples", "-3"], "--max-examples -3: expected 2 or more"),
         (
             ["--data", "reviews.csv", "--text", "body"],
-            "reviews.csv: the run was trained on this file, by columns of its own",
+            "reviews.csv: the run was trained on this file with other columns",
         ),
         (["--data", "reviews.csv@v1"], "--data reviews.csv@v1: reviews.csv is a local path and has no revisions"),
         (["--data", "reviews.csv", "--split", "dev"], "--split dev: expected one of test, train, valid"),

@@ -94,7 +94,7 @@ def test_a_page_has_every_example(tmp_path: Path) -> None:
         (["grades", "alone"], "this model's task is similarity: it takes a pair of texts (TEXT_A TEXT_B), 1 given"),
         (["mini", "fine"], "is a language model without a task; fine-tune it first"),
         (["run", "fine", "--label", "great"], "--label great: unknown; expected one of bad, good"),
-        (["grades", "a", "b", "--label", "1"], "--label 1: this model gives a value"),
+        (["grades", "a", "b", "--label", "1"], "--label 1: this model predicts a value"),
         (["run", "fine", "--attention", "9"], "--attention 9: expected LAYER or LAYER.HEAD, of the layers 0 to 1"),
         (["run", "fine", "--attention", "0.x"], "--attention 0.x: expected LAYER or LAYER.HEAD"),
         (

@@ -105,7 +105,7 @@ def test_an_untrained_eos_is_never_written(tmp_path: Path) -> None:
         (["generate", "run", "one", "two"], "unknown: two"),
         (["generate"], "missing: "),
         (["next", "run", "fine", "--top", "0"], "--top 0: expected 1 or more"),
-        (["next", "unseen", "fine"], "unseen: no model directory"),
+        (["next", "unseen", "fine"], "unseen: not a model directory"),
     ],
 )
 def test_what_cannot_be_written_is_one_line(words: list[str], said: str) -> None:

@@ -70,7 +70,7 @@ def test_a_regression_gives_a_value_and_choices_give_an_index() -> None:
         (["run", "--input", "notes.txt"], "notes.txt: unknown format"),
         (["run", "--input", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
         (["run", "--input", "new.csv", "--text", "body"], "--text body: no such column in new.csv"),
-        (["run", "--input", "new.csv", "--text-a", "text"], "--text-a does not fit this task"),
+        (["run", "--input", "new.csv", "--text-a", "text"], "--text-a does not apply to this task"),
         (
             ["run", "--input", "new.csv", "--output", "out.xlsx"],
             "--output out.xlsx: expected one of .jsonl, .csv, .tsv, .parquet",

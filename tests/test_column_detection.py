@@ -1,4 +1,4 @@
-"""Columns by their usual names or by flags, and the rows below them.
+"""Detection of columns by common names or flags, and the resulting rows.
 
 Run: pytest tests/test_column_detection.py
 """
@@ -118,7 +118,7 @@ def test_label_column_is_optional_when_unlabelled(tmp_path: Path) -> None:
 
 
 def test_message_stays_on_one_line_when_the_header_is_missing(tmp_path: Path) -> None:
-    """Then the first text stands where the names of the columns should."""
+    """The first row of texts is then read as the header."""
     path = write(
         tmp_path / "x.csv", '3,"A first text\nof two lines, and with many more words than anyone reads"\n4,b\n'
     )
@@ -144,7 +144,7 @@ BAD_ROWS = {
 }
 BAD_CHOICES = {
     "three choices": ({**CHOICE, "choices": ["x", "y", "z"]}, "3 choices, expected 2"),
-    "one choice": ({**CHOICE, "choices": ["x"]}, "lists 1 of at least 2 choices"),
+    "one choice": ({**CHOICE, "choices": ["x"]}, "has 1 choices, expected at least 2"),
     "empty choice": ({**CHOICE, "choices": ["x", ""]}, "'choices[1]' is empty"),
     "choices as text": ({**CHOICE, "choices": "x, y"}, "expected a list"),
     "label from one": ({**CHOICE, "label": 2}, "0 to 1 (counted from 0) or A to B"),

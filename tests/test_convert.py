@@ -1,4 +1,4 @@
-"""`gpt1 convert`: every layout from every other one, bit for bit; what has no place there is named."""
+"""`gpt1 convert`: exact conversion between all layouts; everything that is left out is listed."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from support.openai_release import (
 from support.shared_data import SHARED_DATA
 
 LOGITS = 1e-5
-"""Largest difference of a logit of about 3, in float32 on both sides."""
+"""Maximum difference of logits of about 3, both computed in float32."""
 
 BFLOAT16 = 2.0**-8
-"""Largest relative error of rounding to 8 bits of significand."""
+"""Maximum relative error of rounding to 8 bits of significand."""
 
 REAL = SHARED_DATA / "gpt1-bpe"
 TOKENIZER = Tokenizer.from_vocab(dict(ENCODER), [("a", "b"), ("a", "b</w>"), ("ab", "c</w>")])
@@ -70,7 +70,7 @@ def test_release_comes_back_byte_for_byte_through_every_layout(release: Path, tm
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="OpenAI's files are not on this machine")
 def test_the_real_vocabulary_comes_back_byte_for_byte(tmp_path: Path) -> None:
-    """With 40,478 tokens: the narrowest model that has as many."""
+    """A narrow model with the full vocabulary of 40,478 tokens."""
     config = replace(CONFIG, n_layer=1, n_head=1, n_embd=2, vocab_size=40_478)
     release = write_release(tmp_path / "release", random_params(config))
     for name in ("encoder_bpe_40000.json", "vocab_40000.bpe"):
@@ -115,7 +115,7 @@ def test_run_is_a_source(tmp_path: Path) -> None:
 
 
 def test_plain_directory_is_like_the_hubs(release: Path, tmp_path: Path) -> None:
-    """No special token, no row for one, OpenAI's vocabulary files under other names."""
+    """No special tokens and no rows for them; OpenAI's vocabulary files under other names."""
     result = convert(str(release), tmp_path / "hf", "huggingface")
     folder = tmp_path / "hf"
     assert {path.name for path in folder.iterdir()} == {
@@ -159,7 +159,7 @@ def test_transformers_loads_the_plain_directory_and_computes_the_same(release: P
 
 
 def test_what_transformers_saved_becomes_a_release(tmp_path: Path) -> None:
-    """From a model that `transformers` made and wrote, without a line of ours."""
+    """From a model that `transformers` created and saved."""
     transformers = pytest.importorskip("transformers", minversion="5")
     theirs = transformers.OpenAIGPTLMHeadModel(
         transformers.OpenAIGPTConfig(vocab_size=len(ENCODER), n_positions=24, n_embd=128, n_layer=2, n_head=2)
@@ -178,7 +178,9 @@ def test_what_transformers_saved_becomes_a_release(tmp_path: Path) -> None:
 
 def test_a_head_does_not_go_to_the_plain_layout(tmp_path: Path) -> None:
     given = trained_on_release(tmp_path, head=Head("classification", 2))
-    with pytest.raises(UserError, match=r"--to huggingface: the model has a head.*--to gpt1 is Hugging Face's layout"):
+    with pytest.raises(
+        UserError, match=r"--to huggingface: the model has a head.*use --to gpt1, which transformers can load"
+    ):
         convert(str(given), tmp_path / "out", "huggingface")
     assert not (tmp_path / "out").exists()
 
@@ -188,7 +190,7 @@ def test_everything_without_a_place_in_a_release_is_named(tmp_path: Path, capsys
     result = convert(str(given), tmp_path / "out", "openai")
     left_out = [*SPECIAL, "segment 0", "segment 1", "score.weight", "labels bad, good", "max_length 20"]
     assert result["left_out"] == left_out
-    assert f"Left out, --to openai has no place for it: {', '.join(left_out)}\n" in capsys.readouterr().err
+    assert f"Left out, because --to openai cannot store it: {', '.join(left_out)}\n" in capsys.readouterr().err
     body = load_model(given).params
     del body["score.weight"]
     body["tokens_embed.weight"] = body["tokens_embed.weight"][: len(ENCODER)]
@@ -199,7 +201,7 @@ def test_everything_without_a_place_in_a_release_is_named(tmp_path: Path, capsys
 def test_word_splitter_that_the_layout_does_not_name_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Layout
 ) -> None:
-    """The folder is read with another splitter than the model was trained with."""
+    """The folder is read with another pre-tokenizer than the model was trained with."""
     model = replace(load_model(trained_on_release(tmp_path)), tokenizer=Tokenizer(TOKENIZER.backend, "other"))
     monkeypatch.setattr("gpt1.checkpoint.convert.open_model", lambda path: model)
     assert convert(str(tmp_path), tmp_path / "out", to)["left_out"][-1] == "pre-tokenizer other"
@@ -207,7 +209,7 @@ def test_word_splitter_that_the_layout_does_not_name_is_named(
 
 @pytest.mark.parametrize("to", ["huggingface", "openai"])
 def test_special_tokens_amid_the_vocabulary_cannot_be_left_out(tmp_path: Path, to: Layout) -> None:
-    """The tokens behind them would get other ids."""
+    """The tokens after them would get other ids."""
     vocab = dict(ENCODER) | {token: len(ENCODER) + i for i, token in enumerate([*SPECIAL, "z</w>"])}
     config = replace(COMPLETE, vocab_size=len(vocab))
     save_model(tmp_path / "given", Model(config, random_params(config), Tokenizer.from_vocab(vocab, []), (), 24))
@@ -220,7 +222,7 @@ def test_special_tokens_amid_the_vocabulary_cannot_be_left_out(tmp_path: Path, t
 def test_shape_of_which_a_release_says_nothing_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="--to openai: "):
         convert(str(trained_on_release(tmp_path, **change)), tmp_path / "out", "openai")
-    assert not list(tmp_path.glob("*out*")), "not even a half"
+    assert not list(tmp_path.glob("*out*")), "no partial output"
 
 
 # ---- the command
@@ -231,12 +233,12 @@ def test_command_says_what_it_did(release: Path, tmp_path: Path) -> None:
     assert found.json["drawn"] == SPECIAL
     assert found.err.splitlines() == [
         f"{release}: 0.4 M parameters, 2 layers × 128, vocabulary 35",
-        "Random rows, for special tokens that the source lacks: <pad> <bos> <sep> <eos>",
+        "Randomly initialized, because the source has no such tokens: <pad> <bos> <sep> <eos>",
         f"Written: {tmp_path / 'model'}",
     ]
     again = done("convert", tmp_path / "model", tmp_path / "openai", "--to", "openai")
     assert again.out == ""
-    assert "Left out, --to openai has no place for it: <pad>, <bos>, <sep>, <eos>" in again.err
+    assert "Left out, because --to openai cannot store it: <pad>, <bos>, <sep>, <eos>" in again.err
     assert contents(tmp_path / "openai") == contents(release)
 
 
@@ -277,7 +279,7 @@ def test_empty_directory_is_filled(release: Path, tmp_path: Path) -> None:
         (lambda folder: (folder / "params_shapes.json").write_text("{"), "params_shapes.json: not JSON"),
         (lambda folder: (folder / "vocab_40000.bpe").write_text(MERGES + "b z\n"), "merge 4 ('b' and 'z') needs 'z'"),
         (lambda folder: (folder / "encoder_bpe_40000.json").write_text('{"<unk>": 0}'), "merge 1 ('a' and 'b') needs"),
-        (lambda folder: [path.unlink() for path in folder.iterdir()], "no model directory"),
+        (lambda folder: [path.unlink() for path in folder.iterdir()], "not a model directory"),
         (shutil.rmtree, "no such directory; expected a run, a model directory, a folder of OpenAI's release or "),
     ],
 )  # fmt: skip
@@ -303,7 +305,7 @@ def test_weights_are_written_in_the_dtype_that_is_asked_for(release: Path, tmp_p
     convert(str(release), tmp_path / "whole", to)
     found = done("convert", release, tmp_path / "half", "--to", to, "--dtype", "bfloat16", "--json")
     assert found.json["dtype"] == "bfloat16"
-    assert found.err.splitlines()[-1] == f"Written: {tmp_path / 'half'}, the weights in bfloat16"
+    assert found.err.splitlines()[-1] == f"Written: {tmp_path / 'half'} (weights in bfloat16)"
     whole, half = (read_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "half"))
     for name, value in whole.items():
         np.testing.assert_allclose(half[name], value, rtol=BFLOAT16, err_msg=name)
@@ -324,7 +326,7 @@ def test_narrow_model_is_widened_unless_it_is_asked_for_again(release: Path, tmp
 def test_dtype_that_a_layout_lacks_is_refused(release: Path, tmp_path: Path) -> None:
     refused = refuse(release, tmp_path / "out", "--to", "openai", "--dtype", "bfloat16")
     assert_refused(
-        refused, "--dtype bfloat16: OpenAI's release is float32; --to gpt1 and --to huggingface hold bfloat16"
+        refused, "--dtype bfloat16: OpenAI's release is float32; --to gpt1 and --to huggingface support bfloat16"
     )
     assert_refused(
         refuse(release, tmp_path / "out", "--dtype", "int8"), "--dtype int8: expected one of bfloat16, float16"

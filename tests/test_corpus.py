@@ -1,4 +1,4 @@
-"""Text to token shards: the ids of whole documents, restarts that redo nothing, and refusals that name the file.
+"""Preparation of a corpus: ids of whole documents, resuming without repeated work, errors that name the file.
 
 Run: pytest tests/test_corpus.py
 """
@@ -37,7 +37,7 @@ NASTY = [
     "a", "bc", "the", " ", "  ", "\n", "\n\n", "\r\n", "\t", "\r", "<", "<br>", "<i", "/>", ">", "\u00a0", "\x1c",
     "\x85", "\u2028", "é", "e\u0301", "\u0301", "'", '"', "…", "漢字", "7", "-",
 ]  # fmt: skip
-"""What a text is cut wrongly at: blanks of every kind, halves of HTML tags, combining marks."""
+"""Text that is difficult to split: all kinds of blanks, parts of HTML tags, combining marks."""
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_chunks_have_the_ids_of_the_whole_document(
         assert joined(found, tokenizer) == tokenizer.encode(text.strip(documents_module._BLANKS)), repr(text)
         assert sum(chunk.size for chunk in found) in (len(text.encode()), 0)
         n_chunks += len(found)
-    assert n_chunks > 2_000, "the texts were hardly cut"
+    assert n_chunks > 2_000, "the texts were hardly split"
 
 
 def test_a_marker_line_ends_a_document_and_so_does_the_end_of_the_file() -> None:
@@ -117,7 +117,7 @@ def test_a_line_without_a_blank_is_cut_between_two_characters(tmp_path: Path, mo
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    """A folder of four text files, two of them packed, one of two documents, one in a folder of its own."""
+    """A folder of four text files: two compressed, one with two documents, one in a subfolder."""
     folder = tmp_path / "texts"
     (folder / "more").mkdir(parents=True)
     (folder / "a.txt").write_text(f"{story(1)}{END}\n{story(2)}", encoding="utf-8")
@@ -186,7 +186,7 @@ def test_a_finished_shard_is_not_made_again_and_a_changed_file_is(
     before = files_of(out)
     prepared_corpus(texts, tokenizer, out)
     assert asked == []
-    os.utime(texts / "a.txt", (1, 1))  # touched, as a copy is, and of the same bytes
+    os.utime(texts / "a.txt", (1, 1))  # another modification time, same content, like a copy
     prepared_corpus(texts, tokenizer, out)
     assert asked == []
     (out / "b.bin").write_bytes(b"cut")
@@ -196,12 +196,12 @@ def test_a_finished_shard_is_not_made_again_and_a_changed_file_is(
     assert files_of(out)["b.bin"] == before["b.bin"]
     assert files_of(out)["d.bin"] != before["d.bin"]
     prepare(sources([texts]), tokenizer, out, end_of_document="###")
-    assert len(asked) == 2 + 4, "documents end elsewhere"
+    assert len(asked) == 2 + 4, "other document boundaries"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills a process group")
 def test_a_killed_preparation_goes_on_and_gives_the_same_files(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """Killed with its workers at moments that differ from test run to test run."""
+    """The command and its workers are killed at random times."""
     folder, out = tmp_path / "texts", tmp_path / "out"
     folder.mkdir()
     for number in range(12):
@@ -220,7 +220,7 @@ def test_a_killed_preparation_goes_on_and_gives_the_same_files(tokenizer: Tokeni
         process.wait()
         made_so_far = {path.name: path.stat().st_mtime_ns for path in out.glob("*.json") if path.name != MANIFEST}
         assert len(made_so_far) >= wanted
-        assert kept.items() <= made_so_far.items(), "a finished shard was made again"
+        assert kept.items() <= made_so_far.items(), "a finished shard was written again"
         kept = made_so_far
         if len(kept) < 12:
             assert not (out / MANIFEST).exists()
@@ -262,9 +262,9 @@ def test_shards_of_another_tokenizer_are_refused(texts: Path, tokenizer: Tokeniz
     out = tmp_path / "out"
     prepared_corpus(texts, tokenizer, out)
     other = train(["the fox ran over the hill and sat"], 60)
-    with pytest.raises(UserError, match="its 47 tokens are another tokenizer's"):
+    with pytest.raises(UserError, match="was prepared with another tokenizer \\(47 tokens\\)"):
         Corpus.open(out, other)
-    with pytest.raises(UserError, match=f"--out {re.escape(str(out))}: holds a corpus of another tokenizer"):
+    with pytest.raises(UserError, match=f"--out {re.escape(str(out))}: contains a corpus of another tokenizer"):
         prepared_corpus(texts, other, out)
 
 
@@ -284,12 +284,12 @@ def test_a_shard_that_is_cut_off_or_damaged_is_named(texts: Path, tokenizer: Tok
     ("files", "message"),
     [
         ({}, r"--corpus .*texts: no \.txt file"),
-        ({"a.txt": b""}, r"a\.txt: no text in it"),
-        ({"a.txt": b" \n\n<|endofbook|>\n", "b.txt": b"\n"}, r"a\.txt and 1 more: no text in it"),
+        ({"a.txt": b""}, r"a\.txt: no text found"),
+        ({"a.txt": b" \n\n<|endofbook|>\n", "b.txt": b"\n"}, r"a\.txt and 1 more: no text found"),
         ({"a.txt": b"fine\n\xff\xfe\x00binary"}, r"a\.txt line 2: byte 0xff at offset 5 is not UTF-8"),
         ({"a.txt.gz": b"\x1f\x8b\x08\x00not gzip"}, r"a\.txt\.gz is damaged or incomplete"),
         ({"a.txt.xz": lzma.compress(b"text " * 999)[:-20]}, r"a\.txt\.xz is damaged or incomplete"),
-        ({"a.txt": b"one", "a.txt.gz": gzip.compress(b"two")}, r"another file is called a too"),
+        ({"a.txt": b"one", "a.txt.gz": gzip.compress(b"two")}, r"another file is also called a"),
     ],
 )
 @pytest.mark.parametrize("processes", [1, 2])
@@ -306,7 +306,7 @@ def test_text_that_cannot_be_used_is_one_line_with_the_files_name(
 
 
 def test_a_folder_of_something_else_is_no_place_for_a_corpus(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--out .*: holds a\.txt and is no corpus"):
+    with pytest.raises(UserError, match=r"--out .*: contains a\.txt and is not a corpus"):
         prepared_corpus(texts, tokenizer, texts)
 
 

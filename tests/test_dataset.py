@@ -1,4 +1,4 @@
-"""Data sets: folders and files of splits, fractions, labels, repeated texts.
+"""Data sets: folders and files of splits, fractions, labels, duplicates.
 
 Run: pytest tests/test_dataset.py
 """
@@ -91,7 +91,7 @@ def test_single_similar_name_is_taken_and_noted_but_several_are_not(tmp_path: Pa
         write(tmp_path / name, "text,label\n" + "a,1\nb,0\n" * 20)
     assert names(find_splits(tmp_path)) == {"train": ["train-part.csv"]}
     notes = " ".join(load_dataset(tmp_path).notes)
-    assert "train-part.csv is taken" in notes and "dev-high.csv, dev-middle.csv" in notes
+    assert "using train-part.csv" in notes and "dev-high.csv, dev-middle.csv" in notes
 
 
 def test_folder_without_train_says_what_is_there_and_what_works(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_folder_without_train_says_what_is_there_and_what_works(tmp_path: Path) 
 
 
 def test_folder_of_other_things_says_what_is_there(tmp_path: Path) -> None:
-    assert "nothing of the kind" in error_of(lambda: find_splits(tmp_path))
+    assert "and no other data file" in error_of(lambda: find_splits(tmp_path))
     write(tmp_path / "train.txt", "text")
     assert "train.txt" in error_of(lambda: find_splits(tmp_path))
     assert "no such folder" in error_of(lambda: find_splits(tmp_path / "nowhere"))
@@ -141,7 +141,7 @@ def test_folder_without_valid_gives_part_of_train_and_says_so(tmp_path: Path) ->
 def test_folder_without_test_has_none_and_says_so(tmp_path: Path) -> None:
     data = load_dataset(folder_of(tmp_path, train=reviews(10), dev=reviews(4)))
     assert {split: len(examples) for split, examples in data.splits.items()} == {"train": 10, "valid": 4}
-    assert "test: there is none." in data.notes
+    assert "No test split." in data.notes
     assert sizes(tmp_path, test_fraction=0.2) == {"train": 8, "valid": 4, "test": 2}
 
 
@@ -157,7 +157,7 @@ def test_train_fraction_cuts_train_before_valid_is_drawn(tmp_path: Path) -> None
 def test_fraction_for_a_split_with_its_own_file_is_an_error(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, train=reviews(10), valid=reviews(10), test=reviews(10))
     assert "--valid-fraction 0.3" in (message := error_of(lambda: load_dataset(folder, valid_fraction=0.3)))
-    assert "valid.jsonl" in message and "drop the flag" in message
+    assert "valid.jsonl" in message and "remove the flag" in message
     assert "--test-fraction 0.3" in error_of(lambda: load_dataset(folder, test_fraction=0.3))
 
 
@@ -196,7 +196,7 @@ def test_split_without_labels_is_left_out_and_noted(tmp_path: Path, mark: dict[s
     unlabelled = [{"text": f"t{i}", **mark} for i in range(5)]
     data = load_dataset(folder_of(tmp_path, train=reviews(20), valid=reviews(4), test=unlabelled))
     assert data.splits.keys() == {"train", "valid"}
-    assert "test: left out, because none of its 5 rows has a label." in data.notes
+    assert "test: skipped, because none of its 5 rows has a label." in data.notes
 
 
 def test_unlabelled_csv_test_with_the_label_minus_one_is_left_out(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_some_rows_labelled_minus_one_are_kept_and_noted(tmp_path: Path) -> None
 
 
 def test_columns_of_train_hold_for_the_other_splits(tmp_path: Path) -> None:
-    """A `score` in test must not stand in for the `label` that train has."""
+    """A `score` column in test must not replace the `label` column of train."""
     test = [{"text": f"t{i}", "score": i} for i in range(3)]
     data = load_dataset(folder_of(tmp_path, train=reviews(20), test=test))
     assert "test" not in data.splits
@@ -275,7 +275,7 @@ def test_pairs_and_choices_are_the_same_only_in_all_parts() -> None:
 
 @needs_shared_data
 def test_imdb_is_read_split_and_its_repeated_texts_counted() -> None:
-    """The counts of repeated and shared reviews are those known of the original data set."""
+    """The numbers of duplicate and shared reviews are known for the original data set."""
     splits = load_dataset(SHARED / "imdb", valid_fraction=0.3).splits
     assert {split: Counter(labels_of(examples)) for split, examples in splits.items()} == {
         "train": {0: 8750, 1: 8750},

@@ -220,7 +220,7 @@ def test_rank_0_alone_prepares_the_text(
     run.require_seen()
     tokenizer = Tokenizer.load(run.tokenizer)
     assert len(pretrain._prepared(PretrainConfig(), (text,), "train", tokenizer, run)) > 0
-    with pytest.raises(UserError, match="rank 0's run is not seen here; the ranks of a run need one file system"):
+    with pytest.raises(UserError, match="the run of rank 0 is not visible here; all ranks need a shared file system"):
         RunDirectory(tmp_path / "elsewhere", read_only=True).require_seen()
 
 

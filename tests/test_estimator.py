@@ -108,7 +108,7 @@ def test_the_regressor_learns_numbers_of_texts_and_of_pairs() -> None:
     for given in (PAIRS, TEXTS[:16]):
         found = GPT1Regressor("random:tiny", **settings).fit(given, values)
         assert found.score(given, values) > 0.8
-    with pytest.raises(UserError, match="GPT1Regressor with task=None does not take them"):
+    with pytest.raises(UserError, match="GPT1Regressor with task=None does not accept them"):
         GPT1Regressor("random:tiny").fit(CHOICES, values)
     with pytest.raises(UserError, match="a regressor needs numbers; GPT1Classifier takes labels"):
         GPT1Regressor("random:tiny").fit(TEXTS, LABELS)
@@ -195,7 +195,7 @@ def test_validation_rows_choose_the_best_epoch(capfd: pytest.CaptureFixture[str]
         ({"lr": -1.0}, "lr=-1.0: expected a positive number"),
         ({"epochs": "two"}, "epochs='two': expected a number"),
         ({"max_length": 4096}, "--max-length 4096: the model's context has"),
-        ({"task": "entailment"}, "X holds texts; GPT1Classifier with task='entailment' does not take them"),
+        ({"task": "entailment"}, "X contains texts; GPT1Classifier with task='entailment' does not accept them"),
         ({"dtype": "float8"}, "dtype='float8': expected one of auto, float32"),
         ({"model": "random:huge"}, "--model random:huge: unknown size"),
     ],
@@ -223,17 +223,17 @@ def test_it_is_silent_unless_it_is_asked_to_speak(capfd: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("X", "y", "said"),
     [
-        ([], [], "X holds 0 examples, at least 1 is needed"),
+        ([], [], "X has 0 examples; at least 1 is required"),
         ("a text", ["good"], "X is 'a text' (str): expected a list of texts"),
         ([1.0, 2.0], ["a", "b"], "X[0] is 1.0 (float): expected a list of texts"),
         (np.zeros((2, 3)), ["a", "b"], "X has the shape (2, 3): expected a list of texts"),
         (["one", float("nan")], ["a", "b"], "X[1] is nan (float): expected a list of texts"),
         (["one", None], ["a", "b"], "X[1] is None (NoneType): expected a list of texts"),
         (["one", " "], ["a", "b"], "X[1] is empty"),
-        (["one", "\ud800"], ["a", "b"], "X[1] holds half of a character (\\ud800 alone)"),
-        (["one", ("two", "three")], ["a", "b"], "X[1] is a pair of texts, expected a text as in the rows before"),
+        (["one", "\ud800"], ["a", "b"], "X[1] contains half of a character (\\ud800 alone)"),
+        (["one", ("two", "three")], ["a", "b"], "X[1] is a pair of texts, expected a text as in the previous rows"),
         ([("one", ["a", 2])], [0], "X[0] is 2 (int), expected a text"),
-        ([("one", ["a", "b"]), ("two", ["a", "b", "c"])], [0, 1], "X[1]: 3 choices found, 2 expected as in the rows"),
+        ([("one", ["a", "b"]), ("two", ["a", "b", "c"])], [0, 1], "X[1]: found 3 choices, expected 2 as in the"),
         (["one", "two"], ["a"], "X and y are of unequal lengths: 2 examples, 1 labels"),
         (["one", "two"], ["a", "a"], "y holds one class, 'a': a classifier needs at least 2 classes"),
         (["one", "two"], None, "GPT1Classifier requires y to be passed, but the target y is None"),
@@ -273,7 +273,7 @@ def test_before_fit_nothing_is_predicted_or_saved(method: str) -> None:
 
 def test_pairs_are_refused_by_a_model_of_texts(fitted: GPT1Classifier) -> None:
     with pytest.raises(
-        UserError, match=r"X: pairs of texts given; this model's task is classification, which takes texts"
+        UserError, match=r"X: found pairs of texts; this model's task is classification, which expects texts"
     ):
         fitted.predict(PAIRS)
 
@@ -367,7 +367,7 @@ def test_a_fit_with_out_is_a_run_that_goes_on_and_is_pickled(tmp_path: Path) -> 
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(found)).predict(TEXTS), found.predict(TEXTS))
     assert GPT1Classifier.load(out).classes_.tolist() == ["bad", "good"]
     assert gpt1.predict(out, TEXTS[:1])[0]["label"] in LABELS
-    with pytest.raises(UserError, match="holds a different run"):
+    with pytest.raises(UserError, match="contains a different run"):
         tiny(out=out, epochs=2).fit(TEXTS[2:], LABELS[2:])
 
 
@@ -393,7 +393,7 @@ def test_a_loaded_model_says_what_it_is_and_whether_its_run_is_finished(
     assert capsys.readouterr().err == ""
     (run / "metrics.json").unlink()
     gpt1.load(run)
-    assert re.search(r"run is not finished: its best model so far, of step \d", capsys.readouterr().err)
+    assert re.search(r"run is not finished; using its best model so far \(step \d", capsys.readouterr().err)
 
 
 # ---- gpt1.load

@@ -181,7 +181,7 @@ def test_examples_are_explained_in_batches_as_they_are_alone(tokenizer: Tokenize
     ("case", "label", "said"),
     [
         ("classification", "fine", "--label fine: unknown; expected one of bad, good"),
-        ("regression", "3", "--label 3: this model gives a value and has no labels"),
+        ("regression", "3", "--label 3: this model predicts a value and has no labels"),
         ("multiple-choice", "3", "--label 3: unknown; expected one of 0, 1, 2"),
     ],
 )

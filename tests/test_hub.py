@@ -1,4 +1,4 @@
-"""Names -> files, end to end against a hub on loopback: python -m pytest tests/test_hub.py"""
+"""Resolution of names to files, against a hub on loopback: python -m pytest tests/test_hub.py"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytest.importorskip("huggingface_hub")
 polars = pytest.importorskip("polars")
 
 AT_ONCE_S = 5.0
-"""Longest time from a name to the error without a network (measured: 0.1 s; a retry with back-off would take 23 s)."""
+"""Maximum seconds until the error without a network (measured: 0.1 s; with retries and back-off it would be 23 s)."""
 
 IMDB = "stanfordnlp/imdb"
 MODEL = {
@@ -42,13 +42,15 @@ MODEL = {
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub, an empty cache and an empty working directory; nothing else is asked, and no token is sent."""
+    """A hub, an empty cache and an empty working directory; no other server is used, and no token is sent."""
     for variable in ("HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)  # it asks the real endpoint else
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True
+    )  # otherwise the real endpoint is used
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -90,7 +92,7 @@ def downloads(hub: FakeHub) -> list[str]:
 
 
 def message(name: str, *, model: bool = False) -> str:
-    """The error's one line."""
+    """Return the line of the error."""
     with pytest.raises(UserError) as error:
         (resolve_model if model else resolve_dataset)(name)
     assert "\n" not in str(error.value)
@@ -168,7 +170,7 @@ def test_columns_of_the_catalogue_are_those_that_the_tables_are_read_by(
 
 def test_catalogue_row_without_one_of_its_splits_is_refused(hub: FakeHub) -> None:
     hub.commit(IMDB, {"plain_text/train-00000-of-00001.parquet": reviews("Good.")}, repo_type="dataset")
-    assert f"{IMDB}:plain_text has no parquet files of its splits (train, test) at main or" in message("imdb")
+    assert f"{IMDB}:plain_text has no parquet files for the splits (train, test) at main or" in message("imdb")
     assert downloads(hub) == []
 
 
@@ -190,14 +192,14 @@ def test_repository_outside_the_catalogue_is_read_by_its_split_names_in_the_orde
 def test_one_of_several_configurations_must_be_named(hub: FakeHub) -> None:
     contents = {f"{config}/train.parquet": reviews(config) for config in ("en", "fr")}
     hub.commit("me/many", contents, repo_type="dataset")
-    assert "several configurations (en, fr); name one, such as me/many:fr" in message("me/many")
+    assert "several configurations (en, fr); select one, for example me/many:fr" in message("me/many")
     assert texts(dataset("me/many:fr")) == ["fr"]
-    assert "me/many:de has no parquet files of its splits" in message("me/many:de")
+    assert "me/many:de has no parquet files for the splits" in message("me/many:de")
 
 
 def test_csv_repository_is_read_from_the_hubs_parquet_branch(hub: FakeHub) -> None:
     hub.commit("me/csv", {"train.csv": b"text,label\na,0\n"}, repo_type="dataset")
-    assert f"no parquet files of its splits (train, valid, test) at main or {CONVERTED}" in message("me/csv")
+    assert f"no parquet files for the splits (train, valid, test) at main or {CONVERTED}" in message("me/csv")
     commit = hub.commit("me/csv", {"default/train/0000.parquet": reviews("a")}, repo_type="dataset", revision=CONVERTED)
     assert dataset("me/csv").origin == f"me/csv@{commit}"
     hub.stop()
@@ -222,7 +224,7 @@ def test_name_that_is_nothing_lists_what_there_is(hub: FakeHub, name: str) -> No
 
 def test_storycloze_says_whom_to_ask_and_how_to_pass_the_files(hub: FakeHub) -> None:
     error = message("storycloze")
-    assert "ask its authors" in error and "gpt1 finetune --data DIR --task multiple-choice" in error
+    assert "request it from its authors" in error and "gpt1 finetune --data DIR --task multiple-choice" in error
 
 
 # ---- models ---------------------------------------------------------------------------------------------------------
@@ -269,7 +271,7 @@ def test_revision_pins_the_content(hub: FakeHub) -> None:
     assert texts(dataset("imdb")) == ["second"]
     pinned = dataset(f"imdb@{first}")
     assert texts(pinned) == ["first"] and pinned.origin.endswith(first)
-    assert message("imdb@v9").startswith("--data imdb@v9: v9 is no branch, tag or full commit of")
+    assert message("imdb@v9").startswith("--data imdb@v9: v9 is not a branch, tag or full commit of")
 
 
 def test_second_call_downloads_nothing_and_needs_no_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,12 +311,14 @@ def test_damaged_download_is_fetched_again(hub: FakeHub) -> None:
     assert len(downloads(hub)) == 3
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "merges.txt"])  # one in LFS, one in git
+@pytest.mark.parametrize("file", ["model.safetensors", "merges.txt"])  # one in LFS, the other in git
 def test_download_that_stays_damaged_names_the_file_and_how_to_delete_it(hub: FakeHub, file: str) -> None:
     hub.commit("me/model", MODEL)
     hub.repos["model", "me/model"].damaged[file] = 9
     error = message("me/model", model=True)
-    assert f"{file}: the content does not fit its checksum" in error and "`hf cache rm model/me/model --yes`" in error
+    assert (
+        f"{file}: checksum mismatch, the download is damaged" in error and "`hf cache rm model/me/model --yes`" in error
+    )
 
 
 def test_damage_in_the_cache_is_seen_offline_and_mended_online(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +329,7 @@ def test_damage_in_the_cache_is_seen_offline_and_mended_online(hub: FakeHub, mon
     path.resolve().write_bytes(path.read_bytes()[:-1] + b"?")
     with monkeypatch.context() as offline:
         offline.setenv("HF_HUB_OFFLINE", "1")
-        assert f"{path}: the content does not fit" in message("imdb")
+        assert f"{path}: checksum mismatch" in message("imdb")
     assert texts(dataset("imdb")) == ["Good.", "Bad."]
 
 
@@ -334,7 +338,7 @@ def test_damage_in_the_cache_is_seen_offline_and_mended_online(hub: FakeHub, mon
 
 def test_unknown_repository_is_reported_as_such(hub: FakeHub) -> None:
     error = message("me/typo")
-    assert f"there is no public dataset {hub.url}/datasets/me/typo (404), nor a local path of this name" in error
+    assert f"there is no public dataset {hub.url}/datasets/me/typo (404), and no local path of this name" in error
     assert "there is no public model" in message("me/typo", model=True)
 
 
@@ -348,17 +352,17 @@ def test_private_repository_asks_for_a_login(hub: FakeHub) -> None:
 def test_gated_repository_says_where_to_ask(hub: FakeHub) -> None:
     hub.commit("me/gated", MODEL)
     hub.repos["model", "me/gated"].gated = True
-    assert f"{hub.url}/me/gated is gated (403): ask for access" in message("me/gated", model=True)
+    assert f"{hub.url}/me/gated is gated (403): request access" in message("me/gated", model=True)
 
 
 def test_name_that_the_hub_could_not_have_is_reported_as_such(hub: FakeHub) -> None:
-    assert "me/a--b: the hub has no such names" in message("me/a--b")
+    assert "me/a--b: not a valid repository name" in message("me/a--b")
 
 
 def test_hub_that_is_down_is_reported_at_once(hub: FakeHub) -> None:
     hub.down = HTTPStatus.SERVICE_UNAVAILABLE
     start = time.monotonic()
-    assert f"{hub.url} answers 503 at present" in message("imdb")
+    assert f"{hub.url} currently responds with status 503" in message("imdb")
     assert time.monotonic() - start < AT_ONCE_S
 
 
@@ -372,7 +376,7 @@ def test_without_a_network_the_error_comes_at_once(hub: FakeHub) -> None:
 
 
 def test_hub_that_never_answers_is_given_up(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A firewall that drops packets: without a timeout of our own, huggingface_hub waits for ever."""
+    """A firewall that drops packets: without a timeout, huggingface_hub waits forever."""
     monkeypatch.setattr("gpt1.checkpoint.hub_download.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -383,7 +387,7 @@ def test_hub_that_never_answers_is_given_up(hub: FakeHub, monkeypatch: pytest.Mo
 
 
 def run_first_command(error: str) -> None:
-    """Runs the first `command` of a message as a person would, in the working directory."""
+    """Run the first `command` of a message in the working directory."""
     found = re.search(r"`hf ([^`]+)`", error)
     assert found is not None
     code = "import sys; from huggingface_hub.cli.hf import main; sys.argv[0] = 'hf'; main()"
@@ -392,7 +396,7 @@ def run_first_command(error: str) -> None:
 
 
 def test_offline_commands_for_a_data_set_work(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the error says: download where there is a network, copy the folder, set HF_HUB_CACHE."""
+    """The steps of the error: download with network access, copy the folder, set HF_HUB_CACHE."""
     imdb(hub)
     with monkeypatch.context() as offline:
         offline.setenv("HF_HUB_OFFLINE", "1")

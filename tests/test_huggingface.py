@@ -1,4 +1,4 @@
-"""Hugging Face directories: read exactly, or refused with the tensor or setting that does not fit.
+"""Hugging Face directories are read exactly, or rejected with the name of the invalid tensor or setting.
 
 Run: pytest tests/test_huggingface.py
 """
@@ -33,7 +33,7 @@ EMBEDDING = "transformer.tokens_embed.weight"
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
-    """A directory as openai-gpt's on the hub: prefixed names, an old mask, no special tokens, a tied softmax."""
+    """A directory like openai-gpt on the hub: prefixed names, an old mask, no special tokens, a tied output layer."""
     folder = tmp_path / "foreign"
     folder.mkdir()
     params = model(replace(SHAPE, vocab_size=len(VOCAB))).params
@@ -72,7 +72,7 @@ def test_foreign_parameters_are_taken_as_they_are(foreign: Path) -> None:
 
 
 def test_names_without_a_prefix_are_known(foreign: Path) -> None:
-    """`OpenAIGPTModel.save_pretrained` writes them so."""
+    """As `OpenAIGPTModel.save_pretrained` writes them."""
     given = read_tensors(foreign / "model.safetensors")
     write_tensors(
         foreign / "model.safetensors", {name.removeprefix("transformer."): value for name, value in given.items()}
@@ -91,7 +91,7 @@ def test_names_without_a_prefix_are_known(foreign: Path) -> None:
         ({"n_positions": ..., "n_ctx": 48}, "n_ctx 48 there, 24 in"),
         ({"n_embd": 32}, "n_embd 32 there, 16 in"),
         ({"vocab_size": 7}, f"vocab_size 7 there, {len(VOCAB)} in"),
-        ({"n_head": 3}, "n_head 3; the width 16 is not a multiple of it"),
+        ({"n_head": 3}, "n_head 3; the width 16 is not a multiple of n_head"),
         ({"n_head": ...}, "n_head None; a positive whole number expected"),
         ({"n_layer": "2"}, "n_layer '2'; a positive whole number expected"),
         ({"layer_norm_epsilon": "small"}, "layer_norm_epsilon 'small'; a positive number expected"),
@@ -116,7 +116,7 @@ def test_missing_parameter_is_named_and_not_made_up(foreign: Path, name: str) ->
 
 
 def test_more_rows_than_tokens_are_refused(foreign: Path) -> None:
-    """A row too many would become that of a special token."""
+    """An additional row would become that of a special token."""
     for more in (1, 5):
         resize(foreign, len(VOCAB) + more)
         with pytest.raises(UserError, match=f"{len(VOCAB) + more} rows in the embedding, {len(VOCAB)} tokens"):
@@ -132,19 +132,19 @@ def test_fewer_rows_than_tokens_are_refused_unless_only_special_ones_lack(foreig
 
 
 def resize(folder: Path, rows: int) -> None:
-    """Give the token embedding, its copy and `config.json` another number of rows."""
+    """Change the number of rows of the token embedding, its copy and `config.json`."""
     retensor(folder, **{name: np.zeros((rows, 16), np.float32) for name in (EMBEDDING, "lm_head.weight")})
     rewrite(folder / "config.json", vocab_size=rows)
 
 
 def retensor(folder: Path, **changes: Any) -> None:
-    """Change tensors of a directory; `...` takes one out."""
+    """Change tensors of a directory; `...` removes one."""
     tensors = read_tensors(folder / "model.safetensors") | changes
     write_tensors(folder / "model.safetensors", {name: value for name, value in tensors.items() if value is not ...})
 
 
 def test_softmax_of_its_own_is_refused(foreign: Path) -> None:
-    """A model whose softmax is not its embedding is none that gpt1 computes."""
+    """gpt1 does not support models with an untied output layer."""
     softmax = read_tensors(foreign / "model.safetensors")["lm_head.weight"]
     softmax[3, 4] += 1
     retensor(foreign, **{"lm_head.weight": softmax})
@@ -162,7 +162,7 @@ def test_softmax_of_its_own_is_refused(foreign: Path) -> None:
 )  # fmt: skip
 def test_mask_that_is_not_causal_is_refused(foreign: Path, value: NDArray[np.float64]) -> None:
     retensor(foreign, **{"transformer.h.1.attn.bias": value.astype(np.float32)})
-    with pytest.raises(UserError, match=r"h\.1\.attn\.bias of shape .* is no causal mask"):
+    with pytest.raises(UserError, match=r"h\.1\.attn\.bias of shape .* is not a causal mask"):
         load_model(foreign)
 
 
@@ -197,7 +197,7 @@ def test_foreign_parameter_of_another_shape_is_named(foreign: Path) -> None:
     [(None, ("LABEL_0", "LABEL_1")), ({}, ("LABEL_0", "LABEL_1")), ({"1": "no", "0": "yes"}, ("yes", "no"))],
 )
 def test_labels_of_a_foreign_head_are_read(foreign: Path, labels: Any, expected: tuple[str, ...]) -> None:
-    """`transformers` writes no names where they are its two default ones."""
+    """`transformers` omits label names if they are its two defaults."""
     retensor(foreign, **{"score.weight": np.ones((2, 16), np.float32)})
     rewrite(foreign / "config.json", id2label=labels)
     loaded = load_model(foreign)
@@ -209,7 +209,7 @@ def test_labels_of_a_foreign_head_are_read(foreign: Path, labels: Any, expected:
 def test_labels_that_are_not_those_of_the_head_are_refused(foreign: Path, labels: Any) -> None:
     retensor(foreign, **{"score.weight": np.ones((3, 16), np.float32)})
     rewrite(foreign / "config.json", id2label=labels)
-    with pytest.raises(UserError, match=r"id2label names .*; score\.weight has the labels 0 to 2"):
+    with pytest.raises(UserError, match=r"id2label has the ids .*; score\.weight has the labels 0 to 2"):
         load_model(foreign)
 
 
@@ -220,5 +220,5 @@ def test_directory_without_safetensors_says_so(foreign: Path) -> None:
 
 
 def test_directory_that_is_no_model_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no model directory"):
+    with pytest.raises(UserError, match="not a model directory"):
         load_model(tmp_path)

@@ -1,6 +1,6 @@
-"""A package adds an input kind with its task, from outside gpt1. Run: pytest tests/test_input_kind_plugin.py
+"""Input kinds of other packages, with their tasks. Run: pytest tests/test_input_kind_plugin.py
 
-The package is the one that CONTRIBUTING.md shows under "An input kind of your own".
+The package is the example of CONTRIBUTING.md under "An input kind of your own".
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SUMMARY = {"summary": "rain"}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the guide's package, found while it is there, and a run of its task on articles with summaries."""
+    """Return a folder on sys.path with the package of the guide, and a run of its task on articles with summaries."""
     folder = tmp_path_factory.mktemp("articles")
     (folder / "articles.py").write_text(CODE, encoding="utf-8")
     metadata = folder / "articles-1.0.dist-info"
@@ -109,7 +109,9 @@ def test_rows_of_a_file_are_predicted_with_and_without_the_optional_column(
     texts = ("rain again 0", "it was a day 0", *(["rain"] if summary else []))
     [expected] = gpt1.load(trained / "run", device="cpu", dtype="float32").predict([texts])
     assert len(found) == 40
-    assert found[0]["scores"] == pytest.approx(expected["scores"], abs=1e-2)  # files are computed in the device's dtype
+    assert found[0]["scores"] == pytest.approx(
+        expected["scores"], abs=1e-2
+    )  # files are predicted in the default dtype of the device
 
 
 def test_a_missing_column_is_named_without_a_flag(
@@ -118,17 +120,17 @@ def test_a_missing_column_is_named_without_a_flag(
     source = tmp_path / "rows.csv"
     source.write_text("title,text\nrain,wet\n", encoding="utf-8")
     assert main(["predict", str(trained / "run"), "--input", str(source)]) == 2
-    assert "rows.csv: no column for body (usual names: body)" in (error := capsys.readouterr().err)
+    assert "rows.csv: no column for body (common names: body)" in (error := capsys.readouterr().err)
     assert "--body" not in error
     assert main(["predict", str(trained / "run"), "--input", str(source), "--text-a", "title"]) == 2
-    assert "--text-a does not fit this task, which reads title, body and summary" in capsys.readouterr().err
+    assert "--text-a does not apply to this task, which reads title, body and summary" in capsys.readouterr().err
 
 
 def test_python_takes_tuples_and_refuses_other_kinds(trained: Path) -> None:
     model = gpt1.load(trained / "run")
     assert len(model.predict([("rain", "a wet day"), ("sun", "a dry day", "sun")])) == 2
     with pytest.raises(
-        UserError, match=r"examples: texts given; this model's task is topic, which takes .*\(title, body, summary\)"
+        UserError, match=r"examples: found texts; this model's task is topic, which expects .*\(title, body, summary\)"
     ):
         model.predict(["rain"])
 
@@ -158,7 +160,7 @@ def test_the_server_describes_the_fields_and_answers(trained: Path, client: Test
     words = client.post("/v1/explain", json={"input": ARTICLE}).json()["texts"]
     assert [text["name"] for text in words] == ["title", "body"]
     assert client.get("/v1/models").json()["data"][0]["gpt1"]["kind"] == "article"
-    # a string is plain text to a model whose examples are objects
+    # a string is not an example for a model whose examples are objects
     assert "heads" in client.post("/v1/attention", json={"input": "rain"}).json()
     assert "heads" in client.post("/v1/attention", json={"input": ARTICLE}).json()
 
@@ -175,7 +177,7 @@ def test_the_estimator_trains_a_task_of_another_package(trained: Path) -> None:
 
 
 def test_an_optional_field_before_a_required_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="at most the last one is optional"):
+    with pytest.raises(ValueError, match="only the last one optional"):
         InputKind("odd", (TextField("title", required=False), TextField("body")))
 
 

@@ -18,7 +18,7 @@ from gpt1.errors import UserError
 from gpt1.tasks import REGRESSION, SINGLE_LABEL, metrics, metrics_of
 
 SAME = 1e-12
-"""Two ways to the same float64 value: they differ by rounding only."""
+"""Two computations of the same float64 value differ by rounding only."""
 SAMPLING_NOISE = 0.01
 """Two bootstraps of 1000 resamples with different draws: their quantiles differ by a tenth of the interval's width."""
 
@@ -91,7 +91,7 @@ def test_predictions_that_are_nan_give_nan_and_not_an_error() -> None:
 
 @pytest.mark.parametrize("name", [*DISCRETE, *CONTINUOUS])
 def test_a_metric_of_counts_is_the_metric_of_the_drawn_examples(name: str) -> None:
-    """What makes the multinomial shortcut an exact bootstrap over examples."""
+    """This makes the multinomial draw an exact bootstrap over examples."""
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 3, size=12).astype(float)
     predictions = generator.integers(0, 3, size=12).astype(float)
@@ -203,7 +203,7 @@ def test_compute_gives_the_named_metrics_in_order_and_the_person_s_own() -> None
     assert list(values.items()) == [("f1", pytest.approx(2 / 3)), ("accuracy", 0.75), ("wrong", 1.0)]
     with pytest.raises(UserError, match=r"'bleu' is unknown.*accuracy, f1"):
         metrics.compute(("bleu",), labels, predictions)
-    with pytest.raises(UserError, match="--metric accuracy: the name of a built-in"):
+    with pytest.raises(UserError, match="--metric accuracy: this is the name of a built-in"):
         metrics.compute((), labels, predictions, {"accuracy": lambda y, p: 0.0})
 
 

@@ -1,4 +1,4 @@
-"""MindSpore's `.ckpt` and MindNLP's names: there and back, byte for byte; nothing damaged or foreign passes."""
+"""MindSpore's `.ckpt` files and MindNLP's names: exact round trips, and errors for damaged or foreign files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL: Params = {
     "b": np.ones(2, np.float32),
     "number": np.array(3, np.float32),
 }
-"""Three numbers of dimensions, each value exact in every dtype."""
+"""Tensors with different numbers of dimensions, whose values are exact in every dtype."""
 
 
 @pytest.fixture
@@ -47,17 +47,17 @@ def ckpt(mindspore: Any) -> Any:
 
 
 def save_theirs(path: Path, tensors: Mapping[str, Any], dtype: str = "float32", **options: Any) -> Path:
-    """Write a `.ckpt` as MindSpore does, in the order given."""
+    """Write a `.ckpt` with MindSpore, in the given order."""
     import mindspore as ms
 
     named = [{"name": name, "data": ms.Tensor(value).astype(getattr(ms, dtype))} for name, value in tensors.items()]
     ms.save_checkpoint(named, str(path), **options)
-    path.chmod(0o600)  # MindSpore leaves it read-only
+    path.chmod(0o600)  # MindSpore makes it read-only
     return path
 
 
 def old_names(params: Params) -> Params:
-    """The names of MindNLP before 0.4: those of MindSpore's own cells in embeddings and layer norms."""
+    """Names of MindNLP before 0.4: those of MindSpore's cells in embeddings and layer norms."""
     endings = {"_embed.weight": "_embed.embedding_table"}
     endings |= {f"{norm}.{ours}": f"{norm}.{theirs}" for norm in ("ln_1", "ln_2")
                 for ours, theirs in (("weight", "gamma"), ("bias", "beta"))}  # fmt: skip
@@ -74,7 +74,7 @@ def new_names(params: Params) -> Params:
 
 
 def mindnlp_folder(folder: Path, **config: Any) -> Path:
-    """What MindNLP's `save_pretrained` leaves of model and tokenizer, but for the weights."""
+    """The files of MindNLP's `save_pretrained` for model and tokenizer, except the weights."""
     folder.mkdir()
     shape = {name: getattr(CONFIG, name) for name in ("n_layer", "n_head", "n_embd", "vocab_size")}
     write_json(
@@ -110,7 +110,7 @@ def test_what_mindspore_wrote_is_read(ckpt: Any, tmp_path: Path, dtype: str, che
 def test_a_tensor_that_mindspore_cut_in_pieces_is_one_again(
     ckpt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It cuts at 512 MiB."""
+    """The limit of MindSpore is 512 MiB."""
     from mindspore.train import serialization
     from mindspore.train.checkpoint_pb2 import Checkpoint
 
@@ -142,7 +142,7 @@ def test_every_cut_and_every_flipped_bit_is_an_error_or_changes_no_shape(ckpt: A
             assert [value.shape for value in found.values()] == [value.shape for value in expected]
             assert all(isinstance(name, str) for name in found)
     assert errors == {True}
-    assert 8 * values <= read < 8 * (values + sum(map(len, SMALL))) + len(SMALL), "values and names alone may change"
+    assert 8 * values <= read < 8 * (values + sum(map(len, SMALL))) + len(SMALL), "only values and names may change"
 
 
 def test_a_checksum_that_does_not_fit_is_found(ckpt: Any, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def text(path: Path) -> None:
 
 
 def message(*values: tuple[str, list[int], bytes]) -> bytes:
-    """A file of float32 tensors with these names, shapes and bytes."""
+    """Return a file of float32 tensors with these names, shapes and bytes."""
     from mindspore.train.checkpoint_pb2 import Checkpoint
 
     found = Checkpoint()
@@ -328,7 +328,7 @@ def test_a_classifier_of_mindnlp_is_read(mindspore: Any, tmp_path: Path) -> None
 
 
 def test_what_cells_of_mindspore_save_has_the_old_names(mindspore: Any, ckpt: Any, tmp_path: Path) -> None:
-    """The embedding and the layer norm that older releases of MindNLP were made of."""
+    """The embedding and layer norm of older MindNLP releases."""
     nn = mindspore.nn
 
     class Block(nn.Cell):  # type: ignore[misc, name-defined]
@@ -368,8 +368,8 @@ def test_an_old_ending_elsewhere_is_another_name(name: str) -> None:
         ({"transformer.h.1.mlp.c_fc.bias": None}, "mindspore.ckpt: parameter h.1.mlp.c_fc.bias is missing"),
         ({"transformer.h.1.mlp.c_fc.bias": np.ones(3, np.float32)}, "c_fc.bias: shape (3,) found, (512,) expected"),
         ({"transformer.positions_embed.weight": None}, "mindspore.ckpt: parameter positions_embed.weight is missing"),
-        ({"transformer.tokens_embed.weight": None}, "parameter tokens_embed.weight is missing; this is no GPT-1"),
-        ({"transformer.h.0.ln_1.bias": np.full(128, np.nan, np.float32)}, "ln_1.bias holds NaN or infinity"),
+        ({"transformer.tokens_embed.weight": None}, "parameter tokens_embed.weight is missing; this is not a GPT-1"),
+        ({"transformer.h.0.ln_1.bias": np.full(128, np.nan, np.float32)}, "ln_1.bias contains NaN or infinity"),
     ],
 )  # fmt: skip
 def test_every_tensor_has_a_place_or_is_named(
@@ -412,7 +412,7 @@ def test_a_folder_of_mindnlp_is_a_model_everywhere(mindspore: Any, tmp_path: Pat
 
 @pytest.fixture(params=["missing", "NumPy 2"])
 def absent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Take MindSpore away, or what it needs; return what is said."""
+    """Hide MindSpore, or one of its requirements; return the error message."""
     if request.param == "missing":
         monkeypatch.setattr(backends, "installed", lambda: ["torch"])
         return "MindSpore is not installed; run: pip install 'gpt1[mindspore]'"

@@ -1,4 +1,4 @@
-"""The bundled model: `mini` is a name wherever a model or a tokenizer is named; what lies there is what its card says.
+"""The bundled model: `mini` is accepted wherever a model or tokenizer is, and its files match its model card.
 
 Run: pytest tests/test_mini.py
 """
@@ -25,14 +25,14 @@ from support.sample_runs import json_lines
 
 MINI = catalog.BUNDLED_MODELS["mini"]
 MOST_BYTES = 20_000_000
-"""Of the whole folder: what every installation carries."""
+"""Maximum size of the folder, which is part of every installation."""
 
 TEXTS = ("the sun rises in the east", "the old house stood on the hill", "a warm and funny story")
 
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small model in the place of the bundled one; the test runs in an empty folder."""
+    """Replace the bundled model by a small one; the test runs in an empty folder."""
     tokenizer = train_tokenizer(TEXTS * 4, 80)
     config = ModelConfig(n_layer=1, n_head=1, n_embd=16, n_ctx=32, vocab_size=tokenizer.vocab_size)
     save_model(tmp_path / "bundled", Model(config, initialise(config, 0), tokenizer, (), 32), dtype="bfloat16")
@@ -93,7 +93,7 @@ def test_training_starts_from_it_and_says_so(stand_in: Path) -> None:
 
 
 def test_its_tokenizer_serves_a_model_of_random_weights(stand_in: Path) -> None:
-    """The same architecture to the last row, for a fair comparison."""
+    """The architectures are identical, for a fair comparison."""
     tokenizer = ["--tokenizer", "mini"]
     model = ["--model", "random:tiny"]
     done("finetune", "--data", "rows.jsonl", *model, *tokenizer, "--out", "labels", *FLAGS, "--no-baseline")
@@ -108,7 +108,7 @@ def test_its_tokenizer_serves_a_model_of_random_weights(stand_in: Path) -> None:
 
 
 def test_a_directory_of_that_name_goes_first(stand_in: Path) -> None:
-    """As with `reviews`: what lies before a person is what they mean."""
+    """As with `reviews`, an existing local directory takes precedence."""
     given = load_model(stand_in)
     save_model(Path("mini"), Model(given.config, initialise(given.config, 1), given.tokenizer, (), 32))
     own = done("score", Path("mini").resolve(), TEXTS[0], "--json").json
@@ -142,7 +142,7 @@ def test_it_has_no_revisions_and_no_second_vocabulary(stand_in: Path) -> None:
 )
 def test_a_copy_of_gpt1_without_the_model_says_so_in_one_line(stand_in: Path, words: list[str]) -> None:
     (stand_in / "model.safetensors").unlink()
-    said = "mini: the model that comes with gpt1 is not in this copy of it"
+    said = "mini: this installation of gpt1 lacks the bundled model"
     assert_refused(run(*words), said, f"{stand_in / 'model.safetensors'} is missing", notices=True)
     assert not Path("new").exists()
 
@@ -195,7 +195,7 @@ def test_the_bundled_model_was_trained_on_its_whole_context(bundled: Path) -> No
 
 def test_the_card_says_what_it_is_and_what_it_cannot_do(bundled: Path) -> None:
     card = (bundled / "README.md").read_text(encoding="utf-8")
-    assert "TODO" not in card, "a figure is still to be filled in"
+    assert "TODO" not in card, "a figure is missing"
     assert f"{count(SIZES['mini']) / 1e6:.1f} M parameters" in card
     for heading in ("Usage", "Training data", "Training", "Limitations"):
         assert f"## {heading}" in card

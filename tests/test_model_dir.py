@@ -1,4 +1,4 @@
-"""Model directories: written and read bit for bit, also through `transformers`; damage is found and named.
+"""Model directories: exact round trips, also through `transformers`, and detection of damaged files.
 
 Run: pytest tests/test_model_dir.py
 """
@@ -89,7 +89,7 @@ def test_model_directory_holds_what_the_design_says(tmp_path: Path) -> None:
     assert details["provenance"] == {"seed": 3, "step": 12}
     assert details["sha256"].keys() == {"model.safetensors", "tokenizer.json"}
     tokenizer = read_json(tmp_path / "model" / "tokenizer_config.json")
-    assert tokenizer["model_max_length"] == 20, "where `transformers` truncates, we do"
+    assert tokenizer["model_max_length"] == 20, "gpt1 truncates like `transformers`"
     assert tokenizer["padding_side"] == "right"
 
 
@@ -101,7 +101,7 @@ def test_directory_without_label_names_names_its_outputs_for_transformers(tmp_pa
 
 
 def test_segment_rows_stand_after_the_tokens_and_start_at_zero(tmp_path: Path) -> None:
-    """So that a loaded model is unchanged until they are trained."""
+    """A loaded model is therefore unchanged until they are trained."""
     config = replace(SHAPE, n_segments=2)
     assert not initialise(config, seed=0)["tokens_embed.weight"][SHAPE.vocab_size :].any()
     given = model(SHAPE)
@@ -127,9 +127,9 @@ def test_directory_from_before_a_setting_came_has_its_default(tmp_path: Path) ->
     ("head", "truncation", "said"),
     [
         (Head("classification", 3, bias=True), "longest", ["score.bias"]),
-        (Head("entailment", 3), "half", ["cut by itself"]),
-        (Head("entailment", 3, bias=True), "half", ["score.bias", "cut by itself"]),
-        (Head("classification", 3), "half", []),  # one part is cut as ever
+        (Head("entailment", 3), "half", ["each part of a long input separately"]),
+        (Head("entailment", 3, bias=True), "half", ["score.bias", "each part of a long input separately"]),
+        (Head("classification", 3), "half", []),  # a single part is truncated as usual
     ],
 )
 def test_directory_says_what_transformers_will_do_otherwise(
@@ -226,7 +226,7 @@ def test_lost_file_is_found(saved: Path, file: str) -> None:
 
 
 def test_damaged_tokenizer_is_found_where_the_weights_come_from_elsewhere(saved: Path) -> None:
-    """Weights out of a checkpoint must not be put beside another vocabulary."""
+    """Weights of a checkpoint must not be combined with another vocabulary."""
     flip(saved / "tokenizer.json", 700)
     with pytest.raises(CorruptFile, match=r"tokenizer\.json"):
         load_model_with(saved, model().params)
@@ -277,6 +277,7 @@ def test_card_says_what_the_model_is_and_where_it_comes_from(tmp_path: Path) -> 
     save_model(tmp_path / "model", model(provenance=origin))
     card = (tmp_path / "model" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n")
-    assert "- fine-tuned from: runs/lm\n- before: corpus books; drawn `<pad>` `<bos>`\n" in card
+    base = "- Details of the base model: corpus books; randomly initialized tokens `<pad>` `<bos>`\n"
+    assert f"- Fine-tuned from: runs/lm\n{base}" in card
     assert "recipe" not in card
-    assert "`transformers` loads this directory as it is" in card
+    assert "`transformers` loads this directory and computes the same results" in card

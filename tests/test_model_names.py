@@ -1,4 +1,4 @@
-"""Every command takes a model by the same names; a wrong one is one line. Run: pytest tests/test_model_names.py"""
+"""All commands accept the same names of models and reject others in one line. Run: pytest tests/test_model_names.py"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from support.fake_hub import FakeHub
 pytest.importorskip("huggingface_hub")
 
 AT_ONCE_S = 5.0
-"""Longest time to the error without a network (measured: 0.1 s; a retry with back-off would take 23 s)."""
+"""Maximum seconds until the error without a network (measured: 0.1 s; with retries and back-off it would be 23 s)."""
 
 REPO = "me/reviews"
 TEXTS = ("the sun rises in the east", "the old house stood on the hill", "a warm and funny story")
@@ -70,13 +70,13 @@ def with_model(words: list[str], name: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two fine-tuned models of one shape, with other weights."""
+    """Two fine-tuned models with the same configuration and different weights."""
     tokenizer = train(TEXTS * 4, 80)
     config = ModelConfig(1, 1, 16, 32, tokenizer.vocab_size, head=Head("classification", 2))
     folders = [tmp_path_factory.mktemp("models") / f"seed-{seed}" for seed in (0, 1)]
     for seed, folder in enumerate(folders):
         params = initialise(config, seed)
-        params["score.weight"] *= 30  # so that the probabilities differ
+        params["score.weight"] *= 30  # to get different probabilities
         save_model(folder, Model(config, params, tokenizer, ("0", "1"), 32))
     return folders
 
@@ -92,7 +92,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hub(models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub that holds the first model as the tag v1 of `me/reviews`, and the second as its main branch."""
+    """A hub with the first model as tag v1 of `me/reviews`, and the second on its main branch."""
     for variable in ("HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
@@ -116,14 +116,14 @@ def downloads(hub: FakeHub) -> set[str]:
 
 
 def printed(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
-    """Return what a command prints with --json."""
+    """Return the JSON output of a command."""
     capsys.readouterr()
     assert main([*words, "--json"]) == 0, capsys.readouterr().err
     return capsys.readouterr().out
 
 
 def refusal(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
-    """Return the one line of a command that fails by its input, and leaves nothing behind."""
+    """Return the error line of a command with invalid input, which must not leave any files."""
     before = sorted(Path().rglob("*"))
     capsys.readouterr()
     assert main(words) == 2
@@ -228,7 +228,7 @@ def test_a_run_without_a_model_yet_lends_its_vocabulary(models: list[Path]) -> N
 
 @pytest.fixture
 def pinned_folder(models: list[Path], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The first model in a folder whose name looks like one of the hub's; the hub is out of reach."""
+    """The first model in a folder whose name looks like one on the hub; the hub is unreachable."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     Path("me").mkdir()
     Path(f"{REPO}@v1").symlink_to(models[0])
@@ -268,8 +268,8 @@ def test_an_unknown_repository_or_revision_is_one_line_in_every_command(
     flag = words[words.index("MODEL") - 1]
     shown = f"{flag} " if flag.startswith("--") else ""
     for name, reason in (
-        ("me/none", f"there is no public model {hub.url}/me/none (404), nor a local path of this name"),
-        (f"{REPO}@v9", f"v9 is no branch, tag or full commit of {hub.url}/{REPO}"),
+        ("me/none", f"there is no public model {hub.url}/me/none (404), and no local path of this name"),
+        (f"{REPO}@v9", f"v9 is not a branch, tag or full commit of {hub.url}/{REPO}"),
         (f"{REPO}@", "expected a commit, tag or branch after the @"),
     ):
         assert refusal(capsys, with_model(words, name)).startswith(f"{shown}{name}: {reason}")
@@ -287,8 +287,8 @@ def test_offline_every_command_says_at_once_what_works(
         line = refusal(capsys, with_model(words, f"{REPO}@v1"))
         assert time.monotonic() - started < AT_ONCE_S
     assert "not in the cache, and HF_HUB_OFFLINE is set" in line
-    assert line.endswith(f"copy the folder here and give ./reviews in the place of {REPO}@v1; mini needs no network")
-    if words not in ANSWERS[::4]:  # the download and the answer, of one command of each kind
+    assert line.endswith(f"copy the folder here and pass ./reviews instead of {REPO}@v1; mini needs no network")
+    if words not in ANSWERS[::4]:  # download and result of one command of each kind
         return
     command = re.search(r"`hf ([^`]+)`", line)
     assert command
@@ -304,7 +304,10 @@ def test_offline_every_command_says_at_once_what_works(
     [
         ("mini@v1", "mini@v1: mini comes with gpt1 and has no revisions; give mini"),
         ("good@v1", "good@v1: good is a local path and has no revisions; give good"),
-        ("random:tiny", "random:tiny: random weights are only a start for training: gpt1 finetune --model random:SIZE"),
+        (
+            "random:tiny",
+            "random:tiny: random weights are only available for training: gpt1 finetune --model random:SIZE",
+        ),
         ("text.txt", "text.txt: that is a file; expected a run, a model directory"),
         ("me/model:config", "me/model:config: no such directory; expected a run"),
         ("./me/reviews", "./me/reviews: no such directory; expected a run"),

@@ -1,4 +1,4 @@
-"""`gpt1 convert --to onnx`: the graph gives the engine's answers, for any number and length.
+"""`gpt1 convert --to onnx`: the graph computes the results of the engine, for any number and length of sequences.
 
 Run: pytest tests/test_onnx.py
 """
@@ -28,7 +28,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="gpt1[onnx] is not insta
 pytest.importorskip("onnxscript", reason="gpt1[onnx] is not installed")
 
 ROUNDING = 1e-5
-"""Sums of float32 in another order, at probabilities and at logits of about 1."""
+"""Other summation order in float32, for probabilities and logits of about 1."""
 
 FLOAT32 = DeviceConfig(backend="torch", device="cpu", dtype="float32")
 TOKENIZER = train(["a warm and funny story, dull and noisy"] * 3, 60)
@@ -43,7 +43,7 @@ HEADS: dict[str, Head | None] = {
 
 @pytest.fixture(scope="module", params=HEADS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-    """A model directory, the one that `gpt1 convert` makes of it, and what was said."""
+    """A model directory, its conversion to ONNX, and the messages on stderr."""
     folder = tmp_path_factory.mktemp("onnx")
     write_model(folder / "model", HEADS[request.param], n_segments=2 * (request.param == "multiple-choice"))
     said = io.StringIO()
@@ -62,9 +62,9 @@ def write_model(path: Path, head: Head | None, n_segments: int = 0) -> None:
 
 
 def test_the_graph_gives_the_engines_answers_at_any_number_and_length(exported: tuple[Path, Path, str]) -> None:
-    """Also for one sequence, and for more and longer ones than it was traced with."""
+    """Also for a single sequence, and for more and longer sequences than in the trace."""
     given, out, said = exported
-    assert re.search(r"ONNX Runtime's answers and gpt1's in float32 differ by \d\.\de-0[6-9] at most", said)
+    assert re.search(r"the results of ONNX Runtime differ by at most \d\.\de-0[6-9]\.", said)
     assert "Warning" not in said
     assert "Skipping" not in said
     model = load_model(given)
@@ -73,7 +73,7 @@ def test_the_graph_gives_the_engines_answers_at_any_number_and_length(exported: 
     session = onnxruntime.InferenceSession(out / "model.onnx")
     feeds = {each.name: np.ones((1, 5)[: len(each.shape)], np.int64) for each in session.get_inputs()}
     if model.config.head and model.config.head.task == "similarity":
-        return  # an example has two
+        return  # an example has two sequences
     [alone] = session.run(None, feeds)
     [twice] = session.run(None, {name: np.concatenate([value, value]) for name, value in feeds.items()})
     np.testing.assert_allclose(twice, np.concatenate([alone, alone]), atol=ROUNDING)
@@ -121,7 +121,7 @@ def test_the_directory_has_everything_but_the_weights_and_says_so(exported: tupl
     assert details["labels"] == read_json(given / "gpt1.json")["labels"]
     assert not details["huggingface_exact"]
     with pytest.raises(
-        UserError, match=r"holds model\.onnx, a graph for ONNX Runtime; gpt1 reads the model that it was"
+        UserError, match=r"contains model\.onnx, a graph for ONNX Runtime; pass the model it was converted from"
     ):
         load_model(out)
 
@@ -133,7 +133,7 @@ def test_a_graph_that_answers_otherwise_is_an_error_and_leaves_nothing(
     monkeypatch.setattr("gpt1.backends.torch.onnx.export", lambda config, params, path: path.write_bytes(b""))
     for difference in (2e-4, float("nan")):
         monkeypatch.setattr(onnx_check, "largest_difference", lambda engine, path, found=difference: found)
-        with pytest.raises(RuntimeError, match=r"differ from gpt1's by .*, 0\.0001 allowed"):
+        with pytest.raises(RuntimeError, match=r"differ from gpt1's by .*, allowed 0\.0001"):
             convert.convert(str(tmp_path / "model"), tmp_path / "onnx", "onnx")
         assert not (tmp_path / "onnx").exists()
 
@@ -144,7 +144,7 @@ def test_what_an_export_needs_is_named(
     write_model(tmp_path / "model", None)
     words = ["convert", str(tmp_path / "model"), str(tmp_path / "onnx"), "--to", "onnx"]
     assert cli.main([*words, "--dtype", "bfloat16"]) == 2
-    assert "--dtype bfloat16: --to onnx has float32 alone" in capsys.readouterr().err
+    assert "--dtype bfloat16: --to onnx supports float32 only" in capsys.readouterr().err
     monkeypatch.setattr(convert.importlib.util, "find_spec", lambda name: None if "onnx" in name else object())
     assert cli.main(words) == 2
     assert "onnx and onnxscript not installed; run: pip install 'gpt1[onnx]'" in capsys.readouterr().err

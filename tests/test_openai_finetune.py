@@ -94,12 +94,12 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fine
 
 def test_a_run_says_what_it_does_otherwise(finished: tuple[FinetuneConfig, RunDirectory, str]) -> None:
     _, _, said = finished
-    assert "valid: 9 of 45 rows drawn from train, by OpenAI's draw for ROCStories" in said
-    assert "examples were truncated to 8 tokens a part." in said
+    assert "valid: 9 of 45 rows drawn from train, as in OpenAI's split of ROCStories" in said
+    assert "examples were truncated to 8 tokens per part." in said
     assert "--drop-last: each epoch skips 4 training examples (different ones each time)." in said
     [line] = [line for line in said.splitlines() if "transformers" in line]
     assert line.startswith("Differences when loaded with transformers: the head has a bias, score.bias")
-    assert "; each part of a long text is cut by itself" in line
+    assert "; gpt1 truncates each part of a long input separately" in line
 
 
 def test_the_schedule_counts_whole_batches_alone(finished: tuple[FinetuneConfig, RunDirectory, str]) -> None:
@@ -130,7 +130,7 @@ def test_predictions_cut_as_the_training_did(
     assert [ids.tolist() for ids in found.sequences] == [ids.tolist() for ids in halved.sequences]
     assert found.sha256() != whole.sha256(), "the texts must be long enough for a difference"
     model.predict(examples)
-    assert "were truncated to 8 tokens a part." in capsys.readouterr().err
+    assert "were truncated to 8 tokens per part." in capsys.readouterr().err
     scored = evaluate(run.path, str(data), hardware=config.hardware, baseline=False)["test"]
     assert scored["loss"] == read_json(run.metrics_path)["test"]["loss"]
 

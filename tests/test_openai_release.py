@@ -1,4 +1,4 @@
-"""OpenAI's release folder: read exactly, written as it was, and every damage named."""
+"""OpenAI's release: exact reading and writing, and errors for all kinds of damage."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from support.openai_release import COMPLETE, CONFIG, ENCODER, MERGES, contents, 
 from support.shared_data import SHARED_DATA
 
 LOGITS = 1e-5
-"""Largest difference of a logit of about 3, in float32 on both sides."""
+"""Maximum difference of logits of about 3, both computed in float32."""
 LOGPROBS = 1e-5
-"""Largest difference of a float32 log-probability of about 5 from the one in float64."""
+"""Maximum difference of log-probabilities of about 5 in float32 and float64."""
 FLOAT64 = 1e-10
-"""Largest difference of the same figure computed twice in float64."""
+"""Maximum difference of two float64 computations of the same value."""
 
 REAL = SHARED_DATA / "gpt1-bpe"
 needs_the_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="OpenAI's files are not on this machine")
@@ -69,7 +69,7 @@ def test_any_cut_into_ten_is_read(tmp_path: Path) -> None:
 
 
 def test_model_directory_is_what_a_release_is_too(release: Path) -> None:
-    """So that every command takes its folder."""
+    """All commands therefore accept its folder."""
     model = load_model(release, seed=5)
     assert model.config == COMPLETE
     rows = model.params["tokens_embed.weight"]
@@ -100,7 +100,7 @@ def test_heads_are_64_wide_and_a_narrower_model_has_one(tmp_path: Path, width: i
 
 
 def test_imported_weights_give_the_logits_of_transformers(tmp_path: Path) -> None:
-    """The folder is written from a `transformers` model, by its own names."""
+    """The folder is written from a `transformers` model, with its parameter names."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(7)
@@ -126,7 +126,7 @@ def test_imported_weights_give_the_logits_of_transformers(tmp_path: Path) -> Non
 
 
 def test_imported_weights_give_the_log_probabilities_of_the_original(release: Path, backend: str) -> None:
-    """Its softmax has the positions' rows too, which gpt1 has not: the comparison is over the tokens' rows."""
+    """Its softmax also includes the rows of the positions, unlike gpt1: only the rows of tokens are compared."""
     model = load_model(release)
     rows = model.config.vocab_size
     original = Original.from_release(release, n_head=2, special=model.params["tokens_embed.weight"][-4:])
@@ -193,7 +193,7 @@ def test_states_and_scores_are_those_of_the_reference(classifier: tuple[ModelCon
 
 
 def test_losses_of_the_original_are_those_of_its_definition(classifier: tuple[ModelConfig, Params]) -> None:
-    """Written out: means over a sequence, then over sequences; the softmax is over all of `we`."""
+    """Reference: means over a sequence, then over sequences; the softmax is over all of `we`."""
     config, params = classifier
     original = Original.from_params(params, n_head=2, n_ctx=9)
     clf_token = config.vocab_size - 1
@@ -226,12 +226,15 @@ def test_release_that_was_read_is_written_byte_for_byte(release: Path, tmp_path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_head": 4}, "4 heads of 32; a release does not say how many there are, and heads of 64"),
+        (
+            {"n_head": 4},
+            "4 heads of width 32; the release does not store the number of heads and implies a width of 64",
+        ),
         ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon 1e-06"),
     ],
 )
 def test_what_a_release_cannot_say_is_not_written(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    """Whoever reads the folder would compute something else."""
+    """Readers of the folder would compute other results."""
     with pytest.raises(UserError, match=f"--to openai: {message}"):
         openai_release.write(tmp_path, replace(CONFIG, **change), random_params(), Tokenizer.from_vocab(ENCODER, []))
     assert list(tmp_path.iterdir()) == []
@@ -286,7 +289,7 @@ def test_piece_that_is_no_vector_is_named(release: Path, shape: tuple[int, ...])
 
 
 class Trap:
-    """Unpickling it would make a file."""
+    """Unpickling it would create a file."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
         return open, ("trap", "w")
@@ -319,7 +322,7 @@ def empty(path: Path) -> None:
 
 
 def boundless(path: Path) -> None:
-    """A header that asks for more memory than there is."""
+    """The header requests more memory than available."""
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d,), }" % 10**17
     path.write_bytes(b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n" + bytes(8))
 
@@ -332,7 +335,7 @@ def test_file_that_is_no_array_of_numbers_is_named_and_never_unpickled(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     damage(release / "params_2.npy")
-    refused(release, r"params_2\.npy: (not a whole \.npy file of numbers \(.*\)|an archive)")
+    refused(release, r"params_2\.npy: (not a complete \.npy file of numbers \(.*\)|an archive)")
     assert not (tmp_path / "trap").exists()
 
 
@@ -340,15 +343,15 @@ TOTAL = sum(int(np.prod(shape)) for shape in shapes(CONFIG).values())
 
 
 def test_short_vector_says_where_it_ends_and_which_piece_is_short(release: Path) -> None:
-    """After c_proj's weight come its bias, a gain and a bias, 128 numbers each: 65,536 + 384 - 20,000."""
+    """The weight of c_proj is followed by its bias, a gain and a bias, 128 numbers each: 65,536 + 384 - 20,000."""
     piece = np.load(release / "params_6.npy")
     assert len(piece) == len(evenly(np.zeros(TOTAL, np.float32))[6])
     np.save(release / "params_6.npy", piece[:-20_000])
     refused(
         release,
-        rf"{TOTAL - 20_000:,} numbers in params_0\.npy to params_9\.npy, {TOTAL:,} expected by params_shapes\.json: "
+        rf"{TOTAL - 20_000:,} numbers in params_0\.npy to params_9\.npy, {TOTAL:,} expected from params_shapes\.json: "
         r"they end within h\.1\.mlp\.c_proj\.weight \(1, 512, 128\), 45,920 numbers after its start; "
-        rf"of another size than in an even cut: params_6\.npy {len(piece) - 20_000:,} \(for {len(piece):,}\)$",
+        rf"pieces of unexpected size: params_6\.npy {len(piece) - 20_000:,} \(expected {len(piece):,}\)$",
     )
 
 
@@ -382,7 +385,7 @@ def test_file_of_shapes_that_holds_something_else_is_named(release: Path, text: 
     [
         (0, [24], r"shape 0 \(positions_embed\.weight\) is \(24,\); \(rows, width\) expected"),
         (1, [1, 31, 128], r"shape 1 \(tokens_embed\.weight\) is \(1, 31, 128\); \(rows, width\) expected"),
-        (0, [24, 130], "width 130 of the embedding; a multiple of 64"),
+        (0, [24, 130], "embedding width 130; expected a multiple of 64"),
         (1, [31, 64], r"shape 1 \(tokens_embed\.weight\) is \(31, 64\); \(31, 128\) expected"),
         (2, [128, 384], r"shape 2 \(h\.0\.attn\.c_attn\.weight\) is \(128, 384\); \(1, 128, 384\) expected"),
         (6, [1, 128], r"shape 6 \(h\.0\.ln_1\.weight\) is \(1, 128\); \(128,\) expected"),
@@ -410,7 +413,7 @@ def test_shapes_beyond_all_memory_are_named(release: Path) -> None:
     shapes = json.loads(path.read_text())
     shapes[1][0] = 10**12
     path.write_text(json.dumps(shapes))
-    refused(release, r"numbers in params_0\.npy to params_9\.npy, .* expected by params_shapes\.json")
+    refused(release, r"numbers in params_0\.npy to params_9\.npy, .* expected from params_shapes\.json")
 
 
 def test_numbers_that_are_none_are_named(release: Path) -> None:
@@ -439,4 +442,4 @@ def test_merges_that_name_unknown_symbols_are_refused(release: Path) -> None:
 def test_folder_that_is_a_release_and_a_model_directory_is_refused(release: Path) -> None:
     """One of the two would be ignored."""
     (release / "config.json").write_text("{}")
-    refused(release, r"holds config\.json and files of OpenAI's release; give each its own directory")
+    refused(release, r"contains config\.json and files of OpenAI's release; use a directory for each")

@@ -97,7 +97,7 @@ def test_every_position_predicts_the_token_after_it() -> None:
 
 def test_text_shorter_than_a_window_is_refused() -> None:
     TrainingWindows(Counting(), 9, 8, LoopConfig())
-    with pytest.raises(UserError, match=r"--corpus: 8 tokens to train on, a window takes 9; .* smaller --context"):
+    with pytest.raises(UserError, match=r"--corpus: 8 training tokens, a window needs 9; .* smaller --context"):
         TrainingWindows(Counting(), 8, 8, LoopConfig())
 
 
@@ -304,7 +304,7 @@ def test_changed_text_is_refused_and_loses_nothing(
     command.run.metrics_path.unlink()
     (texts / "one.txt").write_text("the hen sat still.\n" * 999, encoding="utf-8")
     assert cli.main([*command.argv, *config]) == 2
-    assert "holds a different run (its train data was other" in capsys.readouterr().err
+    assert "contains a different run (its train data differs" in capsys.readouterr().err
 
 
 # ---- samples during training
@@ -354,7 +354,7 @@ def test_each_evaluation_shows_how_a_prompt_goes_on(
         (["--corpus", "short.txt", "--out", "run", "--size", "tiny", "--vocab-size", "80"],
          "--corpus: 9 tokens are too few to split off a validation part"),
         (["--corpus", "short.txt", "--valid", "short.txt", "--out", "run", "--size", "tiny", "--vocab-size", "80"],
-         "--corpus: 9 tokens to train on, a window takes 513"),
+         "--corpus: 9 training tokens, a window needs 513"),
         (["--corpus", "unfinished", "--tokenizer", "texts", "--out", "run"], "the preparation was interrupted"),
         (["--corpus", "texts", "--out", "run", "--sample-tokens", "-1"], "--sample-tokens -1: expected 0 to 10,000"),
     ],

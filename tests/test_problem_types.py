@@ -1,4 +1,4 @@
-"""Problem types, pooling and the checks of texts. Run: pytest tests/test_problem_types.py"""
+"""Problem types, pooling and validation of texts. Run: pytest tests/test_problem_types.py"""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def test_a_model_for_several_labels_an_example_is_refused(tmp_path: Path) -> Non
     config = huggingface_config(tmp_path)
     config["problem_type"] = "multi_label_classification"
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(UserError, match="problem_type 'multi_label_classification' found; gpt1 has single_label_class"):
+    with pytest.raises(
+        UserError, match="problem_type 'multi_label_classification' found; gpt1 supports single_label_class"
+    ):
         huggingface.read(tmp_path)
 
 
@@ -106,7 +108,7 @@ def huggingface_config(folder: Path) -> dict[str, Any]:
     ("value", "message"),
     [
         (5, "X is 5 (int), expected a text"), (None, "X is null, expected a text"), ("", "X is empty"),
-        (" \n", "X is empty"), ("a\ud800", "X holds half of a character (\\ud800 alone)"),
+        (" \n", "X is empty"), ("a\ud800", "X contains half of a character (\\ud800 alone)"),
     ],
 )  # fmt: skip
 def test_a_text_that_cannot_be_used_is_named(value: object, message: str) -> None:

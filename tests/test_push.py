@@ -1,8 +1,10 @@
-"""The model card has the hub's form and the run's numbers; `gpt1 push` publishes it. Run: pytest tests/test_push.py"""
+"""The model card, in the format of the hub, and its upload by `gpt1 push`. Run: pytest tests/test_push.py"""
 
 from __future__ import annotations
 
+import ast
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,11 +16,12 @@ import pytest
 
 from gpt1 import api
 from gpt1.checkpoint.hub import repository
-from gpt1.checkpoint.model_card import Results, model_card
+from gpt1.checkpoint.model_card import EXAMPLES, Results, model_card
 from gpt1.cli import main
 from gpt1.config import SIZES, Head
 from gpt1.config.recipes import recipe
 from gpt1.inference.classifier import Classifier
+from gpt1.tasks import TASKS
 from support.fake_hub import FakeHub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -44,14 +47,14 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub of one's own, whose token is at hand, and nothing else."""
+    """A local hub with a valid token."""
     for variable in ("HF_HUB_CACHE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # its servers are elsewhere
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # it uses other servers
     with FakeHub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", server.token)
@@ -86,7 +89,7 @@ def test_the_cards_numbers_are_those_of_the_run(run: Path) -> None:
     low, high = scores["test"]["interval"]["accuracy"]
     assert f"| GPT-1 | {scores['test']['accuracy']:.3f} [{low:.3f}, {high:.3f}] |" in text
     assert "| TF-IDF + logistic regression |" in text
-    assert "reviews, test, 40 examples (95 % bootstrap interval):" in text
+    assert "reviews, test split, 40 examples (in brackets: 95 % bootstrap interval):" in text
 
 
 def test_it_claims_no_licence_language_or_hub_data_that_gpt1_does_not_know(run: Path) -> None:
@@ -123,7 +126,43 @@ def test_a_language_models_card_has_its_perplexity() -> None:
         ("perplexity", 2.72),
         ("bits_per_byte", 1.5),
     ]
-    assert "novels, valid, 1,000 tokens:" in text
+    assert "novels, valid split, 1,000 tokens:" in text
+
+
+@pytest.mark.parametrize(
+    ("head", "lines"),
+    [
+        (None, ['gpt1 generate DIR "a prompt"', 'print(model.generate("a prompt"))']),
+        (
+            Head("classification", 2),
+            ['gpt1 predict DIR "a text"', 'print(pipeline("text-classification", "DIR")("a text"))'],
+        ),
+        (
+            Head("entailment", 3),
+            ['gpt1 predict DIR "a premise" "a hypothesis"', 'print(model.predict([("a premise", "a hypothesis")]))'],
+        ),
+        (Head("similarity", 1, regression=True), ['gpt1 predict DIR "a text" "another text"']),
+        (
+            Head("multiple-choice", 1),
+            ['print(model.predict([("a context", ["a choice", "another choice"])]))', "## Limitations"],
+        ),
+    ],
+    ids=lambda value: value.task if isinstance(value, Head) else "",
+)
+def test_the_card_has_an_example_of_its_task(head: Head | None, lines: list[str]) -> None:
+    text = model_card(
+        replace(SIZES["tiny"], head=head), pretokenizer="fast", labels=(), max_length=8, provenance={}, differences=()
+    )
+    assert set(lines) <= set(text.splitlines())
+
+
+def test_the_cards_examples_are_valid_for_their_tasks() -> None:
+    """Both the command-line arguments and the Python values."""
+    for name, task in TASKS.items():
+        arguments, values = EXAMPLES[name]
+        [example] = task.examples(ast.literal_eval(values), "values")
+        given = task.input_kind.from_arguments(shlex.split(arguments), "arguments")
+        assert given and (given.parts, given.choices) == (example.parts, example.choices)
 
 
 @pytest.mark.parametrize("name", ["no", "x: y", "日本", "- a", "#1", "", '"', "1.5", "null", "a\nb", "plain"])
@@ -168,7 +207,7 @@ def test_push_uploads_the_model_and_never_a_checkpoint(
     told = json.loads(captured.out)
     assert told["url"] == f"{hub.url}/{REPO}"
     assert told["commit"] in hub.repos["model", REPO].commits
-    assert "Not uploaded, since gpt1 did not write it: notes.txt" in captured.err
+    assert "Not uploaded, because gpt1 did not write them: notes.txt" in captured.err
     assert not hub.repos["model", REPO].private
 
 
@@ -207,7 +246,7 @@ def test_a_public_repository_is_not_taken_for_a_private_one(
 ) -> None:
     hub.commit(REPO, {})
     assert main(["push", str(run), REPO, "--private"]) == 2
-    assert f"--private: {hub.url}/{REPO} is there already and is public" in capsys.readouterr().err
+    assert f"--private: {hub.url}/{REPO} already exists and is public" in capsys.readouterr().err
     assert published(hub) == {}
 
 
@@ -216,24 +255,27 @@ def test_an_unfinished_run_is_pushed_without_results(
 ) -> None:
     (run / "metrics.json").unlink()
     assert main(["push", str(run), REPO]) == 0
-    assert "is not finished: the card has no results" in capsys.readouterr().err
+    assert "is not finished: the model card has no results" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("break_it", "said"),
     [
-        (lambda run, hub, env: env.delenv("HF_TOKEN"), "no token of the Hugging Face hub: make one that may write"),
-        (lambda run, hub, env: env.setenv("HF_TOKEN", "hf_wrong"), "does not accept the token (401): `hf auth login`"),
-        (lambda run, hub, env: env.setenv("HF_TOKEN", hub.reader), f"the token may not write to {REPO} (403)"),
+        (
+            lambda run, hub, env: env.delenv("HF_TOKEN"),
+            "no token for the Hugging Face hub: create one with write access",
+        ),
+        (lambda run, hub, env: env.setenv("HF_TOKEN", "hf_wrong"), "rejected the token (401): run `hf auth login`"),
+        (lambda run, hub, env: env.setenv("HF_TOKEN", hub.reader), f"the token cannot write to {REPO} (403)"),
         (lambda run, hub, env: hub.stop(), "cannot be reached (ConnectError: "),
-        (lambda run, hub, env: setattr(hub, "down", HTTPStatus.BAD_GATEWAY), "answers 502"),
+        (lambda run, hub, env: setattr(hub, "down", HTTPStatus.BAD_GATEWAY), "responded with status 502"),
         (lambda run, hub, env: shutil.rmtree(run / "model"), "this run has no model yet"),
         (lambda run, hub, env: (run / "model" / "vocab.json").unlink(), "vocab.json: missing; the directory is incomp"),
         (
             lambda run, hub, env: (run / "model" / "model.safetensors").write_bytes(b"cut"),
             "model.safetensors: its sha256 is not the one in gpt1.json",
         ),
-        (lambda run, hub, env: (run / "model" / "gpt1.json").unlink(), "no model directory of gpt1 (gpt1.json is miss"),
+        (lambda run, hub, env: (run / "model" / "gpt1.json").unlink(), "not a model directory of gpt1 (gpt1.json is"),
     ],
     ids=[
         "no token",
@@ -261,9 +303,9 @@ def test_what_keeps_a_model_from_the_hub_is_one_line(
 def test_a_name_that_is_no_repository_is_refused(run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a/b/c", "mine", "mine/"):
         assert main(["push", str(run), name]) == 2
-        assert f"{name}: expected OWNER/NAME, as on the hub" in capsys.readouterr().err
+        assert f"{name}: expected OWNER/NAME, where OWNER is" in capsys.readouterr().err
 
 
 def test_mini_is_no_directory_to_push(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", "mini", REPO]) == 2
-    assert "mini (it comes with gpt1): no run or model directory" in capsys.readouterr().err
+    assert "mini (bundled with gpt1): not a run or model directory" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""Ray tasks make the files that this machine's processes make; what goes wrong there is one line here.
+"""Ray tasks write the same files as local processes; their errors are reported in one line.
 
-Those that start a Ray are skipped where it is not installed (`pip install ray`): it is too large for `dev`.
+Tests that start Ray are skipped if it is not installed (`pip install ray`); it is too large for `dev`.
 Run: pytest tests/test_ray_workers.py
 """
 
@@ -57,7 +57,7 @@ def test_a_tokenizer_survives_the_way_to_another_machine(tokenizer: Tokenizer) -
 def test_what_a_task_runs_makes_the_same_files(
     texts: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The task's own function, with requests that are plain data, and no Ray between."""
+    """The function of a task, called without Ray, with requests that are plain data."""
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
 
     class Direct:
@@ -74,7 +74,7 @@ def test_what_a_task_runs_makes_the_same_files(
 
 
 def test_a_task_gets_paths_that_hold_wherever_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node's processes start elsewhere; on a Ray of this machine they do not, so only this sees it."""
+    """Processes of other nodes have another working directory, unlike those of a local Ray."""
     monkeypatch.chdir(tmp_path)
     request = {"shard": "out/a.bin", "source": "texts/a.txt", "name": "a.txt", "asked": {}}
     expected = request | {"shard": str(tmp_path / "out" / "a.bin"), "source": str(tmp_path / "texts" / "a.txt")}
@@ -91,7 +91,10 @@ def test_a_node_that_does_not_see_the_files_says_so(
     ((kind, message),) = next(encode_there(request, tokenizer_to_json(tokenizer))).items()
     assert kind == "refused"
     assert "elsewhere" in message
-    assert "does not see it; with --ray, all nodes must see the same files under the same paths" in message
+    assert (
+        "not found on node" in message
+        and "; with --ray, all nodes must see the same files under the same paths" in message
+    )
 
 
 def test_a_shard_that_is_not_seen_here_is_named(
@@ -103,7 +106,9 @@ def test_a_shard_that_is_not_seen_here_is_named(
     require_seen(tmp_path / "out" / "a.bin", facts)
     for name in ("a.bin", "a.index.bin", "a.json"):
         (tmp_path / "out" / name).rename(tmp_path / "kept")
-        with pytest.raises(UserError, match=r"a\.bin: a task wrote it, and it is not seen here; with --ray, all nodes"):
+        with pytest.raises(
+            UserError, match=r"a\.bin: written by a task but not visible on this machine; with --ray, all nodes"
+        ):
             require_seen(tmp_path / "out" / "a.bin", facts)
         (tmp_path / "kept").rename(tmp_path / "out" / name)
 
@@ -133,9 +138,7 @@ def test_an_address_where_nothing_answers_is_refused_at_once(port: str, monkeypa
     with socket.socket() as bound:  # and not listening
         bound.bind(("127.0.0.1", 0))
         port = str(bound.getsockname()[1]) if port == "closed" else port
-        with pytest.raises(
-            UserError, match=rf"^--ray 127\.0\.0\.1:{port}: nothing answers there \(.*\); expected local"
-        ):
+        with pytest.raises(UserError, match=rf"^--ray 127\.0\.0\.1:{port}: cannot connect \(.*\); expected local"):
             RayWorkers(f"127.0.0.1:{port}")
 
 
@@ -150,7 +153,7 @@ def command(texts: Path, tokenizer: Tokenizer, out: Path, *more: str) -> list[st
 
 @needs_ray
 def test_ray_tasks_make_the_same_files(texts: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """And Ray leaves nothing in the person's home."""
+    """Ray also writes nothing to the user's home directory."""
     (tmp_path / "home").mkdir()
     words = command(Path("texts"), tokenizer, tmp_path / "out")
     words[words.index(str(tmp_path / "out"))] = "out"
@@ -181,14 +184,14 @@ def test_a_bad_file_is_the_line_that_it_is_without_ray(texts: Path, tokenizer: T
 
 @needs_ray
 def test_where_no_cluster_runs_auto_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Named by the variable that Ray reads, so that a cluster of the person who runs the tests is not joined."""
+    """Set by the environment variable that Ray reads, so that tests do not join a cluster of the user."""
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
     with pytest.raises(UserError, match=r"^--ray auto: Invalid address format: nonsense; expected local .*, auto"):
         list(RayWorkers("auto").encode([], None))  # type: ignore[arg-type]
 
 
 def of_session(process: subprocess.Popen[bytes]) -> list[str]:
-    """What still runs of all that a command started; Ray's agents end by themselves within a minute of a kill."""
+    """Return the running processes that a command started; Ray's agents end within a minute after a kill."""
     listed = subprocess.run(["ps", "-eo", "sid=,stat=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
     return [args for sid, state, args in rows if int(sid) == process.pid and state[0] != "Z" and "Agent" not in args]
@@ -232,6 +235,6 @@ def test_a_program_that_is_no_ray_is_refused_soon(monkeypatch: pytest.MonkeyPatc
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         started = time.monotonic()
-        with pytest.raises(UserError, match=rf"^--ray {address}: no Ray answered within 5 s; expected local"):
+        with pytest.raises(UserError, match=rf"^--ray {address}: no answer from Ray within 5 s; expected local"):
             list(RayWorkers(address).encode([], None))  # type: ignore[arg-type]
         assert time.monotonic() - started < PATIENCE

@@ -1,4 +1,4 @@
-"""Files of examples: formats, compression, streaming, and bad files named.
+"""Reading of files: formats, compression, streaming, and errors for bad files.
 
 Run: pytest tests/test_readers.py
 """
@@ -83,7 +83,7 @@ def test_quoted_cells_hold_separators_quotes_and_newlines(tmp_path: Path) -> Non
 
 
 def test_long_csv_cells_are_read(tmp_path: Path) -> None:
-    """The csv module refuses cells of more than 131,072 characters unless told otherwise."""
+    """The default limit of the csv module is 131,072 characters per cell."""
     long = "word " * 100_000
     assert read_examples(write(tmp_path / "x.csv", f"text,label\n{long},1\n"))[0].parts == (long,)
 
@@ -134,7 +134,7 @@ def test_streaming_does_not_hold_the_file_in_memory(tmp_path: Path) -> None:
 
 
 def test_streaming_raises_at_the_call_when_the_first_row_is_bad(tmp_path: Path) -> None:
-    """So that a command knows before it opens its output file."""
+    """A command can thus fail before it opens its output file."""
     with pytest.raises(UserError):
         stream_examples(tmp_path / "missing.csv")
 
@@ -165,7 +165,7 @@ BAD_FILES = {
     "unknown format": ("x.json", b"{}", ["x.json", ".jsonl"]),
     "packed parquet": ("x.parquet.gz", b"xx", ["x.parquet.gz", ".parquet"]),
     "short csv row": ("x.csv", b"text,label\na,1\nb\n", ["x.csv row 2 (line 3)", "cells: 1, expected 2 (text, label)"]),
-    "long csv row": ("x.csv", b"text,label\na,1\nb, c,1\n", ["row 2 (line 3)", "cells: 3, expected 2", "quotes"]),
+    "long csv row": ("x.csv", b"text,label\na,1\nb, c,1\n", ["row 2 (line 3)", "cells: 3, expected 2", "be quoted"]),
     "open quote": ("x.csv", b'text,label\na,1\n"b,1\nc,0\n', ["row 2 (line 3)", "quote"]),
     "stray quote": ("x.tsv", b'text\tlabel\n"a" b\t1\n', ["x.tsv row 1 (line 2)", "quote"]),
     "semicolons": ("x.csv", b"text;label\na;1\n", ["x.csv line 1", "';'", "commas"]),

@@ -52,7 +52,7 @@ def log(**last: Any) -> list[dict[str, Any]]:
         {"event": "start", "time": 1.8e9, "examples": {"train": 240, "valid": 60, "test": N}, "parameters": 8_546_816,
          "truncated": {"train": 12, "valid": 0, "test": 0}, "device": "cpu (2 threads)", "dtype": "bfloat16",
          "labels": {"train": {"bad": 200, "good": 40}},
-         "notes": ["test: 3 of 80 examples also stand in the training split."]},
+         "notes": ["test: 3 of 80 examples also occur in the training split."]},
     ]  # fmt: skip
     for step in (10, 20, 30):
         events.append({"event": "train", "time": 1.8e9 + step, "step": step, "epoch": step / 15, "loss": 1 / step,
@@ -223,7 +223,7 @@ def test_mistakes_show_the_words_that_drove_them_and_are_escaped(report: Page) -
 
 
 def test_data_warnings_are_told(report: Page) -> None:
-    assert "3 of 80 examples also stand in the training split" in report.text
+    assert "3 of 80 examples also occur in the training split" in report.text
     assert "train: 12 of 240 examples (5.0%) are longer than the model reads and were cut." in report.text
     assert "200 examples of bad, 40 of good" in report.text
 

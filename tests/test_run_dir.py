@@ -1,4 +1,4 @@
-"""A run on disk: whose directory it is, what its log keeps, and that a killed `gpt1 finetune` goes on bit for bit."""
+"""Run directories: validation of settings, the log, and bit-exact resuming of a killed `gpt1 finetune`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SINCE = {
     "loop": ["drop_last"],
     "split": ["truncation", "split_strategy"],
 }
-"""Settings that the first runs did not have."""
+"""Settings that are missing in old runs."""
 
 FACTS = {"data_sha256": {"train": "aaaa", "valid": "bbbb"}}
 
@@ -86,13 +86,13 @@ def test_same_run_may_go_on_elsewhere_and_on_other_hardware(opened: tuple[RunDir
 @pytest.mark.parametrize(
     ("command", "changes", "facts", "difference"),
     [
-        ("pretrain", {}, FACTS, "command finetune there, pretrain asked for"),
-        ("finetune", {"lr": 0.2}, FACTS, r"--lr 0\.1 there, 0\.2 asked for"),
-        ("finetune", {"model": "mini"}, FACTS, r"--model random:tiny there, mini asked for"),
-        ("finetune", {"loop": LoopConfig(seed=1)}, FACTS, r"--seed 0 there, 1 asked for"),
-        ("finetune", {"loop": LoopConfig(patience=2)}, FACTS, r"--patience None there, 2 asked for"),
-        ("finetune", {}, {"data_sha256": {"train": "aaaa", "valid": "cccc"}}, "its valid data was other"),
-        ("finetune", {}, {"data_sha256": {"train": "aaaa"}}, "its valid data was other"),
+        ("pretrain", {}, FACTS, "command is finetune, not pretrain"),
+        ("finetune", {"lr": 0.2}, FACTS, r"--lr is 0\.1, not 0\.2"),
+        ("finetune", {"model": "mini"}, FACTS, r"--model is random:tiny, not mini"),
+        ("finetune", {"loop": LoopConfig(seed=1)}, FACTS, r"--seed is 0, not 1"),
+        ("finetune", {"loop": LoopConfig(patience=2)}, FACTS, r"--patience is None, not 2"),
+        ("finetune", {}, {"data_sha256": {"train": "aaaa", "valid": "cccc"}}, "its valid data differs"),
+        ("finetune", {}, {"data_sha256": {"train": "aaaa"}}, "its valid data differs"),
     ],
 )
 def test_another_run_is_refused_with_the_difference(
@@ -108,8 +108,8 @@ def test_another_run_is_refused_with_the_difference(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("thesis.tex", "", "holds thesis.tex and is no run"),
-        ("config.json", '{"model_type": "openai-gpt"}', r"its config\.json is not that of a run"),
+        ("thesis.tex", "", "contains thesis.tex and is not a run"),
+        ("config.json", '{"model_type": "openai-gpt"}', r"its config\.json does not belong to a run"),
         ("config.json", '{"command": "fine', r"config\.json: not JSON"),
     ],
 )
@@ -129,7 +129,7 @@ def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_run_from_before_a_setting_came_goes_on_with_its_default(tmp_path: Path) -> None:
-    """The loss's settings stood by themselves once, and were one."""
+    """The settings of the loss used to be one top-level setting."""
     config = FinetuneConfig(data="reviews", out=tmp_path / "run", loss=LossConfig(lm_coef=0.25))
     run = RunDirectory(config.out)
     run.open("finetune", config, FACTS)
@@ -143,9 +143,9 @@ def test_run_from_before_a_setting_came_goes_on_with_its_default(tmp_path: Path)
     run.config_path.write_text(json.dumps(written))
     assert FinetuneConfig.from_dict(run.settings()["config"]) == replace(config, out=Path())
     run.open("finetune", config, FACTS)
-    with pytest.raises(UserError, match=r"--lm-coef 0\.25 there, 0\.5 asked for"):
+    with pytest.raises(UserError, match=r"--lm-coef is 0\.25, not 0\.5"):
         run.open("finetune", replace(config, loss=LossConfig()), FACTS)
-    with pytest.raises(UserError, match=r"--drop-last False there, True asked for"):
+    with pytest.raises(UserError, match=r"--drop-last is False, not True"):
         run.open("finetune", replace(config, loop=LoopConfig(drop_last=True)), FACTS)
 
 
@@ -164,7 +164,7 @@ def test_run_of_a_later_version_is_refused_with_what_it_has_more(tmp_path: Path)
 
 @pytest.mark.parametrize("name", [".DS_Store", ".config.json.partial"])
 def test_hidden_files_do_not_make_a_directory_anothers(tmp_path: Path, name: str) -> None:
-    """Those of a file browser, and what a crash of ours leaves behind."""
+    """Files of a file browser, and leftovers of a crash."""
     (tmp_path / name).write_text("")
     run = RunDirectory(tmp_path)
     run.open("finetune", Settings(tmp_path), FACTS)
@@ -185,7 +185,7 @@ def params(seed: int) -> Params:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    """A run whose best model has seed 1, and whose checkpoints after 4 and 8 steps have the seeds 4 and 8."""
+    """Return a run whose best model has seed 1, and whose checkpoints of steps 4 and 8 have seeds 4 and 8."""
     run = RunDirectory(tmp_path)
     save_model(run.model, Model(SHAPE, params(1), TOKENIZER, ("no", "yes")))
     for step in (4, 8):
@@ -256,7 +256,7 @@ def test_crash_between_the_two_renames_of_the_best_model_is_undone(run: RunDirec
 
 
 def test_log_gives_back_what_was_written_in_any_alphabet(tmp_path: Path) -> None:
-    """U+2028 ends a line for `str.splitlines`; a lone surrogate stands in file names that are not UTF-8."""
+    """U+2028 is a line end for `str.splitlines`; lone surrogates occur in file names that are not UTF-8."""
     values = {
         "note": "Prüfung \u2028 \u0085 检验\n",
         "name": "caf\udce9",
@@ -286,9 +286,7 @@ def test_line_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
     assert [event["step"] for event in event_log.read(log.path)] == [0, 1]
     assert event_log.read_with_gaps(log.path)[1] == [3]
     log.write("train", {"step": 3})
-    assert [event["step"] for event in event_log.read(log.path)] == [0, 1, 3], (
-        "what is written then has a line of its own"
-    )
+    assert [event["step"] for event in event_log.read(log.path)] == [0, 1, 3], "the next event is on a new line"
 
 
 # ---- gpt1 finetune
@@ -303,7 +301,7 @@ WORDS = {"good": "bright calm kind warm", "bad": "bleak cold harsh grim", "": "t
 
 
 def write_data(folder: Path, *, seed: int = 0) -> Path:
-    """Texts of random words, some of which go with the label."""
+    """Texts of random words, some of which are correlated with the label."""
     draw = random.Random(seed)
     folder.mkdir(parents=True)
     for split, size in (("train", 48), ("valid", 16), ("test", 16)):
@@ -318,7 +316,7 @@ def write_data(folder: Path, *, seed: int = 0) -> Path:
 
 @dataclass
 class Command(RunCommand):
-    """`gpt1 finetune` on the data, into a directory of its own."""
+    """Command `gpt1 finetune` with its own output directory."""
 
     data: Path
     out: Path
@@ -331,7 +329,7 @@ class Command(RunCommand):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Any]:
-    """A run that nobody stopped, and its results."""
+    """An uninterrupted run and its results."""
     if not backends.installed():
         pytest.skip("no framework is installed")
     folder = tmp_path_factory.mktemp("finished")
@@ -340,7 +338,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Any]:
 
 
 def test_killed_run_goes_on_bit_for_bit(finished: tuple[Command, Any], tmp_path: Path) -> None:
-    """Killed at a moment that differs from test run to test run; when this fails, the message says when it was."""
+    """The run is killed at a random time, which is printed if the test fails."""
     uninterrupted, results = finished
     command = Command(uninterrupted.data, tmp_path / "run")
     step, pause = random.randint(4, STEPS // 2), random.uniform(0.0, 0.02)
@@ -371,7 +369,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(
     process.send_signal(signal.SIGCONT)
     process.communicate(timeout=PATIENCE)
     assert read_json(command.run.metrics_path) == results
-    assert command.here() == results, "a finished run is read by any number"
+    assert command.here() == results, "any number of processes can read a finished run"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send Ctrl-C to one process")
@@ -417,9 +415,9 @@ def test_best_model_is_the_one_that_is_scored(finished: tuple[Command, Any]) -> 
 @pytest.mark.parametrize(
     ("flags", "difference"),
     [
-        (["--lr", "0.004"], r"--lr 0\.003 there, 0\.004 asked for"),
-        (["--batch-size", "8"], r"--batch-size 4 there, 8 asked for"),
-        (["--seed", "1"], "seed 0 there, 1 asked for"),
+        (["--lr", "0.004"], r"--lr is 0\.003, not 0\.004"),
+        (["--batch-size", "8"], r"--batch-size is 4, not 8"),
+        (["--seed", "1"], "seed is 0, not 1"),
     ],
 )
 def test_other_settings_are_refused_and_lose_nothing(
@@ -429,7 +427,7 @@ def test_other_settings_are_refused_and_lose_nothing(
     before = outcome(command.run)
     assert cli.main([*command.argv, *flags]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gpt1: ")]
-    assert "holds a different run" in line
+    assert "contains a different run" in line
     assert re.search(difference, line)
     assert_same_outcome(outcome(command.run), before)
 
@@ -446,12 +444,12 @@ def test_changed_data_is_refused_and_loses_nothing(
         assert cli.main(command.argv) == 2
     finally:
         train.write_text(content)
-    assert "its train data was other" in capsys.readouterr().err
+    assert "its train data differs" in capsys.readouterr().err
     assert_same_outcome(outcome(command.run), before)
 
 
 def test_own_metric_chooses_the_best_model(finished: tuple[Command, Any], tmp_path: Path) -> None:
-    """Larger is better; this one falls from call to call, so that the first evaluation is the best."""
+    """Decreases with every call, so that the first evaluation is the best (larger is better)."""
     calls = count()
 
     def falling(labels: Any, predictions: Any) -> float:

@@ -1,4 +1,4 @@
-"""Runs of older formats: their names are read, and they resume bit for bit. Run: pytest tests/test_run_formats.py"""
+"""Runs in older formats are read, and are resumed bit for bit. Run: pytest tests/test_run_formats.py"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMER_SETTINGS = {
     "optim": {"max_grad_norm": "clip"},
     "split": {"truncation": "cut", "split_strategy": "draw", "max_examples": "limit"},
 }
-"""Part of the settings -> the name now -> its name in format 1; not read from the code, which could forget one."""
+"""Part of the settings -> current name -> name in format 1; listed independently of the code, to detect omissions."""
 FORMER_PROGRESS = {"last_eval_step": "evaluated", "evals_without_improvement": "without_gain"}
 
 
@@ -36,13 +36,13 @@ def renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
 
 
 def as_format_1(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run under the names that format 1 had for them."""
+    """Return the settings of a run with the names of format 1."""
     return {name: renamed(value, FORMER_SETTINGS.get(name, {})) if isinstance(value, dict) else value
             for name, value in settings.items()}  # fmt: skip
 
 
 def downgrade(run: RunDirectory) -> None:
-    """Rewrite the files of a run as format 1 had them."""
+    """Rewrite the files of a run in format 1."""
     record = read_json(run.config_path)
     del record["format"]
     run.config_path.write_text(json.dumps(record | {"config": as_format_1(record["config"])}))
@@ -88,7 +88,7 @@ def command(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 
 def interrupt(command: list[str], out: str) -> RunDirectory:
-    """Stop the run in `out` right after its checkpoint of step `STOP_AT`."""
+    """Stop the run in `out` immediately after its checkpoint of step `STOP_AT`."""
     write = RunLog.write
 
     def stopping(self: RunLog, event: str, values: Mapping[str, Any]) -> None:
@@ -114,7 +114,9 @@ def test_run_of_format_1_resumes_bit_for_bit(command: list[str]) -> None:
     assert cli.main([*command, "--out", "half"]) == 0
     assert [event["step"] for event in map(json.loads, run.log.path.open()) if event["event"] == "resume"] == [STOP_AT]
     assert_same_outcome(outcome(run), outcome(RunDirectory(Path("whole"))))
-    assert read_json(run.config_path) == read_json(Path("whole/config.json")), "the run has the present format now"
+    assert read_json(run.config_path) == read_json(Path("whole/config.json")), (
+        "the run has been upgraded to the current format"
+    )
 
 
 def test_run_of_format_1_with_another_value_is_refused_under_the_new_name(
@@ -128,7 +130,7 @@ def test_run_of_format_1_with_another_value_is_refused_under_the_new_name(
     before = run.config_path.read_bytes()
     assert cli.main(["finetune", "--data", "reviews", "--out", "run", "--max-examples", "23"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
-    assert "holds a different run (--max-examples 24 there, 23 asked for)" in line
+    assert "contains a different run (--max-examples is 24, not 23)" in line
     assert run.config_path.read_bytes() == before
 
 
@@ -242,7 +244,7 @@ def test_run_of_a_newer_version_is_one_line(
 
 
 def test_config_that_is_no_runs_is_left_as_it_is() -> None:
-    """A model directory has a `config.json` too, Hugging Face's."""
+    """Model directories also contain a `config.json`, in Hugging Face's format."""
     assert upgrade({"model_type": "openai-gpt", "format": "pt"}, Path("config.json")) == {
         "model_type": "openai-gpt", "format": "pt",
     }  # fmt: skip

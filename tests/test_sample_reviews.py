@@ -1,4 +1,4 @@
-"""The sample reviews are balanced, free of repetition, and neither hopeless nor trivial for a bag of words."""
+"""The sample reviews are balanced, contain no duplicates, and are neither too hard nor too easy for a bag of words."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
 PER_LABEL = {"train": 120, "valid": 30, "test": 50}
-"""Reviews of each label in each split: 400 in all."""
+"""Reviews of each label in each split (400 in total)."""
 MAX_WORDS = 120
-"""Keeps every review well below the 512 positions of the published model."""
+"""Maximum length, well below the 512 positions of the published model."""
 SHARED_RUN = 6
-"""Words. Shorter runs ("at the end of the") recur by chance; one this long would mean a template or a copy."""
+"""Words. Shorter sequences ("at the end of the") recur by chance; one of this length would be a template or a copy."""
 TOO_EASY = 0.85
-"""Above this accuracy of a bag of words, fine-tuning would have nothing left to show; 0.81 on test, 0.79 over folds."""
+"""Maximum accuracy of a bag of words, to leave room for improvement (measured: 0.81 on test, 0.79 over folds)."""
 TOO_HARD = 0.62
-"""Below this one the label is hardly in the words, so a small model learns nothing; guessing 100 rows: 0.5 ± 0.05."""
+"""Minimum accuracy of a bag of words, so that a small model can learn; chance level on 100 rows: 0.5 ± 0.05."""
 FOLDS = 5
 SHUFFLES = 3
-"""The mean over shuffles moves by about 0.01; a single one by twice that."""
+"""The mean over shuffles varies by about 0.01, a single shuffle by about 0.02."""
 
 Reviews = list[dict[str, str]]
 

@@ -90,9 +90,9 @@ def test_other_settings_and_a_single_run_are_refused(
     data: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert finetuned(data, finished, "--seeds", "3", "--lr", "1e-3") == 2
-    assert "seed-0: holds a different run (--lr" in capsys.readouterr().err.splitlines()[-1]
+    assert "seed-0: contains a different run (--lr" in capsys.readouterr().err.splitlines()[-1]
     assert finetuned(data, finished) == 2
-    assert "holds console and is no run" in capsys.readouterr().err.splitlines()[-1]
+    assert "contains console and is not a run" in capsys.readouterr().err.splitlines()[-1]
     assert finetuned(data, tmp_path / "run") == 0
     assert finetuned(data, tmp_path / "run", "--seeds", "2") == 2
     assert "holds a single run, not runs of several seeds" in capsys.readouterr().err.splitlines()[-1]

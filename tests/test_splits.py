@@ -1,4 +1,4 @@
-"""Splits drawn from examples: stratified, pinned, and as OpenAI's code draws them.
+"""Splits of examples: stratified, reproducible, and as in OpenAI's code.
 
 Run: pytest tests/test_splits.py
 """
@@ -53,7 +53,7 @@ def test_stratified_split_loses_nothing_and_keeps_the_shares_of_labels(
     if len(total) <= len(labels) / 2:
         for label, n in total.items():
             assert abs(count[label] - fraction * n) < 1 + 1e-9  # rounding of fraction * n
-            assert count[label] < n  # a label that is drawn is one that train has
+            assert count[label] < n  # every drawn label also occurs in train
     assert (rest, drawn) == stratified_split(examples, fraction, seed)
 
 
@@ -81,7 +81,7 @@ def test_repeated_floats_are_no_strata() -> None:
 
 
 def test_draw_is_pinned_across_machines_and_versions() -> None:
-    """A golden value: another draw would change every published split."""
+    """Golden value: a change would alter every published split."""
     _, drawn = stratified_split(labelled([0, 1] * 10), 0.2, seed=0)
     assert [example.parts[0] for example in drawn] == ["text 0", "text 10", "text 13", "text 19"]
 
@@ -109,7 +109,7 @@ def test_openai_draw_is_train_test_splits_with_their_seed_in_its_order(tmp_path:
     assert (found["train"], found["valid"]) == (train, valid)
     assert found["train"][:4] == [187, 1591, 1646, 169], "golden: scikit-learn may not change it"
     assert found["valid"][:4] == [1058, 198, 1174, 806]
-    assert "valid: 374 of 1,871 rows drawn from train, by OpenAI's draw for ROCStories (seed 3535999445)." in (
+    assert "valid: 374 of 1,871 rows drawn from train, as in OpenAI's split of ROCStories (seed 3535999445)." in (
         data.notes
     )
 
@@ -121,7 +121,7 @@ def test_openai_draw_takes_the_fraction_that_is_asked_for_or_theirs(tmp_path: Pa
 
 
 def test_openai_draw_is_of_valid_alone(tmp_path: Path) -> None:
-    """The test split of a single file is drawn by label, and a file of its own stays what it is."""
+    """The test split of a single file is stratified; a separate test file is unchanged."""
     path = write_jsonl(tmp_path / "x.jsonl", reviews(200))
     usual, theirs = (
         load_dataset(path, split_strategy=split_strategy, valid_fraction=0.2).splits

@@ -427,10 +427,10 @@ def test_a_fault_that_all_trials_have_ends_the_sweep(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--search", "lr=1|2"], "holds a different run (--search "),
+        (["--search", "lr=1|2"], "contains a different run (--search "),
         (
             ["--weight-decay", "0.5"],
-            "holds a different run (--weight-decay 0.01 there, 0.5 asked for)",
+            "contains a different run (--weight-decay is 0.01, not 0.5)",
         ),
         (["--trials", "0"], "--trials 0: expected 1 or more"),
         (["--timeout", "-1"], "--timeout -1.0: expected a positive number of seconds"),
@@ -449,7 +449,7 @@ def test_another_data_set_in_the_same_directory_is_refused(
     other = tmp_path / "other"
     shutil.copytree(data, other)
     assert swept(other, finished[0]) == 2
-    assert "holds a different run (--data" in capsys.readouterr().err.splitlines()[-1]
+    assert "contains a different run (--data" in capsys.readouterr().err.splitlines()[-1]
     changed = data / "train.jsonl"
     before = changed.read_text()
     try:
@@ -457,7 +457,7 @@ def test_another_data_set_in_the_same_directory_is_refused(
         assert swept(data, finished[0]) == 2
     finally:
         changed.write_text(before)
-    assert "holds a different run (its data was other" in capsys.readouterr().err.splitlines()[-1]
+    assert "contains a different run (its data differs" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_without_optuna_the_command_to_install_it_is_said(

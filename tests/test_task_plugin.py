@@ -1,6 +1,6 @@
-"""A package adds a task through an entry point, from outside gpt1. Run: pytest tests/test_task_plugin.py
+"""Tasks of other packages, registered by an entry point. Run: pytest tests/test_task_plugin.py
 
-The package is the one that CONTRIBUTING.md shows, written with its metadata to a folder of sys.path.
+The package is the example of CONTRIBUTING.md, written with its metadata to a folder on sys.path.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROJECT = tomllib.loads(next(text for kind, text in SHOWN if kind == "toml" and 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder where packages are found."""
+    """Return a folder on sys.path."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -44,7 +44,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the guide's package, found while it is there, and a run of its task."""
+    """Return a folder on sys.path with the package of the guide, and a run of its task."""
     folder = tmp_path_factory.mktemp("guide")
     install(folder, CODE, MODULE, f"{NAME} = {TARGET}")
     write_headlines(folder / "news.csv")
@@ -56,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def install(site: Path, code: str, module: str, entry: str, package: str = "headlines") -> None:
-    """Write what `pip install` leaves of a package of one module."""
+    """Write the files of an installed package of one module."""
     sys.modules.pop(module, None)
     (site / f"{module}.py").write_text(code, encoding="utf-8")
     metadata = site / f"{package}-1.0.dist-info"
@@ -79,7 +79,7 @@ def test_the_task_of_the_guide_trains_and_labels_and_explains(
 ) -> None:
     details = json.loads((trained / "run" / "model" / "gpt1.json").read_text(encoding="utf-8"))
     assert details["model"]["head"]["task"] == NAME
-    said = f"the input: gpt1 arranges it as the task {NAME} of another package says"
+    said = f"gpt1 builds the input sequences by the task {NAME} of another package"
     assert details["huggingface_differences"] == [said]
     assert main(["explain", str(trained / "run"), "sun again", "it was a day", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -96,7 +96,7 @@ def test_its_sequence_is_what_the_guide_says(trained: Path) -> None:
 
 
 def test_a_text_of_the_tasks_own_does_not_shift_the_words(trained: Path) -> None:
-    """Attributions stand at the places of the example's texts, after the task's own."""
+    """Attributions belong to the texts of the example, which follow the text of the task."""
     model = Classifier.open(trained / "run")
     example = model.example(["sun again", "it was a day"])
     [sequence] = model.encode([example]).sequences
@@ -116,7 +116,7 @@ def test_a_model_of_a_task_whose_package_is_gone_says_so(
 ) -> None:
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(trained)])
     assert main(["predict", str(trained / "run"), "a", "b"]) == 2
-    assert f"this model's task {NAME}: no such task; there are classification, " in capsys.readouterr().err
+    assert f"this model's task {NAME}: unknown task; expected one of classification, " in capsys.readouterr().err
 
 
 GOOD = """
@@ -131,15 +131,21 @@ BROKEN = {
     "no import": ("import no_such_module", r"cannot be loaded \(ModuleNotFoundError: "),
     "no class": ("", r"cannot be loaded \(AttributeError: "),
     "another name": (GOOD.replace('"mine"', '"yours"'), "its name is 'yours', 'mine' expected as in the entry point"),
-    "choices": (GOOD.replace("= SINGLE", "= CHOICES"), "its input_kind choices has choices, which need a head"),
-    "no input kind": (GOOD.replace("input_kind = SINGLE", ""), "its input_kind is None, SINGLE, PAIR or an InputKind"),
-    "a kind by name": (GOOD.replace("= SINGLE", '= "single"'), "its input_kind is 'single', SINGLE, PAIR or an Input"),
-    "no task": (GOOD.replace("(Task)", ""), "a subclass of gpt1.tasks.Task expected"),
+    "choices": (GOOD.replace("= SINGLE", "= CHOICES"), "its input_kind choices has choices, which the class"),
+    "no input kind": (
+        GOOD.replace("input_kind = SINGLE", ""),
+        "its input_kind is None, expected SINGLE, PAIR or an InputKind",
+    ),
+    "a kind by name": (
+        GOOD.replace("= SINGLE", '= "single"'),
+        "its input_kind is 'single', expected SINGLE, PAIR or an Input",
+    ),
+    "no task": (GOOD.replace("(Task)", ""), "expected a subclass of gpt1.tasks.Task"),
     "two sequences": (
         GOOD.replace("[[example.parts]]", "[[example.parts]] * 2"),
-        "one sequence expected, of parts",
+        "expected one sequence of at most",
     ),
-    "a text changed": (GOOD.replace("[[example.parts]]", '[[("TEXT",)]]'), "that hold each text as it is"),
+    "a text changed": (GOOD.replace("[[example.parts]]", '[[("TEXT",)]]'), "that contain each text unchanged"),
     "no sequences": (GOOD.replace("def sequences", "def order"), "abstract method '?sequences"),
     "fails": (GOOD.replace("return", "raise ValueError('off')\n        return"), r"\(ValueError: off\)"),
 }
@@ -155,13 +161,13 @@ def test_a_broken_task_is_named_with_its_package(site: Path, code: str, said: st
 def test_two_packages_of_one_name_are_refused(site: Path) -> None:
     install(site, GOOD, "first", "mine = first:Mine", "one")
     install(site, GOOD, "second", "mine = second:Mine", "two")
-    with pytest.raises(UserError, match=r"--task mine: (one and two|two and one) both add a task of this name"):
+    with pytest.raises(UserError, match=r"--task mine: registered by both (one and two|two and one)"):
         find_task("mine")
 
 
 def test_an_unknown_task_names_the_papers_and_the_added(site: Path) -> None:
     install(site, GOOD, "first", "mine = first:Mine")
     with pytest.raises(
-        UserError, match=r"--task mien: no such task; there are classification, .*multiple-choice, mine;"
+        UserError, match=r"--task mien: unknown task; expected one of classification, .*multiple-choice, mine;"
     ):
         find_task("mien")

@@ -1,4 +1,4 @@
-"""The paper's input transformations, truncation, and what labels mean. Run: pytest tests/test_tasks.py"""
+"""Input transformations of the paper, truncation, labels. Run: pytest tests/test_tasks.py"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gpt1.tasks.labels import MOST_LABELS
 from gpt1.tokenization.tokenizer import Tokenizer
 
 LETTERS = "abcdefgh"
-"""The words of the hand-made vocabulary: ids 1 to 8; the special tokens are 10 to 13."""
+"""Words of the test vocabulary with ids 1 to 8; the special tokens are 10 to 13."""
 TOKENIZER = Tokenizer.from_vocab({"<unk>": 0, **{f"{c}</w>": i for i, c in enumerate(LETTERS, 1)}, "\n</w>": 9}, [])
 BOS, SEP, EOS = 11, 12, 13
 
@@ -28,7 +28,7 @@ properties = settings(deadline=None, max_examples=150)
 
 
 def layout(encoded: EncodedExamples) -> list[str]:
-    """The sequences as people write them: `<bos> a b <eos>`."""
+    """Return the sequences as readable text: `<bos> a b <eos>`."""
     return [" ".join(TOKENIZER.tokens(ids)).replace("</w>", "") for ids in encoded.sequences]
 
 
@@ -97,7 +97,7 @@ def test_weights_go_along_where_any_example_has_one() -> None:
 
 def test_special_tokens_in_a_text_are_text() -> None:
     [ids] = encode(TASKS["classification"], [Example(("a <eos> b <pad>",))], TOKENIZER, 512).sequences
-    assert ids.tolist() == [BOS, 1, 2, EOS]  # to the pre-tokenizer they are HTML tags
+    assert ids.tolist() == [BOS, 1, 2, EOS]  # the pre-tokenizer takes them for HTML tags
 
 
 # ---- truncation
@@ -142,7 +142,7 @@ def test_a_length_that_holds_the_special_tokens_alone_leaves_just_them() -> None
 @pytest.mark.parametrize(("task", "length"), [("classification", 1), ("entailment", 2), ("similarity", 0)])
 def test_a_length_below_the_special_tokens_is_refused(task: TaskName, length: int) -> None:
     parts = ("a",) if task == "classification" else ("a", "b")
-    with pytest.raises(UserError, match=f"--max-length {length}: the special tokens alone are"):
+    with pytest.raises(UserError, match=f"--max-length {length}: too small for the"):
         encode(TASKS[task], [Example(parts)], TOKENIZER, length)
 
 
@@ -158,7 +158,7 @@ def test_an_example_is_counted_as_truncated_when_any_of_its_choices_is() -> None
 
 @pytest.mark.parametrize(("length", "most"), [(512, 254), (13, 4), (12, 4), (8, 2), (5, 0), (3, 0)])
 def test_each_of_two_parts_is_cut_to_half_the_length_minus_two(length: int, most: int) -> None:
-    """Whatever room the other one leaves."""
+    """Even if the other part is short."""
     pairs = [Example((words(a), words(b, "b"))) for a, b in [(1, 600), (600, 1), (600, 600), (1, 1)]]
     encoded = encode(TASKS["entailment"], pairs, TOKENIZER, length, truncation="half")
     expected = [(min(1, most), most), (most, min(1, most)), (most, most), (min(1, most), min(1, most))]
@@ -185,7 +185,7 @@ def test_a_single_text_has_the_whole_length_either_way() -> None:
 
 
 def test_a_context_and_its_question_are_one_part_and_the_longer_one_gives_first() -> None:
-    """So that a long context leaves the question whole. ROCStories, the task of OpenAI's code, has no question."""
+    """A long context then leaves the question intact. ROCStories, the task of OpenAI's code, has no question."""
     example = Example((words(9), words(2, "b")), (words(9, "c"), "d"))
     encoded = encode(TASKS["multiple-choice"], [example], TOKENIZER, 16, truncation="half")
     assert layout(encoded) == ["<bos> a a a a b b <sep> c c c c c c <eos>", "<bos> a a a a b b <sep> d <eos>"]
@@ -199,7 +199,7 @@ def test_both_orders_of_a_similarity_are_halved_alike() -> None:
 
 def test_people_are_told_what_sequences_are_cut_to() -> None:
     assert limit(TASKS["entailment"], 512, "longest") == limit(TASKS["classification"], 512, "half") == "512 tokens"
-    assert limit(TASKS["multiple-choice"], 512, "half") == "254 tokens a part"
+    assert limit(TASKS["multiple-choice"], 512, "half") == "254 tokens per part"
 
 
 @properties
@@ -209,13 +209,13 @@ def test_what_is_kept_fills_the_room_and_only_the_longest_are_cut(lengths: list[
     assert sum(kept) == min(sum(lengths), room)
     assert all(0 <= k <= n for k, n in zip(kept, lengths, strict=True))
     cut = [k for k, n in zip(kept, lengths, strict=True) if k < n]
-    assert all(k >= max(kept) - 1 for k in cut)  # one that gave is among the longest still, but for the last token
+    assert all(k >= max(kept) - 1 for k in cut)  # a truncated text is still among the longest, within one token
 
 
 @properties
 @given(st.integers(0, 15), st.integers(0, 15), st.integers(3, 24))
 def test_pairs_are_cut_as_the_tokenizers_library_cuts_them(a: int, b: int, max_length: int) -> None:
-    """So `transformers.pipeline` on our directories reads the same tokens as we do."""
+    """`transformers.pipeline` therefore reads the same tokens as gpt1."""
     library = tokenizers.Tokenizer.from_str(TOKENIZER.backend.to_str())
     library.enable_truncation(max_length, strategy="longest_first")
     first, second = words(a), words(b, "b")
@@ -261,7 +261,7 @@ def test_numbers_with_a_fraction_are_a_regression() -> None:
     assert values.tolist() == [1.0, 3.25]
     assert values.dtype == np.float32
     assert Labels.of(examples(0.5, 1.5)).regression
-    with pytest.raises(UserError, match=r"^train.csv row 1: label 'high' found, a number expected"):
+    with pytest.raises(UserError, match=r"^train.csv row 1: found label 'high', expected a number"):
         labels.ids(examples(1, "high"))
 
 
@@ -272,7 +272,7 @@ def test_the_catalogue_names_numbered_labels() -> None:
     assert labels.ids(examples(1.0, 0.0)).tolist() == [1, 0]
     assert labels.ids(examples("pos", "neg")).tolist() == [1, 0]
     assert learned(1, 2, 1, given=("one", "two", "three")).names == ("one", "two", "three")
-    for strange in ((0, 2, 0), (-1, 0, 1, 1)):  # labels that the names do not reach
+    for strange in ((0, 2, 0), (-1, 0, 1, 1)):  # labels without a name
         names = learned(*strange, given=("neg", "pos")).names
         assert names == tuple(str(value) for value in sorted(set(strange)))
     assert learned("a", "b", "a", given=("neg", "pos")).names == ("a", "b")
@@ -322,10 +322,10 @@ def test_one_label_only_is_refused() -> None:
 
 def test_a_column_of_all_different_values_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"3 different labels in 3 training examples .* name the right one with --label"
+        UserError, match=r"3 different labels in 3 training examples .* select the right one with --label"
     ):
         learned("x", "y", "z")
-    assert learned("x", "y").names == ("x", "y")  # two examples of two labels are a data set, if a small one
+    assert learned("x", "y").names == ("x", "y")  # two examples with two labels are valid
     many = [value for value in range(MOST_LABELS + 1) for _ in range(2)]
     with pytest.raises(UserError, match=r"1,001 different labels"):
         learned(*many)
@@ -335,7 +335,7 @@ def test_a_column_of_all_different_values_is_refused() -> None:
 def test_examples_of_different_numbers_of_choices_are_refused_with_the_row() -> None:
     two = Example(("a",), ("b", "c"), origin="train.jsonl row 1")
     three = Example(("a",), ("b", "c", "d"), origin="train.jsonl row 2")
-    with pytest.raises(UserError, match=r"^train.jsonl row 2: 3 choices found, 2 expected"):
+    with pytest.raises(UserError, match=r"^train.jsonl row 2: found 3 choices, expected 2"):
         encode(TASKS["multiple-choice"], [two, three], TOKENIZER, 512)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: bit for bit, the newest first, damage survived.
+"""Checkpoints of a run: exact round trips, newest first, damaged ones skipped.
 
 Run: pytest tests/test_train_state.py
 """
@@ -46,7 +46,7 @@ def test_first_run_finds_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_newest_is_the_one_with_the_largest_number(tmp_path: Path) -> None:
-    """Not the last by name, nor the last written; and what is named otherwise is none."""
+    """The newest by step, not by name or modification time; directories with other names are ignored."""
     checkpoints = Checkpoints(tmp_path, keep=9)
     save(checkpoints, 10, 9, 100, 99)
     (tmp_path / "step-200-copy").mkdir()

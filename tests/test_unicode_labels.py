@@ -1,4 +1,4 @@
-"""Labels that are no valid Unicode: one line that names file and row. Run: pytest tests/test_unicode_labels.py"""
+"""Errors for labels that are not valid Unicode, with file and row. Run: pytest tests/test_unicode_labels.py"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpt1.cli import main
 from gpt1.data.examples import read_examples
 from gpt1.errors import UserError
 
-HALF = "label' holds half of a character (\\ud800 alone)"
+HALF = "label' contains half of a character (\\ud800 alone)"
 
 
 def test_a_lone_surrogate_in_a_label_names_file_and_row(tmp_path: Path) -> None:
@@ -38,5 +38,5 @@ def test_a_label_from_python_is_named_by_its_index() -> None:
     pytest.importorskip("torch")
     from gpt1 import GPT1Classifier
 
-    with pytest.raises(UserError, match=r"y\[1\]: holds half of a character \(\\ud800 alone\)"):
+    with pytest.raises(UserError, match=r"y\[1\]: contains half of a character \(\\ud800 alone\)"):
         GPT1Classifier("random:tiny").fit(["one", "two"], ["a", "\ud800"])

@@ -44,9 +44,10 @@ def done(*words: object) -> Outcome:
 
 
 NOTICE = re.compile(
-    r"(valid|test): [\d,]+ of [\d,]+ rows drawn|Columns not used|.*: all of its rows are scored"
+    r"(valid|test): [\d,]+ of [\d,]+ rows drawn|Columns not used|.*: all rows are used"
     r"|.*: the run was trained on this file|[\d,]+ examples; cpu|.*: cpu \(\d+ threads?\)|classification \(2 labels\)"
-    r"|random:tiny: 0.1 M parameters|(train|valid|test): [\d,]+ (of [\d,]+ )?examples (repeat|also stand)|step 1  valid"
+    r"|random:tiny: 0.1 M parameters|(train|valid|test): [\d,]+ (of [\d,]+ )?examples (are duplicates|also occur)"
+    r"|step 1  valid"
 )
 """What a person may have been told before the line about the input."""
 

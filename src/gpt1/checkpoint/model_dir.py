@@ -139,25 +139,25 @@ def huggingface_differences(model: Model, dtype: Stored = "float32", weights: st
     differences = []
     if model.tokenizer.pretokenizer == "openai":
         differences.append(
-            "tokenization: tokenizer.json approximates ftfy and spaCy, and tokenizes "
+            "tokenizer.json approximates ftfy and spaCy, and tokenizes "
             f"{OPENAI_AGREEMENT:.0%} of reference texts exactly as OpenAI's code does; gpt1.tokenizer(DIR) is exact"
         )
     head = model.config.head
     if head and head.task not in PAPER_TASKS:
-        differences.append(f"input format: in gpt1 the task {head.task} of another package builds the input sequences")
+        differences.append(f"gpt1 builds the input sequences by the task {head.task} of another package")
     if head and head.bias:
-        differences.append("head: it has a bias, score.bias, which transformers ignores")
+        differences.append("the head has a bias, score.bias, which transformers ignores")
     if head and head.task != "classification" and model.truncation == "half":
         differences.append(
-            "truncation: gpt1 truncates each part of a long input separately, transformers the longest first"
+            "gpt1 truncates each part of a long input separately, transformers the longest part first"
         )
     if weights == ONNX:
-        differences.append(f"weights: {ONNX} is for ONNX Runtime; transformers cannot read it")
+        differences.append(f"{ONNX} is a graph for ONNX Runtime; transformers cannot read it")
     elif weights == CKPT:
-        differences.append(f"weights: {CKPT} is a MindSpore file, which transformers cannot read; gpt1 convert can")
+        differences.append(f"{CKPT} is a MindSpore file, which transformers cannot read; gpt1 convert can")
     elif dtype != "float32":
         differences.append(
-            f"precision: transformers computes in {dtype}, the dtype of the stored weights; "
+            f"transformers computes in {dtype}, the dtype of the stored weights; "
             'from_pretrained(DIR, dtype="float32") gives the results of gpt1'
         )
     return differences
