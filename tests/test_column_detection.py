@@ -144,7 +144,7 @@ BAD_ROWS = {
 }
 BAD_CHOICES = {
     "three choices": ({**CHOICE, "choices": ["x", "y", "z"]}, "3 choices, expected 2"),
-    "one choice": ({**CHOICE, "choices": ["x"]}, "has 1 choices, expected at least 2"),
+    "one choice": ({**CHOICE, "choices": ["x"]}, "needs at least 2 choices, found 1"),
     "empty choice": ({**CHOICE, "choices": ["x", ""]}, "'choices[1]' is empty"),
     "choices as text": ({**CHOICE, "choices": "x, y"}, "expected a list"),
     "label from one": ({**CHOICE, "label": 2}, "0 to 1 (counted from 0) or A to B"),

@@ -120,8 +120,10 @@ def test_a_directory_of_that_name_goes_first(stand_in: Path) -> None:
 
 def test_it_has_no_revisions_and_no_second_vocabulary(stand_in: Path) -> None:
     start = ["finetune", "--data", "rows.jsonl", "--out", "new", "--model", "mini"]
-    assert_refused(run(*start[:-1], "mini@v1"), "--model mini@v1: mini comes with gpt1 and has no", notices=True)
-    assert_refused(run("convert", "mini@v1", "new"), "mini@v1: mini comes with gpt1 and has no revisions; give mini")
+    assert_refused(run(*start[:-1], "mini@v1"), "--model mini@v1: mini is bundled with gpt1 and has no", notices=True)
+    assert_refused(
+        run("convert", "mini@v1", "new"), "mini@v1: mini is bundled with gpt1 and has no revisions; give mini"
+    )
     for flag in (["--vocab-size", "90"], ["--tokenizer", "mini"]):
         assert_refused(run(*start, *flag), f"{' '.join(flag)}: mini has its own vocabulary", notices=True)
 

@@ -302,7 +302,7 @@ def test_offline_every_command_says_at_once_what_works(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mini@v1", "mini@v1: mini comes with gpt1 and has no revisions; give mini"),
+        ("mini@v1", "mini@v1: mini is bundled with gpt1 and has no revisions; give mini"),
         ("good@v1", "good@v1: good is a local path and has no revisions; give good"),
         (
             "random:tiny",
@@ -330,7 +330,7 @@ def test_a_name_that_cannot_be_is_one_line(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--data", "reviews@v1"], "--data reviews@v1: reviews comes with gpt1 and has no revisions"),
+        (["--data", "reviews@v1"], "--data reviews@v1: reviews is bundled with gpt1 and has no revisions"),
         (["--data", "rows.jsonl@v1"], "--data rows.jsonl@v1: rows.jsonl is a local path and has no revisions"),
         (["--data", "imdb@"], "--data imdb@: expected a commit, tag or branch after the @"),
         (["--data", "imdb@v1"], "--data imdb@v1: there is no public dataset"),

@@ -303,7 +303,7 @@ def test_what_keeps_a_model_from_the_hub_is_one_line(
 def test_a_name_that_is_no_repository_is_refused(run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a/b/c", "mine", "mine/"):
         assert main(["push", str(run), name]) == 2
-        assert f"{name}: expected OWNER/NAME, where OWNER is" in capsys.readouterr().err
+        assert f"{name}: expected OWNER/NAME, where OWNER is your user or organization" in capsys.readouterr().err
 
 
 def test_mini_is_no_directory_to_push(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,7 +129,7 @@ def _write_bare(
     if model.max_length != config.n_ctx:
         left_out.append(f"max_length {model.max_length}")
     if to == "openai":
-        openai_release.refuse_what_has_no_place(config)
+        openai_release.require_storable(config)
 
     def write(folder: Path) -> None:
         if to == "openai":

@@ -80,7 +80,7 @@ def resolve_dataset(name_or_path: str | Path) -> DatasetFiles | Path:
         return Path(name_or_path)
     name, revision = split_revision(str(name_or_path), f"--data {name_or_path}")
     if revision is not None and (os.path.exists(name) or name in BUNDLED):
-        origin = "comes with gpt1" if name in BUNDLED and not os.path.exists(name) else "is a local path"
+        origin = "is bundled with gpt1" if name in BUNDLED and not os.path.exists(name) else "is a local path"
         raise UserError(f"--data {name_or_path}: {name} {origin} and has no revisions; give --data {name}")
     if name in BUNDLED:
         return BUNDLED[name]

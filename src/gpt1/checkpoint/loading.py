@@ -46,7 +46,7 @@ def resolve_model(name_or_path: str | Path, *, flag: str = "", random: bool = Fa
         raise UserError(f"{shown}: is a file; {expected}")
     base = asked.partition("@")[0]
     if base != asked and (os.path.exists(base) or base in BUNDLED_MODELS):
-        origin = "is a local path" if os.path.exists(base) else "comes with gpt1"
+        origin = "is a local path" if os.path.exists(base) else "is bundled with gpt1"
         raise UserError(f"{shown}: {base} {origin} and has no revisions; give {base}")
     if asked in BUNDLED_MODELS:
         return _bundled(asked, shown)

@@ -148,9 +148,7 @@ def huggingface_differences(model: Model, dtype: Stored = "float32", weights: st
     if head and head.bias:
         differences.append("the head has a bias, score.bias, which transformers ignores")
     if head and head.task != "classification" and model.truncation == "half":
-        differences.append(
-            "gpt1 truncates each part of a long input separately, transformers the longest part first"
-        )
+        differences.append("gpt1 truncates each part of a long input separately, transformers the longest part first")
     if weights == ONNX:
         differences.append(f"{ONNX} is a graph for ONNX Runtime; transformers cannot read it")
     elif weights == CKPT:
@@ -226,7 +224,7 @@ def _check(path: Path, details: Mapping[str, Any]) -> None:
 
 def _load_foreign(directory: Path, seed: int) -> Model:
     label_names: tuple[str, ...] = ()
-    match openai_release.lies_in(directory), (directory / huggingface.CONFIG).exists():
+    match openai_release.is_release(directory), (directory / huggingface.CONFIG).exists():
         case True, True:
             raise UserError(
                 f"{directory}: contains {huggingface.CONFIG} and files of OpenAI's release; use a directory for each"

@@ -30,7 +30,7 @@ HEAD_SIZE = 64
 """Width of an attention head in the release (768 / 12); narrower models have one head."""
 
 
-def lies_in(directory: Path) -> bool:
+def is_release(directory: Path) -> bool:
     """Return whether `directory` contains a release or a part of one."""
     return (directory / SHAPES).exists() or any(directory.glob("params_*.npy"))
 
@@ -178,9 +178,9 @@ def write(folder: Path, config: ModelConfig, params: Params, tokenizer: Tokenize
     The vector is split by `np.array_split`, as in the release, so that equal models give equal files.
 
     Raises:
-        UserError: a release cannot store `config` (see `refuse_what_has_no_place`).
+        UserError: a release cannot store `config` (see `require_storable`).
     """
-    refuse_what_has_no_place(config)
+    require_storable(config)
     table = layout(config)
     vector = np.concatenate([params[name].ravel() for name in table])
     for name, piece in zip(PIECES, np.array_split(vector, len(PIECES)), strict=True):
@@ -191,7 +191,7 @@ def write(folder: Path, config: ModelConfig, params: Params, tokenizer: Tokenize
     _write_text(folder / MERGES, merges)
 
 
-def refuse_what_has_no_place(config: ModelConfig) -> None:
+def require_storable(config: ModelConfig) -> None:
     """Raise UserError if a release cannot store `config`: another head size or layer-norm epsilon."""
     n_head = max(1, config.n_embd // HEAD_SIZE)
     if config.n_head != n_head or config.n_embd % n_head:

@@ -68,7 +68,7 @@ def push(
 def _require_name(repo: str) -> None:
     owner, slash, name = repo.partition("/")
     if not (owner and slash and name) or "/" in name:
-        raise UserError(f"{repo}: expected OWNER/NAME, where OWNER is your user name on the hub")
+        raise UserError(f"{repo}: expected OWNER/NAME, where OWNER is your user or organization name on the hub")
 
 
 def _files(path: Path) -> list[Path]:

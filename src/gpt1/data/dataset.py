@@ -105,7 +105,7 @@ def load_dataset(
     if train_fraction < 1:
         n_rows = len(splits["train"])
         splits["train"], _ = stratified_split(splits["train"], 1 - train_fraction, seed)
-        notes.append(f"train: using {len(splits['train']):,} of {n_rows:,} rows used (seed {seed}).")
+        notes.append(f"train: {len(splits['train']):,} of {n_rows:,} rows used (seed {seed}).")
     if valid_fraction:
         share = valid_fraction / (1 - test_fraction)
         notes.append(_draw(splits, "valid", share, source, seed, split_strategy))

@@ -149,7 +149,7 @@ def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(values, list):
         raise UserError(f'{row.where}: {column!r} is {shown(values)}, expected a list such as ["one", "two"]')
     if len(values) < 2:
-        raise UserError(f"{row.where}: {column!r} has {len(values)} choices, expected at least 2")
+        raise UserError(f"{row.where}: {column!r} needs at least 2 choices, found {len(values)}")
     return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt1.data.corpus.local_workers import Answers, largest_first
-from gpt1.data.corpus.shards import Answer, Request, answers, tokenizer_from_json, tokenizer_to_json, whole
+from gpt1.data.corpus.shards import Answer, Request, answers, is_complete, tokenizer_from_json, tokenizer_to_json
 from gpt1.errors import UserError
 from gpt1.system.processes import cores, start_python
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -132,7 +132,7 @@ def _next(ray: Any, stream: Any, request: Request, address: str) -> Answer:
 def require_seen(shard: Path, facts: Mapping[str, Any]) -> None:
     """Wait until the files of a shard written by a task are visible; raise UserError after `SEEN_WITHIN`."""
     deadline = time.monotonic() + SEEN_WITHIN
-    while not whole(shard, facts):
+    while not is_complete(shard, facts):
         if time.monotonic() > deadline:
             raise UserError(f"{shard}: written by a task but not visible on this machine; {ONE_FILE_SYSTEM}")
         time.sleep(0.1)

@@ -67,12 +67,12 @@ def finished(shard: Path, source: Path, asked: Mapping[str, Any]) -> dict[str, A
             return None
         if details["read"]["mtime_ns"] != state["mtime_ns"] and details["shard"]["source_sha256"] != sha256(source):
             return None
-        return details if whole(shard, details["shard"]) else None
+        return details if is_complete(shard, details["shard"]) else None
     except (UserError, OSError, KeyError, TypeError):
         return None
 
 
-def whole(shard: Path, facts: Mapping[str, Any]) -> bool:
+def is_complete(shard: Path, facts: Mapping[str, Any]) -> bool:
     """Return whether the files of a shard exist and have the sizes in `facts`."""
     expected = {
         shard: facts["tokens"] * np.dtype(facts["dtype"]).itemsize,
