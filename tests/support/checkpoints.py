@@ -11,7 +11,7 @@ from gpt1.checkpoint.train_state import Checkpoints, Progress
 
 
 def newest(checkpoints: Checkpoints, say: Callable[[str], None] = pytest.fail) -> tuple[Params, Progress]:
-    """Return the newest undamaged checkpoint; `say` gets what is said of damaged ones."""
+    """Return the newest undamaged checkpoint; `say` receives the notices about damaged ones."""
     found = checkpoints.load_newest(say)
     assert found is not None
     return found

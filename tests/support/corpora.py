@@ -11,7 +11,7 @@ from gpt1.tokenization.tokenizer import Tokenizer
 
 END = "<|endofbook|>"
 PATIENCE = 60
-"""Seconds after which a command of a second hangs, however busy the machine is."""
+"""Timeout in seconds of a command that usually takes one second."""
 WORDS = ["the", "fox", "ran", "over", "a", "hill", "and", "hen", "sat", "still"]
 
 
@@ -26,5 +26,5 @@ def prepared_corpus(folder: Path, tokenizer: Tokenizer, out: Path, processes: in
 
 
 def files_of(out: Path) -> dict[str, bytes]:
-    """All that makes a corpus: not the time stamps in the shards' own JSON."""
+    """Return the contents of the files of a corpus, without the shards' JSON files, which contain time stamps."""
     return {path.name: path.read_bytes() for path in out.iterdir() if path.suffix == ".bin" or path.name == MANIFEST}

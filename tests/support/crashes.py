@@ -11,11 +11,11 @@ import pytest
 
 
 class PowerCut(BaseException):
-    """Nothing is saved and nobody is told."""
+    """Power failure: nothing is saved, no handler runs."""
 
 
 def cut_power_at(patch: pytest.MonkeyPatch, call: int) -> None:
-    """Cut the power in place of the given rename, the first being number 1."""
+    """Simulate a power failure instead of the rename with the given number (1-based)."""
     rename, calls = os.replace, count(1)
 
     def renamed(*args: Any, **kwargs: Any) -> None:

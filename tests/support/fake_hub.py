@@ -1,4 +1,4 @@
-"""A hub of one's own: a loopback server that speaks as much of the Hugging Face hub's HTTP API as gpt1 needs.
+"""A local server with the parts of the Hugging Face hub's HTTP API that gpt1 needs.
 
     with FakeHub() as hub:
         commit = hub.commit("owner/name", {"config.json": b"{}"})
@@ -9,11 +9,11 @@
 | GET /api/{models,datasets}/ID[/revision/REV]       | commit and files, with their sizes and digests               |
 | GET /api/{models,datasets}/ID/tree/REV             | the files                                                    |
 | HEAD, GET /[datasets/]ID/resolve/REV/FILE          | a file; `ETag` is sha256 for an LFS file, else git's sha1    |
-| POST /api/repos/create, …/branch/REV               | a repository, a branch; 409 where it is there                |
+| POST /api/repos/create, …/branch/REV               | a repository, a branch; 409 if it exists                     |
 | POST …/preupload/REV, …/commit/REV                 | which files go through LFS; a commit                         |
 | POST /ID.git/info/lfs/objects/batch, PUT /lfs/SHA  | a file of LFS                                                |
 
-An error carries the hub's `X-Error-Code`, which is what huggingface_hub reads. Whoever writes sends `FakeHub.token`.
+Errors have the header `X-Error-Code`, which huggingface_hub reads. Uploads require the token `FakeHub.token`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 LFS_SUFFIXES = (".parquet", ".safetensors", ".bin")
-"""Files that the hub keeps in LFS, by sha256 (here by their suffix, there by .gitattributes)."""
+"""Files that are stored in LFS, by SHA-256 (selected by suffix here, by .gitattributes on the hub)."""
 
 
 @dataclass
@@ -42,11 +42,11 @@ class FakeRepo:
     refs: dict[str, str] = field(default_factory=dict)
     """Branch or tag -> commit."""
     private: bool = False
-    """Answers 401, as it does to everybody without a token."""
+    """Responds with status 401, as for requests without a token."""
     gated: bool = False
-    """Can be listed, but its files are refused with 403."""
+    """Can be listed, but downloads are refused with status 403."""
     damaged: dict[str, int] = field(default_factory=dict)
-    """File -> how many more times its first byte is sent wrong."""
+    """File -> how many more times its first byte is sent corrupted."""
 
 
 class FakeHub:
@@ -57,11 +57,11 @@ class FakeHub:
         self.requests: list[str] = []
         self.token = "hf_writer"
         self.reader = "hf_reader"
-        """A token that may read, not write."""
+        """A token with read access only."""
         self.objects: dict[str, bytes] = {}
         """LFS: sha256 -> content."""
         self.down: HTTPStatus | None = None
-        """Answer everything with this status."""
+        """Status of all responses, if set."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -73,14 +73,14 @@ class FakeHub:
         self.stop()
 
     def stop(self) -> None:
-        """Closes the port: from now on a connection is refused."""
+        """Close the port, so that connections are refused."""
         self._server.shutdown()
         self._server.server_close()
 
     def commit(
         self, repo_id: str, files: Mapping[str, bytes], *, repo_type: str = "model", revision: str = "main"
     ) -> str:
-        """Makes `files` the whole content of a branch or tag (and the repository, if need be); returns the commit."""
+        """Replace the content of a branch or tag by `files`, creating the repository if needed; return the commit."""
         repo = self.repos.setdefault((repo_type, repo_id), FakeRepo())
         digest = hashlib.sha1(repr((len(repo.commits), revision, sorted(files.items()))).encode()).hexdigest()
         repo.commits[digest] = dict(files)
@@ -89,7 +89,7 @@ class FakeHub:
 
 
 def describe(content: bytes, name: str) -> dict[str, Any]:
-    """Size and digests of a file, as the hub's listings have them."""
+    """Return size and digests of a file, as in listings of the hub."""
     entry: dict[str, Any] = {
         "size": len(content),
         "oid": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
@@ -101,7 +101,7 @@ def describe(content: bytes, name: str) -> dict[str, Any]:
 
 
 class _Refused(Exception):
-    """Ends a request with `status` and the hub's name of the error."""
+    """End a request with `status` and the hub's error code."""
 
     def __init__(self, status: HTTPStatus, code: str = "", **answer: str) -> None:
         self.status, self.code, self.answer = status, code, answer
@@ -109,7 +109,7 @@ class _Refused(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
-    # HTTP/1.0, the default of the base class, closes each connection: after `stop` no kept-alive one answers on
+    # HTTP/1.0, the default of the base class, closes each connection, so that none is kept alive after `stop`
 
     API = re.compile(r"/api/(?P<type>model|dataset)s/(?P<id>[^/]+/[^/]+)(?:/(?P<what>revision|tree)/(?P<rev>[^/]+))?")
     FILE = re.compile(r"/(?P<type>datasets/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<file>.+)")
@@ -259,4 +259,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: `FakeHub.requests` is the log."""
+        """Print nothing; `FakeHub.requests` is the log."""

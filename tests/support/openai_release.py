@@ -1,4 +1,4 @@
-"""A release folder as OpenAI laid it out, written without gpt1's writer: for the tests of what reads one."""
+"""A folder in the layout of OpenAI's release, written without gpt1's code, to test reading."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ BLOCK = (
 LETTERS = "abcdefghijé\"'"
 TOKENS = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), "ab", "ab</w>", "abc</w>", "\n</w>"]
 ENCODER = {token: i for i, token in enumerate(TOKENS, start=1)} | {"<unk>": 0}
-"""Written as OpenAI's is: `<unk>` has id 0 and comes last."""
+"""As in OpenAI's file, `<unk>` has id 0 and is the last entry."""
 MERGES = "#version: 0.2\na b\na b</w>\nab c</w>\n"
 
 CONFIG = ModelConfig(n_layer=2, n_head=2, n_embd=128, n_ctx=24, vocab_size=len(ENCODER))
-"""The shape of the weights in the folder: without special tokens."""
+"""Configuration of the weights in the folder, without special tokens."""
 COMPLETE = replace(CONFIG, vocab_size=len(ENCODER) + 4)
-"""The shape of what gpt1 makes of it."""
+"""Configuration of the loaded model."""
 
 
 def random_params(config: ModelConfig = CONFIG, seed: int = 3) -> Params:
-    """Parameters of which no bias is zero and no gain is one."""
+    """Return parameters without zero biases and gains of one."""
     draw = np.random.default_rng(seed)
     return {
         name: (draw.normal(0.0, 0.1, shape) + name.endswith(("ln_1.weight", "ln_2.weight"))).astype(np.float32)
@@ -49,7 +49,7 @@ def evenly(vector: Vector) -> list[Vector]:
 
 
 def write_release(folder: Path, params: Mapping[str, NDArray[np.float32]], cut: Cut = evenly) -> Path:
-    """Write `params`, by gpt1's names, in the release's order and shapes; return the folder."""
+    """Write `params` (gpt1's names) in the order and shapes of the release; return the folder."""
     n_layer = sum(name.endswith("ln_1.bias") for name in params)
     blocks = [params[f"h.{layer}.{name}"] for layer in range(n_layer) for name in BLOCK]
     arrays = [params["positions_embed.weight"], params["tokens_embed.weight"]]
@@ -68,7 +68,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def trained_on_release(tmp_path: Path, **changes: Any) -> Path:
-    """A model directory of ours, as training leaves it."""
+    """Write a model directory of gpt1, as training does."""
     head = changes.get("head")
     config = replace(COMPLETE, **changes)
     labels = ("bad", "good") if head else ()

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind, to be compared bit for bit with that of another."""
+"""Results of a finished run, for bit-exact comparison of two runs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.system.files import read_json
 
 PATIENCE = 120
-"""Seconds after which a command of a few seconds hangs, however busy the machine is."""
+"""Timeout in seconds of a command that usually takes a few seconds."""
 
 CLOCK = {"time", "seconds", "tokens_per_second"}
-"""What a log line says about the machine, not about the training."""
+"""Fields of a log line that depend on the machine, not on the training."""
 
 
 def outcome(run: RunDirectory) -> dict[str, Any]:
-    """All that a finished run leaves behind, but for what the clock says."""
+    """Return all results of a finished run, without times."""
     newest = run.checkpoints.paths()[0]
     progress = read_json(newest / "progress.json")
     return {
@@ -48,7 +48,7 @@ def assert_same_outcome(found: dict[str, Any], expected: dict[str, Any]) -> None
 
 
 class RunCommand:
-    """A command that trains into a run directory of its own, in this process or in another that may be killed."""
+    """A training command with its run directory, for this process or for a process that may be killed."""
 
     argv: list[str]
     run: RunDirectory
@@ -74,5 +74,5 @@ class RunCommand:
         pytest.fail(f"did not reach step {step}: {process.communicate()[1]}")
 
     def resumed(self) -> list[int]:
-        """The steps after which it went on."""
+        """Return the steps at which the run was resumed."""
         return [event["step"] for event in event_log.read(self.run.log.path) if event["event"] == "resume"]

@@ -1,4 +1,4 @@
-"""Sample files, a finished run of each kind of task, and damage to copies of them."""
+"""Sample files, a finished run of each task, and copies of them to damage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from support.command_line import done
 
 ROUNDING = 1e-6
-"""Probabilities of one text in float32 do not depend on its neighbours, but for the order of sums."""
+"""Probabilities of a text in float32 depend on the other texts only by the order of sums."""
 
 TINY = ["--model", "random:tiny", "--dtype", "float32"]
 QUICK = [*TINY, "--batch-size", "8", "--epochs", "1", "--no-baseline"]
@@ -90,7 +90,7 @@ FILES: dict[str, str | bytes] = {
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files, and a finished run of each kind of task."""
+    """A folder with the files and a finished run of each task."""
     folder = tmp_path_factory.mktemp("world")
     for name, content in FILES.items():
         path = folder / name
@@ -110,12 +110,12 @@ def in_world(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """The digest of every file."""
+    """Return the digest of every file."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture
 def run_copy(in_world: None, tmp_path: Path) -> Path:
-    """A run of one's own to damage."""
+    """A copy of a run, to be damaged."""
     return Path(shutil.copytree("run", tmp_path / "copy"))

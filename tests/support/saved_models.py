@@ -26,7 +26,7 @@ LABELS = ("negative", "neutral", "positive")
 
 
 def model(config: ModelConfig = CLASSIFICATION, **changes: Any) -> Model:
-    """A model whose every value is random: no bias is zero, no gain is one."""
+    """Return a model with random values for all parameters, including biases and gains."""
     draw = np.random.default_rng(7)
     params = {name: draw.normal(0.0, 1.0, shape).astype(np.float32) for name, shape in shapes(config).items()}
     named = config.head is not None and config.head.task != "multiple-choice" and not config.head.regression
@@ -47,7 +47,7 @@ def assert_same_params(found: Mapping[str, NDArray[Any]], expected: Mapping[str,
 
 
 def rewrite(path: Path, **changes: Any) -> None:
-    """Change entries of a JSON file; `...` takes one out."""
+    """Change entries of a JSON file; `...` removes one."""
     values = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
 
@@ -59,7 +59,7 @@ def flip(path: Path, place: int = -1) -> None:
 
 
 def bfloat16(value: float) -> float:
-    """The nearest bfloat16 by its definition, 8 bits of significand; of two as near, the one whose last bit is 0."""
+    """Round to the nearest bfloat16 (8 bits of significand); ties to even."""
     if value == 0 or not math.isfinite(value):
         return value
     unit = 2.0 ** (max(math.frexp(value)[1], -125) - 8)

@@ -1,4 +1,4 @@
-"""The folder of real data beside the checkout, which tests may read and need not have."""
+"""The optional folder of real data next to the checkout."""
 
 from __future__ import annotations
 
