@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("in_world")
 
 
 BAD_DATA = {
-    "missing file": (["--data", "gone.csv"], "--data gone.csv: there is no such file or folder"),
+    "missing file": (["--data", "gone.csv"], "--data gone.csv: no such file or folder"),
     "unknown data set": (
         ["--data", "imbd"],
-        "--data imbd: there is no such file or folder; expected a path, a data set",
+        "--data imbd: no such file or folder; expected a path, a data set",
     ),
     "empty file": (["--data", "empty.csv"], "empty.csv is empty (0 bytes)"),
     "header alone": (["--data", "header.csv"], "header.csv has no rows below its header line"),

@@ -83,7 +83,7 @@ def test_a_sample_of_the_rows_can_be_scored_by_an_own_metric() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--data", "gone.csv"], "--data gone.csv: there is no such file or folder"),
+        (["--data", "gone.csv"], "--data gone.csv: no such file or folder"),
         (["--data", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
         (["--data", "new.csv"], "new.csv row 1 (line 2): no label in column 'label'"),
         (["--data", "unseen"], "test.csv row 2 (line 3): label 'mixed' does not occur in the training split"),

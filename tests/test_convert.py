@@ -275,7 +275,7 @@ def test_empty_directory_is_filled(release: Path, tmp_path: Path) -> None:
     [
         (lambda folder: (folder / "params_3.npy").unlink(), "params_3.npy: missing"),
         (lambda folder: np.save(folder / "params_10.npy", np.zeros(1)), "params_10.npy: does not belong"),
-        (lambda folder: np.save(folder / "params_5.npy", np.zeros(5, np.float32)), "params_5.npy 5 (for"),
+        (lambda folder: np.save(folder / "params_5.npy", np.zeros(5, np.float32)), "params_5.npy 5 (expected"),
         (lambda folder: (folder / "params_shapes.json").write_text("{"), "params_shapes.json: not JSON"),
         (lambda folder: (folder / "vocab_40000.bpe").write_text(MERGES + "b z\n"), "merge 4 ('b' and 'z') needs 'z'"),
         (lambda folder: (folder / "encoder_bpe_40000.json").write_text('{"<unk>": 0}'), "merge 1 ('a' and 'b') needs"),

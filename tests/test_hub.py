@@ -218,7 +218,7 @@ def test_path_that_exists_wins_over_a_name_and_has_no_revision(hub: FakeHub) -> 
 )
 def test_name_that_is_nothing_lists_what_there_is(hub: FakeHub, name: str) -> None:
     error = message(name)
-    assert error.startswith(f"--data {name}: there is no such file or folder") and "imdb, sst2, cola" in error
+    assert error.startswith(f"--data {name}: no such file or folder") and "imdb, sst2, cola" in error
     assert hub.requests == []
 
 
@@ -254,12 +254,12 @@ def test_directory_wins_over_a_model_name(hub: FakeHub) -> None:
 @pytest.mark.parametrize("name", ["opnai-gpt", "./run/model", "me/model:config"])
 def test_model_name_that_is_nothing_lists_what_there_is(hub: FakeHub, name: str) -> None:
     error = message(name, model=True)
-    assert "no such directory" in error and "mini, openai-gpt, or a model of the hub as OWNER/NAME" in error
+    assert "no such directory" in error and "mini, openai-gpt, or a model on the hub as OWNER/NAME" in error
 
 
 def test_file_is_no_model(hub: FakeHub) -> None:
     Path("model.safetensors").touch()
-    assert "that is a file" in message("model.safetensors", model=True)
+    assert "is a file" in message("model.safetensors", model=True)
 
 
 # ---- revisions and the cache ----------------------------------------------------------------------------------------
@@ -413,7 +413,7 @@ def test_offline_commands_for_a_model_work(hub: FakeHub, monkeypatch: pytest.Mon
         offline.setenv("HF_HUB_OFFLINE", "1")
         error = message("openai-gpt", model=True)
     run_first_command(error)
-    assert "give ./openai-gpt in the place of openai-gpt" in error
+    assert "pass ./openai-gpt instead of openai-gpt" in error
     assert {name: (resolve_model("openai-gpt") / name).read_bytes() for name in MODEL} == MODEL
 
 

@@ -308,7 +308,7 @@ def test_offline_every_command_says_at_once_what_works(
             "random:tiny",
             "random:tiny: random weights are only available for training: gpt1 finetune --model random:SIZE",
         ),
-        ("text.txt", "text.txt: that is a file; expected a run, a model directory"),
+        ("text.txt", "text.txt: is a file; expected a run, a model directory"),
         ("me/model:config", "me/model:config: no such directory; expected a run"),
         ("./me/reviews", "./me/reviews: no such directory; expected a run"),
         ("a\x00b", "a\x00b: no such directory; expected a run"),
