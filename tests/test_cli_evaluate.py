@@ -39,7 +39,9 @@ def test_all_rows_of_another_file_are_scored_and_a_folder_by_its_split(tmp_path:
         found = done("evaluate", "run", "--data", data, "--no-baseline", "--json").json
         assert found["test"]["examples"] == 40
         assert found["baseline"] == {}
-    assert_refused(gpt1("evaluate", "run", "--data", tmp_path, "--split", "valid"), "--split valid: ", "has test")
+    assert_refused(
+        gpt1("evaluate", "run", "--data", tmp_path, "--split", "valid"), "--split valid: ", "expected one of test"
+    )
 
 
 def test_a_model_directory_is_evaluated_like_its_run() -> None:

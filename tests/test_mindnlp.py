@@ -362,9 +362,9 @@ def test_an_old_ending_elsewhere_is_another_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"transformer.h.0.ln_1.gamma": np.ones(128, np.float32)}, "two tensors for parameter h.0.ln_1.weight"),
+        ({"transformer.h.0.ln_1.gamma": np.ones(128, np.float32)}, "parameter h.0.ln_1.weight occurs twice"),
         ({"moment1.transformer.h.0.ln_1.weight": np.ones(128, np.float32)}, "tensor moment1.transformer.h.0.ln_1.weig"),
-        ({"transformer.h.2.ln_1.beta": np.ones(128, np.float32)}, "n_layer 2 there, 3 in mindspore.ckpt"),
+        ({"transformer.h.2.ln_1.beta": np.ones(128, np.float32)}, "n_layer is 2, but 3 in mindspore.ckpt"),
         ({"transformer.h.1.mlp.c_fc.bias": None}, "mindspore.ckpt: parameter h.1.mlp.c_fc.bias is missing"),
         ({"transformer.h.1.mlp.c_fc.bias": np.ones(3, np.float32)}, "c_fc.bias: shape (3,) found, (512,) expected"),
         ({"transformer.positions_embed.weight": None}, "mindspore.ckpt: parameter positions_embed.weight is missing"),

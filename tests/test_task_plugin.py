@@ -130,7 +130,7 @@ class Mine(Task):
 BROKEN = {
     "no import": ("import no_such_module", r"cannot be loaded \(ModuleNotFoundError: "),
     "no class": ("", r"cannot be loaded \(AttributeError: "),
-    "another name": (GOOD.replace('"mine"', '"yours"'), "its name is 'yours', 'mine' expected as in the entry point"),
+    "another name": (GOOD.replace('"mine"', '"yours"'), "its name is 'yours', expected 'mine' as in the entry point"),
     "choices": (GOOD.replace("= SINGLE", "= CHOICES"), "its input_kind choices has choices, which the class"),
     "no input kind": (
         GOOD.replace("input_kind = SINGLE", ""),
@@ -168,6 +168,6 @@ def test_two_packages_of_one_name_are_refused(site: Path) -> None:
 def test_an_unknown_task_names_the_papers_and_the_added(site: Path) -> None:
     install(site, GOOD, "first", "mine = first:Mine")
     with pytest.raises(
-        UserError, match=r"--task mien: unknown task; expected one of classification, .*multiple-choice, mine;"
+        UserError, match=r"--task mien: unknown task; expected one of classification, .*multiple-choice, mine, or"
     ):
         find_task("mien")
