@@ -410,7 +410,7 @@ def test_one_object_predicts_explains_scores_and_writes(fitted: GPT1Classifier, 
     written = model.generate("a", max_tokens=4, temperature=0, stop=["zzz"], n=2)
     assert len(written) == 2 and written[0]["text"] == written[1]["text"]
     for wrong, said in (
-        (lambda: model.predict(PAIRS), "examples: pairs"),
+        (lambda: model.predict(PAIRS), "examples: found pairs"),
         (
             lambda: model.generate("a", max_token=3),
             "max_token: no setting of this name; near it: max_tokens; all are flags of gpt1 generate",

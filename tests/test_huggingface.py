@@ -90,7 +90,7 @@ def test_names_without_a_prefix_are_known(foreign: Path) -> None:
         ({"n_positions": 48}, "n_positions is 48, but 24 in"),
         ({"n_positions": ..., "n_ctx": 48}, "n_ctx is 48, but 24 in"),
         ({"n_embd": 32}, "n_embd is 32, but 16 in"),
-        ({"vocab_size": 7}, f"vocab_size 7 there, {len(VOCAB)} in"),
+        ({"vocab_size": 7}, f"vocab_size is 7, but {len(VOCAB)} in"),
         ({"n_head": 3}, "n_head 3; the width 16 is not a multiple of n_head"),
         ({"n_head": ...}, "n_head None; a positive whole number expected"),
         ({"n_layer": "2"}, "n_layer '2'; a positive whole number expected"),

@@ -374,7 +374,7 @@ def test_a_directory_of_several_runs_names_them_the_best_first(
     assert main([name, str(tmp_path), *more]) == 2
     which = "one or several" if name == "report" else "one"
     named = f"name {which} of them: {tmp_path / 'best'}, {tmp_path / 'a-trial'}, {tmp_path / 'b-trial'}, …"
-    assert f"{tmp_path}: holds 4 runs; {named}" in capsys.readouterr().err
+    assert f"{tmp_path}: contains 4 runs; {named}" in capsys.readouterr().err
 
 
 def test_damaged_files_and_a_bad_out_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
