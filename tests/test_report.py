@@ -373,7 +373,7 @@ def test_a_directory_of_several_runs_names_them_the_best_first(
     name, *more = command
     assert main([name, str(tmp_path), *more]) == 2
     which = "one or several" if name == "report" else "one"
-    named = f"name {which} of them: {tmp_path / 'best'}, {tmp_path / 'a-trial'}, {tmp_path / 'b-trial'}, …"
+    named = f"pass {which} of them: {tmp_path / 'best'}, {tmp_path / 'a-trial'}, {tmp_path / 'b-trial'}, …"
     assert f"{tmp_path}: contains 4 runs; {named}" in capsys.readouterr().err
 
 
