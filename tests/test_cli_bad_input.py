@@ -165,9 +165,9 @@ def test_a_command_line_that_cannot_be_read_is_one_line(words: str, said: str) -
     [
         (["--device", "ascend"], "--device ascend: needs the MindSpore backend"),
         (["--device", "cpu", "--dtype", "float16"], "--dtype float16: only for inference on --device cuda"),
-        (["--device", "cpu", "--compile"], "--compile: works on --device cuda"),
+        (["--device", "cpu", "--compile"], "--compile: only on --device cuda"),
         pytest.param(
-            ["--device", "cuda"], "--device cuda: PyTorch sees no CUDA device; use --device cpu",
+            ["--device", "cuda"], "--device cuda: PyTorch finds no CUDA device; use --device cpu",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here"),
         ),
     ],
@@ -191,7 +191,7 @@ def test_bfloat16_on_an_old_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     outcome = gpt1("predict", "run", "fine", "--device", "cuda", "--dtype", "bfloat16")
-    assert_refused(outcome, "--dtype bfloat16: Tesla T4 has compute capability 7.5, 8.0 or newer is needed")
+    assert_refused(outcome, "--dtype bfloat16: Tesla T4 has compute capability 7.5; 8.0 or newer is required")
 
 
 @pytest.fixture

@@ -250,9 +250,7 @@ def test_run_that_lost_a_process_ends_and_goes_on_in_one(
     assert time.monotonic() - started < PATIENCE
     assert done.returncode != 0
     if backend == "torch":  # msrun may kill the other one before it has said so
-        assert (
-            "gpt1: another process of this run has ended, or cannot be reached; the same command goes on" in done.said
-        )
+        assert "gpt1: another process of this run has exited or cannot be reached" in done.said
     assert run.checkpoints.paths()[0].name == "step-6"
     assert not run.finished
     assert cli.main(words) == 0
@@ -331,10 +329,10 @@ def test_process_rank_is_read_from_the_environment_of_the_launcher(
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [
-        ("RANK=2 WORLD_SIZE=2 LOCAL_RANK=0", r"RANK=2 .* in the environment: not what torchrun sets"),
-        ("RANK=0 WORLD_SIZE= LOCAL_RANK=0", r"WORLD_SIZE= .* in the environment: not what torchrun sets"),
-        ("RANK=a", r"RANK=a .* in the environment: not what torchrun sets"),
-        ("MS_ROLE=MS_WORKER MS_WORKER_NUM=2 DEVICE_ID=1", r"MS_NODE_ID= .* not what msrun sets; .* --node_rank"),
+        ("RANK=2 WORLD_SIZE=2 LOCAL_RANK=0", r"RANK=2 .* in the environment: not values that torchrun sets"),
+        ("RANK=0 WORLD_SIZE= LOCAL_RANK=0", r"WORLD_SIZE= .* in the environment: not values that torchrun sets"),
+        ("RANK=a", r"RANK=a .* in the environment: not values that torchrun sets"),
+        ("MS_ROLE=MS_WORKER MS_WORKER_NUM=2 DEVICE_ID=1", r"MS_NODE_ID= .* not values that msrun sets; .* --node_rank"),
         ("MS_ROLE=MS_WORKER MS_NODE_ID=0 MS_WORKER_NUM=1 DEVICE_ID=0", "msrun --worker_num 1: .*; run without msrun"),
     ],
 )
@@ -365,6 +363,6 @@ def test_a_backend_refuses_the_launcher_of_another(
     environment.setattr(backends, "chosen", lambda hardware: name)
     for word in said.split():
         environment.setenv(*word.split("="))
-    expected = f"--backend {name}: {other} started 2 processes; {backends.LAUNCHERS[name]} starts those of"
+    expected = f"--backend {name}: {other} started 2 processes; start .* with {backends.LAUNCHERS[name]}"
     with pytest.raises(UserError, match=expected):
         backends.init_distributed(DeviceConfig()).__enter__()

@@ -207,7 +207,7 @@ def test_another_device_than_the_process_computes_on_is_refused(
 
     monkeypatch.setattr(mindspore, "set_device", refuse)
     monkeypatch.setattr(device, "has_ascend", lambda: True)
-    message = "--device ascend: this process has computed on CPU, and MindSpore keeps to one device; use a new process"
+    message = "--device ascend: this process has used CPU, and MindSpore cannot change the device; use a new process"
     with pytest.raises(UserError, match=message):
         device.choose(DeviceConfig(backend="mindspore", device="ascend"))
 
@@ -219,9 +219,9 @@ def test_another_device_than_the_process_computes_on_is_refused(
     ("settings", "message"),
     [
         ({"device": "cuda"}, "--device cuda: needs the PyTorch backend"),
-        ({"device": "ascend"}, "--device ascend: MindSpore sees no Ascend device"),
+        ({"device": "ascend"}, "--device ascend: MindSpore finds no Ascend device"),
         ({"compile": True}, "--compile: PyTorch's"),
-        ({"dtype": "bfloat16"}, "--dtype bfloat16: MindSpore has no kernels for it on cpu; use --dtype float32"),
+        ({"dtype": "bfloat16"}, "--dtype bfloat16: MindSpore does not support it on cpu; use --dtype float32"),
     ],
 )
 def test_what_mindspore_cannot_do_is_refused_with_the_flag(
@@ -286,6 +286,6 @@ def test_a_dtype_that_is_not_to_be_had_is_refused_before_the_data_are_read(minds
         (finetune, FinetuneConfig(data=str(nowhere), out=out, hardware=hardware)),
         (pretrain, PretrainConfig(corpus=(nowhere,), size="tiny", out=out, hardware=hardware)),
     ):
-        with pytest.raises(UserError, match="--dtype bfloat16: MindSpore has no kernels for it on cpu"):
+        with pytest.raises(UserError, match="--dtype bfloat16: MindSpore does not support it on cpu"):
             command(config)  # type: ignore[operator]
     assert not out.exists()

@@ -225,7 +225,7 @@ def test_restored_engine_takes_the_same_next_step_in_bfloat16(torch: Any) -> Non
     [
         (DeviceConfig(backend="torch", device="ascend"), "--device ascend: needs the MindSpore backend"),
         (DeviceConfig(backend="torch", device="cpu", dtype="float16"), "--dtype float16: only for inference"),
-        (DeviceConfig(backend="torch", device="cpu", compile=True), "--compile: works on --device cuda"),
+        (DeviceConfig(backend="torch", device="cpu", compile=True), "--compile: only on --device cuda"),
     ],
 )
 def test_hardware_that_cannot_be_had_is_refused_with_the_flag(torch: Any, hardware: DeviceConfig, message: str) -> None:
@@ -238,7 +238,7 @@ def test_missing_cuda_is_refused_with_the_flag(torch: Any) -> None:
     if torch.cuda.is_available():
         pytest.skip("CUDA is here")
     config, params, _ = task_case("classification")
-    with pytest.raises(UserError, match="--device cuda: PyTorch sees no CUDA device"):
+    with pytest.raises(UserError, match="--device cuda: PyTorch finds no CUDA device"):
         backends.get(config, float32(params), hardware=DeviceConfig(backend="torch", device="cuda"))
 
 
@@ -247,5 +247,5 @@ def test_a_process_without_a_device_of_its_own_is_refused(torch: Any, monkeypatc
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, value in {"RANK": "2", "WORLD_SIZE": "3", "LOCAL_RANK": "2"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="torchrun started process 2 on a machine of 2 CUDA devices"):
+    with pytest.raises(UserError, match="torchrun started process 2 on a machine with 2 CUDA devices"):
         importlib.import_module("gpt1.backends.torch.device").choose(DeviceConfig(device="cuda"), training=True)

@@ -1,21 +1,22 @@
-"""Backends by name. A framework is imported when it is chosen, never before."""
+"""Choice of a backend by name. A framework is imported only when its backend is chosen."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gpt1.backends.dist import Ranks, process_rank
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
 
-if TYPE_CHECKING:  # the command line imports `backends.dist`, and prints its help without NumPy
+if TYPE_CHECKING:  # the command line imports `backends.dist` and must print its help without importing NumPy
     import numpy as np
     from numpy.typing import NDArray
 
     from gpt1.backends.base import Engine
+    from gpt1.backends.torch.distributed import TorchRanks
 
 BACKENDS = ("torch", "mindspore")
 NAMES = {"torch": "PyTorch", "mindspore": "MindSpore"}
@@ -23,7 +24,7 @@ LAUNCHERS = {"torch": "torchrun", "mindspore": "msrun"}
 
 
 def installed() -> list[str]:
-    """Return the backends whose framework is installed, the preferred one first."""
+    """Return the names of the backends whose framework is installed, in order of preference."""
     return [name for name in BACKENDS if importlib.util.find_spec(name)]
 
 
@@ -38,10 +39,10 @@ def get(
     seed: int = 0,
     ranks: Ranks | None = None,
 ) -> Engine:
-    """Return the engine that `hardware` asks for, holding a copy of `params`.
+    """Create an engine on the backend and device of `hardware`, with a copy of `params`.
 
-    `optim`, `dropout`, `loss`, `seed` and `ranks` (from `init_distributed`; `None`: a single process) matter to
-    training alone; each default is that of its class.
+    `optim`, `dropout`, `loss`, `seed` and `ranks` are used in training only. `None` is the default of the class, and
+    for `ranks`, which come from `init_distributed`, a single process.
 
     Raises:
         UserError: the framework is not installed, or the device or dtype is unavailable.
@@ -58,16 +59,17 @@ def get(
         from gpt1.backends.torch.distributed import TorchSingleProcess
         from gpt1.backends.torch.engine import TorchEngine
 
-        engine = TorchEngine(config, params, hardware, *settings, ranks or TorchSingleProcess())
+        own_ranks = cast("TorchRanks | None", ranks) or TorchSingleProcess()
+        engine = TorchEngine(config, params, hardware, *settings, own_ranks)
     return engine
 
 
 def for_answers(
     config: ModelConfig, params: Mapping[str, NDArray[np.float32]], hardware: DeviceConfig | None = None
 ) -> Engine:
-    """Return the engine that answers (predictions, scores, texts), in float32 unless `hardware` names a dtype.
+    """Create an engine for inference, in float32 unless `hardware` sets a dtype.
 
-    In bfloat16 an answer would depend, in its third digit, on the texts that are computed with it.
+    In bfloat16 the third digit of a prediction depends on the other texts of its batch.
 
     Raises:
         UserError: the framework is not installed, or the device or dtype is unavailable.
@@ -76,7 +78,7 @@ def for_answers(
 
 
 def training_dtype(hardware: DeviceConfig) -> str:
-    """Return the dtype of products that training has with `hardware`: what `auto` stands for there."""
+    """Return the dtype of matrix products in training with `hardware`, with `auto` resolved."""
     if chosen(hardware) == "mindspore":
         from gpt1.backends.mindspore import device as mindspore
 
@@ -87,10 +89,10 @@ def training_dtype(hardware: DeviceConfig) -> str:
 
 
 def chosen(hardware: DeviceConfig) -> str:
-    """Return the name of the backend that `hardware` asks for.
+    """Return the name of the backend of `hardware`, with `auto` resolved.
 
     Raises:
-        UserError: there is none of this name, its framework is not installed, or cannot work with what is.
+        UserError: the name is unknown, its framework is not installed, or does not work with the installed NumPy.
     """
     name: str = hardware.backend
     available = installed()
@@ -103,22 +105,22 @@ def chosen(hardware: DeviceConfig) -> str:
 
 
 def require(name: str, asked_by: str) -> None:
-    """Make sure that the framework of a backend is there; `asked_by` is the flag or file that needs it, for the errors.
+    """Check that the framework of a backend is usable; errors begin with `asked_by`, the flag or file that needs it.
 
     Raises:
-        UserError: there is no such backend, its framework is not installed, or cannot work with what is.
+        UserError: the backend is unknown, its framework is not installed, or does not work with the installed NumPy.
     """
     _require_known(name)
     if name not in installed():
         raise UserError(f"{asked_by}: {NAMES[name]} is not installed; run: pip install 'gpt1[{name}]'")
     import numpy as np
 
-    if name == "mindspore" and int(np.__version__.partition(".")[0]) >= 2:  # it would fail at its first reshape
+    if name == "mindspore" and int(np.__version__.partition(".")[0]) >= 2:  # its first reshape would fail
         raise UserError(f"{asked_by}: NumPy {np.__version__} found, MindSpore needs 1.26; run: pip install 'numpy<2'")
 
 
 def check(hardware: DeviceConfig) -> None:
-    """Make sure that training can have what `hardware` asks for, before a long preparation.
+    """Check that training is possible with `hardware`, before a long preparation.
 
     Raises:
         UserError: the framework, the device or the dtype is unavailable.
@@ -135,16 +137,16 @@ def check(hardware: DeviceConfig) -> None:
 
 @contextmanager
 def init_distributed(hardware: DeviceConfig) -> Iterator[Ranks]:
-    """Connect the processes that `torchrun` or `msrun` started for this run; disconnect at the end.
+    """Connect the processes that `torchrun` or `msrun` started for this run; disconnect after the body.
 
     Raises:
-        UserError: the framework or the device is unavailable, or the launcher is another backend's. PeerLost: a
-            process did not connect.
+        UserError: the framework or the device is unavailable, or the launcher belongs to another backend.
+        PeerLost: a process did not connect.
     """
     name, process = chosen(hardware), process_rank()
     if process.size > 1 and process.launcher != LAUNCHERS[name]:
         by, own = process.launcher, LAUNCHERS[name]
-        raise UserError(f"--backend {name}: {by} started {process.size} processes; {own} starts those of {NAMES[name]}")
+        raise UserError(f"--backend {name}: {by} started {process.size} processes; start {NAMES[name]} with {own}")
     ranks: Ranks
     if name == "mindspore":
         from gpt1.backends.mindspore import distributed as mindspore
@@ -155,11 +157,11 @@ def init_distributed(hardware: DeviceConfig) -> Iterator[Ranks]:
 
         ranks = torch.init_distributed(hardware)
     yield ranks
-    ranks.close()  # not after an error: that may be the loss of a rank, which would not answer
+    ranks.close()  # not after an error: if a rank is lost, closing would wait for it
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return version, devices, working dtypes and measured matmul speed of an installed backend."""
+    """Return version, devices, supported dtypes and measured matmul speed of an installed backend."""
     _require_known(name)
     if name == "mindspore":
         from gpt1.backends.mindspore import device

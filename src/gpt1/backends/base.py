@@ -1,4 +1,4 @@
-"""The seam between gpt1 and a framework: NumPy crosses it, and nothing else does."""
+"""Interface to a framework: `Batch`, `Engine` and `Decoder`. Arguments and results are NumPy arrays."""
 
 from __future__ import annotations
 
@@ -13,161 +13,152 @@ from gpt1.backends.parameters import Params
 from gpt1.config import ModelConfig
 
 IGNORE = -1
-"""The value in `lm_targets` of a position that no loss looks at."""
+"""Value in `lm_targets` of a position without a target."""
 
 BUCKETS = range(16, 1 << 16, 16)
-"""Padded lengths where any shape of batch is as good as another: multiples of 16."""
+"""Padded lengths on a backend that is fast with any shape: multiples of 16."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch, in one shape for every task: B examples of k sequences each, N = B * k sequences of T tokens.
+    """Batch of any task: B examples of k sequences each, N = B * k sequences of T tokens.
 
     k is 1 for classification and entailment, 2 for similarity (both orders), the number of choices for multiple choice.
-    The sequences of an example stand next to each other. Padding is on the right, so that under a causal mask no real
-    token sees a pad and no attention mask is needed.
+    The sequences of an example are consecutive rows. Padding is on the right, so no attention mask is needed: under the
+    causal mask no token attends to padding.
     """
 
     tokens: NDArray[np.int32]
     """(N, T) token ids, right-padded."""
     eos_positions: NDArray[np.int32]
-    """(N,) index of `<eos>`, the paper's extract token, whose state the head reads."""
+    """(N,) index of `<eos>`, the paper's extract token; its state is the input of the head."""
     labels: NDArray[np.generic] | None = None
     """(B,) int64 label ids, or float32 values for a regression."""
     weights: NDArray[np.float32] | None = None
-    """(B,) weight of each example in the loss; `None` is 1 for each."""
+    """(B,) weights of the examples in the loss; `None`: 1 each."""
     lm_targets: NDArray[np.int32] | None = None
-    """(N, T) the token that should follow each position; `IGNORE` where no loss looks."""
+    """(N, T) next token of each position, the target of the LM loss; `IGNORE` for no target."""
     segments: NDArray[np.int32] | None = None
-    """(N, T) segment numbers, where the model has segment embeddings."""
+    """(N, T) segment numbers, for a model with segment embeddings."""
     sequences_per_example: int = 1
     """k."""
     batches_of_this_shape: int = 1
-    """How many batches of this shape are scored together: whether it pays to compile inference for it."""
+    """Number of batches of this shape in the call, by which a backend decides whether to compile inference for it."""
 
     @property
     def example_weight(self) -> float:
-        """Sum of the examples' weights; 0 where the batch has no labels."""
+        """Sum of the examples' weights; 0 without labels."""
         if self.labels is None:
             return 0.0
         return float(len(self.labels) if self.weights is None else self.weights.sum(dtype=np.float64))
 
     @property
     def target_count(self) -> int:
-        """Number of positions that the language-modelling loss looks at."""
+        """Number of LM targets."""
         return 0 if self.lm_targets is None else int((self.lm_targets != IGNORE).sum())
 
     @property
     def target_sequences(self) -> int:
-        """Number of sequences that have such a position."""
+        """Number of sequences with at least one LM target."""
         return 0 if self.lm_targets is None else int((self.lm_targets != IGNORE).any(1).sum())
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Losses and gradient norm of one optimiser step. Reading it may wait for the device; not reading it never does."""
+    """Losses and gradient norm of one optimiser step, left on the device until they are read."""
 
     read: Callable[[], dict[str, float]]
-    """Returns {"loss", "task_loss", "lm_loss", "grad_norm"}, those that apply; the norm is the one before clipping."""
+    """Wait for the device and return those of "loss", "task_loss", "lm_loss" and "grad_norm" (before clipping) that
+    the step has."""
 
 
 class Decoder(Protocol):
-    """N sequences that a model writes on, with the keys and values of their tokens kept on the device.
+    """Incremental decoding of N sequences with a KV cache on the device.
 
-    A sequence starts empty, at position 0. Logits are over the tokens (segments have none), without dropout, and do not
-    depend on the other sequences but for the order of sums.
+    A sequence starts empty, at position 0. Logits are over the vocabulary (without segments), without dropout. They do
+    not depend on the other sequences, except for the order of floating-point sums.
     """
 
     def prefill(
         self, tokens: NDArray[np.int32], lengths: NDArray[np.int64], rows: Sequence[int]
     ) -> NDArray[np.float32]:
-        """Begin the sequences `rows` (M,) anew with `tokens` (M, T), right-padded, of which `lengths` (M,) are real.
+        """Restart the sequences `rows` (M,) with `tokens` (M, T), right-padded; their lengths are `lengths` (M,).
 
-        Returns (M, V) logits of what follows each one's last token. T is at most the decoder's length.
+        Return the (M, V) logits of the token after each sequence. T is at most the decoder's length.
         """
 
     def step(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Add one token to each of the first M sequences, `tokens` (M,); return the (M, V) logits of what follows it.
+        """Append `tokens` (M,) to the first M sequences; return the (M, V) logits of the tokens after them.
 
-        Each must hold fewer tokens than the decoder's length.
+        Each of these sequences must be shorter than the decoder's length.
         """
 
     def copy(self, source: int, target: int) -> None:
-        """Make the sequence in row `target` the same as the one in row `source`."""
+        """Copy the sequence in row `source` to row `target`."""
 
 
 class Engine(Protocol):
-    """One model on one device: forward, losses, gradients, updates.
+    """One model on one device: inference, losses, gradients, updates.
 
-    The loss of an optimiser step over its micro-batches is
+    The loss of an optimiser step is defined in `backends.losses`, the update rule in `backends.optim`: `adamw` on the
+    clipped gradients, with weight decay for the parameters of `parameters.decays`.
 
-        sum_i w_i * task_loss_i / sum_i w_i  +  lm_coef * lm_loss
-
-    where lm_loss is, by `lm_mean` of `config.LossConfig`,
-
-        token      sum_t lm_loss_t / (number of targets)
-        sequence   sum_s (sum_t lm_loss_st / number of targets of s) / (number of sequences s that have a target)
-
-    with all denominators but that of one sequence taken over the *whole* step, so that accumulation equals the big
-    batch on unequal lengths. lm_loss_t is the cross-entropy of a target under softmax(state · Eᵀ), E the rows of the
-    token embedding that are tokens and, with `lm_over_positions`, below them all rows of the position embedding.
-    `lm_coef` is 1 where the model has no head (pretraining).
-
-    Dropout stands where `config.DropoutConfig` says. With `embd_matrix` each micro-batch multiplies the whole token
-    embedding (segment rows too) and the whole position embedding by one mask each, and E is made of these; with
-    `clf_shared` the k choices of a multiple-choice example have one mask of (1, D).
-
-    An update is `optim.adamw` on the clipped gradients, with the decay of `params.decays`.
+    Dropout is placed by `config.DropoutConfig`. With `embd_matrix` one mask per micro-batch multiplies the whole token
+    embedding (with the segments' rows) and another the whole position embedding; the look-ups and the softmax of the LM
+    loss use the results. With `clf_shared` the k choices of a multiple-choice example share one mask (1, D).
     """
 
     config: ModelConfig
     device: str
-    """For people: "cpu", "cuda (NVIDIA H100)"."""
+    """Name of the device for messages: "cpu", "cuda (NVIDIA H100)"."""
     dtype: str
-    """"float32", "bfloat16" or "float16": what matrix products compute in. Weights are float32."""
+    """Dtype of matrix products: "float32", "bfloat16" or "float16". Weights are float32."""
     tokens_at_once: int
-    """Padded tokens of an inference batch that the device computes fastest."""
+    """Padded tokens of an inference batch with which the device is fastest."""
     buckets: Sequence[int]
-    """Padded lengths that `--pad-to bucket` has here, ascending; few where each shape of batch is compiled."""
+    """Padded lengths of `--pad-to bucket`, ascending; few on a backend that compiles each shape."""
 
     def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
-        """Apply one update. The dropout of micro-batch i is a function of (seed, step, i), so no RNG state is kept."""
+        """Apply one update from the micro-batches of update number `step` (0-based).
+
+        The dropout of micro-batch i is a function of (seed, step, i), so there is no RNG state.
+        """
 
     def gradients(self, batches: Sequence[Batch], *, step: int = 0) -> tuple[dict[str, float], Params]:
-        """Return the losses and the float32 gradient of every parameter, unclipped, and update nothing."""
+        """Return the losses and the float32 gradient of every parameter, unclipped, without an update."""
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Return (B, C) task scores: C labels, 1 for a regression, k choices for multiple choice. No dropout."""
 
     def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
-        """Return (N, T) natural-log probabilities of `lm_targets`, 0 where ignored. No dropout."""
+        """Return (N, T) natural-log probabilities of `lm_targets`, 0 where there is no target. No dropout."""
 
     def attributions(self, batch: Batch, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (N, T) gradient x input of sum_bc weights_bc logit_bc at each token: what the token itself adds to it.
+        """Return the (N, T) attributions of sum_bc weights_bc logit_bc to the tokens; `weights` is (B, C).
 
-        It is e_t · d(sum)/d(e_t) for the token embedding e_t of position t alone (Denil et al. 2014; Shrikumar et al.
-        2016): the position embedding beside it would be there whatever word stood there. To the first order that is the
-        change of the sum where e_t becomes 0. `weights` is (B, C). No dropout; exactly 0 at pads. Products are float32
-        with PyTorch, and in `dtype` with MindSpore, whose cells have one.
+        Gradient x input (Denil et al. 2014; Shrikumar et al. 2016): e_t · d(sum)/d(e_t), where e_t is the token
+        embedding at position t without the position embedding, which does not depend on the token. To first order it
+        is the change of the sum if e_t is set to 0. No dropout; exactly 0 at padding. Products are float32 with
+        PyTorch, and in `dtype` with MindSpore.
         """
 
     def attention(self, batch: Batch) -> NDArray[np.float32]:
-        """Return the softmax weights of every layer and head, (n_layer, N, H, T, T): row t is what position t looks at.
+        """Return the attention weights of every layer and head, (n_layer, N, H, T, T); row t are those of query t.
 
-        Exactly 0 for what comes after t. No dropout, products as for `attributions`. The model needs no head.
+        Exactly 0 for keys after t. No dropout; dtypes as in `attributions`. The model may have no head.
         """
 
     def decoder(self, n_sequences: int, length: int) -> Decoder:
-        """Return a decoder for sequences of up to `length` tokens (n_ctx at most); good until the weights change."""
+        """Create a decoder for sequences of up to `length` tokens (at most n_ctx), valid until the weights change."""
 
     def parameters(self) -> Params:
         """Return a float32 copy of every parameter."""
 
     def load_parameters(self, params: Mapping[str, NDArray[np.float32]]) -> None:
-        """Replace every parameter; the moments stay."""
+        """Replace every parameter; the optimiser's moments are kept."""
 
     def optimizer_state(self) -> Params:
-        """Return a copy of the moments as "first.NAME" and "second.NAME"."""
+        """Return a copy of the optimiser's moments as "first.NAME" and "second.NAME"."""
 
     def load_optimizer_state(self, state: Mapping[str, NDArray[np.float32]], step: int) -> None:
-        """Replace the moments; `step` updates have been applied so far."""
+        """Replace the optimiser's moments; `step` is the number of updates applied so far."""

@@ -1,6 +1,7 @@
-"""The update rules of training, in operators alone, so that one text runs on NumPy, PyTorch and MindSpore arrays.
+"""Update rule of training: learning-rate schedule, AdamW, gradient clipping.
 
-A backend may use its framework's fused kernel instead where a test proves that it is the same rule.
+It uses operators only, so the same code runs on NumPy, PyTorch and MindSpore arrays. A backend may use a fused kernel
+of its framework instead if a test proves that it computes the same rule.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from typing import Any
 from gpt1.config import OptimConfig
 
 Array = Any
-"""Anything with +, -, *, / and **: a NumPy array, a torch or MindSpore tensor."""
+"""NumPy array, PyTorch or MindSpore tensor: anything with +, -, *, / and **."""
 
 
 def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
     """Return the learning rate of `step` (0-based) in a run of `total_steps`.
 
-    The decay counts from step 0 and is not rescaled after the warm-up (openai/finetune-transformer-lm `opt.py`:
-    `warmup_linear` (1 - t/T, times t/warm-up at first) and `warmup_cosine` (t/warm-up, then half a cosine of t/T)).
+    The decay starts at step 0 and is not rescaled after the warm-up, as in openai/finetune-transformer-lm `opt.py`:
+    `warmup_linear` is 1 - t/T, times t/warm-up during the warm-up; `warmup_cosine` is t/warm-up, then half a cosine of
+    t/T.
     """
     warmup = config.warmup * total_steps if config.warmup < 1 else config.warmup
     ramp = min(1.0, step / warmup) if warmup > 0 else 1.0
@@ -34,12 +36,12 @@ def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
 
 
 def corrections(step: int, config: OptimConfig) -> tuple[float, float]:
-    """Return (eps, weight decay) with which AdamW's usual form does update number `step` (0-based).
+    """Return (eps, weight decay) of AdamW's usual form for update number `step` (0-based).
 
-    As `config` has them, unless it asks for the rule of OpenAI's code (openai/finetune-transformer-lm `opt.py`), with
-    the rate lr_t = lr √(1 - β2^t) / (1 - β1^t): there the parameter loses lr_t (m / (√v + eps) + decay · parameter).
-    Divided by √(1 - β2^t), √v + eps is AdamW's bias-corrected √v plus eps / √(1 - β2^t); and lr_t · decay is lr times
-    decay √(1 - β2^t) / (1 - β1^t).
+    They are those of `config`, unless its switches select the rule of openai/finetune-transformer-lm `opt.py`. With
+    lr_t = lr √(1 - β2^t) / (1 - β1^t), that rule subtracts lr_t (m / (√v + eps) + decay · parameter). In AdamW's form
+    its eps is eps / √(1 - β2^t), because √v / √(1 - β2^t) is the bias-corrected √v, and its decay is
+    decay √(1 - β2^t) / (1 - β1^t), because lr_t · decay = lr · that.
     """
     t = step + 1
     second = math.sqrt(1.0 - config.beta2**t)
@@ -54,9 +56,8 @@ def adamw(
 ) -> tuple[Array, Array, Array]:
     """Return (param, first moment, second moment) after update number `step` (0-based) of AdamW.
 
-    Kingma & Ba 2015, algorithm 1, with the decoupled decay of Loshchilov & Hutter 2019; `decay` says whether this
-    parameter is one that decays. All four arrays have one shape; nothing is changed in place. With the two switches of
-    `corrections` it is the rule of OpenAI's code.
+    Kingma & Ba 2015, algorithm 1, with the decoupled weight decay of Loshchilov & Hutter 2019, or OpenAI's rule (see
+    `corrections`). `decay`: whether weight decay applies. All four arrays have one shape; none is changed in place.
     """
     t = step + 1
     eps, weight_decay = corrections(step, config)
@@ -70,12 +71,12 @@ def adamw(
 
 
 def global_norm(grads: Iterable[Array]) -> Array:
-    """Return the Euclidean norm of all gradients taken as one vector."""
+    """Return the Euclidean norm of the concatenation of all gradients."""
     return sum((grad * grad).sum() for grad in grads) ** 0.5
 
 
 def clip_factor(norm: Array, max_grad_norm: float) -> Array:
-    """Return the factor that brings gradients of global norm `norm` to at most `max_grad_norm` (0: no clipping)."""
+    """Return min(1, max_grad_norm / norm), the factor of gradients of global norm `norm`; 1 if `max_grad_norm` is 0."""
     if max_grad_norm == 0:
         return norm * 0 + 1.0
     excess = norm / max_grad_norm

@@ -1,6 +1,7 @@
-"""Parameters of a GPT-1: names, shapes, roles, initial values, which ones decay, and other formats' names for them.
+"""Parameters of a GPT-1: names, shapes, roles, initial values, weight decay, names in other formats.
 
-Names are Hugging Face's without the prefix `transformer.`; matrices of a layer are (in, out), as in OpenAI's code.
+Names are those of Hugging Face without the prefix `transformer.`; the matrices of a layer are (in, out), as in
+OpenAI's code.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ INIT_STD = 0.02
 HF_PREFIX = "transformer."
 
 _MINDSPORE_OWN = re.compile(r"((?:tokens|positions)_embed)\.(embedding_table)|(h\.\d+\.ln_[12])\.(gamma|beta)")
-"""The names that `mindspore.nn.Embedding` and `mindspore.nn.LayerNorm` give their parameters."""
+"""Names of the parameters of `mindspore.nn.Embedding` and `mindspore.nn.LayerNorm`."""
 
 HEAD = "score."
-"""What the names of the head's parameters begin with."""
+"""Prefix of the names of the head's parameters."""
 
 
 class Role(Enum):
-    """Role of a parameter, which its initial value follows."""
+    """Role of a parameter, which determines its initial value."""
 
     EMBEDDING = "embedding"
     MATRIX = "matrix"
@@ -90,7 +91,7 @@ def count(config: ModelConfig) -> int:
 
 
 def decays(name: str, shape: tuple[int, ...]) -> bool:
-    """Say whether weight decay applies: to every matrix, embeddings included; not to biases and gains."""
+    """Return whether weight decay applies to a parameter: to matrices and embeddings, not to biases and gains."""
     return len(shape) > 1
 
 
@@ -101,22 +102,22 @@ def initialise(
     *,
     init: Init = "normal",
 ) -> Params:
-    """Return float32 parameters: those of `pretrained`, and initial values by role for the rest.
+    """Return float32 parameters: those of `pretrained`, and initial values by role for the others.
 
     Embeddings and matrices are drawn from N(0, 0.02), or with `xavier` uniformly from ±√(6 / (rows + columns))
     (Glorot & Bengio 2010, eq. 16); biases are 0 and gains 1.
 
-    `pretrained` may have fewer rows in the token embedding than `config` asks for (special tokens and segments to be
-    added): the missing token rows are drawn, the segment rows are zero. Each parameter has its own random stream, drawn
-    from `seed` and its index in `declare`, so that a model with a head starts from the same body as one without.
+    The token embedding of `pretrained` may have fewer rows than that of `config`, without special tokens and segments:
+    the missing tokens are drawn, the segments are zero. Each parameter has its own random stream, seeded with `seed`
+    and its index in `declare`, so that a model has the same initial body with and without a head.
 
     Raises:
-        UserError: `pretrained` holds a parameter that `config` has not, or one of another shape.
+        UserError: `pretrained` has a parameter that `config` does not have, or one of another shape.
     """
     remaining = dict(pretrained or {})
     params: Params = {}
     for index, (name, parameter) in enumerate(declare(config).items()):
-        # The head's stream must not depend on the number of layers before it; the body's is its index.
+        # The stream of the head must not depend on the number of layers; those of the body are the indices.
         stream = np.random.default_rng([seed, 10**6 if name == "score.weight" else index])
         value = remaining.pop(name, None)
         if name == "tokens_embed.weight":
@@ -128,12 +129,12 @@ def initialise(
         else:
             params[name] = initial_value(parameter, stream, init)
     if remaining:
-        raise UserError(f"parameter {min(remaining)} does not belong to this model")
+        raise UserError(f"parameter {min(remaining)}: not a parameter of this model")
     return params
 
 
 def initial_value(parameter: Parameter, stream: np.random.Generator, init: Init) -> NDArray[np.float32]:
-    """Return the float32 initial value that the role of `parameter` asks for; `stream` gives what is random."""
+    """Return the float32 initial value of `parameter` by its role; random values are drawn from `stream`."""
     shape = parameter.shape
     match parameter.role:
         case Role.GAIN:
@@ -150,6 +151,7 @@ def initial_value(parameter: Parameter, stream: np.random.Generator, init: Init)
 def _token_rows(
     config: ModelConfig, stream: np.random.Generator, pretrained: NDArray[np.float32] | None, init: Init
 ) -> NDArray[np.float32]:
+    """Return the token embedding with its segments' rows: `pretrained`, completed if it has fewer rows."""
     rows = initial_value(Parameter((config.vocab_size, config.n_embd), Role.EMBEDDING), stream, init)
     segments = np.zeros((config.n_segments, config.n_embd), np.float32)
     if pretrained is None:
@@ -163,15 +165,16 @@ def _token_rows(
 
 
 def to_huggingface(name: str) -> str:
-    """Return the name that `transformers` has for our parameter `name`."""
+    """Return the name of parameter `name` in `transformers`."""
     return name if name.startswith(HEAD) else HF_PREFIX + name
 
 
 def from_huggingface(name: str) -> str | None:
-    """Return our name for `transformers`' or MindNLP's tensor `name`; `None` for one that holds nothing of its own.
+    """Return our name of the tensor `name` of `transformers` or MindNLP; `None` for a redundant tensor.
 
-    `lm_head.weight` is tied to the token embedding, and `attn.bias` is an old release's causal mask. MindNLP has the
-    names of `transformers`; its older releases had MindSpore's own in embeddings and layer norms.
+    Redundant are `lm_head.weight`, which is tied to the token embedding, and `attn.bias`, the causal mask of old
+    releases. MindNLP uses the names of `transformers`; its older releases used MindSpore's names in embeddings and
+    layer norms.
     """
     name = name.removeprefix(HF_PREFIX)
     if old := _MINDSPORE_OWN.fullmatch(name):

@@ -1,5 +1,5 @@
-"""GPT-1 on MindSpore (see `backends.base`)."""
+"""MindSpore backend (see `backends.base`)."""
 
 import os
 
-os.environ.setdefault("GLOG_v", "3")  # errors alone: MindSpore warns of its own parts that are not installed
+os.environ.setdefault("GLOG_v", "3")  # errors only: MindSpore warns about missing optional parts of itself

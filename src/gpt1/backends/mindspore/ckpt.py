@@ -1,7 +1,7 @@
-"""MindSpore's `.ckpt`: a protobuf message of named tensors, read and written with MindSpore's own schema.
+"""MindSpore's `.ckpt` files: a protobuf message of named tensors, read and written with MindSpore's own schema.
 
-`mindspore.load_checkpoint` compares no lengths: a damaged file may end the process or give other numbers. Here every
-tensor is held to its shape, and a checksum that stands in the file is compared.
+`mindspore.load_checkpoint` does not validate lengths: a damaged file may crash the process or yield wrong values.
+Here the size of every tensor is validated against its shape, and the checksum, if the file has one, is verified.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from gpt1.system.files import CorruptFile, full_disk_explained
 from gpt1.system.tensors import Tensors, rounded, widened
 
 TYPES: dict[Stored, str] = {"float32": "Float32", "bfloat16": "BFloat16", "float16": "Float16"}
-"""What a dtype is called in the file."""
+"""Name of each dtype in the file."""
 
 CHECKSUM = b"crc_num"
-"""What stands between the message and its CRC-32, ten bytes with the largest first, where there is one."""
+"""Marker between the message and its CRC-32 (ten bytes, big-endian) in files that have one."""
 
 
 # ---- writing
 
 
 def write(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype: Stored = "float32") -> None:
-    """Write float32 arrays as `mindspore.save_checkpoint` does, sorted by name, rounded to the nearest of `dtype`.
+    """Write float32 arrays as `mindspore.save_checkpoint` does, sorted by name, rounded to `dtype`.
 
     Raises:
-        UserError: a finite value is beyond the range of `dtype`. OSError: among others ENOSPC, where the disk is full;
-            its text then says how much is needed.
+        UserError: a finite value is out of the range of `dtype`.
+        OSError: the file cannot be written; for a full disk (ENOSPC) the message says how much space is needed.
     """
     size = sum(value.size for value in tensors.values()) * (4 if dtype == "float32" else 2)
     with full_disk_explained(path, size), path.open("wb") as file:
@@ -49,18 +49,18 @@ def write(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype: Stored 
             value.tensor.dims.extend(tensors[name].shape)
             value.tensor.tensor_type = TYPES[dtype]
             value.tensor.tensor_content = rounded(path, name, tensors[name], dtype).tobytes()
-            file.write(message.SerializeToString())  # messages that follow each other are one
+            file.write(message.SerializeToString())  # concatenated messages are parsed as one
 
 
 # ---- reading
 
 
 def read(path: Path) -> Tensors:
-    """Read a `.ckpt` as float32 arrays; float16 and bfloat16 are widened (exactly).
+    """Read a `.ckpt` as float32 arrays; float16 and bfloat16 are converted exactly.
 
     Raises:
-        UserError: the file is missing, or holds something that is no tensor of these dtypes, or two of a name.
-        CorruptFile: it is no `.ckpt`, or cut off, encrypted or damaged.
+        UserError: the file is missing, or has an entry that is not a tensor of these dtypes, or a duplicate name.
+        CorruptFile: the file is not a `.ckpt`, or is truncated, encrypted or damaged.
     """
     tensors: Tensors = {}
     for name, parts in _tensors(path):
@@ -68,25 +68,25 @@ def read(path: Path) -> Tensors:
             raise UserError(f"{path}: two tensors are named {name}")
         tensors[name] = _joined(path, name, parts)
     if not tensors:
-        raise CorruptFile(f"{path}: no tensor in it; the file is empty or cut off")
+        raise CorruptFile(f"{path}: contains no tensor; the file is empty or truncated")
     return tensors
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, list[Any]]]:
-    """Yield each name with its `TensorProto`s: several where a tensor is so large that MindSpore cut it."""
+    """Yield each name with its `TensorProto`s; MindSpore splits a large tensor into several."""
     try:
         message = Checkpoint.FromString(_without_checksum(path))
         foreign = _unknown(message)
         groups = [(name, list(values)) for name, values in groupby(message.value, key=lambda value: value.tag)]
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(path, str(error) or type(error).__name__) from None
-    if foreign or not all(isinstance(name, str) for name, _ in groups):  # bytes, where they are no UTF-8
-        raise _damaged(path, "a field or a name that MindSpore's schema has not")
+    if foreign or not all(isinstance(name, str) for name, _ in groups):  # bytes, if not UTF-8
+        raise _damaged(path, "a field or a name that is not in MindSpore's schema")
     if not message.IsInitialized():
         raise _damaged(path, "a tensor without a name, a dtype or its content")
     for name, values in groups:
         if not all(value.HasField("tensor") for value in values):
-            raise UserError(f"{path}: {name} is no tensor, and a GPT-1 has nothing else")
+            raise UserError(f"{path}: {name} is not a tensor; expected tensors only")
         yield name, [value.tensor for value in values]
 
 
@@ -99,22 +99,22 @@ def _without_checksum(path: Path) -> bytes:
     if mark != CHECKSUM:
         return content
     if binascii.crc32(body) != int.from_bytes(checksum, "big"):
-        raise CorruptFile(f"{path}: its content does not fit the checksum at its end; the file is damaged")
+        raise CorruptFile(f"{path}: the content does not match the checksum at the end; the file is damaged")
     return body
 
 
 def _unknown(message: Any) -> bool:
-    """Say whether there is a field in the file that the schema does not know: then it is not one of MindSpore's."""
+    """Return whether the message has a field that is not in the schema, so that MindSpore did not write it."""
     tensors = [value.tensor for value in message.value]
     return any(len(UnknownFieldSet(part)) for part in (message, *message.value, *tensors))
 
 
 def _damaged(path: Path, reason: str) -> CorruptFile:
-    return CorruptFile(f"{path}: not a whole .ckpt file of MindSpore, or an encrypted one ({reason})")
+    return CorruptFile(f"{path}: not a MindSpore .ckpt file, or truncated, damaged or encrypted ({reason})")
 
 
 def _joined(path: Path, name: str, parts: list[Any]) -> NDArray[np.float32]:
-    """Return the array whose parts these are, of exactly the size that its shape asks for."""
+    """Concatenate the parts of a tensor; raise if its size is not that of its shape."""
     first = parts[0]
     shape, kind = tuple(first.dims), first.tensor_type
     if any((tuple(part.dims), part.tensor_type) != (shape, kind) for part in parts):

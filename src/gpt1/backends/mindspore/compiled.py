@@ -1,4 +1,4 @@
-"""Cells as graphs: MindSpore compiles one for each set of shapes, takes seconds for it, and then runs faster."""
+"""Cells compiled to graphs. MindSpore compiles one graph per set of input shapes, which takes seconds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mindspore import Tensor, nn
 from gpt1 import console
 
 ABSENT = Tensor(0)
-"""Stands for an input that is not there: those of a graph are tensors alone. No other input has 0 dimensions."""
+"""Placeholder for a missing input: inputs of a graph must be tensors. No other input has 0 dimensions."""
 
 
 class Compiled:
-    """A cell that runs as a graph: MindSpore compiles one when inputs of its shapes come first.
+    """Cell that runs as a graph, compiled at the first call with inputs of new shapes.
 
-    `announced` names the cell in a message that is printed once, after the first compilation.
+    After the first compilation a message that calls the cell `announced` is printed once.
     """
 
     def __init__(self, cell: nn.Cell, announced: str = ""):
@@ -26,7 +26,7 @@ class Compiled:
 
     def __call__(self, *inputs: Any) -> Any:
         start = time.perf_counter()
-        # What is not marked so would be a constant of the graph, and each value of it a graph of its own.
+        # Inputs that are not mutable are constants of the graph: each new value would be compiled anew.
         result = self.cell(*(mindspore.mutable(each) for each in inputs))
         if self.announced:
             seconds = time.perf_counter() - start

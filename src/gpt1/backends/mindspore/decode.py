@@ -1,9 +1,9 @@
-"""Generation in MindSpore: the blocks of `model.py`, one token at a time, with cached keys and values.
+"""Generation in MindSpore: the blocks of `model.py`, one token at a time, with a KV cache.
 
-Operator by operator: every token would be another shape to compile.
+It runs operator by operator: compiled, every token would need a graph for its shape.
 
-Dimensions: N sequences, M of them, T time, L the most tokens of a sequence, D width, H heads, K head size (D / H), V
-vocabulary.
+Dimensions: N sequences, M of them in one call, T time, L maximum length, D width, H heads, K head size (D / H),
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class MindSporeDecoder:
         config = self.config = model.config
         self.model, self.length = model, length
         self.tokens = model.tokens_embed.weight[: config.vocab_size]
-        # Zeros: a masked key has weight 0, but 0 times what lies in fresh memory may be NaN.
+        # Zeros, not empty: a masked key has weight 0, but 0 times uninitialised memory may be NaN.
         rows = np.zeros((n_sequences * length, config.n_embd), np.float32)
         self.cache = [(Parameter(Tensor(rows)), Parameter(Tensor(rows))) for _ in range(config.n_layer)]  # (N * L, D)
         self.lengths = np.zeros(n_sequences, np.int64)
@@ -56,9 +56,10 @@ class MindSporeDecoder:
     def _states(
         self, tokens: NDArray[np.int32], positions: NDArray[np.int64], rows: NDArray[np.int64], time: int
     ) -> NDArray[np.float32]:
-        """Return the last layer's states (M, T, D) of `tokens` at `positions`, both (M, T), of the sequences `rows`.
+        """Return the states (M, T, D) of the last layer for `tokens` at `positions`, both (M, T).
 
-        Their keys and values go into the cache; none sees more than `time` keys of its sequence.
+        Their keys and values are written to the cache of the sequences `rows` (M,); attention is to its first `time`
+        positions.
         """
         seen = np.arange(time) <= positions[..., None]  # (M, T, time)
         future = Tensor(np.where(seen, 0.0, -np.inf).astype(np.float32)[:, None])  # (M, 1, T, time)
@@ -80,7 +81,7 @@ class MindSporeDecoder:
         return states
 
     def _places(self, rows: NDArray[np.int64] | int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return where in the cache the tokens at `positions` of the sequences `rows` stand."""
+        """Return the rows of the cache for `positions` of the sequences `rows`."""
         return rows * self.length + positions
 
     def _logits(self, states: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Devices of MindSpore: the traits of each type, the choice of device and dtype, and measured speeds."""
+"""Devices of MindSpore: traits of each type, choice of device and dtype, measured speeds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gpt1.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class MindSporeTraits(DeviceTraits):
-    """Traits of a type of device in MindSpore. `--dtype auto` takes the first of `dtypes`."""
+    """Traits of a type of device in MindSpore. `--dtype auto` is the first of `dtypes`."""
 
     target: str
-    """MindSpore's name of the type. A test runs the row of an accelerator on "CPU"."""
+    """MindSpore's name of the type. Tests use the traits of an accelerator with "CPU"."""
     single_length: bool = False
-    """Whether all batches are padded to `n_ctx`, because compiling another shape takes too long."""
+    """Whether all batches are padded to `n_ctx`, because compiling for several lengths takes too long."""
     launches_blocking: bool = False
     """Whether operators run in the calling thread."""
 
@@ -45,10 +45,10 @@ TRAITS: dict[str, MindSporeTraits] = {
         tokens_at_once=1_024,
         logits_at_once=1 << 25,
         target="CPU",
-        launches_blocking=True,  # operators that are handed to other threads wait for a core where there are few
+        launches_blocking=True,  # with few cores, operators in other threads wait for one
     ),
 }
-"""Traits by the values of `--device`, those that `auto` prefers first."""
+"""Traits by the values of `--device`, in the order in which `auto` tries them."""
 
 
 class Choice(NamedTuple):
@@ -62,18 +62,18 @@ class Choice(NamedTuple):
 
 
 def choose(hardware: DeviceConfig) -> Choice:
-    """Return the device and the dtype of matrix products that `hardware` asks for; MindSpore runs there from now on.
+    """Return the device and the dtype of matrix products for `hardware`, and set MindSpore's device.
 
     Raises:
-        UserError: the device is unavailable, or cannot do what is asked.
+        UserError: the device is unavailable, or does not support the dtype or an option.
     """
     if hardware.compile:
-        raise UserError("--compile: PyTorch's; MindSpore compiles training anyhow, unless --eager says otherwise")
+        raise UserError("--compile: for --backend torch; MindSpore always compiles training, except with --eager")
     name, traits = choose_traits(hardware.device, TRAITS, "MindSpore")
     default = traits.dtypes[0]
     dtype = default if hardware.dtype == "auto" else hardware.dtype
     if dtype not in traits.dtypes:
-        raise UserError(f"--dtype {dtype}: MindSpore has no kernels for it on {name}; use --dtype {default}")
+        raise UserError(f"--dtype {dtype}: MindSpore does not support it on {name}; use --dtype {default}")
     _run_on(name, traits.target)
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
     if traits.launches_blocking:
@@ -82,29 +82,30 @@ def choose(hardware: DeviceConfig) -> Choice:
 
 
 def _run_on(name: str, target: str) -> None:
-    """Set MindSpore's device. It accepts one only before its first operator, even the same one again."""
+    """Set MindSpore's device. MindSpore rejects that after its first operator, even if the device is the same."""
     before = mindspore.get_current_device().device_target
     try:
         mindspore.set_device(target, process_rank().local_rank)
     except RuntimeError:
         if before != target:
             raise UserError(
-                f"--device {name}: this process has computed on {before}, and MindSpore keeps to one device; "
+                f"--device {name}: this process has used {before}, and MindSpore cannot change the device; "
                 "use a new process"
             ) from None
 
 
 def buckets(traits: MindSporeTraits, n_ctx: int) -> Sequence[int]:
-    """Return the padded lengths of batches: each is a graph of its own."""
+    """Return the padded lengths of batches, few because each is compiled."""
     return (n_ctx,) if traits.single_length else (16, 32, 48, 64, 96, *range(128, n_ctx + 64, 64))
 
 
 def has_ascend() -> bool:
+    """Return whether MindSpore finds an Ascend device."""
     return bool(mindspore.hal.is_available("Ascend"))
 
 
 def describe() -> dict[str, Any]:
-    """Return what `gpt1 doctor` shows: version, devices, and the dtypes that work there, with measured matmul speed."""
+    """Return version and devices for `gpt1 doctor`, with the measured matmul speed of each dtype in GFLOP/s."""
     name, _, traits = choose(DeviceConfig())
     gflops = {dtype: round(matmul_speed(getattr(mindspore, dtype))) for dtype in traits.dtypes}
     return {
@@ -114,7 +115,10 @@ def describe() -> dict[str, Any]:
 
 
 def matmul_speed(dtype: Any, seconds: float = 0.3) -> float:
-    """Return GFLOP/s of a (2048, 768) x (768, 3072) product, the model's largest, best of several."""
+    """Return the best of several measured speeds, in GFLOP/s, of a (2048, 768) x (768, 3072) product.
+
+    It is the largest product of a layer of the paper's model.
+    """
     a, b = (ops.cast(ops.randn(*shape), dtype) for shape in ((2048, 768), (768, 3072)))
     best, spent = float("inf"), 0.0
     while spent < seconds:

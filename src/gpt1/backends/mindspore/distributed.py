@@ -1,8 +1,8 @@
-"""The ranks of a run over MindSpore's collectives: HCCL between Ascend devices, its own ring between CPUs.
+"""Ranks of a run on MindSpore's collectives: HCCL between Ascend devices, its own ring between CPUs.
 
-On CPUs a message that waits 30 s for a rank is an error, and so is one to a rank that has ended, after the same 30 s.
-But ranks wait long: while rank 0 encodes a corpus, or another one compiles a graph. So they meet over sockets of their
-own, where the end of a rank is seen at once, and only then sum gradients.
+On CPUs a collective fails if a rank takes longer than 30 s or has exited. But ranks have to wait longer, while rank 0
+encodes a corpus or another rank compiles a graph. So they first synchronise over sockets of their own, which wait
+without a limit and detect at once that a rank has exited, and then sum gradients.
 """
 
 from __future__ import annotations
@@ -24,23 +24,25 @@ from gpt1.config import DeviceConfig
 from gpt1.errors import PeerLost
 
 CONNECTING = 60.0
-"""Seconds that rank 0 waits for the others' connections: they were all there just before."""
+"""Timeout in seconds of rank 0 for the connections of the others, which took part in a collective just before."""
 
 
 class HostSockets:
-    """Sockets between rank 0 and each other rank, over which the hosts sum a few numbers."""
+    """Sockets between rank 0 and every other rank, for sums of a few numbers on the hosts.
+
+    Rank 0 has one socket for each other rank, in their order; the others have one, to rank 0.
+    """
 
     def __init__(self, rank: int, sockets: Sequence[socket.socket]):
         self.rank, self.sockets = rank, sockets
-        """Those of rank 0 are in the order of the ranks; the others have one, to rank 0."""
 
     def total(self, *values: float) -> list[float]:
-        """Return the sum of each value over all ranks, in their order; waits for all of them.
+        """Return the sum of each value over all ranks, added in the order of the ranks; wait for all of them.
 
         Raises:
-            PeerLost: one of them is gone.
+            PeerLost: a rank has exited.
         """
-        sums = np.array(values or (0.0,), np.float64)  # with nothing to sum they meet all the same
+        sums = np.array(values or (0.0,), np.float64)  # without values the ranks only wait for each other
         with _peers():
             if self.rank == 0:
                 for connection in self.sockets:
@@ -58,23 +60,24 @@ class HostSockets:
 
 
 class MindSporeRanks:
-    """The processes that `msrun` started (see `dist.Ranks`)."""
+    """`dist.Ranks` of the processes that `msrun` started."""
 
     def __init__(self, process: ProcessRank):
         self.rank, self.size = process.rank, process.size
         try:
-            init()  # in msrun's scheduler, which runs the same command, the process ends in here
+            init()  # msrun's scheduler, which runs the same command, exits in here
             self.hosts = _connect_hosts(process)
         except (RuntimeError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
             raise PeerLost(
-                f"the processes of this run did not meet, or one has ended ({str(error).strip().splitlines()[0]})"
+                f"the processes of this run could not connect to each other, or one has exited ({reason})"
             ) from error
 
     def total(self, *values: float) -> list[float]:
         return self.hosts.total(*values)
 
     def sum(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the sum of each float32 tensor over all ranks: the same bits on each of them."""
+        """Return the sum of each float32 tensor over all ranks, bit for bit the same on each rank."""
         self.total()
         sums: list[Tensor] = []
         for bucket in buckets(tensors, [tensor.size for tensor in tensors]):
@@ -87,19 +90,19 @@ class MindSporeRanks:
         return tuple(sums)
 
     def close(self) -> None:
-        self.total()  # a rank that leaves early would look lost to the others
+        self.total()  # wait for the others, which would take a rank that disconnects early for lost
         self.hosts.close()
 
 
 class MindSporeSingleProcess(SingleProcess):
-    """The one rank of a run of one process."""
+    """The only rank of a run of one process."""
 
     def sum(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(tensors)
 
 
 def init_distributed(hardware: DeviceConfig) -> MindSporeRanks | MindSporeSingleProcess:
-    """Connect the processes that `msrun` started, if it did."""
+    """Connect the processes that `msrun` started; return a single process if it started none."""
     process = process_rank()
     if process.size == 1:
         return MindSporeSingleProcess()
@@ -108,7 +111,7 @@ def init_distributed(hardware: DeviceConfig) -> MindSporeRanks | MindSporeSingle
 
 
 def _connect_hosts(process: ProcessRank) -> HostSockets:
-    """Connect the ranks; rank 0 listens where it reaches the scheduler from, and tells it to the others."""
+    """Connect every rank to rank 0, which listens on the address from which it reaches the scheduler."""
     with socket.socket() as listener:
         if process.rank == 0:
             with socket.socket(type=socket.SOCK_DGRAM) as route:
@@ -128,12 +131,12 @@ def _connect_hosts(process: ProcessRank) -> HostSockets:
             connections[int(_received(connection, np.zeros(1))[0])] = connection
     for connection in connections.values():
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a lost machine closes no connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a crashed machine closes no connection
     return HostSockets(process.rank, [connections[rank] for rank in sorted(connections)])
 
 
 def _received(connection: socket.socket, like: np.ndarray) -> np.ndarray:
-    """Return as many float64 numbers as `like` has."""
+    """Receive as many float64 numbers as `like` has."""
     data = b""
     while len(data) < like.nbytes:
         more = connection.recv(like.nbytes - len(data))
@@ -148,4 +151,4 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        raise PeerLost("another process of this run has ended, or cannot be reached") from error
+        raise PeerLost("another process of this run has exited or cannot be reached") from error

@@ -1,4 +1,4 @@
-"""The MindSpore engine: losses, gradients and updates of one model on one device (see `backends.base.Engine`)."""
+"""MindSpore engine: losses, gradients and updates of one model on one device (see `backends.base.Engine`)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ from numpy.typing import NDArray
 
 from gpt1.backends.base import IGNORE, Batch, StepResult
 from gpt1.backends.dropout import HostDropoutRng
+from gpt1.backends.losses import denominators
 from gpt1.backends.mindspore import device as devices
 from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.compiled import ABSENT, Compiled
 from gpt1.backends.mindspore.decode import MindSporeDecoder
 from gpt1.backends.mindspore.distributed import MindSporeRanks, MindSporeSingleProcess
-from gpt1.backends.mindspore.functional import merged_heads, split_heads, squares, target_logprobs
+from gpt1.backends.mindspore.functional import merged_heads, split_heads, squares
+from gpt1.backends.mindspore.losses import target_logprobs
 from gpt1.backends.mindspore.model import GPT1, Inference
 from gpt1.backends.mindspore.training import LOSS_SCALES, Gradients, Losses, Update, inputs, numbers
 from gpt1.backends.parameters import Params, shapes
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 
 COMPILED_FOR = 16
-"""Batches of a shape that are scored together for which a graph of inference is compiled: it takes as long as 15 to 40
-of them save. What decides is the data, not what was scored before, so that the same data give the same bits."""
+"""Least number of batches of one shape in a call for which inference is compiled; compiling pays off after 15 to 40.
+
+The data alone decide, not earlier calls, so that the same data give the same bits."""
 
 
 class MindSporeEngine:
-    """A GPT-1 in MindSpore."""
+    """`backends.base.Engine` in MindSpore.
+
+    Weights, moments and the residual stream are float32; matrix products run in `dtype`.
+    """
 
     def __init__(
         self,
@@ -77,7 +83,10 @@ class MindSporeEngine:
         return {name: _float(value) for name, value in losses.items()}, {name: _numpy(grad) for name, grad in named}
 
     def _accumulate(self, batches: Sequence[Batch], step: int) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-        """Return the loss of a step with its parts, and its gradient by every parameter, all over all ranks."""
+        """Return the loss of a step with its parts, and its gradients, all summed over all ranks.
+
+        See `backends.losses` for the formula.
+        """
         if self.dtype != "float16":
             return self._accumulate_scaled(batches, step, ABSENT)
         for scale in LOSS_SCALES:
@@ -89,14 +98,11 @@ class MindSporeEngine:
     def _accumulate_scaled(
         self, batches: Sequence[Batch], step: int, scale: Tensor
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-        """Return the same, computed with the loss times `scale` (1,), or as it is where that is `ABSENT`."""
-        weight = sum(batch.example_weight for batch in batches) if self.config.head else 0.0
-        by_sequence = self.loss.lm_mean == "sequence"
-        counts = [batch.target_sequences if by_sequence else batch.target_count for batch in batches]
-        weight, lm_count = self.ranks.total(weight, sum(counts) if self._losses.lm_coef else 0)
+        """Return the same, computed with the loss scale `scale` (1,); `ABSENT`: without one."""
+        counts = denominators(batches, self.config, self.loss, self.ranks)
         totals: tuple[Tensor, ...] | None = None
         for index, batch in enumerate(batches):
-            arrays = inputs(batch, weight, lm_count, self.loss.lm_mean)
+            arrays = inputs(batch, counts, self.loss.lm_mean)
             if arrays.labels is ABSENT and arrays.targets is ABSENT:
                 continue
             rng = HostDropoutRng(self.seed, step, index * self.ranks.size + self.ranks.rank)
@@ -105,11 +111,11 @@ class MindSporeEngine:
             losses, grads = self._gradients(tuple(arrays), drawn, scale)
             new = (*losses, *grads)
             totals = new if totals is None else tuple(a + b for a, b in zip(totals, new, strict=True))
-        if totals is None:  # where no example of the step weighs anything, the moments decay all the same
+        if totals is None:  # no example of the step has a weight; the moments decay nevertheless
             nothing = (Tensor(0.0, mindspore.float32),) * 3
             totals = (*nothing, *(ops.zeros_like(p) for p in self._params.values()))
         loss, task, lm, *gradient = self.ranks.sum(totals)
-        parts = ({"task_loss": task} if weight else {}) | ({"lm_loss": lm} if lm_count else {})
+        parts = ({"task_loss": task} if counts.example_weight else {}) | ({"lm_loss": lm} if counts.lm_count else {})
         return {"loss": loss} | parts, tuple(gradient)
 
     # ---- inference
@@ -162,7 +168,7 @@ class MindSporeEngine:
         return np.stack(layers)
 
     def _rows(self, batch: Batch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return the embeddings (N, T, D) of the tokens, and what adds those of their positions to them."""
+        """Return the token embeddings (N, T, D), and a function that adds those of positions and segments."""
         embeddings = self.model.tokens_embed.weight, self.model.positions_embed.weight
         segments = None if batch.segments is None else Tensor(batch.segments.astype(np.int32))
         rows = ops.gather(embeddings[0], Tensor(batch.tokens.astype(np.int32)), 0)
@@ -172,7 +178,7 @@ class MindSporeEngine:
         return MindSporeDecoder(self.model, n_sequences, length)
 
     def _states(self, batch: Batch, position: Tensor) -> Tensor:
-        """Return the last layer's states: at every position (N, T, D), or at one of each sequence (N, D)."""
+        """Return the states of the last layer: (N, T, D) if `position` is `ABSENT`, or (N, D) at `position` (N,)."""
         segments = ABSENT if batch.segments is None else Tensor(batch.segments.astype(np.int32))
         run = self._inference_of_many if batch.batches_of_this_shape >= COMPILED_FOR else self._inference
         return run(Tensor(batch.tokens.astype(np.int32)), segments, position)
@@ -201,7 +207,7 @@ def _load(parameter: Parameter, value: NDArray[Any]) -> None:
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float32]:
-    """Return a float32 copy on the host."""
+    """Copy a tensor to a float32 array on the host."""
     return np.array(tensor.asnumpy(), np.float32)
 
 

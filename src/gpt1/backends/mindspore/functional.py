@@ -1,6 +1,6 @@
-"""What the model computes in its own way, for speed or because MindSpore has no kernel for it on a CPU.
+"""Operations of the model that are not MindSpore's own, for speed or because it has no CPU kernel.
 
-Dimensions: N sequences, T time, D width, H heads, K head size, V vocabulary, M positions, C columns of a task's head.
+Dimensions: N sequences, T time, D width, H heads, K head size, M rows, I and O input and output width of a layer.
 """
 
 from __future__ import annotations
@@ -15,28 +15,31 @@ DType = mindspore.dtype.Type
 
 
 def product(a: Tensor, b: Tensor, dtype: DType, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
-    """Return the product of two matrices in float32, computed in `dtype`."""
+    """Return the float32 product of two matrices, computed in `dtype`."""
     result = ops.MatMul(transpose_a=transpose_a, transpose_b=transpose_b)(ops.cast(a, dtype), ops.cast(b, dtype))
     return ops.cast(result, mindspore.float32)
 
 
 def products(a: Tensor, b: Tensor, dtype: DType, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
-    """Return those of all matrices in the last two dimensions of both. (MindSpore cannot derive where both are one.)"""
+    """Return the float32 products of the matrices in the last two dimensions of a and b, computed in `dtype`.
+
+    This is not `product`, because MindSpore cannot differentiate one function for both operators.
+    """
     result = ops.BatchMatMul(transpose_a=transpose_a, transpose_b=transpose_b)(ops.cast(a, dtype), ops.cast(b, dtype))
     return ops.cast(result, mindspore.float32)
 
 
 class Gelu(nn.Cell):
-    """The tanh approximation of GELU (Hendrycks & Gimpel 2016, section 2), written with a sigmoid.
+    """The tanh approximation of GELU (Hendrycks & Gimpel 2016, section 2), computed as x · sigmoid(2 y).
 
-    (1 + tanh y) / 2 = sigmoid(2 y); on a CPU `ops.gelu` takes as long as the matrix product beside it.
+    (1 + tanh y) / 2 = sigmoid(2 y). On a CPU `ops.gelu` takes as long as the matrix product before it.
     """
 
     linear = 1.5957691216057308  # 2 √(2/π)
     cubic = linear * 0.044715
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return GELU(x), of any shape, and the share of x that it is."""
+        """Return GELU(x) and GELU(x) / x, both of the shape of x."""
         share = ops.sigmoid(x * (self.linear + self.cubic * (x * x)))
         return x * share, share
 
@@ -46,7 +49,7 @@ class Gelu(nn.Cell):
 
 
 class Affine(nn.Cell):
-    """x W + b, the product and those of its gradient in `dtype`."""
+    """x W + b; the product and those of the gradients are computed in `dtype`."""
 
     def __init__(self, dtype: DType):
         super().__init__()
@@ -64,7 +67,7 @@ class Affine(nn.Cell):
 
 
 class Normalise(nn.Cell):
-    """Layer norm (Ba et al. 2016). Its gradient is made of products: `LayerNormGrad` takes three times as long."""
+    """Layer norm (Ba et al. 2016). Its gradient uses matrix products: `LayerNormGrad` takes three times as long."""
 
     def __init__(self, epsilon: float):
         super().__init__()
@@ -72,7 +75,7 @@ class Normalise(nn.Cell):
         self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=epsilon)
 
     def construct(self, x: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the norm (M, D) of x (M, D) with the mean and the variance (M, 1) of each row."""
+        """Return the layer norm (M, D) of x (M, D), and the mean and variance (M, 1) of each row."""
         return self.norm(x, gain, bias)
 
     def bprop(self, x: Tensor, gain: Tensor, bias: Tensor, out: tuple, dout: tuple) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,7 +85,7 @@ class Normalise(nn.Cell):
         normal = x * _spread(rate, width) - _spread(mean * rate, width)  # (M, D)
         by_normal = normal * dout[0]
         row, column = gain.reshape(1, -1), gain.reshape(-1, 1) / width
-        mean_of_grad = ops.MatMul()(dout[0], column)  # (M, 1), of the gradient by `normal`
+        mean_of_grad = ops.MatMul()(dout[0], column)  # (M, 1), mean of the gradient by `normal`
         mean_of_product = ops.MatMul()(by_normal, column)  # (M, 1)
         of_x = (
             dout[0] * ops.MatMul()(rate, row)
@@ -93,23 +96,24 @@ class Normalise(nn.Cell):
 
 
 def _column_sums(x: Tensor) -> Tensor:
-    """Return the sums (O,) of the columns of x (M, O): by a product, since a reduction takes longer."""
+    """Return the sums (O,) of the columns of x (M, O), by a product, which is faster than a reduction."""
     return ops.MatMul()(ops.ones((1, x.shape[0]), x.dtype), x).reshape(-1)
 
 
 def _spread(column: Tensor, width: int) -> Tensor:
-    """Return `column` (M, 1) repeated `width` times, (M, `width`).
+    """Return `column` (M, 1) repeated `width` times: (M, width).
 
-    Operators that broadcast a column by themselves are slow on a CPU, and for each the graph keeps an index twice the
-    size of its result for good.
+    Operators that broadcast a column are slow on a CPU, and the graph permanently stores an index for each of them,
+    twice as large as the result.
     """
     return ops.MatMul()(column, ops.ones((1, width), column.dtype))
 
 
 def drop(x: Tensor, keep: Tensor | None, p: float) -> Tensor:
-    """Return x where `keep`, which broadcasts against it, is true, scaled so that the mean stays; else 0.
+    """Apply dropout to x with the mask `keep`: scale the kept elements by 1 / (1 - p), zero the others.
 
-    `keep` has 0 dimensions where nothing is dropped, and is `None` when not training.
+    `keep` is true where an element is kept, and broadcasts to the shape of x. With 0 dimensions (nothing is dropped)
+    or `None` (not training), x is returned.
     """
     if keep is None or keep.ndim == 0:
         return x
@@ -117,10 +121,10 @@ def drop(x: Tensor, keep: Tensor | None, p: float) -> Tensor:
 
 
 class Attend(nn.Cell):
-    """softmax(q kᵀ / √K + future) v with attention dropout, the products in `dtype`.
+    """softmax(q kᵀ / √K + future) v with attention dropout; products are computed in `dtype`.
 
-    The gradient by the scores, w (g - Σ w g) for the weights w and their gradient g, is `LogSoftmaxGrad` of log w: what
-    MindSpore derives sums in a kernel that is five times slower.
+    The gradient by the scores, w (g - Σ w g) with the weights w and their gradient g, is computed by `LogSoftmaxGrad`
+    of log w. The gradient that MindSpore derives uses a reduction that is five times slower.
     """
 
     def __init__(self, pdrop: float, dtype: DType):
@@ -128,15 +132,16 @@ class Attend(nn.Cell):
         self.scale, self.dtype = keep_scale(pdrop), dtype
 
     def construct(self, q: Tensor, k: Tensor, v: Tensor, future: Tensor, keep: Tensor | None) -> tuple[Tensor, ...]:
-        """Return (N, H, Q, K) and two matrices for the way back: q is (N, H, Q, K), k and v are (N, H, T, K).
+        """Return the sums (N, H, Q, K), the attention weights (N, H, Q, T), and these after dropout.
 
-        `future` (N, H, Q, T) is -inf where a query (Q) may not see a key (T), else 0; `keep` has its shape.
+        q is (N, H, Q, K), k and v are (N, H, T, K). `future` (N, H, Q, T) is -inf where a query must not see a key,
+        otherwise 0; the dropout mask `keep` has the same shape.
         """
         scores = products(q * q.shape[-1] ** -0.5, k, self.dtype, transpose_b=True) + future
         weights = ops.softmax(scores, -1)
         if keep is None or keep.ndim == 0:
             return products(weights, v, self.dtype), weights, weights
-        kept = weights * ops.cast(keep, mindspore.float32)  # the scale is applied to the smaller factor
+        kept = weights * ops.cast(keep, mindspore.float32)  # v is scaled instead: it is smaller
         return products(kept, v * self.scale, self.dtype), weights, kept
 
     def bprop(
@@ -153,7 +158,7 @@ class Attend(nn.Cell):
 
 
 def split_heads(x: Tensor, size: int) -> Tensor:
-    """Return x (N, T, D) as (N, H, T, K) with K = `size`; this is faster than a transposition."""
+    """Return x (N, T, D) as (N, H, T, K) with K = `size`; faster than a transposition."""
     return ops.stack(ops.split(x, size, -1), 1)
 
 
@@ -163,75 +168,13 @@ def merged_heads(x: Tensor) -> Tensor:
 
 
 def rows_at(x: Tensor, position: Tensor) -> Tensor:
-    """Return (N, D), the rows of x (N, T, D) at `position` (N,)."""
+    """Return the rows (N, D) of x (N, T, D) at `position` (N,)."""
     n, time, width = x.shape
     return ops.gather(x.reshape(n * time, width), position + time * ops.arange(n), 0)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the (B,) cross-entropies of `labels` (B,) under `logits` (B, C)."""
-    return -_at(ops.log_softmax(logits, -1), labels)
-
-
-def target_logprobs(states: Tensor, embedding: Tensor, targets: Tensor, dtype: DType = mindspore.float32) -> Tensor:
-    """Return the (M,) log-probabilities of `targets` (M,) under softmax(states embeddingᵀ), the product in `dtype`.
-
-    `states` is (M, D), `embedding` (V, D) (Radford et al. 2018, eq. 2).
-    """
-    return _at(_logprobs(states, embedding, dtype), targets)
-
-
-class LmLoss(nn.Cell):
-    """The weighted sum of the LM losses of M positions, whose (M, V) logits never exist all at once.
-
-    They are computed a slice of positions at a time, and on the way forward the gradient too, which is linear in them:
-    the way back would have to compute each slice again. Products are computed in `dtype`; a slice has up to
-    `logits_at_once` elements of the logits.
-    """
-
-    def __init__(self, dtype: DType = mindspore.float32, logits_at_once: int = 1 << 25):
-        super().__init__()
-        self.dtype, self.logits_at_once = dtype, logits_at_once
-
-    def construct(
-        self, states: Tensor, embedding: Tensor, targets: Tensor, shares: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the sum of `shares` times the cross-entropies of `targets`, with its gradients by the first two.
-
-        `states` is (M, D), `embedding` (V, D), `targets` and `shares` are (M,).
-        """
-        rows = max(1, self.logits_at_once // embedding.shape[0])
-        loss, of_embedding, of_states = 0.0, 0.0, ()
-        for start in range(0, states.shape[0], rows):
-            some, wanted = states[start : start + rows], targets[start : start + rows]
-            share = shares[start : start + rows].reshape(-1, 1)
-            logprobs = _logprobs(some, embedding, self.dtype)
-            loss = loss - (_at(logprobs, wanted) * share[:, 0]).sum()
-            predicted = ops.exp(logprobs)
-            of_states += ((product(predicted, embedding, self.dtype) - ops.gather(embedding, wanted, 0)) * share,)
-            of_embedding = of_embedding + product(predicted, some * share, self.dtype, transpose_a=True)
-        observed = ops.UnsortedSegmentSum()(states * shares.reshape(-1, 1), targets, embedding.shape[0])
-        return loss, ops.cat(of_states), of_embedding - observed
-
-    def bprop(
-        self, states: Tensor, embedding: Tensor, targets: Tensor, shares: Tensor, out: tuple, dout: tuple
-    ) -> tuple[Tensor, ...]:
-        _, of_states, of_embedding = out
-        return of_states * dout[0], of_embedding * dout[0], ops.zeros_like(targets), ops.zeros_like(shares)
-
-
-def _logprobs(states: Tensor, embedding: Tensor, dtype: DType) -> Tensor:
-    return ops.LogSoftmax(-1)(product(states, embedding, dtype, transpose_b=True))  # (M, V)
-
-
-def _at(rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the (M,) elements of `rows` (M, C) at `columns` (M,)."""
-    return ops.gather_elements(rows, 1, columns.reshape(-1, 1))[:, 0]
-
-
 def squares(tensors: tuple[Tensor, ...]) -> Tensor:
-    """Return the sum of the squares of all elements, (): by products of vectors, since a reduction takes four times as
-    long."""
+    """Return the sum of the squares of all elements, by products of vectors: a reduction takes four times as long."""
     total = 0.0
     for each in tensors:
         row = each.reshape(1, -1)

@@ -1,7 +1,7 @@
-"""The dropout masks of a micro-batch, drawn on the host before the step and passed into it.
+"""Dropout masks of a micro-batch, drawn on the host before the step and passed to it as inputs.
 
-They are those of the PyTorch backend on a CPU, bit for bit: the same counted bits in the same order, which is that of
-the forward pass.
+They equal those of the PyTorch backend on a CPU bit for bit: both draw from `HostDropoutRng` in the order of the
+forward pass.
 
 Dimensions: N sequences, T time, D width, H heads, B examples of k sequences.
 """
@@ -17,29 +17,32 @@ from gpt1.backends.dropout import QUERY_BLOCK, HostDropoutRng
 from gpt1.config import DropoutConfig, ModelConfig
 
 Keep = Tensor | None
-"""A mask, true where an element is kept; `None` when not training, `EVERYTHING` where nothing is dropped."""
+"""Mask, true where an element is kept; `None` when not training, `EVERYTHING` where nothing is dropped."""
 EVERYTHING = Tensor(True)
-"""Stands where a compiled step, whose inputs are tensors alone, has no mask. No mask has 0 dimensions."""
+"""Placeholder for a missing mask: inputs of a compiled step must be tensors. No other mask has 0 dimensions."""
 OfBlock = tuple[Keep, Keep, Keep]
-"""Of the attention weights, and of what attention and the MLP add to the residual stream."""
+"""Masks of the attention weights, of the attention output, and of the MLP output."""
 Masks = tuple[tuple[Keep, Keep], tuple[Keep, tuple[OfBlock, ...]], Keep]
-"""Of both embedding matrices; of the sum of the embeddings and of every block; of the state that the head reads."""
+"""Masks of the token and position matrices; of the sum of the embeddings and of every block; of the head's input."""
 
 
 def none(config: ModelConfig) -> Masks:
-    """Return the masks of inference: there are none."""
+    """Return `None` for every mask, for inference."""
     return (None, None), (None, ((None, None, None),) * config.n_layer), None
 
 
 def nothing_dropped(config: ModelConfig) -> tuple[OfBlock, ...]:
-    """Return the masks of every block where a gradient is wanted without dropout: it needs tensors."""
+    """Return `EVERYTHING` for every mask of the blocks: a gradient without dropout needs tensors."""
     return ((EVERYTHING, EVERYTHING, EVERYTHING),) * config.n_layer
 
 
 def draw(
     config: ModelConfig, dropout: DropoutConfig, batch: Batch, rng: HostDropoutRng, *, every_position: bool
 ) -> Masks:
-    """Return the masks of a forward pass over `batch`, whose last layer computes `every_position` or one of each."""
+    """Draw the masks of a forward pass over `batch`.
+
+    Without `every_position` the last layer computes one position of each sequence, and its masks have that shape.
+    """
     n, time = batch.tokens.shape
     width = config.n_embd
 
@@ -67,7 +70,7 @@ def draw(
 
 
 def _of_attention(rng: HostDropoutRng, shape: tuple[int, int, int], p: float) -> Keep:
-    """Return a mask (N, H, T, T), drawn in blocks of queries for the keys that they may see."""
+    """Draw a mask (N, H, T, T) in blocks of queries, each for the keys up to the block's end."""
     if not p:
         return EVERYTHING
     time = shape[2]

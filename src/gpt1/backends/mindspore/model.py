@@ -1,13 +1,13 @@
-"""GPT-1 (Radford et al. 2018) in MindSpore: a post-norm transformer decoder, and the head of a task on its `<eos>`
-state.
+"""GPT-1 (Radford et al. 2018) in MindSpore: a post-norm transformer decoder with a task head on the state of `<eos>`.
 
 Dimensions: N sequences, T time, D width, H heads, K head size (D / H), B examples, C columns of the task's head.
 Parameters have the names and layouts of `gpt1.backends.parameters`.
 
-Dropout comes in as masks (see `masks.py`), because inside a compiled graph nothing re-seeds MindSpore's own: the same
-random numbers would come back at every step, or others after a restart. `None` stands for a mask when not training.
+Dropout masks are inputs (see `masks.py`), because MindSpore's own dropout cannot be seeded again inside a compiled
+graph: each step would repeat the same random numbers, and a resumed run would draw others. A mask is `None` when not
+training.
 
-Products are computed in the dtype that the device wants; all else, weights and the residual stream too, is float32.
+Matrix products are computed in `dtype`; everything else, weights and residual stream included, is float32.
 """
 
 from __future__ import annotations
@@ -26,25 +26,24 @@ from gpt1.backends.mindspore.functional import (
     DType,
     Gelu,
     Normalise,
-    cross_entropy,
     drop,
     merged_heads,
     rows_at,
     split_heads,
 )
-from gpt1.config import DropoutConfig, Head, ModelConfig
+from gpt1.config import DropoutConfig, ModelConfig
 
 CausalAttend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""From queries (N, Q, D), keys and values (N, T, D), and the mask of their weights, to sums of the values (N, Q, D)."""
+"""Attention function: queries (N, Q, D), keys and values (N, T, D), mask of the attention weights to (N, Q, D)."""
 
 
 def blank(shape: tuple[int, ...]) -> Parameter:
-    """Return a parameter that is zero until one is loaded."""
+    """Return a parameter of zeros, to be replaced by the values that the engine loads."""
     return Parameter(initializer("zeros", shape))
 
 
 class Linear(nn.Cell):
-    """x W + b with W stored (in, out), as OpenAI's code and Hugging Face's `Conv1D` have it."""
+    """x W + b with W stored as (in, out), as in OpenAI's code and Hugging Face's `Conv1D`."""
 
     def __init__(self, n_in: int, n_out: int, dtype: DType):
         super().__init__()
@@ -69,7 +68,7 @@ class Norm(nn.Cell):
 
 
 class Embedding(nn.Cell):
-    """A matrix whose rows are looked up by `GPT1`, which may put dropout on it first."""
+    """Embedding matrix. `GPT1` does the look-up, because it may apply dropout to the matrix first."""
 
     def __init__(self, rows: int, width: int):
         super().__init__()
@@ -77,7 +76,7 @@ class Embedding(nn.Cell):
 
 
 class Attention(nn.Cell):
-    """The projections of multi-head self-attention; `attend` computes what stands between them."""
+    """Multi-head self-attention: projections to q, k, v, the function `attend`, and the output projection."""
 
     def __init__(self, config: ModelConfig, dtype: DType):
         super().__init__()
@@ -86,9 +85,9 @@ class Attention(nn.Cell):
         self.c_proj = Linear(config.n_embd, config.n_embd, dtype)
 
     def construct(self, x: Tensor, attend: CausalAttend, keep: Tensor | None, here: Tensor | None) -> Tensor:
-        """Map (N, T, D) to the same shape, or to (N, D) with the queries of `here` (N, D) alone.
+        """Map x (N, T, D) to (N, T, D); with `here` (N, D), compute one query per sequence, from `here`: (N, D).
 
-        `keep` is the mask of the attention weights.
+        `keep` is the dropout mask of the attention weights.
         """
         if here is None:
             q, k, v = ops.split(self.c_attn(x), self.width, -1)
@@ -103,7 +102,7 @@ class Attention(nn.Cell):
 
 
 class MLP(nn.Cell):
-    """Two layers with the tanh approximation of GELU between them."""
+    """Feed-forward layer: D to 4 D, the tanh approximation of GELU, 4 D to D."""
 
     def __init__(self, config: ModelConfig, dtype: DType):
         super().__init__()
@@ -116,7 +115,7 @@ class MLP(nn.Cell):
 
 
 class Block(nn.Cell):
-    """x = LN(x + attention(x)), then x = LN(x + MLP(x)): the norms stand after the residual sums."""
+    """Post-norm block: x = LN(x + attention(x)), then x = LN(x + MLP(x))."""
 
     def __init__(self, config: ModelConfig, dropout: DropoutConfig, dtype: DType):
         super().__init__()
@@ -127,10 +126,7 @@ class Block(nn.Cell):
         self.pdrop = dropout.resid_pdrop
 
     def construct(self, x: Tensor, attend: CausalAttend, masks: tuple, position: Tensor | None = None) -> Tensor:
-        """Map (N, T, D) to the same shape, or to (N, D) at `position` (N,) where nothing else will be read.
-
-        `attend` is the attention of all queries, of those at `position`, or of a decoder to its cache.
-        """
+        """Map x (N, T, D) to (N, T, D), or to (N, D) if only the state at `position` (N,) is needed."""
         weights, attended, mixed = masks
         here = None if position is None else rows_at(x, position)
         residual = x if here is None else here
@@ -139,7 +135,7 @@ class Block(nn.Cell):
 
 
 class GPT1(nn.Cell):
-    """The decoder and the head of one task, with products in `dtype`."""
+    """Transformer decoder with the head of one task; matrix products are computed in `dtype`."""
 
     def __init__(self, config: ModelConfig, dropout: DropoutConfig, dtype: DType = mindspore.float32):
         super().__init__()
@@ -158,23 +154,30 @@ class GPT1(nn.Cell):
     def construct(
         self, tokens: Tensor, segments: Tensor | None, position: Tensor | None, embeddings: tuple, masks: tuple
     ) -> Tensor:
-        """Return the last layer's states: (N, T, D), or (N, D) at `position` (N,) where only that will be read.
+        """Return the states of the last layer, (N, T, D), or (N, D) with `position`.
 
-        `tokens` and `segments` are (N, T) integers; `embeddings` are what to look up in (see `embeddings`); `masks`
-        are those of the sum of the embeddings and of each block.
+        Args:
+            tokens: (N, T) token ids.
+            segments: (N, T) segment numbers; `None` for a model without segments.
+            position: (N,) the only position of each sequence whose state is needed; `None`: all.
+            embeddings: result of `embeddings`, for the look-ups.
+            masks: dropout masks of the sum of the embeddings and of the blocks.
         """
         of_sum, of_blocks = masks
         x = self.embedded(ops.gather(embeddings[0], tokens, 0), segments, embeddings)
         return self.decoded(drop(x, of_sum, self.dropout.embd_pdrop), position, of_blocks)
 
     def embedded(self, tokens: Tensor, segments: Tensor | None, embeddings: tuple) -> Tensor:
-        """Return what enters the first block (N, T, D): the rows of the tokens (N, T, D) with those of their places."""
+        """Return the input of the first block (N, T, D): token embeddings `tokens` (N, T, D) plus positions, segments.
+
+        `segments` (N, T) are segment numbers.
+        """
         every, positions = embeddings
         x = tokens + positions[: tokens.shape[1]]
         return x if segments is None else x + ops.gather(every, self.config.vocab_size + segments, 0)
 
     def decoded(self, x: Tensor, position: Tensor | None, of_blocks: tuple) -> Tensor:
-        """Return the last layer's states, as `construct`, of what enters the first block (N, T, D)."""
+        """Return the states of the last layer, as `construct`, from the input x (N, T, D) of the first block."""
         time = x.shape[1]
         attend = self.causal(self.future_of(x))
         last = self.config.n_layer - 1
@@ -186,7 +189,7 @@ class GPT1(nn.Cell):
         return self.h[last](x, attend, of_blocks[last], position)
 
     def causal(self, future: Tensor) -> CausalAttend:
-        """Return the attention under `future` (N, H, Q, T), -inf where a query may not see a key, else 0."""
+        """Return the attention function with the mask `future` (N, H, Q, T): -inf where a query must not see a key."""
 
         def attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
             size = self.head_size
@@ -196,21 +199,22 @@ class GPT1(nn.Cell):
         return attend
 
     def future_of(self, x: Tensor) -> Tensor:
-        """Return (N, H, T, T) for x (N, T, D): -inf where a position would see what comes after it, else 0."""
+        """Return the causal mask (N, H, T, T) for x (N, T, D): -inf above the diagonal, otherwise 0."""
         time = x.shape[1]
         return ops.tile(self.future[:time, :time], (x.shape[0], self.config.n_head, 1, 1))
 
     def embeddings(self, masks: tuple) -> tuple:
-        """Return the matrices that the look-ups and the tied softmax read, with dropout where `masks` has theirs."""
+        """Return the matrices for the look-ups and the tied softmax, with dropout by their `masks`, if any."""
         of_tokens, of_positions = masks
         p = self.dropout.embd_pdrop
         return drop(self.tokens_embed.weight, of_tokens, p), drop(self.positions_embed.weight, of_positions, p)
 
     def task_logits(self, states: Tensor, per_example: int, keep: Tensor | None) -> Tensor:
-        """Return (B, C) scores from the `<eos>` states (N, D), of which each example has `per_example`.
+        """Return (B, C) scores from the states (N, D) of `<eos>`; N = B * `per_example`.
 
-        Similarity adds the states of both orders; multiple choice scores each choice, so that C = `per_example`
-        (Radford et al. 2018, §3.3). `keep` is (B, 1, D) where the choices share a mask, else of the states' shape.
+        Similarity sums the states of both orders; multiple choice scores each choice, so C = `per_example`
+        (Radford et al. 2018, §3.3). The dropout mask `keep` is (B, 1, D) if the choices share one, otherwise of the
+        shape of the states.
         """
         width = self.config.n_embd
         if self.sums_sequences:
@@ -224,7 +228,7 @@ class GPT1(nn.Cell):
 
 
 class Inference(nn.Cell):
-    """The states of `GPT1` without dropout, from tensors alone: what a batch has not is `ABSENT`."""
+    """`GPT1` without dropout, as a cell whose inputs are all tensors; a missing input is `ABSENT`."""
 
     def __init__(self, model: GPT1):
         super().__init__()
@@ -232,14 +236,7 @@ class Inference(nn.Cell):
         self.of_matrices, self.of_body, _ = masks.none(model.config)
 
     def construct(self, tokens: Tensor, segments: Tensor, position: Tensor) -> Tensor:
-        """Return (N, T, D), or (N, D) at `position` (N,)."""
+        """Return the states of the last layer: (N, T, D), or (N, D) with `position` (N,)."""
         embeddings = self.model.embeddings(self.of_matrices)
         some_segments, some_position = (each if each.ndim else None for each in (segments, position))
         return self.model(tokens, some_segments, some_position, embeddings, self.of_body)
-
-
-def task_loss(logits: Tensor, labels: Tensor, head: Head) -> Tensor:
-    """Return the (B,) cross-entropies, or squared errors of a regression, of `logits` (B, C)."""
-    if head.regression:
-        return ops.square(logits[:, 0] - labels)
-    return cross_entropy(logits, labels)

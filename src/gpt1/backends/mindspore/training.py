@@ -1,10 +1,10 @@
-"""What a training step computes, as two cells that run operator by operator or compiled: gradients, and the update.
+"""A training step as two cells, `Gradients` and `Update`, which run compiled or operator by operator.
 
-A graph has static shapes, and compiling one takes long. So the gradients are compiled once for every shape of
-micro-batch and the update, which does not depend on it, once; gradients of several micro-batches are added between the
-two. What differs from step to step (denominators, rates, masks) is an input. A micro-batch has its shape from `Batch`
-alone: the LM loss is computed at every position and weighted with 0 where there is no target, because the number of
-targets is another one in every batch.
+A graph has static shapes and takes seconds to compile. So the gradients are compiled once for each shape of
+micro-batch, and the update, which does not depend on it, once; the gradients of several micro-batches are summed
+between the two. What differs from step to step (denominators, learning rate, masks) is an input. The shapes of a
+micro-batch follow from `Batch` alone: the LM loss is computed at every position, with weight 0 where there is no
+target, because the number of targets differs in every batch.
 
 Dimensions: N sequences, T time, B examples of k sequences.
 """
@@ -19,21 +19,25 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from gpt1.backends.base import IGNORE, Batch
+from gpt1.backends.losses import Denominators, lm_coefficient, target_weights
 from gpt1.backends.mindspore.compiled import ABSENT
-from gpt1.backends.mindspore.functional import LmLoss, rows_at, squares
+from gpt1.backends.mindspore.functional import rows_at, squares
+from gpt1.backends.mindspore.losses import LmLoss, task_losses
 from gpt1.backends.mindspore.masks import Masks
-from gpt1.backends.mindspore.model import GPT1, task_loss
+from gpt1.backends.mindspore.model import GPT1
 from gpt1.backends.optim import clip_factor, corrections
 from gpt1.backends.parameters import decays
 from gpt1.config import LmMean, LossConfig, OptimConfig
 
 LOSS_SCALES = (2.0**14, 2.0**10, 2.0**6, 2.0**2)
-"""Where products are float16, gradients are computed of the loss times the first of these, so that small ones do not
-become 0; a step in which that is too much is computed again with the next. So no state outlives a step."""
+"""Loss scales for float16 products, which keep small gradients from underflowing to 0.
+
+A step starts with the first; if its gradients overflow, it is computed again with the next. So no state is kept
+between steps."""
 
 
 class Inputs(NamedTuple):
-    """A micro-batch on the device. What is `ABSENT` takes no part in the loss."""
+    """Micro-batch on the device. `ABSENT` labels or targets do not contribute to the loss."""
 
     tokens: Tensor
     """(N, T)"""
@@ -44,25 +48,23 @@ class Inputs(NamedTuple):
     labels: Tensor
     """(B,)"""
     label_shares: Tensor
-    """(B,) what each example counts in the task's loss; those of a step sum to 1."""
+    """(B,) weights of the examples in the task loss; they sum to 1 over a step."""
     targets: Tensor
-    """(N * T,) token ids, 0 where no loss looks"""
+    """(N * T,) token ids; 0 where there is no target."""
     target_shares: Tensor
-    """(N * T,) what each target counts in the LM loss, 0 where no loss looks; those of a step sum to 1."""
+    """(N * T,) weights of the targets in the LM loss, 0 where there is no target; they sum to 1 over a step."""
 
 
-def inputs(batch: Batch, weight: float, lm_count: float, lm_mean: LmMean) -> Inputs:
-    """Return `batch` for the losses of a step whose examples weigh `weight`, with `lm_count` targets or sequences."""
+def inputs(batch: Batch, step: Denominators, lm_mean: LmMean) -> Inputs:
+    """Copy a micro-batch to the device, with weights that are divided by the denominators of its step."""
     labels = label_shares = targets = target_shares = ABSENT
-    if weight and batch.labels is not None:
+    if step.example_weight and batch.labels is not None:
         labels = Tensor(batch.labels.astype(np.float32 if batch.labels.dtype.kind == "f" else np.int32))
         weights = np.ones(len(batch.labels)) if batch.weights is None else batch.weights.astype(np.float64)
-        label_shares = Tensor((weights / weight).astype(np.float32))
-    if lm_count and batch.target_count:
-        wanted = batch.lm_targets != IGNORE
-        share = wanted / (np.maximum(wanted.sum(1, keepdims=True), 1) if lm_mean == "sequence" else 1)
-        targets = Tensor(np.where(wanted, batch.lm_targets, 0).astype(np.int32).ravel())
-        target_shares = Tensor((share / lm_count).astype(np.float32).ravel())
+        label_shares = Tensor((weights / step.example_weight).astype(np.float32))
+    if step.lm_count and batch.target_count:
+        targets = Tensor(np.where(batch.lm_targets != IGNORE, batch.lm_targets, 0).astype(np.int32).ravel())
+        target_shares = Tensor((target_weights(batch, lm_mean) / step.lm_count).astype(np.float32).ravel())
     segments = ABSENT if batch.segments is None else Tensor(batch.segments.astype(np.int32))
     return Inputs(
         Tensor(batch.tokens.astype(np.int32)), segments, Tensor(batch.eos_positions.astype(np.int32)),
@@ -71,16 +73,19 @@ def inputs(batch: Batch, weight: float, lm_count: float, lm_mean: LmMean) -> Inp
 
 
 class Losses(nn.Cell):
-    """The share of one micro-batch in the losses of its step."""
+    """Contribution of one micro-batch to the losses of its step (see `backends.losses`)."""
 
     def __init__(self, model: GPT1, loss: LossConfig, logits_at_once: int):
         super().__init__()
         self.model, self.over_positions = model, loss.lm_over_positions
-        self.lm_coef = loss.lm_coef if model.config.head else 1.0
+        self.lm_coef = lm_coefficient(model.config, loss)
         self.lm_loss = LmLoss(model.dtype, logits_at_once)
 
     def construct(self, arrays: tuple, masks: Masks, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return `scale` times the loss, the loss, and its parts, the task's and the LM's; `arrays` are `Inputs`."""
+        """Return `scale` times the loss, the loss, the task loss and the LM loss, all scalars; `arrays` are `Inputs`.
+
+        `scale` is (1,), or `ABSENT` for no scaling.
+        """
         tokens, segments, eos_positions, labels, label_shares, targets, target_shares = arrays
         of_matrices, of_body, of_state = masks
         embeddings = self.model.embeddings(of_matrices)
@@ -90,10 +95,10 @@ class Losses(nn.Cell):
         if labels.ndim:
             at_eos = rows_at(states, eos_positions) if targets.ndim else states  # (N, D)
             logits = self.model.task_logits(at_eos, tokens.shape[0] // labels.shape[0], of_state)
-            task = (task_loss(logits, labels, self.model.config.head) * label_shares).sum()
+            task = (task_losses(logits, labels, self.model.config.head) * label_shares).sum()
         if targets.ndim:
             every = embeddings[0]
-            if self.model.config.n_segments:  # over tokens, not over segments
+            if self.model.config.n_segments:  # the softmax is over tokens only
                 every = every[: self.model.config.vocab_size]
             if self.over_positions:
                 every = ops.cat((every, embeddings[1]))
@@ -104,7 +109,7 @@ class Losses(nn.Cell):
 
 
 class Gradients(nn.Cell):
-    """The losses of a micro-batch and the gradient of its loss by every parameter."""
+    """Losses of a micro-batch, and the gradient of its loss by every parameter."""
 
     def __init__(self, losses: Losses, params: Sequence[Parameter]):
         super().__init__()
@@ -113,7 +118,7 @@ class Gradients(nn.Cell):
     def construct(
         self, arrays: tuple, masks: Masks, scale: Tensor
     ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, ...]]:
-        """Return the loss with its parts, and the gradient; on the way there it is `scale` (1,) times as large."""
+        """Return (loss, task loss, LM loss) and the gradients, which are computed times `scale` and then divided."""
         losses, grads = self.of(arrays, masks, scale)
         if scale.ndim:
             grads = tuple([grad / scale for grad in grads])
@@ -121,10 +126,10 @@ class Gradients(nn.Cell):
 
 
 class Update(nn.Cell):
-    """One update of every parameter and its moments, in place: `optim.adamw` on the clipped gradients.
+    """Update of every parameter and its moments, in place: `optim.adamw` on the clipped gradients.
 
-    By MindSpore's fused kernel, whose form is that of Kingma & Ba 2015, end of section 2: the rate takes up the
-    corrections of both moments, and epsilon stands beside the uncorrected second one.
+    MindSpore's fused kernel has the form at the end of section 2 of Kingma & Ba 2015: both bias corrections are part
+    of the learning rate, and epsilon is added to the square root of the uncorrected second moment.
     """
 
     def __init__(self, params: Sequence[Parameter], optim: OptimConfig):
@@ -136,7 +141,7 @@ class Update(nn.Cell):
         self.adam = ops.Adam()
 
     def construct(self, grads: tuple[Tensor, ...], numbers: tuple[Tensor, ...]) -> Tensor:
-        """Return the norm of `grads` before clipping; `numbers` are those of `numbers` for the step."""
+        """Return the global norm of `grads` before clipping; `numbers` is the result of `numbers` for the step."""
         lr, kept, beta1_power, beta2_power, eps = numbers
         norm = ops.sqrt(squares(grads))
         factor = clip_factor(norm, self.optim.max_grad_norm)
@@ -151,7 +156,10 @@ class Update(nn.Cell):
 
 
 def numbers(step: int, lr: float, optim: OptimConfig) -> tuple[Tensor, ...]:
-    """Return what `Update` needs for update number `step` (0-based): it would be compiled anew for other constants."""
+    """Return the scalars of update number `step` (0-based) for `Update`, as tensors: constants would be compiled in.
+
+    They are the learning rate, the factor of weight decay, β1^t, β2^t, and epsilon for the uncorrected second moment.
+    """
     eps, weight_decay = corrections(step, optim)
     beta1_power, beta2_power = (beta ** (step + 1) for beta in (optim.beta1, optim.beta2))
     values = (lr, 1.0 - lr * weight_decay, beta1_power, beta2_power, eps * (1.0 - beta2_power) ** 0.5)

@@ -1,1 +1,1 @@
-"""GPT-1 on PyTorch (see `backends.base`)."""
+"""PyTorch backend (see `backends.base`)."""

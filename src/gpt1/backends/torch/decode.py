@@ -1,15 +1,15 @@
-"""Generation in PyTorch: the blocks of `model.py`, one token at a time, with cached keys and values.
+"""Generation in PyTorch: the blocks of `model.py`, one token at a time, with a KV cache.
 
-Dimensions: N sequences, M of them, T time, L the most tokens of a sequence, D width, H heads, K head size (D / H), V
-vocabulary.
+Dimensions: N sequences, M of them in one call, T time, L maximum length, D width, H heads, K head size (D / H),
+V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -21,32 +21,39 @@ from gpt1.backends.torch.device import TorchTraits
 from gpt1.backends.torch.model import GPT1, Block
 from gpt1.config import DropoutConfig, ModelConfig
 
-CachedAttend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""From q, k and v (M, H, T, K) of the new tokens, and a layer's cache, to what attention gives: (M, H, T, K)."""
+
+class CachedAttend(Protocol):
+    """Attention of new tokens to a layer's cache, to which their keys and values are added."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, cache: Tensor) -> Tensor:
+        """Map q, k and v (M, H, T, K) of the new tokens, and a layer's cache (2, N, H, L, K), to (M, H, T, K)."""
 
 
 class DecoderWeights(NamedTuple):
-    """A model laid out for products with one row: what reads each weight once a token is as fast as memory is."""
+    """Weights of a model in the memory layout that is fastest for products with one row.
+
+    Decoding one token reads every weight once, so memory bandwidth limits it.
+    """
 
     config: ModelConfig
     traits: TorchTraits
     tokens: Tensor
-    """(V, D), float32: what the tokens are looked up in."""
+    """(V, D), float32, for the token look-up."""
     positions: Tensor
     """(n_ctx, D), float32"""
     blocks: tuple[Block, ...]
-    """The blocks of the model, which share its layer norms and have weights in the dtype of the products."""
+    """Blocks that share the model's layer norms; their weights are in the dtype of the products."""
     softmax: Tensor
-    """(V, D), the same tokens for the tied softmax, in the dtype of the products."""
+    """(V, D), the token embedding for the tied softmax, in the dtype of the products."""
 
     @classmethod
     def of(cls, model: GPT1, dtype: torch.dtype) -> Self:
         config, traits = model.config, model.traits
         tokens = model.tokens_embed.weight.detach()[: config.vocab_size]
-        # In float32 a copy, because one row times (V, D) as it lies takes twice the time of one row times (D, V).
+        # A copy in float32: one row times a transposed (V, D) matrix takes twice as long as one row times (D, V).
         copied = traits.lays_out_for_one_row and dtype == torch.float32
         softmax = laid_out(tokens.T.contiguous().T if copied else tokens, dtype)
-        blocks = tuple(decoding_block(block, config, dtype) for block in model.h)
+        blocks = tuple(decoding_block(cast(Block, block), config, dtype) for block in model.h)
         return cls(config, traits, tokens, model.positions_embed.weight.detach(), blocks, softmax)
 
 
@@ -55,17 +62,21 @@ def decoding_block(block: Block, config: ModelConfig, dtype: torch.dtype) -> Blo
     with torch.device("meta"):
         copy = Block(config, DropoutConfig.none())
     copy.ln_1, copy.ln_2 = block.ln_1, block.ln_2
-    for layer, old in ((copy.attn, block.attn), (copy.mlp, block.mlp)):
-        for name, linear in old.named_children():
-            weight, bias = linear.weight.detach(), linear.bias.detach()
-            getattr(layer, name).frozen = laid_out(weight.T, dtype).T, bias.to(dtype)
+    for new, old in (
+        (copy.attn.c_attn, block.attn.c_attn),
+        (copy.attn.c_proj, block.attn.c_proj),
+        (copy.mlp.c_fc, block.mlp.c_fc),
+        (copy.mlp.c_proj, block.mlp.c_proj),
+    ):
+        new.frozen = laid_out(old.weight.detach().T, dtype).T, old.bias.detach().to(dtype)
     return copy
 
 
 def laid_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return an (out, in) weight in `dtype`, as products with one row are fastest on a CPU (docs/performance.md).
+    """Return an (out, in) weight in `dtype`, in the layout that is fastest for one row on a CPU.
 
-    That is (in, out) in memory for float32, as the parameters lie, and (out, in) for 16 bits, cast once.
+    In memory that is (in, out), the layout of the parameters, for float32, and (out, in) for 16 bits
+    (docs/performance.md).
     """
     return weight if dtype == torch.float32 else weight.to(dtype, memory_format=torch.contiguous_format)
 
@@ -73,7 +84,8 @@ def laid_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
 class TorchDecoder:
     """`backends.base.Decoder` in PyTorch.
 
-    The residual stream is float32, as in `model.py`; the cache too, where `TorchTraits.float32_cache` says so.
+    The residual stream is float32; the cache is float32 with `TorchTraits.float32_cache`, otherwise in the dtype of
+    the products.
     """
 
     def __init__(self, weights: DecoderWeights, n_sequences: int, length: int):
@@ -82,8 +94,8 @@ class TorchDecoder:
         size = config.n_embd // config.n_head
         shape = config.n_layer, 2, n_sequences, config.n_head, length, size
         dtype = torch.float32 if weights.traits.float32_cache else weights.softmax.dtype
-        # Zeros: a masked key has weight 0, but 0 times what lies in fresh memory may be NaN.
-        self.cache = torch.zeros(shape, dtype=dtype, device=self.device)  # (layers, k and v, N, H, L, K)
+        # Zeros, not empty: a masked key has weight 0, but 0 times uninitialised memory may be NaN.
+        self.cache = torch.zeros(shape, dtype=dtype, device=self.device)  # (n_layer, 2, N, H, L, K)
         self.lengths = np.zeros(n_sequences, np.int64)
 
     @torch.inference_mode()
@@ -108,7 +120,7 @@ class TorchDecoder:
         positions = self.lengths[:count]
         time = int(positions.max()) + 1
         every, at = torch.arange(count, device=self.device), self._indices(positions)
-        # Sequences of one length need no mask: `is_causal` would let the one query see the first key alone.
+        # Sequences of equal length need no mask. (With `is_causal` the single query would see the first key only.)
         unequal = bool((positions != positions[0]).any())
         seen = torch.arange(time, device=self.device) <= at[:, None] if unequal else None  # (M, time)
         mask = None if seen is None else seen[:, None, None]
@@ -119,7 +131,8 @@ class TorchDecoder:
                     part[every, :, at] = new.to(cache.dtype)
                 else:
                     part[:count, :, time - 1] = new
-            return F.scaled_dot_product_attention(q.to(cache.dtype), *cache[:, :count, :, :time], attn_mask=mask)
+            keys, values = cache[:, :count, :, :time]
+            return F.scaled_dot_product_attention(q.to(cache.dtype), keys, values, attn_mask=mask)
 
         with _fast_products(count, self.weights):
             states = self._states(self._indices(tokens)[:, None], at[:, None], attend)  # (M, 1, D)
@@ -134,7 +147,7 @@ class TorchDecoder:
         self.lengths[target] = time
 
     def _states(self, tokens: Tensor, positions: Tensor, attend: CachedAttend) -> Tensor:
-        """Return the last layer's states (M, T, D) of `tokens` (M, T) at `positions` (M, T) or (T,)."""
+        """Return the states (M, T, D) of the last layer for `tokens` (M, T) at `positions` (M, T) or (T,)."""
         x = F.embedding(tokens, self.weights.tokens) + F.embedding(positions, self.weights.positions)
         for block, cache in zip(self.weights.blocks, self.cache, strict=True):
             x = block(x, partial(attend, cache=cache))
@@ -152,17 +165,17 @@ class TorchDecoder:
 
 @contextmanager
 def _fast_products(rows: int, weights: DecoderWeights) -> Iterator[None]:
-    """Leave oneDNN out meanwhile where one row meets 16-bit weights that are laid out for it.
+    """Disable oneDNN in the body if one row is multiplied with 16-bit weights that are laid out for it.
 
-    PyTorch's own kernel reads them as fast as memory gives them; oneDNN's takes twice the time. With more rows it is
-    the other way round. The flag is the process's: another thread's products may be slower meanwhile, never wrong.
+    There, PyTorch's own kernel runs at memory bandwidth and oneDNN's takes twice as long; with more rows oneDNN is
+    faster. The flag is global: products of other threads may be slower during the body, but are correct.
     """
     before = torch.backends.mkldnn.enabled
     laid_out_16_bits = weights.traits.lays_out_for_one_row and weights.softmax.dtype != torch.float32
     if rows > 1 or not laid_out_16_bits or not before:
         yield
         return
-    torch.backends.mkldnn.enabled = False
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # a descriptor, which torch does not type
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Devices of PyTorch: the traits of each type, the choice of device and dtype, and measured speeds."""
+"""Devices of PyTorch: traits of each type, choice of device and dtype, measured speeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpt1.errors import UserError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 BFLOAT16_CAPABILITY = (8, 0)
-"""First CUDA compute capability with bfloat16 units (Ampere)."""
+"""Lowest CUDA compute capability with bfloat16 units (Ampere)."""
 
 
 # ---- traits
@@ -30,34 +30,34 @@ BFLOAT16_CAPABILITY = (8, 0)
 
 @dataclass(frozen=True, kw_only=True)
 class TorchTraits(DeviceTraits):
-    """Traits of a type of device in PyTorch. The defaults are those of an accelerator with a generator of its own."""
+    """Traits of a type of device in PyTorch. The defaults suit an accelerator with its own random generator."""
 
     torch_device: str
-    """Type of the `torch.device` on which tensors are stored. A test runs the row of an accelerator on "cpu"."""
+    """Type of the `torch.device` of the tensors. Tests use the traits of an accelerator with "cpu"."""
     name: Callable[[torch.device], str]
-    """Name of one device, for people."""
+    """Name of a device, for messages."""
     count: Callable[[], int] | None = None
-    """Number of devices, of which each process of a run takes its own; `None`: all processes share one."""
+    """Number of devices, of which each process of a run uses one; `None`: all processes share one device."""
     has_fast_bfloat16: Callable[[torch.device], bool]
-    """Whether bfloat16 products are faster than float32 ones, so that `--dtype auto` takes them."""
+    """Whether bfloat16 products are faster than float32 ones, so that `--dtype auto` is bfloat16."""
     lacks_bfloat16: Callable[[torch.device], str] = lambda device: ""
-    """Reason why a device cannot compute bfloat16; empty where it can."""
+    """Reason why a device does not support bfloat16; empty if it does."""
     compiles: bool = False
-    """Whether `--compile` works."""
+    """Whether `--compile` is supported."""
     process_group: str = ""
-    """Backend of `torch.distributed`; empty where several processes cannot train."""
+    """Backend of `torch.distributed`; empty if training with several processes is not supported."""
     pins_memory: bool = False
-    """Whether arrays go to the device from pinned memory, without waiting for the copy."""
+    """Whether arrays are copied to the device from pinned memory, asynchronously."""
     dropout_on_host: bool = False
-    """Whether masks are drawn on the host (`backends.dropout`), else by the device's own generator."""
+    """Whether dropout masks are drawn on the host (`backends.dropout`), not by the generator of the device."""
     adds_gradient_by_row: bool = False
-    """Whether the gradient of an embedding is added row by row, else made as a dense matrix of the same size."""
+    """Whether the gradient of an embedding is added row by row, not computed as a dense matrix."""
     vocabulary_multiple: int = 1
-    """Rows of zeros fill the embedding up to a multiple of this for the softmax: matrix units may need it."""
+    """The embedding is padded with zeros to a multiple of this many rows for the softmax: matrix units may need it."""
     float32_cache: bool = False
-    """Whether cached keys and values are float32 where products are 16 bits."""
+    """Whether the KV cache is float32 even if products are 16 bits."""
     lays_out_for_one_row: bool = False
-    """Whether products with one row are fastest with weights laid out for them, and with 16 bits without oneDNN."""
+    """Whether products with one row are faster with weights in a layout for them, and with 16 bits without oneDNN."""
     keeps_freed_memory: bool = False
     """Whether training asks the C library to keep large freed blocks."""
 
@@ -66,7 +66,7 @@ def _cuda_lacks_bfloat16(device: torch.device) -> str:
     if torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY:
         return ""
     major, minor = torch.cuda.get_device_capability(device)
-    return f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, 8.0 or newer is needed"
+    return f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}; 8.0 or newer is required"
 
 
 def _cpu_has_fast_bfloat16(device: torch.device) -> bool:
@@ -95,7 +95,7 @@ TRAITS: dict[str, TorchTraits] = {
         compiles=True,
         process_group="cpu:gloo,cuda:nccl",
         pins_memory=True,
-        vocabulary_multiple=128,  # matrix units are several times slower on odd widths
+        vocabulary_multiple=128,  # matrix units are several times slower with odd widths
     ),
     "mps": TorchTraits(
         label="MPS",
@@ -113,20 +113,20 @@ TRAITS: dict[str, TorchTraits] = {
         label="CPU",
         available=lambda: True,
         dtypes=("float32", "bfloat16"),
-        tokens_at_once=1_024,  # larger activations fall out of the cache (docs/performance.md)
+        tokens_at_once=1_024,  # larger activations do not fit in the cache (docs/performance.md)
         logits_at_once=1 << 25,
         torch_device="cpu",
         name=_cpu_name,
         has_fast_bfloat16=_cpu_has_fast_bfloat16,
         process_group="gloo",
-        dropout_on_host=True,  # stock dropout takes several times as long (docs/performance.md)
+        dropout_on_host=True,  # PyTorch's dropout takes several times as long (docs/performance.md)
         adds_gradient_by_row=True,
-        float32_cache=True,  # attention of one query to bfloat16 keys takes five times as long
+        float32_cache=True,  # attention from one query to bfloat16 keys takes five times as long
         lays_out_for_one_row=True,
         keeps_freed_memory=True,
     ),
 }
-"""Traits by the values of `--device`, those that `auto` prefers first."""
+"""Traits by the values of `--device`, in the order in which `auto` tries them."""
 
 
 # ---- choice
@@ -142,16 +142,16 @@ class Choice(NamedTuple):
 
 
 def choose(hardware: DeviceConfig, *, training: bool) -> Choice:
-    """Return the device and the dtype of matrix products that `hardware` asks for.
+    """Return the device and the dtype of matrix products for `hardware`.
 
     Raises:
-        UserError: the device is unavailable, or cannot do what is asked.
+        UserError: the device is unavailable, or does not support the dtype or an option.
     """
     name, traits = choose_traits(hardware.device, TRAITS, "PyTorch")
     if hardware.eager:
-        raise UserError("--eager: for --backend mindspore; PyTorch trains so anyhow, unless --compile says otherwise")
+        raise UserError("--eager: for --backend mindspore; PyTorch is always eager, except with --compile")
     if hardware.compile and not traits.compiles:
-        raise UserError(f"--compile: works on --device {_devices('compiles')}; on {name} it gains nothing here")
+        raise UserError(f"--compile: only on --device {_devices('compiles')}; on {name} it is not faster")
     device = _own_device(traits)
     if hardware.dtype == "auto":
         return Choice(device, torch.bfloat16 if traits.has_fast_bfloat16(device) else torch.float32, traits)
@@ -161,38 +161,39 @@ def choose(hardware: DeviceConfig, *, training: bool) -> Choice:
     if dtype not in traits.dtypes + (() if training else traits.inference_dtypes):
         expected = f"use --dtype {' or '.join(reversed(traits.dtypes))}"
         if any(dtype in row.dtypes for row in TRAITS.values()):
-            raise UserError(f"--dtype {dtype}: not on --device {name}; {expected}")
+            raise UserError(f"--dtype {dtype}: not supported on --device {name}; {expected}")
         raise UserError(f"--dtype {dtype}: only for inference on --device {_devices('inference_dtypes')}; {expected}")
     return Choice(device, DTYPES[dtype], traits)
 
 
 def _devices(trait: str) -> str:
-    """Return the names of the devices that have a trait, joined by "or"."""
+    """Return the names of the devices for which a trait is set, joined by "or"."""
     return " or ".join(name for name, traits in TRAITS.items() if getattr(traits, trait))
 
 
 def _own_device(traits: TorchTraits) -> torch.device:
-    """Return the device of this process: one for each process of the machine where there are several."""
+    """Return the device of this process, by its local rank if the machine has several devices."""
     if traits.count is None:
         return torch.device(traits.torch_device)
     local_rank = process_rank().local_rank
     if local_rank and local_rank >= (available := traits.count()):
         raise UserError(
-            f"torchrun started process {local_rank} on a machine of {available} {traits.label} devices, one for each"
+            f"torchrun started process {local_rank} on a machine with {available} {traits.label} devices; start at "
+            "most one process per device"
         )
     return torch.device(traits.torch_device, local_rank)
 
 
 def to_device(array: NDArray[Any], device: torch.device, traits: TorchTraits) -> Tensor:
-    """Return a tensor of `array` on `device`."""
+    """Copy `array` to a tensor on `device`."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if traits.pins_memory and device.type != "cpu":  # memory of the host is pinned for another device only
+    if traits.pins_memory and device.type != "cpu":  # tests use these traits on the CPU, which needs no pinned memory
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def seed_generator(device: torch.device, seed: int) -> None:
-    """Seed the generator from which stock dropout on `device` draws."""
+    """Seed the generator that PyTorch's dropout on `device` uses."""
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
     else:
@@ -200,9 +201,9 @@ def seed_generator(device: torch.device, seed: int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Ask the C library to keep large freed blocks, where it is glibc.
+    """Ask the C library, if it is glibc, to keep large freed blocks.
 
-    By default each large tensor is mapped and unmapped anew, and every page of it faults again.
+    By default it maps and unmaps memory for each large tensor, and every page of it faults again.
     """
     if sys.platform != "linux":
         return
@@ -217,7 +218,7 @@ def keep_freed_memory() -> None:
 
 
 def describe() -> dict[str, Any]:
-    """Return what `gpt1 doctor` shows: version, devices, and the dtypes that work there, with measured matmul speed."""
+    """Return version and devices for `gpt1 doctor`, with the measured matmul speed of each dtype in GFLOP/s."""
     return {
         "version": torch.__version__,
         "devices": [
@@ -242,7 +243,10 @@ def _every_device(traits: TorchTraits) -> list[torch.device]:
 
 
 def matmul_speed(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
-    """Return GFLOP/s of a (2048, 768) x (768, 3072) product, the model's largest, best of several."""
+    """Return the best of several measured speeds, in GFLOP/s, of a (2048, 768) x (768, 3072) product.
+
+    It is the largest product of a layer of the paper's model.
+    """
     a = torch.randn(2048, 768, device=device).to(dtype)
     b = torch.randn(768, 3072, device=device).to(dtype)
     best, spent = float("inf"), 0.0

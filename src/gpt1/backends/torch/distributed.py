@@ -1,4 +1,4 @@
-"""The ranks of a run over `torch.distributed`: NCCL between CUDA devices, Gloo between CPUs."""
+"""Ranks of a run on `torch.distributed`: NCCL between CUDA devices, Gloo between CPUs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from gpt1.config import DeviceConfig
 from gpt1.errors import PeerLost, UserError
 
 COLLECTIVE_TIMEOUT = timedelta(days=7)
-"""Longest wait of a rank for the others. They wait while rank 0 encodes a corpus; one that died is noticed at once."""
+"""Timeout of a collective. Ranks wait while rank 0 encodes a corpus; a rank that died is detected at once."""
 
 
 class TorchRanks:
-    """The processes that `torchrun` started (see `dist.Ranks`)."""
+    """`dist.Ranks` of the processes that `torchrun` started."""
 
     def __init__(self, process: ProcessRank, device: torch.device, traits: TorchTraits):
         if not traits.process_group:
-            raise UserError(f"torchrun: several processes do not train on {traits.name(device)}; run without torchrun")
+            raise UserError(
+                f"torchrun: {traits.name(device)} does not support training with several processes; run without "
+                "torchrun"
+            )
         if not dist.is_available():
             raise UserError(f"torchrun: PyTorch {torch.__version__} on {platform.system()} has no torch.distributed")
         self.rank, self.size = process.rank, process.size
@@ -34,7 +37,8 @@ class TorchRanks:
         try:
             dist.init_process_group(traits.process_group, timeout=COLLECTIVE_TIMEOUT)
         except dist.DistError as error:
-            raise PeerLost(f"the processes of this run did not meet ({str(error).splitlines()[0]})") from error
+            reason = str(error).splitlines()[0]
+            raise PeerLost(f"the processes of this run could not connect to each other ({reason})") from error
 
     def total(self, *values: float) -> list[float]:
         sums = torch.tensor(values or (0.0,), dtype=torch.float64)
@@ -43,28 +47,28 @@ class TorchRanks:
         return sums.tolist()[: len(values)]
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over all ranks: the same bits on each of them."""
+        """Replace each tensor by its sum over all ranks, bit for bit the same on each rank."""
         for bucket in buckets(tensors, [tensor.numel() for tensor in tensors]):
             flat = torch.cat([tensor.flatten() for tensor in bucket])
             with _peers():
                 dist.all_reduce(flat)
-            parts = flat.split([tensor.numel() for tensor in bucket])
+            parts = torch.split(flat, [tensor.numel() for tensor in bucket])
             torch._foreach_copy_(bucket, [part.view_as(tensor) for part, tensor in zip(parts, bucket, strict=True)])
 
     def close(self) -> None:
-        self.total()  # a rank that leaves early would look lost to the others
+        self.total()  # wait for the others, which would take a rank that disconnects early for lost
         dist.destroy_process_group()
 
 
 class TorchSingleProcess(SingleProcess):
-    """The one rank of a run of one process."""
+    """The only rank of a run of one process."""
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         pass
 
 
 def init_distributed(hardware: DeviceConfig) -> TorchRanks | TorchSingleProcess:
-    """Connect the processes that `torchrun` started, if it did."""
+    """Connect the processes that `torchrun` started; return a single process if it started none."""
     process = process_rank()
     if process.size == 1:
         return TorchSingleProcess()
@@ -77,4 +81,4 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise PeerLost("another process of this run has ended, or cannot be reached") from error
+        raise PeerLost("another process of this run has exited or cannot be reached") from error

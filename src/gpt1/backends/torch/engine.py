@@ -1,4 +1,4 @@
-"""The PyTorch engine: losses, gradients and updates of one model on one device (see `backends.base.Engine`)."""
+"""PyTorch engine: losses, gradients and updates of one model on one device (see `backends.base.Engine`)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt1.backends.base import BUCKETS, IGNORE, Batch, StepResult
+from gpt1.backends.losses import denominators, lm_coefficient, target_weights
 from gpt1.backends.optim import clip_factor, corrections
 from gpt1.backends.parameters import Params, decays, shapes
 from gpt1.backends.torch import device as devices
 from gpt1.backends.torch.decode import DecoderWeights, TorchDecoder
 from gpt1.backends.torch.distributed import TorchRanks, TorchSingleProcess
-from gpt1.backends.torch.functional import (
-    DropoutRng,
-    causal_attention,
-    causal_weights,
-    gradient_of,
-    lm_loss_and_gradient,
-    target_logprobs,
-)
-from gpt1.backends.torch.model import GPT1, Embeddings, Linear, task_loss
+from gpt1.backends.torch.functional import DropoutRng, causal_attention, causal_weights, gradient_of
+from gpt1.backends.torch.losses import lm_loss_and_gradient, target_logprobs, task_losses
+from gpt1.backends.torch.model import GPT1, Embeddings, Linear
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 
 
 class TorchEngine:
-    """A GPT-1 in PyTorch. Weights, moments and the residual stream are float32; matrix products run in `dtype`."""
+    """`backends.base.Engine` in PyTorch.
+
+    Weights, moments and the residual stream are float32; matrix products run in `dtype`.
+    """
 
     def __init__(
         self,
@@ -44,12 +42,12 @@ class TorchEngine:
         ranks: TorchRanks | TorchSingleProcess,
     ):
         self.config, self.optim, self.loss, self.seed, self.ranks = config, optim, loss, seed, ranks
-        self.lm_coef = loss.lm_coef if config.head else 1.0
+        self.lm_coef = lm_coefficient(config, loss)
         self.hardware = hardware
         self._device, self._dtype, self.traits = devices.choose(hardware, training=False)
         self.device, self.dtype = self.traits.name(self._device), str(self._dtype).removeprefix("torch.")
         self.tokens_at_once = self.traits.tokens_at_once
-        self.buckets = BUCKETS
+        self.buckets: Sequence[int] = BUCKETS
         with torch.device("meta"):
             self.model = GPT1(config, dropout, self.traits)
         tensors = {name: torch.tensor(params[name], device=self._device) for name in shapes(config)}
@@ -68,7 +66,7 @@ class TorchEngine:
     def train_step(self, batches: Sequence[Batch], *, lr: float, step: int) -> StepResult:
         optimizer = self._ready_to_train()
         losses = self._accumulate(batches, step)
-        grads = [p.grad for p in self._params.values()]
+        grads = [gradient_of(p) for p in self._params.values()]
         norm = torch.nn.utils.get_total_norm(grads)
         torch._foreach_mul_(grads, clip_factor(norm, self.optim.max_grad_norm))
         matrices, vectors = optimizer.param_groups
@@ -83,12 +81,12 @@ class TorchEngine:
     def gradients(self, batches: Sequence[Batch], *, step: int = 0) -> tuple[dict[str, float], Params]:
         self._ready_to_train()
         losses = self._accumulate(batches, step)
-        grads = {name: _numpy(p.grad) for name, p in self._params.items()}
+        grads = {name: _numpy(gradient_of(p)) for name, p in self._params.items()}
         self._clear_gradients()
         return {name: float(value) for name, value in losses.items()}, grads
 
     def _clear_gradients(self) -> None:
-        """Drop every gradient but the embedding's, whose memory is too large to be asked for anew at each step."""
+        """Free every gradient but the token embedding's, which is too large to be allocated again at each step."""
         kept = self.model.tokens_embed.weight
         for p in self._params.values():
             if p is not kept:
@@ -97,6 +95,7 @@ class TorchEngine:
             kept.grad.zero_()
 
     def _ready_to_train(self) -> torch.optim.AdamW:
+        """Return the optimiser, created at the first call."""
         self._freeze(False)
         if self._optimizer is None:
             devices.choose(self.hardware, training=True)
@@ -104,26 +103,23 @@ class TorchEngine:
                 devices.keep_freed_memory()
             matrices = [p for name, p in self._params.items() if decays(name, tuple(p.shape))]
             vectors = [p for name, p in self._params.items() if not decays(name, tuple(p.shape))]
-            # The rule of optim.adamw, fused; test_backend_updates.py and test_update_rule.py hold them equal.
-            self._optimizer = torch.optim.AdamW(
-                [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
-                betas=(self.optim.beta1, self.optim.beta2),
-                fused=True,
-            )
+            groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+            # The rule of optim.adamw, fused; test_backend_updates.py and test_update_rule.py compare them.
+            self._optimizer = torch.optim.AdamW(groups, betas=(self.optim.beta1, self.optim.beta2), fused=True)
         return self._optimizer
 
     def _accumulate(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
-        """Add the gradient of the step's loss to the parameters; return the loss and its parts, all over all ranks."""
-        weight = sum(batch.example_weight for batch in batches) if self.config.head else 0.0
-        by_sequence = self.loss.lm_mean == "sequence"
-        counts = [batch.target_sequences if by_sequence else batch.target_count for batch in batches]
-        weight, lm_count = self.ranks.total(weight, sum(counts) if self.lm_coef else 0)
+        """Compute the gradient of the step's loss; return the loss and its parts. All are sums over all ranks.
+
+        See `backends.losses` for the formula.
+        """
+        weight, lm_count = denominators(batches, self.config, self.loss, self.ranks)
         totals = torch.zeros(2, device=self._device)
         task_total, lm_total = totals
         on_host = self.traits.dropout_on_host
         for index, batch in enumerate(batches):
             rng = DropoutRng(self._device, self.seed, step, index * self.ranks.size + self.ranks.rank, on_host=on_host)
-            wants_lm = lm_count > 0 and counts[index] > 0
+            wants_lm = lm_count > 0 and batch.target_count > 0
             dropped = self.model.dropped_embeddings(rng)
             embeddings = Embeddings(*(each.value for each in dropped)) if dropped else self.model.embeddings()
             states, at_eos = self._states(batch, every_position=wants_lm, rng=rng, embeddings=embeddings)
@@ -143,33 +139,35 @@ class TorchEngine:
                 torch.autograd.backward(roots, root_grads)
             for each in dropped:
                 each.add_gradient()
-        for p in self._params.values():
-            if p.grad is None:  # where no example of the step weighs anything, the moments decay all the same
-                p.grad = torch.zeros_like(p)
-        self.ranks.sum_([totals, *(p.grad for p in self._params.values())])
+        # Parameters without a gradient get zeros: their moments decay even if no example of the step has a weight.
+        self.ranks.sum_([totals, *map(gradient_of, self._params.values())])
         losses = {"loss": task_total + self.lm_coef * lm_total}
         return losses | ({"task_loss": task_total} if weight else {}) | ({"lm_loss": lm_total} if lm_count else {})
 
     def _task_loss(self, batch: Batch, at_eos: Tensor, rng: DropoutRng) -> Tensor:
-        """Return the weighted sum of the examples' losses."""
+        """Return the weighted sum of the examples' losses; `at_eos` are the states (N, D) of `<eos>`."""
         head = self.config.head
         assert head is not None
+        assert batch.labels is not None
         logits = self.model.task_logits(at_eos, batch.sequences_per_example, rng)
-        losses = task_loss(logits, self._tensor(batch.labels), head)
+        losses = task_losses(logits, self._tensor(batch.labels), head)
         return (losses if batch.weights is None else losses * self._tensor(batch.weights)).sum()
 
     def _lm_loss(
         self, batch: Batch, states: Tensor, scale: float, embeddings: Embeddings
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the sum of the LM losses, the states (M, D) that it was taken at, and `scale` times its gradient."""
+        """Return the weighted sum of the LM losses, the states (M, D) at the targets, and its gradient by them.
+
+        The gradient is multiplied by `scale`.
+        """
         at_targets, targets = self._at_targets(batch, states)
         weights = None
         if self.loss.lm_mean == "sequence":
-            wanted = batch.lm_targets != IGNORE
-            counts = np.maximum(wanted.sum(1, keepdims=True), 1)
-            weights = self._tensor((wanted / counts)[wanted].astype(np.float32))
+            weights = self._tensor(
+                target_weights(batch, self.loss.lm_mean)[batch.lm_targets != IGNORE].astype(np.float32)
+            )
         with torch.no_grad():
-            rows = [embeddings.tokens[: self.config.vocab_size]]  # over tokens, not over segments
+            rows = [embeddings.tokens[: self.config.vocab_size]]  # without segments
             grads = [gradient_of(embeddings.tokens)[: self.config.vocab_size]]
             if self.loss.lm_over_positions:
                 rows.append(embeddings.positions)
@@ -180,10 +178,11 @@ class TorchEngine:
         return total, at_targets, grad
 
     def _at_targets(self, batch: Batch, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the states (M, D) at which a target stands, and the targets (M,).
+        """Return the states (M, D) of the positions that have a target, and the targets (M,).
 
-        Their positions are computed on the host: a mask would make it wait for the device.
+        The positions are computed on the host: indexing with a mask would wait for the device.
         """
+        assert batch.lm_targets is not None
         targets = batch.lm_targets.ravel()
         positions = np.flatnonzero(targets != IGNORE)
         rows, chosen = states.flatten(0, 1), self._tensor(targets[positions].astype(np.int64))
@@ -202,6 +201,7 @@ class TorchEngine:
         self._freeze()
         states, _ = self._states(batch, every_position=True, rng=None)
         assert states is not None
+        assert batch.lm_targets is not None
         at_targets, targets = self._at_targets(batch, states)
         embedding = self.model.tokens_embed.weight[: self.config.vocab_size]
         logprobs = np.zeros(batch.lm_targets.shape, np.float32)
@@ -242,7 +242,7 @@ class TorchEngine:
         return TorchDecoder(self._decoding, n_sequences, length)
 
     def _freeze(self, frozen: bool = True) -> None:
-        """Cast the layers' weights once for many batches, until they change."""
+        """Cast the weights of the linear layers once for many inference batches; `False` undoes it."""
         if not frozen:
             self._decoding = None
         if self._dtype != torch.float32 and frozen != self._frozen:
@@ -256,7 +256,7 @@ class TorchEngine:
     def _states(
         self, batch: Batch, *, every_position: bool, rng: DropoutRng | None, embeddings: Embeddings | None = None
     ) -> tuple[Tensor | None, Tensor]:
-        """Return the states (N, T, D), where every position is wanted, and those at `<eos>` (N, D); both float32."""
+        """Return the float32 states (N, T, D), or `None` without `every_position`, and those at `<eos>` (N, D)."""
         tokens, segments, eos_positions = self._inputs(batch)
         with self._autocast():
             states = self.model(tokens, segments, rng, None if every_position else eos_positions, embeddings)
@@ -265,14 +265,14 @@ class TorchEngine:
         return states, states[torch.arange(len(states), device=self._device), eos_positions]
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return tokens (N, T), segments (N, T) and the positions of `<eos>` (N,) on the device."""
+        """Copy a batch to the device: tokens (N, T), segments (N, T) and positions of `<eos>` (N,)."""
         segments = None if batch.segments is None else self._tensor(batch.segments)
         return self._tensor(batch.tokens), segments, self._tensor(batch.eos_positions).long()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
 
-    def _tensor(self, array: NDArray[Any] | None) -> Tensor:
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
         return devices.to_device(array, self._device, self.traits)
 
     # ---- state
@@ -303,6 +303,7 @@ class TorchEngine:
             }
 
     def _moments(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield each parameter's name and its state in the optimiser, zeros before the first update."""
         optimizer = self._ready_to_train()
         for name, p in self._params.items():
             empty = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
@@ -310,5 +311,5 @@ class TorchEngine:
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float32]:
-    """Return a float32 copy on the host."""
+    """Copy a tensor to a float32 array on the host."""
     return np.array(tensor.float().cpu().numpy())

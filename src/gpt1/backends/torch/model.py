@@ -1,8 +1,8 @@
-"""GPT-1 (Radford et al. 2018) in PyTorch: a post-norm transformer decoder, and the head of a task on its `<eos>` state.
+"""GPT-1 (Radford et al. 2018) in PyTorch: a post-norm transformer decoder with a task head on the state of `<eos>`.
 
 Dimensions: N sequences, T time, D width, H heads, K head size (D / H), B examples, C columns of the task's head.
-Parameters have the names and layouts of `gpt1.backends.parameters`. Inside an autocast region the products run in its
-dtype; the residual stream, the layer norms, the losses and all weights are float32.
+Parameters have the names and layouts of `gpt1.backends.parameters`. Inside an autocast region matrix products run in
+its dtype; the residual stream, layer norms, losses and weights are float32.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from gpt1.backends.torch.device import TorchTraits
 from gpt1.backends.torch.functional import DropoutRng, DroppedMatrix, causal_attention, causal_attention_at, embed
-from gpt1.config import DropoutConfig, Head, ModelConfig
+from gpt1.config import DropoutConfig, ModelConfig
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From queries (N, H, Q, K), keys and values (N, H, T, K) to the weighted sums of values (N, H, Q, K)."""
+"""Attention function: queries (N, H, Q, K), keys and values (N, H, T, K) to (N, H, Q, K)."""
 
 
 class Linear(nn.Module):
-    """x W + b with W stored (in, out), as OpenAI's code and Hugging Face's `Conv1D` have it."""
+    """x W + b with W stored as (in, out), as in OpenAI's code and Hugging Face's `Conv1D`."""
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
@@ -34,21 +34,21 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.tensors()
-        if self.frozen:  # autocast does it too, where it is on
+        if self.frozen:  # without autocast, which would cast too
             x = x.to(weight.dtype)
         return F.linear(x, weight.T, bias)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """Return weight and bias: the parameters, or their copies of lower precision while the layer is frozen."""
+        """Return weight and bias: the parameters, or their low-precision copies while the layer is frozen."""
         return self.frozen or (self.weight, self.bias)
 
     def freeze(self, dtype: torch.dtype | None) -> None:
-        """Compute with copies in `dtype` from now on (autocast would cast at every call); `None` undoes it."""
+        """Use copies of the parameters in `dtype` (autocast would cast at every call); `None`: the parameters again."""
         self.frozen = None if dtype is None else (self.weight.detach().to(dtype), self.bias.detach().to(dtype))
 
 
 class Attention(nn.Module):
-    """The projections of multi-head self-attention; `attend` computes what stands between them."""
+    """Multi-head self-attention: projections to q, k, v, the function `attend`, and the output projection."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -57,25 +57,27 @@ class Attention(nn.Module):
         self.c_proj = Linear(config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor, attend: Attend, position: Tensor | None = None) -> Tensor:
-        """Map (N, T, D) to the same shape, or to (N, 1, D) with the queries at `position` (N,) alone."""
-        out = attend(*(self._heads(self.c_attn(x)) if position is None else self._heads_at(x, position)))
-        return self.c_proj(out.transpose(1, 2).flatten(2))
+        """Map x (N, T, D) to (N, T, D); with `position` (N,), compute one query per sequence: (N, 1, D)."""
+        q, k, v = self._heads(self.c_attn(x)) if position is None else self._heads_at(x, position)
+        out: Tensor = self.c_proj(attend(q, k, v).transpose(1, 2).flatten(2))
+        return out
 
     def _heads_at(self, x: Tensor, position: Tensor) -> tuple[Tensor, ...]:
-        """Return q (N, H, 1, K) at one position, k and v (N, H, T, K)."""
+        """Return q (N, H, 1, K) at `position` (N,), and k and v (N, H, T, K)."""
         width = x.size(-1)
-        (w_q, w_kv), (b_q, b_kv) = (p.split([width, 2 * width], -1) for p in self.c_attn.tensors())
+        (w_q, w_kv), (b_q, b_kv) = (torch.split(p, [width, 2 * width], -1) for p in self.c_attn.tensors())
         (q,) = self._heads(F.linear(rows_at(x, position), w_q.T, b_q))
         return q, *self._heads(F.linear(x, w_kv.T, b_kv))
 
     def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Split (N, T, m D) into m tensors (N, H, T, K)."""
+        """Split x (N, T, m D) into m tensors (N, H, T, K)."""
         width = self.c_proj.weight.size(0)
-        return tuple(part.unflatten(-1, (self.n_head, -1)).transpose(1, 2) for part in x.split(width, -1))
+        parts = torch.split(x, width, -1)
+        return tuple(torch.unflatten(part, -1, (self.n_head, -1)).transpose(1, 2) for part in parts)
 
 
 class MLP(nn.Module):
-    """Two layers with the tanh approximation of GELU between them."""
+    """Feed-forward layer: D to 4 D, the tanh approximation of GELU, 4 D to D."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -83,11 +85,12 @@ class MLP(nn.Module):
         self.c_proj = Linear(4 * config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        out: Tensor = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        return out
 
 
 class Block(nn.Module):
-    """x = LN(x + attention(x)), then x = LN(x + MLP(x)): the norms stand after the residual sums."""
+    """Post-norm block: x = LN(x + attention(x)), then x = LN(x + MLP(x))."""
 
     def __init__(self, config: ModelConfig, dropout: DropoutConfig):
         super().__init__()
@@ -100,20 +103,18 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, attend: Attend, rng: DropoutRng | None = None, position: Tensor | None = None
     ) -> Tensor:
-        """Map (N, T, D) to the same shape, or to (N, 1, D) at `position` (N,) where nothing else will be read.
-
-        `attend` is the attention of all queries, of those at `position`, or of a decoder to its cache.
-        """
+        """Map x (N, T, D) to (N, T, D), or to (N, 1, D) if only the state at `position` (N,) is needed."""
         residual = x if position is None else rows_at(x, position)
         x = self.ln_1(residual + self._drop(self.attn(x, attend, position), rng))
-        return self.ln_2(x + self._drop(self.mlp(x), rng))
+        out: Tensor = self.ln_2(x + self._drop(self.mlp(x), rng))
+        return out
 
     def _drop(self, x: Tensor, rng: DropoutRng | None) -> Tensor:
         return (rng.drop(x, self.pdrop) if rng else x).float()
 
 
 class Embeddings(NamedTuple):
-    """The matrices that the look-ups and the tied softmax read."""
+    """Embedding matrices, read by the look-ups and by the tied softmax."""
 
     tokens: Tensor
     """(V + segments, D)"""
@@ -122,7 +123,7 @@ class Embeddings(NamedTuple):
 
 
 class GPT1(nn.Module):
-    """The decoder and the head of one task. Layers are on the meta device until parameters are loaded."""
+    """Transformer decoder with the head of one task, created without values: the engine loads the parameters."""
 
     def __init__(self, config: ModelConfig, dropout: DropoutConfig, traits: TorchTraits):
         super().__init__()
@@ -141,10 +142,14 @@ class GPT1(nn.Module):
         position: Tensor | None = None,
         embeddings: Embeddings | None = None,
     ) -> Tensor:
-        """Return the last layer's states: (N, T, D), or (N, 1, D) at `position` (N,) where only that will be read.
+        """Return the states of the last layer, (N, T, D), or (N, 1, D) with `position`.
 
-        `tokens` and `segments` are (N, T) integers; `rng` is the dropout, `None` when not training; `embeddings` are
-        what to look up in, the parameters where it is `None`.
+        Args:
+            tokens: (N, T) token ids.
+            segments: (N, T) segment numbers; `None` for a model without segments.
+            rng: dropout; `None` when not training.
+            position: (N,) the only position of each sequence whose state is needed; `None`: all.
+            embeddings: matrices for the look-ups; `None`: the parameters.
         """
         embeddings = embeddings or self.embeddings()
         x = self.embedded(self._rows(embeddings.tokens, tokens), segments, embeddings)
@@ -153,12 +158,15 @@ class GPT1(nn.Module):
         return self.decoded(x, rng, position)
 
     def embedded(self, tokens: Tensor, segments: Tensor | None, embeddings: Embeddings) -> Tensor:
-        """Return what enters the first block (N, T, D): the rows of the tokens (N, T, D) with those of their places."""
+        """Return the input of the first block (N, T, D): token embeddings `tokens` (N, T, D) plus positions, segments.
+
+        `segments` (N, T) are segment numbers.
+        """
         x = tokens + embeddings.positions[: tokens.size(1)]
         return x if segments is None else x + self._rows(embeddings.tokens, self.config.vocab_size + segments)
 
     def decoded(self, x: Tensor, rng: DropoutRng | None = None, position: Tensor | None = None) -> Tensor:
-        """Return the last layer's states, as `forward`, of what enters the first block (N, T, D)."""
+        """Return the states of the last layer, as `forward`, from the input x (N, T, D) of the first block."""
         p = self.dropout.attn_pdrop
         attend = partial(causal_attention, p=p, rng=rng)
         *blocks, last = self.h
@@ -166,32 +174,34 @@ class GPT1(nn.Module):
             x = block(x, attend, rng)
         if position is not None:
             attend = partial(causal_attention_at, position=position, p=p, rng=rng)
-        return last(x, attend, rng, position)
+        states: Tensor = last(x, attend, rng, position)
+        return states
 
     def _rows(self, matrix: Tensor, rows: Tensor) -> Tensor:
         return embed(matrix, rows, adds_gradient_by_row=self.traits.adds_gradient_by_row)
 
     def embeddings(self) -> Embeddings:
+        """Return the parameters of both embeddings."""
         return Embeddings(self.tokens_embed.weight, self.positions_embed.weight)
 
     def dropped_embeddings(self, rng: DropoutRng) -> list[DroppedMatrix]:
-        """Return both embeddings with dropout on the matrices, where that is what is asked for; else nothing."""
+        """Return both embeddings with dropout on the matrices; empty without `DropoutConfig.embd_matrix`."""
         p = self.dropout.embd_pdrop if self.dropout.embd_matrix else 0.0
         return [DroppedMatrix(matrix, p, rng) for matrix in self.embeddings()] if p else []
 
     def task_logits(self, states: Tensor, per_example: int, rng: DropoutRng | None = None) -> Tensor:
-        """Return (B, C) scores from the `<eos>` states (N, D), of which each example has `per_example`.
+        """Return (B, C) scores from the states (N, D) of `<eos>`; N = B * `per_example`.
 
-        Similarity adds the states of both orders; multiple choice scores each choice, so that C = `per_example`
+        Similarity sums the states of both orders; multiple choice scores each choice, so C = `per_example`
         (Radford et al. 2018, §3.3).
         """
         head = self.config.head
         assert head is not None
         pooling = head.pooling
         if pooling.sequences > 1:
-            states = states.unflatten(0, (-1, per_example)).sum(1)  # (B, D)
+            states = torch.unflatten(states, 0, (-1, per_example)).sum(1)  # (B, D)
         if rng and self.dropout.clf_shared and pooling.per_choice:
-            choices = states.unflatten(0, (-1, per_example))  # (B, k, D)
+            choices = torch.unflatten(states, 0, (-1, per_example))  # (B, k, D)
             states = rng.drop_shared(choices, self.dropout.clf_pdrop, dim=1).flatten(0, 1)
         elif rng:
             states = rng.drop(states, self.dropout.clf_pdrop)
@@ -200,13 +210,6 @@ class GPT1(nn.Module):
 
 
 def rows_at(x: Tensor, position: Tensor) -> Tensor:
-    """Return (N, 1, D), the row of x (N, T, D) at `position` (N,)."""
-    # size(0), where len would be a constant to torch.export
+    """Return the rows (N, 1, D) of x (N, T, D) at `position` (N,)."""
+    # size(0), because torch.export takes len(x) for a constant
     return x[torch.arange(x.size(0), device=x.device), position][:, None]
-
-
-def task_loss(logits: Tensor, labels: Tensor, head: Head) -> Tensor:
-    """Return the (B,) cross-entropies, or squared errors of a regression, of float32 `logits` (B, C)."""
-    if head.regression:
-        return (logits[:, 0] - labels).square()
-    return F.cross_entropy(logits, labels, reduction="none")

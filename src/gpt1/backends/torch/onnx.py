@@ -1,9 +1,9 @@
-"""A model as a graph of ONNX, which other programs run without gpt1 and without PyTorch.
+"""Export to ONNX, for use without gpt1 and PyTorch.
 
-Inputs: `tokens` (N, T) int64, right-padded; where the model has segments, `segments` (N, T) int64; with a head,
-`eos_positions` (N,) int64, the position of each sequence's `<eos>`. Output: `logits`, float32, in the shape of
-`Exported`. N and T may differ from call to call, T up to `n_ctx`. Under the causal mask no real token sees a pad, so
-there is no mask.
+Inputs of the graph: `tokens` (N, T) int64, right-padded; for a model with segments, `segments` (N, T) int64; for a
+model with a head, `eos_positions` (N,) int64, the index of `<eos>` in each sequence. Output: `logits`, float32, with
+the shape given in `Exported`. N and T are dynamic; T is at most `n_ctx`. There is no attention mask: under the causal
+mask no token attends to padding on its right.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from gpt1.backends.torch.model import GPT1
 from gpt1.config import DropoutConfig, ModelConfig
 
 SAMPLE = (4, 8)
-"""(N, T) of the sequences that the graph is traced with."""
+"""Shape (N, T) of the example input for tracing."""
 
 
 class Exported(nn.Module):
-    """What the graph computes, without dropout and in float32.
+    """Module that is exported, without dropout and in float32.
 
-    A language model gives (N, T, V) logits of the token after each position, over the tokens alone. A classifier and a
-    regression give (N, C); similarity adds the two orders of an example, which stand next to each other: (N / 2, C);
-    multiple choice gives (N, 1), a score for each choice.
+    Its logits are, by the model's head: none (language model) (N, T, V) for the next token of each position;
+    classification and regression (N, C); similarity (N / 2, C), where the two orders of an example are consecutive
+    rows; multiple choice (N, 1), one score per choice.
     """
 
     def __init__(self, config: ModelConfig, params: Mapping[str, NDArray[np.float32]]):
@@ -47,14 +47,14 @@ class Exported(nn.Module):
         self.model.requires_grad_(False)
 
     def forward(self, tokens: Tensor, eos_positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
-        states = self.model(tokens, segments, position=eos_positions)
+        states: Tensor = self.model(tokens, segments, position=eos_positions)
         if self.config.head is None:
             return states @ self.model.tokens_embed.weight[: self.config.vocab_size].T
         return self.model.task_logits(states[:, 0], self.config.head.pooling.sequences)
 
 
 def export(config: ModelConfig, params: Mapping[str, NDArray[np.float32]], path: Path) -> None:
-    """Write the graph with all weights into one file (at most 2 GB, protobuf's limit; the paper's model has 0.5)."""
+    """Write graph and weights into one file (at most 2 GB, protobuf's limit; the paper's model takes 0.5 GB)."""
     names = input_names(config)
     n, t = SAMPLE
     shapes_of = {name: (n,) if name == "eos_positions" else (n, t) for name in names}
@@ -72,7 +72,7 @@ def export(config: ModelConfig, params: Mapping[str, NDArray[np.float32]], path:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what the exporter says about its own workings: operators of torchvision, names of axes."""
+    """Silence log records and warnings of the exporter in the body (operators of torchvision, names of axes)."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -84,5 +84,5 @@ def quiet() -> Iterator[None]:
 
 
 def input_names(config: ModelConfig) -> list[str]:
-    """Return the inputs of a model's graph in their order."""
+    """Return the names of the graph's inputs, in order."""
     return ["tokens", *(["eos_positions"] if config.head else []), *(["segments"] if config.n_segments else [])]
