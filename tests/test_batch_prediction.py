@@ -149,7 +149,7 @@ def test_two_commands_do_not_write_to_one_output(model: Classifier, source: Path
 
     class Meanwhile(Predictor):
         def label(self, *given: Any) -> list[dict[str, Any]]:
-            with pytest.raises(UserError, match="another process is writing there"):
+            with pytest.raises(UserError, match="another process is writing to it"):
                 write_predictions(predictor(model, source), output)
             seen.append("refused")
             return super().label(*given)

@@ -227,7 +227,7 @@ def test_a_file_that_holds_something_else_is_named(
 
 
 def test_a_value_beyond_the_dtype_is_refused(ckpt: Any, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"tensor b holds 100000, which is beyond the range of float16"):
+    with pytest.raises(UserError, match=r"tensor b contains 100000, which is out of the range of float16"):
         ckpt.write(tmp_path / "x.ckpt", {"b": np.full(2, 1e5, np.float32)}, "float16")
 
 

@@ -365,7 +365,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(
     command.wait_for_step(process, 4)
     process.send_signal(signal.SIGSTOP)
     assert cli.main(command.argv) == 2
-    assert f"--out {command.out}: another process is writing there" in capsys.readouterr().err
+    assert f"--out {command.out}: another process is writing to it" in capsys.readouterr().err
     process.send_signal(signal.SIGCONT)
     process.communicate(timeout=PATIENCE)
     assert read_json(command.run.metrics_path) == results

@@ -143,7 +143,7 @@ def test_every_learned_vocabulary_has_the_line_break() -> None:
 
 @pytest.mark.parametrize("texts", [[], [""], ["  \n\n <br /> \t"]])
 def test_texts_without_a_word_are_an_error(texts: list[str]) -> None:
-    with pytest.raises(UserError, match="the texts hold no word"):
+    with pytest.raises(UserError, match="the texts contain no words"):
         train(texts, 100)
 
 

@@ -1,1 +1,1 @@
-"""Files, JSON, tensors on disk and helper processes; stands on config and errors alone."""
+"""Files, JSON, tensors on disk and child processes."""

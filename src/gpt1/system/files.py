@@ -17,16 +17,19 @@ from gpt1.errors import UserError
 from gpt1.system.serialization import to_json
 
 NUMBERS = re.compile(r"\[\n[-+.\de\s,]+\]")
-"""A list of numbers in indented JSON; no string has a line break there. It is written on one line."""
+"""Lists of numbers in indented JSON, which are written on one line. (Strings in JSON contain no line breaks.)"""
 
 
 class CorruptFile(UserError):
-    """A file does not hold what its checksum says."""
+    """Damaged file: invalid format, or a content that does not match its checksum."""
 
 
 @contextmanager
 def full_disk_explained(path: Path, size: int) -> Iterator[None]:
-    """Say, where the disk is too full for a file of `size` bytes, how much is needed; nothing is left of it."""
+    """Add the required and the free space to an error that the disk is full, and remove the incomplete file.
+
+    `size` is the size of the file in bytes.
+    """
     try:
         yield
     except OSError as error:
@@ -34,18 +37,23 @@ def full_disk_explained(path: Path, size: int) -> Iterator[None]:
             raise
         path.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free
-        why = f"{error.strerror} ({size / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB free)"
+        why = f"{error.strerror} ({size / 1e6:,.1f} MB required, {free / 1e6:,.1f} MB free)"
         raise OSError(errno.ENOSPC, why, str(path)) from None
 
 
 def sha256(path: Path) -> str:
-    """Return the hexadecimal sha256 of a file."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises UserError where the file is missing or holds something else."""
+    """Read a file that contains a JSON object.
+
+    Raises:
+        UserError: the file is missing.
+        CorruptFile: it is not JSON, or not an object.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -58,15 +66,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     _replace(path, lambda partial: dump_json(partial, value))
 
 
 @contextmanager
 def exclusive_lock(lock: Path, name: str) -> Iterator[None]:
-    """Hold an exclusive lock on `name` for the body; it is released however the process ends.
+    """Hold an exclusive lock in the body; the operating system releases it if the process is killed.
 
-    `lock` is a file that exists meanwhile. On a file system without locks nothing is locked.
+    `lock` is the lock file, which is removed afterwards; `name` is what it protects, for the error. On a file system
+    that does not support locks there is no lock.
 
     Raises:
         UserError: another process, or another caller in this one, holds the lock.
@@ -78,23 +87,23 @@ def exclusive_lock(lock: Path, name: str) -> Iterator[None]:
         held.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"{name}: another process is writing there; wait until it ends, or choose another name"
+            f"{name}: another process is writing to it; wait until it exits, or choose another name"
         ) from None
     except NotImplementedError:
         pass
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows removes no file that is open
+        with suppress(OSError):  # Windows cannot remove an open file
             lock.unlink()
         held.release()
 
 
 def require_page(path: Path, flag: str) -> None:
-    """Make sure that a page can be written to `path`, before the work that it is for; `flag` named it.
+    """Check, before a long computation, that `path`, the value of `flag`, is valid for an HTML page.
 
     Raises:
-        UserError: it is a directory, lies in none, or is named like no page.
+        UserError: it is a directory, its directory does not exist, or its suffix is not that of a page.
     """
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UserError(f"{flag} {path}: expected a file in a directory that exists, such as page.html")
@@ -103,11 +112,12 @@ def require_page(path: Path, flag: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     _replace(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under a temporary name, flush it to the disk and rename it."""
     partial = path.with_name(f".{path.name}.partial")
     write(partial)
     sync(partial)
@@ -115,7 +125,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def dump_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file in a directory that `replace_directory` fills."""
+    """Write a JSON file, not atomically: for a new directory in `replace_directory`."""
     text = NUMBERS.sub(
         lambda match: " ".join(match[0].split()).replace("[ ", "[").replace(" ]", "]"), to_json(value, indent=2)
     )
@@ -123,7 +133,10 @@ def dump_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def replace_directory(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new directory and put it in the place of `target`; a crash leaves the old or the new one."""
+    """Replace the directory `target` atomically by a new one that `write` fills.
+
+    After a crash, `recover_directory` restores the old or the new one.
+    """
     partial, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "old"))
     recover_directory(target)
     shutil.rmtree(partial, ignore_errors=True)
@@ -139,7 +152,7 @@ def replace_directory(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def recover_directory(target: Path) -> None:
-    """Undo a replacement that a crash stopped between its two renames."""
+    """Undo a replacement that was interrupted between its two renames."""
     old = target.with_name(f".{target.name}.old")
     if old.exists():
         if target.exists():
@@ -149,8 +162,8 @@ def recover_directory(target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a directory's entries, are on the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows has no directory handles to flush
+    """Flush a file, or the entries of a directory, to the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot flush directories
         return
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:

@@ -1,4 +1,4 @@
-"""Processes that help this one: started anew, never forked, so a framework that is loaded here stays out of them."""
+"""Python child processes: spawned, not forked, so that they do not inherit a loaded framework."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_python(module: str, environment: dict[str, str] | None = None, **how: Any) -> subprocess.Popen[Any]:
-    """Run `python -m module` with pipes to its stdin and stdout; it imports from where this process does."""
+    """Start `python -m module` with pipes for stdin and stdout, and the import path of this process.
+
+    `environment` is added to that of this process; `how` are further arguments of `subprocess.Popen`.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", module],
         stdin=subprocess.PIPE,

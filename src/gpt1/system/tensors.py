@@ -1,4 +1,4 @@
-"""Safetensors files of float32, bfloat16 and float16 tensors, read and written as float32 arrays."""
+"""Reading and writing of safetensors files in float32, bfloat16 and float16, as float32 arrays."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Tensors = dict[str, NDArray[np.float32]]
 
 
 CODES: dict[Stored, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-"""What a dtype is called in a safetensors file."""
+"""Name of each dtype in a safetensors file."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype: Stored = "float32") -> None:
-    """Write float32 arrays as safetensors, rounded to the nearest of `dtype`, marked as `transformers` wants it.
+    """Write float32 arrays as safetensors, rounded to `dtype` (half to even), with the metadata of `transformers`.
 
-    Ties go to the even one. The bytes are those of safetensors' own `save_file`, which takes NumPy's dtypes and so no
-    bfloat16; its call for raw bytes takes other arguments from one release to the next, while the format is fixed.
+    The bytes equal those of safetensors' own `save_file`, which accepts NumPy's dtypes and hence no bfloat16. (Its
+    function for raw bytes changes its arguments between releases; the format is fixed.)
 
     Raises:
-        UserError: a finite value is beyond the range of `dtype`. OSError: among others ENOSPC, where the disk is full;
-            its text then says how much is needed.
+        UserError: a finite value is out of the range of `dtype`.
+        OSError: the file cannot be written; for a full disk (ENOSPC) the message says how much space is needed.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -38,7 +38,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype:
         shape = list(tensors[name].shape)
         header[name] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # so that the values are aligned
+    text += b" " * (-len(text) % 8)  # aligns the values
     with full_disk_explained(path, end), path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in sorted(tensors):
@@ -46,36 +46,43 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype:
 
 
 def rounded(path: Path, name: str, value: NDArray[np.float32], dtype: Stored) -> NDArray[Any]:
-    """Return the values of tensor `name` as they stand in the file `path`: bfloat16 as uint16, all little-endian.
+    """Round a tensor to `dtype`, as little-endian values for a file; bfloat16 is returned as uint16.
+
+    `path` and `name`, of the file and the tensor, are for the error.
 
     Raises:
-        UserError: a finite value is beyond the range of `dtype`.
+        UserError: a finite value is out of the range of `dtype`.
     """
     match dtype:
         case "float32":
             return value.astype("<f4", copy=False)
         case "float16":
-            with np.errstate(over="ignore"):  # named below
+            with np.errstate(over="ignore"):  # reported below
                 low = value.astype("<f2")
         case "bfloat16":  # the upper half of a float32
             bits = np.ascontiguousarray(value, np.float32).view(np.uint32)
             nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-            quiet = bits >> 16 | 0x40  # what is left of a NaN is one, and no infinity
+            quiet = bits >> 16 | 0x40  # a NaN must not become an infinity
             low = np.where(np.isnan(value), quiet, nearest).astype("<u2").reshape(value.shape)
     beyond = np.isfinite(value) & ~np.isfinite(widened(low.tobytes(), dtype).reshape(value.shape))
     if beyond.any():
-        raise UserError(f"{path}: tensor {name} holds {value[beyond][0]:g}, which is beyond the range of {dtype}")
+        raise UserError(f"{path}: tensor {name} contains {value[beyond][0]:g}, which is out of the range of {dtype}")
     return low
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Read a safetensors file as float32 arrays; float16 and bfloat16 are widened (exactly)."""
+    """Read a safetensors file as float32 arrays; float16 and bfloat16 are converted exactly.
+
+    Raises:
+        UserError: a tensor has another dtype.
+        CorruptFile: the file is truncated or not a safetensors file.
+    """
     from safetensors import SafetensorError, deserialize
 
     try:
         entries = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except SafetensorError as error:
-        raise CorruptFile(f"{path}: not a whole safetensors file ({error})") from None
+        raise CorruptFile(f"{path}: not a safetensors file, or truncated ({error})") from None
     dtypes = {code: dtype for dtype, code in CODES.items()}
     for name, entry in entries:
         if entry["dtype"] not in dtypes:
@@ -84,7 +91,7 @@ def read_tensors(path: Path) -> Tensors:
 
 
 def widened(data: bytes, dtype: Stored) -> NDArray[np.float32]:
-    """Return the numbers that `rounded` gave the bytes of, flat."""
+    """Convert bytes of `dtype`, as from `rounded`, to a flat float32 array."""
     match dtype:
         case "float32":
             return np.frombuffer(data, "<f4").astype(np.float32)

@@ -1,1 +1,1 @@
-"""Text to token ids and back: pre-tokenizers, BPE, vocabulary files, training, streaming decoder; stands on config."""
+"""Text to token ids and back: pre-tokenizers, BPE, vocabulary files, training, incremental decoding."""

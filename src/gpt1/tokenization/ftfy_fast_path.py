@@ -1,6 +1,6 @@
-"""The lines of a text as ftfy repairs them, where ftfy sees those lines alone that it may change.
+"""Fast path for ftfy.fix_text: ftfy is called only for the lines that it may change.
 
-ftfy reads a few megabytes a second; most lines are ASCII, ASCII and typography, or Latin text without mojibake.
+ftfy processes a few megabytes per second; most lines are ASCII, ASCII with typography, or Latin text without mojibake.
 """
 
 from __future__ import annotations
@@ -12,35 +12,36 @@ from typing import Any
 from gpt1.errors import UserError
 
 _SUSPECT = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f]|&#?[0-9A-Za-z]{1,24};")
-"""What ftfy may change in ASCII text: control characters, carriage returns, entities."""
+"""Parts of ASCII text that ftfy may change: control characters, carriage returns, entities."""
 _TYPEWRITTEN = {"—": "-", "–": "-", "―": "-", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"'}
-"""Typography in ASCII, as ftfy and then `text_standardize` have it. Beside ASCII, ftfy never takes it for mojibake."""
+"""Typography to ASCII, as by ftfy and then `text_standardize`. Next to ASCII, ftfy never takes it for mojibake."""
 _LATIN = re.compile(f"[\x00-\x7f\xa0-\xff{''.join(_TYPEWRITTEN)}]*")
-"""Characters that are mojibake or none of ftfy's business."""
+"""Text that ftfy changes only if it is mojibake."""
 _WINDOWS = re.compile(r"(?<=[\x00-\x7f])[\x82-\x8c\x8e\x91-\x9c\x9e\x9f](?=[\x00-\x7f])")
-"""A mark of Windows-1252 that was read as Latin-1, by itself: no part of a UTF-8 sequence."""
+"""A single punctuation mark of Windows-1252 that was decoded as Latin-1, not part of a UTF-8 sequence."""
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _REACH = 9
-"""Characters around what is not ASCII that hold any of the sequences that ftfy takes for mojibake."""
+"""Number of characters around non-ASCII ones within which ftfy recognises any mojibake."""
 _SEGMENT = 1_000_000
-"""ftfy reads a longer line in pieces of so many characters."""
+"""Length above which ftfy processes a line in pieces of that many characters."""
 
 
 def repaired_lines(text: str) -> list[str]:
-    """Return the lines of ftfy.fix_text(text), some of them with their typography in ASCII already."""
+    """Return the lines of ftfy.fix_text(text), some of them with typography already converted to ASCII."""
     lines = text.split("\n")
     return lines if all(map(_is_plain, lines)) else _repaired(text, lines)
 
 
 def _is_plain(line: str) -> bool:
-    """Whether a line is ASCII that ftfy leaves as it is. (`isprintable` takes a tenth of the expression's time.)"""
+    """Return whether a line is ASCII that ftfy does not change."""
+    # `isprintable` is ten times as fast as the regular expression.
     return line.isascii() and ((line.isprintable() and "&" not in line) or not _SUSPECT.search(line))
 
 
 def _repaired(text: str, lines: list[str]) -> list[str]:
-    """Return the lines of ftfy.fix_text(text), typography in ASCII; ftfy itself sees those that it may change.
+    """Return the lines of ftfy.fix_text(text), typography in ASCII; call ftfy for the lines that it may change.
 
-    ftfy turns entities into characters up to the first line with a "<" in it, which may be HTML.
+    ftfy replaces entities up to the first line that contains "<", which may be HTML.
     """
     ftfy = _ftfy()
     if max(map(len, lines)) >= _SEGMENT:
@@ -56,13 +57,13 @@ def _repaired(text: str, lines: list[str]) -> list[str]:
             repaired.append(plain + end)
         elif (read := _windows_1252(line, ftfy)) is not None and _is_sound(read, ftfy):
             repaired.append(typewritten(read) + end)
-        else:  # mojibake is recognised by what follows it, and may end with the line break
+        else:  # with the line break: ftfy recognises mojibake by the characters after it, and it may end with one
             repaired.append(ftfy.fix_text(line + end, unescape_html=unescape))
     return "".join(repaired).split("\n")
 
 
 def typewritten(line: str) -> str:
-    """Return `line` with its typography in ASCII."""
+    """Return `line` with typography converted to ASCII."""
     if not line.isascii():
         for mark, plain in _TYPEWRITTEN.items():
             line = line.replace(mark, plain)
@@ -70,17 +71,17 @@ def typewritten(line: str) -> str:
 
 
 def _is_sound(line: str, ftfy: Any) -> bool:
-    """Whether a line is Latin text in which ftfy finds no mojibake: its own test, on what is not ASCII alone."""
+    """Return whether a line is Latin text in which ftfy's own test, around non-ASCII characters, finds no mojibake."""
     if not _LATIN.fullmatch(line) or _SUSPECT.search(line):
         return False
     return not any(map(ftfy.badness.is_bad, _around(line)))
 
 
 def _windows_1252(line: str, ftfy: Any) -> str | None:
-    """Return what ftfy reads in Latin-1 with marks of Windows-1252, None where it might find something else.
+    """Return a Latin-1 line with its Windows-1252 punctuation decoded, as by ftfy; None if ftfy may differ.
 
-    It takes mojibake for UTF-8 first, which a line with such a mark by itself cannot be as a whole; then for UTF-8 in
-    places, by a pattern of its own; then, where the line is Latin-1, for Windows-1252.
+    ftfy first tries to decode the whole line as UTF-8, which fails for a line with such a mark; then parts of it as
+    UTF-8, by a pattern; then, if the line is Latin-1, as Windows-1252.
     """
     if not _WINDOWS.search(line) or _SUSPECT.search(line):
         return None
@@ -93,6 +94,7 @@ def _windows_1252(line: str, ftfy: Any) -> str | None:
 
 
 def _around(line: str) -> Iterator[str]:
+    """Yield the surroundings of the non-ASCII characters of a line."""
     line += "\n"
     return (line[max(0, at.start() - _REACH) : at.end() + _REACH] for at in _FOREIGN.finditer(line))
 
@@ -106,7 +108,8 @@ def _ftfy() -> Any:
 
 
 def not_installed(package: str) -> UserError:
+    """Return the error for a missing package of the pre-tokenizer `openai`."""
     return UserError(
-        f"{package} is not installed, which the original tokenisation (pre-tokenizer `openai`) needs; "
+        f"{package} is not installed; the original tokenisation (pre-tokenizer `openai`) requires it; "
         "run: pip install 'gpt1[openai]' (in a clone: pip install -e '.[openai]')"
     )

@@ -9,30 +9,35 @@ from unicodedata import combining, normalize
 from gpt1.tokenization.ftfy_fast_path import typewritten
 
 Span = tuple[int, int]
-"""First character and the one after the last, in code points."""
+"""Start and end (exclusive) in code points."""
 
 RESYNCHRONISED = 4
-"""So many equal characters in a row say that two texts go on together."""
+"""Number of consecutive equal characters after which two texts count as aligned again."""
 FARTHEST = 120
-"""Characters, of both texts together, after which that is given up."""
+"""Maximum number of characters, of both texts together, to skip in search of that."""
 
 
 class Word(NamedTuple):
+    """Word with its offsets in the text."""
+
     text: str
-    """As it stands in the text; as the tokenizer has it where it was not found there."""
+    """The word as in the text, or as the tokenizer has it if it was not found there."""
     start: int | None
+    """First character, in code points; None if the word was not found."""
     end: int | None
+    """Character after the last."""
     size: int
-    """How many tokens it is."""
+    """Number of tokens."""
 
 
 def words_in(text: str, spans: Iterable[tuple[str, Span | None, int]]) -> list[Word]:
-    """Return the words of `text` from their names, spans and numbers of tokens, in order.
+    """Return the words of `text` from the tokenizer's words, their spans and numbers of tokens, in order.
 
-    Those of one place are one: `…` is three full stops to a tokenizer. A combining mark belongs to what it stands on.
+    Words with overlapping spans are merged: `…` is three full stops to a tokenizer. A combining mark is part of the
+    word before it.
     """
     words: list[Word] = []
-    last = 0  # where the word before ends
+    last = 0  # end of the previous word
     for name, span, size in spans:
         if span is None:
             words.append(Word(name, None, None, size))
@@ -49,11 +54,11 @@ def words_in(text: str, spans: Iterable[tuple[str, Span | None, int]]) -> list[W
 
 
 def find_words(words: Sequence[str], text: str) -> list[Span | None]:
-    """Return the span in `text` of each word that pre-tokenizer `openai` made of it; None if it is unknown.
+    """Return the span in `text` of each word that the pre-tokenizer `openai` made of it; None if it is not found.
 
-    That pre-tokenizer repairs a text first and returns no offsets. So both are compared character by character, without
-    blanks, case, accents and typography; where they differ (mojibake, entities) the comparison resumes at the nearest
-    position from which both agree. A word begins and ends at characters that are equal.
+    That pre-tokenizer repairs the text first and returns no offsets. So words and text are compared character by
+    character, ignoring blanks, case, accents and typography. Where they differ (mojibake, entities), the comparison
+    resumes at the nearest position from which both agree. A span starts and ends at characters that are equal.
     """
     in_text = [(c, position) for position, char in enumerate(text) for c in _plain(char)]
     in_words = [(c, index) for index, word in enumerate(words) for c in _plain(word)]
@@ -66,12 +71,13 @@ def find_words(words: Sequence[str], text: str) -> list[Span | None]:
 
 
 def _plain(text: str) -> str:
+    """Return `text` in the form for comparison: lower case, without accents, typography and blanks."""
     letters = normalize("NFKD", typewritten(text)).lower()
     return "".join(c for c in letters if not c.isspace() and not combining(c))
 
 
 def _pairs(one: str, other: str) -> Iterable[Span]:
-    """Yield (i, j) in ascending order where one[i] and other[j] are the same character of two almost equal texts."""
+    """Align two almost equal texts: yield (i, j) in ascending order where one[i] and other[j] correspond."""
     i = j = 0
     while i < len(one) and j < len(other):
         if one[i] == other[j]:
@@ -84,7 +90,7 @@ def _pairs(one: str, other: str) -> Iterable[Span]:
 
 
 def _nearest(one: str, other: str) -> Span | None:
-    """Return how many characters of each to leave out, the fewest, so that both go on together."""
+    """Return how many characters of each text to skip, as few as possible, so that they agree; None if that fails."""
     for total in range(1, FARTHEST):
         for left in range(min(total, len(one)) + 1):
             right = total - left

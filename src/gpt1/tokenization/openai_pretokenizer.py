@@ -1,9 +1,9 @@
-"""The tokenisation of OpenAI's code, exactly: ftfy, `text_standardize`, spaCy's English rules, lower case, BPE, fast.
+"""Exact tokenisation of OpenAI's code: ftfy, `text_standardize`, spaCy's English rules, lower case, BPE.
 
-A text is lines, a line is *chunks* (runs without white space), a chunk is *pieces* (it is split around runs of a mark),
-a piece is words, a word is ids. From the chunk on, hardly anything depends on the neighbours, so the ids of chunks and
-pieces are kept, and encoding what was seen before takes one look-up a chunk. What sees more than a chunk: ftfy (a line
-and those before it), line breaks, and spaCy's special cases (see `Words`).
+A text is split into lines, a line into *chunks* (runs without white space), a chunk into *pieces* (at runs of a
+punctuation mark), a piece into words, a word into ids. The ids of most chunks and pieces do not depend on their
+neighbours, so they are cached, and a known chunk takes one look-up. Only three things depend on more than a chunk: ftfy
+(on the line and those before it), line breaks, and spaCy's special cases (see `SpacyTokenizer`).
 
 Source: openai/finetune-transformer-lm `text_utils.py`. Versions: spaCy 3.8, ftfy 6.3.
 """
@@ -21,15 +21,15 @@ from typing import Any
 from gpt1.tokenization.ftfy_fast_path import not_installed, repaired_lines
 
 LONGEST_CHUNK = 2_000
-"""A longer run without white space is cut after every so many characters: spaCy's time grows with a run's square."""
+"""Maximum characters of a chunk; longer ones are split, because spaCy's time grows with the square of the length."""
 LONGEST_LINE = 100_000
-"""A line of more chunks is read in parts of so many."""
+"""Maximum chunks of a line; longer lines are processed in parts."""
 AT_ONCE = 128
-"""Pieces that spaCy reads at once: bounds the memory of its documents."""
+"""Pieces per call of spaCy, which limits the memory of its documents."""
 LONGEST_KEPT = 64
-"""Characters of a chunk whose ids are kept; longer ones hardly come again."""
+"""Maximum characters of a cached chunk or piece; longer ones are rarely repeated."""
 MOST_KEPT = 1 << 19
-"""Chunks and pieces whose ids are kept, some 150 MB; when there are more, all are forgotten."""
+"""Maximum number of cached chunks and pieces, about 150 MB; the cache is cleared when it is exceeded."""
 
 Ids = tuple[int, ...]
 
@@ -38,7 +38,7 @@ Ids = tuple[int, ...]
 
 
 def lines_of(text: str) -> Iterator[list[str]]:
-    """Yield the chunks of each line of `text` that is not blank, as ftfy repairs it."""
+    """Yield the chunks of each line of `text` that is not blank, after repair by ftfy."""
     for line in repaired_lines(text):
         if chunks := line.split():
             if len(line) > LONGEST_CHUNK and max(map(len, chunks)) > LONGEST_CHUNK:
@@ -47,6 +47,7 @@ def lines_of(text: str) -> Iterator[list[str]]:
 
 
 def _cut(chunk: str) -> Iterator[str]:
+    """Split a chunk into parts of at most `LONGEST_CHUNK` characters."""
     return (chunk[start : start + LONGEST_CHUNK] for start in range(0, len(chunk), LONGEST_CHUNK))
 
 
@@ -54,13 +55,13 @@ def _cut(chunk: str) -> Iterator[str]:
 
 _ASCII = str.maketrans({"—": "-", "–": "-", "―": "-", "…": "...", "´": "'"})
 _MARKS = re.compile("|".join(f"{re.escape(mark)}+" for mark in '-~!";?+,)(/*[]}{|_'))
-"""No backslash: the original's pattern is no raw string, so what looks like one is a second plus sign."""
+"""Without the backslash: the original's pattern is not a raw string, so `\\\\+` in it is a second plus sign."""
 
 
 def pieces_of(chunk: str) -> list[str]:
-    """Return what `text_standardize` makes of a chunk: dashes and dots in ASCII, blanks around runs of a mark.
+    """Split a chunk as `text_standardize` does: dashes and dots in ASCII, blanks around runs of a mark.
 
-    A piece is a chunk that stays as it is.
+    The pieces of a piece are the piece itself.
     """
     return _MARKS.sub(r" \g<0> ", chunk.translate(_ASCII)).split()
 
@@ -68,16 +69,16 @@ def pieces_of(chunk: str) -> list[str]:
 # ---- pieces to words: spaCy
 
 _LONGEST_SUFFIX = 8
-"""Characters at the end of a piece that hold any suffix of spaCy's but a run of dots (the longest has 5)."""
+"""Characters at the end of a piece that contain every suffix of spaCy except a run of dots (the longest has 5)."""
 
 
 class SpacyTokenizer:
-    """What words spaCy's English tokeniser makes of pieces. One object may serve several threads.
+    """spaCy's English tokeniser, applied to pieces. Thread-safe.
 
-    spaCy looks for special cases ("lol:D") in the tokens of the whole text, so a match that spans a blank and changes
-    nothing can hide one inside a piece. Tokenised without that search, a piece in whose tokens no special case is found
-    has the same words everywhere; any other has to be read with what stands beside it, as far as a special case may
-    span: not across a line break, nor a word that is part of none.
+    spaCy searches for special cases ("lol:D") in the tokens of the whole text, so a match that spans a blank and
+    changes nothing can hide one inside a piece. Here a piece is tokenised without that search. If its tokens contain no
+    special case, its words are the same in every context. Any other piece has to be tokenised with its neighbours, as
+    far as a special case may span: up to a line break, or to a word that is part of none.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class SpacyTokenizer:
             from spacy.util import compile_infix_regex, compile_prefix_regex, compile_suffix_regex
         except ImportError:
             raise not_installed("spaCy") from None
-        if importlib.util.find_spec("ftfy") is None:  # at once, and not at the first text that needs it
+        if importlib.util.find_spec("ftfy") is None:  # fail now, not at the first text that needs it
             raise not_installed("ftfy")
         english = spacy.blank("en")
         self._vocab = english.vocab
@@ -97,7 +98,7 @@ class SpacyTokenizer:
         infix = compile_infix_regex(english.Defaults.infixes)
         ready = False
 
-        # Every prefix is anchored, and a suffix is short: so a piece of nothing but quotes takes a bearable time.
+        # Every prefix is anchored, and suffixes are short. With that, a piece that is all quotes takes acceptable time.
         def prefix_search(string: str) -> re.Match[str] | None:
             return prefix.match(string) if ready else None
 
@@ -113,7 +114,7 @@ class SpacyTokenizer:
             )
             return made
 
-        # A tokeniser searches its tokens for those special cases that had an affix when it was made.
+        # A tokeniser searches for those special cases that contained an affix when it was created: here for none.
         self._by_piece, affixes_alone = tokenizer(english.tokenizer.rules), tokenizer(None)
         ready = True
         self._whole = tokenizer(english.tokenizer.rules)
@@ -127,7 +128,7 @@ class SpacyTokenizer:
         self._lock = threading.Lock()
 
     def of_pieces(self, pieces: Iterable[str]) -> dict[str, list[str] | None]:
-        """Return the words of each piece, lower case; None where they may depend on the rest of the line."""
+        """Return the lower-case words of each piece; None if they may depend on the rest of the line."""
         words_of: dict[str, list[str] | None] = {}
         hard: list[str] = []
         for piece in pieces:
@@ -147,19 +148,20 @@ class SpacyTokenizer:
         return words_of
 
     def stands_alone(self, piece: str) -> bool:
-        """Whether a piece is one word and part of no special case, so that none spans it."""
+        """Return whether a piece is one word and part of no special case, so that none can span it."""
         return self._is_a_word(piece) and piece not in self._of_cases
 
     def _is_a_word(self, piece: str) -> bool:
-        """Whether a piece is letters without a rule of their own: no affix is of letters alone."""
+        """Return whether a piece is letters without a rule, hence a word: no affix consists of letters only."""
         return piece.isascii() and piece.isalpha() and piece not in self._rules
 
     def of_line(self, pieces: Iterable[str]) -> list[str]:
-        """Return the words of a line, or of a part of it between pieces that stand alone, lower case."""
+        """Return the lower-case words of a line, or of a part of it between pieces that stand alone."""
         with self._lock, self._vocab.memory_zone():
             return [token.text.lower() for token in self._whole(" ".join(pieces))]
 
     def _holds_a_case(self, words: Sequence[str]) -> bool:
+        """Return whether `words` contain a special case."""
         return any(
             tuple(words[start : start + len(case)]) == case
             for start in range(len(words) - 1)
@@ -169,12 +171,12 @@ class SpacyTokenizer:
 
 @cache
 def spacy_tokenizer() -> SpacyTokenizer:
-    """Return the process's `SpacyTokenizer`: spaCy takes a second or two to load."""
+    """Return the only `SpacyTokenizer` of the process, because spaCy takes a second or two to load."""
     return SpacyTokenizer()
 
 
 def split(text: str) -> list[str]:
-    """Return the words of `text`, lower case, a line break for each one or more of them between words."""
+    """Return the lower-case words of `text`, with one line break for each run of line breaks between words."""
     words: list[str] = []
     for chunks in lines_of(text):
         if words:
@@ -183,37 +185,39 @@ def split(text: str) -> list[str]:
     return words
 
 
-# ---- words to ids: what was seen is kept
+# ---- words to ids, with a cache
 
 
 class Encoder:
-    """Texts to ids. Threads may share it."""
+    """Encoder of texts to token ids, with a cache of chunks and pieces. Thread-safe.
+
+    `bpe` returns the token ids of each word of a list.
+    """
 
     def __init__(self, bpe: Callable[[Sequence[str]], list[Ids]]) -> None:
-        """`bpe` returns the ids of each word of a list."""
         self._bpe = bpe
         self._newline = bpe(["\n"])[0]
         self._kept: dict[str, Ids] = {}
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids that OpenAI's code gives `text`."""
+        """Return the token ids of `text`, equal to those of OpenAI's code."""
         ids: list[int] = []
         for chunks in lines_of(text):
             if ids:
                 ids += self._newline
             try:
-                ids += [*chain.from_iterable(map(self._kept.__getitem__, chunks))]  # whole, or not at all
+                ids += [*chain.from_iterable(map(self._kept.__getitem__, chunks))]  # adds nothing if one is missing
             except KeyError:
                 ids += self._of_line(chunks)
         return ids
 
     def _of_line(self, chunks: Sequence[str]) -> Iterable[int]:
-        """Return the ids of a line with a chunk that is not known yet, or depends on its neighbours."""
+        """Return the ids of a line with a chunk that is not cached, and cache those that do not depend on the line."""
         if len(chunks) > LONGEST_LINE:
             return chain(*map(self._of_line, _batched(chunks, LONGEST_LINE)))
         if len(self._kept) > MOST_KEPT:
             self._kept = {}
-        kept = self._kept  # nothing is ever taken out of it, whatever other threads do
+        kept = self._kept  # other threads add to it and may replace it, but never remove entries
         new = {chunk: pieces_of(chunk) for chunk in chunks if chunk not in kept}
         new_ids = self._of_pieces(dict.fromkeys(piece for piece in chain(*new.values()) if piece not in kept))
         if None in new_ids.values():
@@ -224,7 +228,7 @@ class Encoder:
         return chain(*(new_ids.get(chunk) or kept[chunk] for chunk in chunks))
 
     def _in_context(self, pieces: Iterable[str], kept: Mapping[str, Ids]) -> Iterator[int]:
-        """Yield the ids of a line of which some piece has other words in other lines."""
+        """Yield the ids of a line in which the words of a piece depend on its neighbours."""
         for _, group in groupby(pieces, spacy_tokenizer().stands_alone):
             part = [*group]
             try:
@@ -233,7 +237,7 @@ class Encoder:
                 yield from chain(*self._bpe(spacy_tokenizer().of_line(part)))
 
     def _of_pieces(self, pieces: Iterable[str]) -> dict[str, Ids | None]:
-        """Return the ids of each piece; None where its words may depend on the rest of the line."""
+        """Return the ids of each piece; None if its words may depend on the rest of the line."""
         ids_of: dict[str, Ids | None] = {}
         for some in _batched(pieces, AT_ONCE):
             words_of = spacy_tokenizer().of_pieces(some)
@@ -245,7 +249,7 @@ class Encoder:
 
 
 def _batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    """itertools.batched of Python 3.12."""
+    """Yield lists of `size` items, as `itertools.batched` of Python 3.12."""
     items = iter(items)
     while some := list(islice(items, size)):
         yield some

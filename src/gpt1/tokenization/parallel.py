@@ -1,7 +1,7 @@
-"""Encoding with several processes, where Python itself does the work: the pre-tokenizer `openai`.
+"""Encoding in several processes, for the pre-tokenizer `openai`, which runs in Python.
 
-The processes are started anew, never forked, so a framework that is loaded here and its threads stay out of it, and
-they end with the call. Parent and worker speak over pipes: JSON of texts one way, counts and ids as int32 the other.
+The processes are spawned, not forked, so that they do not inherit a loaded framework and its threads; they exit at the
+end of the call. Pipes connect them with the parent: texts are sent as JSON, counts and ids returned as int32.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from numpy.typing import NDArray
 from gpt1.system.processes import cores, start_python
 
 WORTH_A_PROCESS = 6_000_000
-"""Characters of a batch for each process: loading spaCy takes as long as encoding a few million."""
+"""Characters per process from which starting it pays off: loading spaCy takes as long as encoding a few million."""
 CHARACTERS_AT_ONCE = 500_000
-"""Characters that are handed out at a time."""
+"""Minimum number of characters in a portion of work."""
 
 Encode = Callable[[str], list[int]]
 Texts = Sequence[str]
 
 
 def encode_all(encode: Encode, texts: Texts, pipeline: Callable[[], str]) -> list[list[int]]:
-    """Return `encode` of each text, on all cores where the batch is large. `pipeline` gives the tokenizer as JSON.
+    """Return `encode` of each text, computed on all cores if the batch is large.
 
-    `TOKENIZERS_PARALLELISM=false` keeps it to this process.
+    `pipeline` returns the tokenizer as JSON, for the workers. With `TOKENIZERS_PARALLELISM=false` there are no workers.
     """
     processes = min(cores(), sum(map(len, texts)) // WORTH_A_PROCESS)
     if processes < 2 or os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("0", "false", "no", "off"):
@@ -54,7 +54,7 @@ def encode_all(encode: Encode, texts: Texts, pipeline: Callable[[], str]) -> lis
                         waiting.append(number)
                         raise
             except (OSError, EOFError, IndexError):
-                return  # the worker died, or another took the last portion: this process does what is left
+                return  # the worker died, or there is no portion left; the parent encodes the rest
 
     def here() -> None:
         with suppress(IndexError):

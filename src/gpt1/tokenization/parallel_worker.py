@@ -1,4 +1,4 @@
-"""The process that `parallel` starts: it encodes the texts that come through stdin."""
+"""Worker process of `parallel`: encodes the texts that it reads from stdin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpt1.tokenization.tokenizer import Tokenizer
 
 
 def main() -> None:
-    """Encode what comes through stdin: a tokenizer, then lists of texts, each a line of JSON."""
+    """Read a tokenizer and then lists of texts from stdin, each a line of JSON; write counts and ids to stdout."""
     requests = iter(sys.stdin.buffer)
     tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(next(requests).decode()), "openai")
     for request in requests:

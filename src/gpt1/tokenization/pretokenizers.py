@@ -1,8 +1,8 @@
-"""Pre-tokenizers: normalisation and splitting of a text into words, before BPE.
+"""Pre-tokenizers: normalisation of a text and its split into words, before BPE.
 
-Ours is a normaliser and a pre-tokenizer of the library `tokenizers`, so that a saved `tokenizer.json` holds all of it
-and any program that reads the file splits the same way. The original code's (`openai`: ftfy and spaCy) cannot be
-written into that file: the pipeline here is an approximation, and `openai_pretokenizer.py` is exact, in Python.
+`fast` is a pipeline of the library `tokenizers`, so `tokenizer.json` contains all of it and any program that reads the
+file splits text the same way. `openai`, the original code's (ftfy and spaCy), cannot be represented in that file: the
+pipeline here is an approximation, and `openai_pretokenizer.py` is the exact one, in Python.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from gpt1.errors import UserError
 
 
 class Pretokenizer(NamedTuple):
-    """A normaliser and a pre-tokenizer of `tokenizers`."""
+    """Pipeline of a normaliser and a pre-tokenizer of `tokenizers`."""
 
     normalizer: Normalizer
     pre_tokenizer: PreTokenizer
 
 
-# Han, kana, and the length, repetition and closing marks of Japanese, which Unicode assigns to no script.
+# Han, kana, and the length, repetition and closing marks of Japanese, which have no script in Unicode.
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}" "\u3006\u3031-\u3035\u303c\u30fc\uff70\uff9e\uff9f"
 _LETTER = rf"[\p{{L}}&&[^{_CJK}]]"
 _LETTERS = rf"{_LETTER}[\p{{L}}\p{{M}}&&[^{_CJK}]]*+"
 
-# Possessive quantifiers: a word of megabytes leaves no trail of places to come back to.
+# Possessive quantifiers, so that a word of megabytes leaves no positions for backtracking.
 _WORD = rf"{_LETTERS}(?:'{_LETTERS})*+|[{_CJK}][{_CJK}\p{{M}}]*+|\n|\S"
 
-# A tag starts with a letter right after "<" or "</", or with "<!". It holds no other "<", which keeps the search
-# linear, and at most 1,000 characters, so that two far signs do not take the text between them along.
+# A tag is "<" or "</" and a letter, or "<!", up to ">". It contains no other "<", which keeps the search linear, and at
+# most 1,000 characters, so that text between a distant "<" and ">" is kept.
 _TAG = r"<(?:/?[A-Za-z]|!)[^<>]{0,1000}>"
 
 
@@ -55,11 +55,11 @@ def _fast() -> Pretokenizer:
     )
 
 
-# ---- what of OpenAI's pre-tokenizer can be written into tokenizer.json
+# ---- approximation of OpenAI's pre-tokenizer for tokenizer.json
 
 OPENAI_AGREEMENT = 0.90
-"""Share of 2,420 reference texts (reviews, news, stories, exam texts, nasty lines) for which `tokenizer.json` alone
-gives every id of OpenAI's code (`benchmarks/tokenizer.py` measures it; the exact pre-tokenizer: 1)."""
+"""Share of 2,420 reference texts (reviews, news, stories, exam texts, difficult lines) for which `tokenizer.json` alone
+yields exactly the ids of OpenAI's code, as measured by `benchmarks/tokenizer.py`; 1 for the exact pre-tokenizer."""
 
 _MARK = r"[\p{L}\p{M}\p{N}]"
 _RUN = rf"{_MARK}++"
@@ -115,20 +115,19 @@ def _nearest_to_openai() -> Pretokenizer:
 
 
 PRETOKENIZERS: dict[str, Pretokenizer] = {"fast": _fast(), "openai": _nearest_to_openai()}
-"""Splitters by name.
+"""Pipelines by name.
 
 `fast`: NFC; HTML tags become blanks; curly quotes, dashes and `…` become ASCII; lower case, character by character. A
 word is a run of letters with their combining marks and inner apostrophes (`don't`), a run of Han and kana, a line
-break, or any other single character: a digit, a punctuation mark, a symbol. Blanks separate words and vanish. `\\r\\n`
-and `\\r` are line breaks, and line breaks with nothing but blanks between them are one, as in OpenAI's
-`text_standardize`.
+break, or any other single character: a digit, a punctuation mark, a symbol. Blanks only separate words. `\\r\\n` and
+`\\r` are line breaks, and line breaks with only blanks between them are one, as in OpenAI's `text_standardize`.
 
 `openai`: an approximation of ftfy and spaCy by a regular expression; `Tokenizer` and `split` use the exact one.
 """
 
 
 def find_pretokenizer(name: str) -> Pretokenizer:
-    """Return the pre-tokenizer called `name`. Raises UserError where there is none."""
+    """Return the pipeline of the pre-tokenizer `name`. Raises UserError for an unknown name."""
     try:
         return PRETOKENIZERS[name]
     except KeyError:
@@ -137,7 +136,7 @@ def find_pretokenizer(name: str) -> Pretokenizer:
 
 
 def valid_unicode(text: str) -> str:
-    """Return `text` with each lone surrogate, which no UTF-8 can hold, replaced by U+FFFD."""
+    """Return `text` with each lone surrogate, which cannot be encoded as UTF-8, replaced by U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -146,7 +145,7 @@ def valid_unicode(text: str) -> str:
 
 
 def split(text: str, pretokenizer: str = "fast") -> list[str]:
-    """Return the words of `text`, normalised and separated by a pre-tokenizer."""
+    """Return the words of `text`, normalised and split by a pre-tokenizer."""
     if pretokenizer == "openai":
         from gpt1.tokenization import openai_pretokenizer
 

@@ -1,8 +1,8 @@
-"""GPT-1's byte-pair encoding: words to token ids and back, and the files that hold a vocabulary.
+"""GPT-1's byte-pair encoding: text to token ids and back, loading and saving.
 
-A vocabulary is `<unk>`, the characters, the characters that end a word (`e</w>`), what the merges make of them, and the
-line break `\\n</w>`; the special tokens follow. It may have a token for each byte besides: then the characters that it
-lacks are encoded as their UTF-8 bytes (Kudo & Richardson 2018 call this byte fallback), else as `<unk>`.
+A vocabulary consists of `<unk>`, the characters, the characters at the end of a word (`e</w>`), the tokens made by
+merges, the line break `\\n</w>`, and the special tokens. With byte fallback (Kudo & Richardson 2018) it also has a
+token for each byte, and unknown characters are encoded as their UTF-8 bytes; without, they are encoded as `<unk>`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from gpt1.tokenization.vocab_files import (
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<sep>", "<eos>")
 _MERGES_HEADER = "#version: 0.2"
 
-# Blanks that stand between words but not in the text: around a line break, before closing punctuation, after an opening
-# bracket, between the digits of a number (of which `fast` makes words of their own), before what spaCy splits off.
+# Blanks between words that decoding removes: around a line break, before closing punctuation, after an opening bracket,
+# between digits (each of which is a word of `fast`), before a suffix that spaCy splits off (n't, 's).
 _AROUND_LINE_BREAK = r" ?\n ?"
 _NO_BLANK = {
     "fast": r" (?=[,.!?;:%)\]}])|(?<=[(\[{]) |(?<=\d) (?=\d)",
@@ -51,29 +51,29 @@ _NO_BLANK = {
 
 _PIPELINE_CLASS = "PreTrainedTokenizerFast"
 _PRETOKENIZER_KEY = "word_splitter"
-"""The entry of `tokenizer_config.json` that names the pre-tokenizer, for directories without `gpt1.json`."""
+"""Key of the pre-tokenizer's name in `tokenizer_config.json`, for directories without `gpt1.json`."""
 
 
 class Tokenizer:
-    """GPT-1's BPE over a `tokenizers.Tokenizer`.
+    """GPT-1's BPE on a `tokenizers.Tokenizer`. Use `load` or `from_vocab` to create one.
 
-    Text never produces a special token: `<eos>` in a text is text (for `fast` an HTML tag, which is removed).
-    Encoding changes nothing in the object, so threads may share it.
+    Text never yields a special token: `<eos>` in a text is encoded as text (with `fast` it is an HTML tag, which is
+    removed). Encoding does not modify the object, so threads may share it.
     """
 
     pretokenizer: str
     """Name of the pre-tokenizer."""
     backend: tokenizers.Tokenizer
-    """The pipeline itself, for those who need offsets."""
+    """Pipeline of `tokenizers`, which also returns offsets."""
     vocab_size: int
-    """Number of tokens, the special ones included; ids are 0 to `vocab_size` - 1."""
+    """Number of tokens, special tokens included; ids are 0 to `vocab_size` - 1."""
     pad: int
     bos: int
     sep: int
     eos: int
     unk: int
     byte_fallback: bool
-    """Whether unknown characters are encoded as UTF-8 bytes, so that no text holds `<unk>`."""
+    """Whether unknown characters are encoded as UTF-8 bytes, so that no text contains `<unk>`."""
 
     def __init__(self, backend: tokenizers.Tokenizer, pretokenizer: str) -> None:
         backend.encode_special_tokens = True
@@ -90,19 +90,19 @@ class Tokenizer:
         self._exact = openai_pretokenizer.Encoder(self._ids_of_words) if pretokenizer == "openai" else None
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`, without special tokens; bytes or `<unk>` for each symbol that the vocabulary lacks.
+        """Return the token ids of `text`, without special tokens.
 
-        A lone surrogate counts as U+FFFD.
+        Symbols that are not in the vocabulary become bytes or `<unk>`; a lone surrogate is treated as U+FFFD.
         """
         if self._exact:
             return self._exact.encode(text)
         return self.backend.encode(valid_unicode(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return `encode` of each text, computed on all cores; `TOKENIZERS_PARALLELISM=false` keeps it to one.
+        """Return `encode` of each text, computed on all cores; with `TOKENIZERS_PARALLELISM=false` on one.
 
-        `fast` uses the threads of `tokenizers`, which a process forked after this call does without, with a warning.
-        `openai` starts processes for large batches (`parallel.py`). `encode` starts none.
+        `fast` uses the threads of `tokenizers`; a process that is forked after this call warns and works without them.
+        `openai` starts processes for large batches (`parallel.py`).
         """
         if self._exact:
             return encode_all(self._exact.encode, texts, self.backend.to_str)
@@ -110,9 +110,9 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings]
 
     def encode_with_sizes(self, text: str) -> tuple[list[int], list[int]]:
-        """Return the ids of `text` and the UTF-8 bytes that each stands for.
+        """Return the token ids of `text` and the number of UTF-8 bytes of each.
 
-        They are bytes of the text itself, or, with pre-tokenizer `openai`, of the text as it was repaired and lowered.
+        The bytes are counted in `text`, or, with the pre-tokenizer `openai`, in the repaired lower-case text.
         """
         if not self._exact:
             text = valid_unicode(text)
@@ -124,10 +124,10 @@ class Tokenizer:
         return encoding.ids, _sizes((words[word], word, span) for word, span in spans)
 
     def encode_with_words(self, text: str) -> tuple[list[int], list[Word]]:
-        """Return the ids of `text` and the words that they make, in order, each with its place in `text`.
+        """Return the token ids of `text` and its words, in order, each with its offsets.
 
-        The offsets are those of `valid_unicode(text)`. The pre-tokenizer `openai` returns none, so they are searched
-        for (`offsets.find_words`), and a word that is not found has none.
+        Offsets are in `valid_unicode(text)`. The pre-tokenizer `openai` returns none, so `offsets.find_words` searches
+        for the words; a word that is not found has no offsets.
         """
         text = valid_unicode(text)
         if self._exact:
@@ -147,9 +147,9 @@ class Tokenizer:
         return encoding.ids, words_in(text, each)
 
     def _spans(self, encoding: tokenizers.Encoding) -> list[Span | None]:
-        """Return the characters that each token stands for; None for the bytes that end a word after unknown ones.
+        """Return the span of characters of each token; None for the byte tokens of `</w>` after an unknown character.
 
-        `tokenizers` gives those bytes spans beside the word.
+        The spans that `tokenizers` returns for those are outside the word.
         """
         spans: list[Span | None] = list(encoding.offsets)
         if self.byte_fallback:
@@ -161,6 +161,7 @@ class Tokenizer:
         return spans
 
     def _ids_of_words(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return the token ids of each word."""
         encoding = self._encode_words(words)
         ids: list[list[int]] = [[] for _ in words]
         for word, i in zip(cast("list[int]", encoding.word_ids), encoding.ids, strict=True):
@@ -171,17 +172,22 @@ class Tokenizer:
         return self._bare.encode(words, is_pretokenized=True, add_special_tokens=False)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return readable text: words with blanks between them, special tokens and `<unk>` left out.
+        """Return readable text: words separated by blanks, without special tokens and `<unk>`.
 
-        No blank stands before punctuation, nor before n't and 's, which are words of pre-tokenizer `openai`. What the
-        ids do not hold is lost: capitals, blanks (around a hyphen or a quotation mark), typography, `<unk>`.
+        There is no blank before punctuation, nor before n't and 's, which the pre-tokenizer `openai` splits off.
+        Capital letters, typography, and the original blanks around hyphens and quotation marks cannot be restored.
 
-        Raises UserError for an id outside the vocabulary.
+        Raises:
+            UserError: an id is outside the vocabulary.
         """
         return self.backend.decode(self._checked(ids), skip_special_tokens=True)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """Return the token of each id, `</w>` and all. Raises UserError for an id outside the vocabulary."""
+        """Return the token of each id, including `</w>`.
+
+        Raises:
+            UserError: an id is outside the vocabulary.
+        """
         return [str(self.backend.id_to_token(i)) for i in self._checked(ids)]
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
@@ -193,10 +199,13 @@ class Tokenizer:
 
     @classmethod
     def from_vocab(cls, vocab: Vocab, merges: Merges, pretokenizer: str = "fast") -> Self:
-        """Build the pipeline of a pre-tokenizer around a vocabulary (token -> id) and its merges, most frequent first.
+        """Create a tokenizer from a vocabulary (token -> id) and its merges, most frequent first.
 
-        Special tokens that `vocab` lacks follow it, in the order of `SPECIAL_TOKENS`. Raises UserError where the ids
-        are not 0 to V - 1, `<unk>` is missing, or a merge joins or makes a symbol that `vocab` lacks.
+        Special tokens that are not in `vocab` are appended to it, in the order of `SPECIAL_TOKENS`.
+
+        Raises:
+            UserError: the pre-tokenizer is unknown, the ids are not 0 to V - 1, `<unk>` is missing, or a symbol of a
+                merge is not in `vocab`.
         """
         check(vocab, merges, "vocabulary", "merges")
         missing = [token for token in SPECIAL_TOKENS if token not in vocab]
@@ -211,7 +220,7 @@ class Tokenizer:
             decoders.Replace(Regex(_AROUND_LINE_BREAK), "\n"), decoders.Replace(Regex(_NO_BLANK[pretokenizer]), "")
         ]  # fmt: skip
         words_of_tokens = [decoders.BPEDecoder(END_OF_WORD), decoders.Fuse()]
-        if byte_fallback:  # the bytes of several words become one token, of which BPEDecoder sees one end
+        if byte_fallback:  # the bytes of several words are fused to one token, in which BPEDecoder replaces one </w>
             last_end = decoders.Replace(Regex(rf"{END_OF_WORD}\z"), "")
             words_of_tokens = [
                 decoders.ByteFallback(), decoders.Fuse(), last_end, decoders.Replace(END_OF_WORD, " ")
@@ -222,18 +231,19 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path, pretokenizer: str | None = None) -> Self:
-        """Load a model directory of ours, a Hugging Face openai-gpt directory, or OpenAI's files (also packed with xz).
+        """Load a model directory of ours, a Hugging Face openai-gpt directory, or OpenAI's files (plain or .xz).
 
-        Of our own directories (`gpt1.json` names the pre-tokenizer) `tokenizer.json` is used as it stands; of all
-        others, and where `pretokenizer` asks for another, the vocabulary and merges are taken and the pipeline is
-        put around them. A vocabulary that does not name its pre-tokenizer is taken for OpenAI's own: `openai`.
+        For a directory of ours (with `gpt1.json`), `tokenizer.json` is used unchanged. For any other, or with another
+        `pretokenizer`, the pipeline is built from the vocabulary and merges. The default pre-tokenizer of a vocabulary
+        that does not name one is OpenAI's own, `openai`.
 
-        Raises UserError that names the file and the entry at fault.
+        Raises:
+            UserError: a file is missing or invalid; the message names the file and the entry.
         """
         directory = Path(directory)
         saved = _saved_pretokenizer(directory)
         pretokenizer = pretokenizer or saved or _default_pretokenizer(directory)
-        find_pretokenizer(pretokenizer)  # refuses an unknown one
+        find_pretokenizer(pretokenizer)  # raises for an unknown one
         vocab, merges = read_vocab(directory)
         path = directory / "tokenizer.json"
         if pretokenizer != saved or not path.exists():
@@ -247,16 +257,16 @@ class Tokenizer:
             raise UserError(f"{path}: `tokenizers` {tokenizers.__version__} cannot read it: {error}") from error
 
     def save(self, directory: Path, *, max_length: int = ModelConfig.n_ctx, n_segments: int = 0) -> None:
-        """Write `tokenizer.json`, `vocab.json`, `merges.txt` and `tokenizer_config.json` into `directory`.
+        """Write `tokenizer.json`, `vocab.json`, `merges.txt` and `tokenizer_config.json` to `directory`.
 
-        With them `transformers.AutoTokenizer` gives the same ids, between the special tokens of the paper's input
-        transformations (Radford et al. 2018, §3.3), cut to `max_length` tokens where it is told to truncate; for models
-        with segments also the rows of their embeddings, as `token_type_ids`.
+        With these files `transformers.AutoTokenizer` yields the same ids, with the special tokens of the paper's input
+        transformations (Radford et al. 2018, §3.3) around them. `max_length` is its length for truncation. For a model
+        with segments its `token_type_ids` are the segments' rows of the token embedding.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         backend, inputs = self.backend, ["input_ids", "attention_mask"]
-        if n_segments:  # without them no token_type_ids: the model would add the embeddings of tokens 0 and 1
+        if n_segments:  # without segments no token_type_ids: the model would add the embeddings of tokens 0 and 1
             backend = tokenizers.Tokenizer.from_str(backend.to_str())
             types = self.vocab_size, self.vocab_size + n_segments - 1
             backend.post_processor = _template(backend.get_vocab(), types)
@@ -264,7 +274,7 @@ class Tokenizer:
         text = backend.to_str(pretty=True)
         model = json.loads(text)["model"]
         config = {
-            # The model type alone would make AutoTokenizer build OpenAIGPTTokenizer, with words of its own.
+            # Without it, AutoTokenizer selects OpenAIGPTTokenizer by the model type, which splits words differently.
             "tokenizer_class": _PIPELINE_CLASS,
             _PRETOKENIZER_KEY: self.pretokenizer,
             **{f"{token[1:-1]}_token": token for token in (UNK_TOKEN, *SPECIAL_TOKENS)},
@@ -286,7 +296,7 @@ class Tokenizer:
 
 
 def _template(vocab: Vocab, types: tuple[int, int]) -> TemplateProcessing:
-    """Return the paper's input transformation, the two parts marked with these token types."""
+    """Return the paper's input transformation, with token types `types` for the first and the second text."""
     a, b = types
     return TemplateProcessing(
         single=f"<bos>:{a} $A:{a} <eos>:{a}",
@@ -296,9 +306,9 @@ def _template(vocab: Vocab, types: tuple[int, int]) -> TemplateProcessing:
 
 
 def _sizes(spans: Iterable[tuple[str, int, Span | None]]) -> list[int]:
-    """Return the UTF-8 bytes of each span of a text, given with the text and its number; 0 where there is none.
+    """Return the number of UTF-8 bytes of each span (text, number of the text, span); 0 for no span.
 
-    The tokens of a character's bytes all have its span: the first of them counts it, the others count 0.
+    The byte tokens of one character all have its span: the first counts all its bytes, the others 0.
     """
     sizes, last = [], (-1, (-1, -1))
     for text, number, span in spans:
@@ -309,7 +319,7 @@ def _sizes(spans: Iterable[tuple[str, int, Span | None]]) -> list[int]:
 
 
 def _saved_pretokenizer(directory: Path) -> str | None:
-    """Return the pre-tokenizer that `gpt1.json` names; None where there is no such file."""
+    """Return the name of the pre-tokenizer in `gpt1.json`; None if there is no such file."""
     path = directory / "gpt1.json"
     if not path.exists():
         return None
@@ -320,6 +330,7 @@ def _saved_pretokenizer(directory: Path) -> str | None:
 
 
 def _default_pretokenizer(directory: Path) -> str:
+    """Return the name of the pre-tokenizer in `tokenizer_config.json`; without one, infer it."""
     path = directory / "tokenizer_config.json"
     config = mapping(read_json(path), path) if path.exists() else {}
     usual = "fast" if config.get("tokenizer_class") == _PIPELINE_CLASS else "openai"
@@ -327,6 +338,6 @@ def _default_pretokenizer(directory: Path) -> str:
 
 
 def token_name(token: str) -> str:
-    """Return a token for people: … stands where the word goes on."""
+    """Return a token for display; … at its end marks an unfinished word."""
     whole = token.endswith("</w>") or token.startswith("<")
     return repr(token.removesuffix("</w>"))[1:-1] + ("" if whole else "…")

@@ -1,4 +1,4 @@
-"""Learn a GPT-1 vocabulary from text."""
+"""Training of a GPT-1 vocabulary."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from gpt1.tokenization.vocab_files import BYTE_TOKENS, END_OF_WORD, UNK_TOKEN, M
 
 NEWLINE = "\n" + END_OF_WORD
 MIN_FREQUENCY = 2
-"""A pair seen less often is not merged (subword-nmt's default; Sennrich et al. 2016)."""
+"""Minimum frequency of a pair to be merged (subword-nmt's default; Sennrich et al. 2016)."""
 
 _FIXED = (UNK_TOKEN, NEWLINE, *SPECIAL_TOKENS)
-_MIN_VOCAB_SIZE = len(_FIXED) + 4  # one character, in its two forms, may take half of what is left
-_COVERAGE = 0.99999  # share of all characters that get tokens of their own where the others are encoded as bytes
-_FIRST_CODE = 0x10000  # above it stand no blanks and no surrogates
-_CHARACTERS_AT_ONCE = 8_192  # handed to the trainer, which holds a few hundred of such texts
+_MIN_VOCAB_SIZE = len(_FIXED) + 4  # one character, in its two forms, may take half of the rest
+_COVERAGE = 0.99999  # share of the text whose characters get tokens, with byte fallback
+_FIRST_CODE = 0x10000  # no blanks and no surrogates from here on
+_CHARACTERS_AT_ONCE = 8_192  # size of a text for the trainer, which buffers a few hundred texts
 
 MOST_WORDS = 4_000_000
-"""Distinct words that are counted at a time. Beyond it (languages without blanks between words: hundreds of megabytes)
-the rarest are forgotten, as in Manku & Motwani 2002."""
+"""Maximum number of distinct words to count. Above it (hundreds of megabytes of a language without blanks between
+words) the rarest are dropped, as in Manku & Motwani 2002."""
 
 
 def train(
@@ -41,17 +41,25 @@ def train(
     byte_fallback: bool = False,
     progress: bool = False,
 ) -> Tokenizer:
-    """Learn a vocabulary of at most `vocab_size` tokens, special tokens included, from a stream of texts.
+    """Train a tokenizer with at most `vocab_size` tokens, special tokens included, on a stream of texts.
 
-    The layout is the original's: `<unk>`, characters, characters that end a word, merges, `\\n</w>`; then the special
-    tokens. Characters, most frequent first, take at most half of the vocabulary; the rest are `<unk>`. With
-    `byte_fallback` the 256 byte tokens follow `<unk>`, and the rarest characters, at most one in 100,000 of the text,
-    are encoded as bytes, as are all that `texts` do not hold: nothing is `<unk>`. Where no further pair repeats, the
-    result is smaller: ask its `vocab_size`. The same texts give the same result, in any order as long as no more than
-    `MOST_WORDS` distinct words stand in them; memory grows with these only. `progress` prints to stderr how many words
-    were found.
+    The layout of the vocabulary is the original's: `<unk>`, characters, characters at the end of a word, merges,
+    `\\n</w>`; then the special tokens. Characters, most frequent first, take at most half of the vocabulary; others
+    become `<unk>`. The vocabulary is smaller than `vocab_size` if no further pair occurs twice.
 
-    Raises UserError where `texts` hold no word, or `vocab_size` is too small for one character.
+    The result depends only on the texts, not on their order unless they contain more than `MOST_WORDS` distinct words.
+    Memory grows with the number of distinct words only.
+
+    Args:
+        texts: any number of texts.
+        vocab_size: maximum number of tokens.
+        pretokenizer: name of the pre-tokenizer.
+        byte_fallback: add the 256 byte tokens after `<unk>`. The rarest characters, at most one in 100,000 of the text,
+            and characters that are not in `texts` are encoded as bytes, so that nothing becomes `<unk>`.
+        progress: print the number of words to stderr.
+
+    Raises:
+        UserError: `texts` contain no word, or `vocab_size` is too small for one character.
     """
     fixed = [*_FIXED, *(BYTE_TOKENS if byte_fallback else ())]
     smallest = _MIN_VOCAB_SIZE + len(fixed) - len(_FIXED)
@@ -65,12 +73,12 @@ def train(
             rarest += 1
             counts = Counter({word: count for word, count in counts.items() if count > rarest})
     if progress and rarest:
-        print(f"vocabulary: words seen at most {rarest} times were forgotten on the way", file=sys.stderr)
+        print(f"vocabulary: words seen at most {rarest} times were dropped while counting", file=sys.stderr)
     if progress:
         print(f"vocabulary: {counts.total():,} words, {len(counts):,} distinct; learning merges", file=sys.stderr)
     del counts["\n"]
     if not counts:
-        raise UserError("nothing to learn a vocabulary from: the texts hold no word")
+        raise UserError("cannot learn a vocabulary: the texts contain no words")
     characters = _most_frequent_characters(counts, (vocab_size - len(fixed)) // 4, _COVERAGE if byte_fallback else 1.0)
     symbols = [*characters, *(character + END_OF_WORD for character in characters)]
     merges = _learn_merges(counts, symbols, vocab_size - len(fixed) - len(symbols))
@@ -81,7 +89,7 @@ def train(
 
 
 def _most_frequent_characters(counts: Counter[str], limit: int, coverage: float) -> list[str]:
-    """Return at most `limit` characters, most frequent first, and no more than make up `coverage` of the text."""
+    """Return at most `limit` characters, most frequent first, and no more than needed for `coverage` of the text."""
     characters: Counter[str] = Counter()
     for word, count in counts.items():
         for character in word:
@@ -94,11 +102,10 @@ def _most_frequent_characters(counts: Counter[str], limit: int, coverage: float)
 
 
 def _learn_merges(counts: Counter[str], symbols: list[str], n_merges: int) -> Merges:
-    """Return the merges that make up to `n_merges` new tokens.
+    """Return the merges that create up to `n_merges` new tokens.
 
-    BpeTrainer breaks ties by a symbol's number, and numbers the symbols that have a suffix in the order of a hash
-    table, which differs from process to process. So it is given one character for each symbol, in the vocabulary's
-    order.
+    BpeTrainer breaks ties by the index of a symbol, and indexes symbols with a suffix in the order of a hash table,
+    which differs between processes. So each symbol is replaced by one character, in the order of the vocabulary.
     """
     code = {symbol: chr(_FIRST_CODE + i) for i, symbol in enumerate(symbols)}
     learner = tokenizers.Tokenizer(BPE())
@@ -119,7 +126,7 @@ def _learn_merges(counts: Counter[str], symbols: list[str], n_merges: int) -> Me
 
 
 def _coded(counts: Counter[str], code: dict[str, str]) -> Iterator[str]:
-    """Yield each word as often as it was counted, with a blank for each symbol that `code` lacks: no pair spans it."""
+    """Yield each word as often as it was counted, with a blank for a symbol that is not in `code`: no pair spans it."""
     for word, count in counts.items():
         if len(word) == 1:
             continue  # no pair in it

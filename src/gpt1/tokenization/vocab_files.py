@@ -1,4 +1,4 @@
-"""The files that hold a vocabulary: token -> id, and the merges in order, from any of the layouts, checked."""
+"""Reading and validation of vocabularies (token -> id) and merges, from files of every supported layout."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from gpt1.errors import UserError
 UNK_TOKEN = "<unk>"
 END_OF_WORD = "</w>"
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
-"""Tokens of single UTF-8 bytes, by the names that `tokenizers` gives them. A vocabulary that has all of them falls back
-on them for characters that it lacks, so that no text holds `<unk>`."""
+"""Tokens of single UTF-8 bytes, as named by `tokenizers`. A vocabulary that has all of them uses byte fallback."""
 END_OF_WORD_BYTES = tuple(BYTE_TOKENS[byte] for byte in END_OF_WORD.encode())
-"""The end of a word whose last character is encoded as bytes."""
+"""Byte tokens of `</w>`, which end a word whose last character is encoded as bytes."""
 
 Vocab = dict[str, int]
 Merges = list[tuple[str, str]]
@@ -25,7 +24,11 @@ _FILE_PAIRS = (("vocab.json", "merges.txt"), ("encoder_bpe_40000.json", "vocab_4
 
 
 def read_vocab(directory: Path) -> tuple[Vocab, Merges]:
-    """Return the vocabulary, added tokens included, and the merges of whatever stands in `directory`, checked."""
+    """Read and validate the vocabulary, including added tokens, and the merges in `directory`.
+
+    Raises:
+        UserError: there are no such files, or they are invalid.
+    """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory; expected one that holds a tokenizer")
     path = directory / "tokenizer.json"
@@ -47,6 +50,7 @@ def read_vocab(directory: Path) -> tuple[Vocab, Merges]:
 
 
 def _from_tokenizer_json(path: Path) -> tuple[Vocab, Merges]:
+    """Read vocabulary and merges from `tokenizer.json`."""
     content = mapping(read_json(path), path)
     model = mapping(content.get("model"), f"{path}: model")
     kind, suffix = model.get("type", "BPE"), model.get("end_of_word_suffix")
@@ -60,14 +64,14 @@ def _from_tokenizer_json(path: Path) -> tuple[Vocab, Merges]:
 
 
 def _merge_lines(text: str) -> list[str]:
-    lines = text.split("\n")  # not splitlines: a symbol may be one of the rarer line breaks
+    lines = text.split("\n")  # not splitlines: a symbol may be another line-break character
     if lines[0].startswith("#version"):
         del lines[0]
     return [line for line in lines if line]
 
 
 def _merges(entries: Any, source: Path) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of a list of merges, each `"a b"` or `["a", "b"]`."""
+    """Yield the pairs of a list of merges, in either form: `"a b"` or `["a", "b"]`."""
     if not isinstance(entries, list):
         raise UserError(f"{source}: merges: expected a list, found {type(entries).__name__}")
     for number, entry in enumerate(entries, start=1):
@@ -80,19 +84,23 @@ def _merges(entries: Any, source: Path) -> Iterator[tuple[str, str]]:
 
 
 def _require_whole(vocab: Vocab, merges: Merges, vocab_path: Path, merges_path: Path) -> None:
-    """Raise UserError where tokens of several characters are made by no merge: the end of the merges is missing."""
+    """Raise UserError if a token of several characters is not the result of a merge: the merges are truncated."""
     made = {left + right for left, right in merges}
     lost = [token for token in vocab if len(token.removesuffix(END_OF_WORD)) > 1 and token not in made]
     lost = [token for token in lost if not (token.startswith("<") and token.endswith(">"))]  # special tokens
     if lost:
         raise UserError(
             f"{merges_path}: {len(merges):,} merges make none of {len(lost):,} tokens of {vocab_path.name}, such as "
-            f"{lost[0]!r}; the file is cut off, or belongs to another vocabulary"
+            f"{lost[0]!r}; the file is truncated, or belongs to another vocabulary"
         )
 
 
 def check(vocab: Vocab, merges: Merges, vocab_source: Path | str, merges_source: Path | str) -> None:
-    """Raise UserError where a vocabulary is not 0 to V - 1 with `<unk>`, or a merge is not of it."""
+    """Validate that ids are 0 to V - 1, `<unk>` exists, and all symbols of the merges are in the vocabulary.
+
+    Raises:
+        UserError: the first violation, with `vocab_source` or `merges_source`.
+    """
     tokens: dict[int, str] = {}
     for token, i in vocab.items():
         if type(i) is not int:
@@ -104,10 +112,12 @@ def check(vocab: Vocab, merges: Merges, vocab_source: Path | str, merges_source:
         if i not in tokens:
             raise UserError(f"{vocab_source}: no token has id {i}; expected {len(vocab)} tokens with the ids from 0 on")
     if UNK_TOKEN not in vocab:
-        raise UserError(f"{vocab_source}: no token {UNK_TOKEN}, which stands for unknown characters")
+        raise UserError(f"{vocab_source}: no token {UNK_TOKEN}; it is required for unknown characters")
     for number, (left, right) in enumerate(merges, start=1):
         if " " in left + right or "\n" in left + right:
-            raise UserError(f"{merges_source}: merge {number} of {left!r} and {right!r} holds a blank or a line break")
+            raise UserError(
+                f"{merges_source}: merge {number} of {left!r} and {right!r} contains a blank or a line break"
+            )
         for symbol in (left, right, left + right):
             if symbol not in vocab:
                 description = f"merge {number} ({left!r} and {right!r})"
@@ -115,17 +125,18 @@ def check(vocab: Vocab, merges: Merges, vocab_source: Path | str, merges_source:
 
 
 def has_byte_tokens(vocab: Vocab) -> bool:
-    """Return whether unknown characters are encoded as UTF-8 bytes instead of `<unk>`."""
+    """Return whether a vocabulary has all byte tokens, so that unknown characters are encoded as UTF-8 bytes."""
     return all(token in vocab for token in BYTE_TOKENS)
 
 
 def _packed(path: Path) -> Path:
-    """Return `path`, or its xz-packed form where only that exists."""
+    """Return `path`, or `path` with .xz if only that exists."""
     packed = path.with_name(path.name + ".xz")
     return packed if packed.exists() and not path.exists() else path
 
 
 def read_text(path: Path) -> str:
+    """Read a UTF-8 text file, plain or .xz, with CRLF converted to LF. Raises UserError if that fails."""
     path = _packed(path)
     try:
         data = path.read_bytes()
@@ -137,6 +148,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
+    """Read a JSON file, plain or .xz. Raises UserError if that fails."""
     try:
         return json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
@@ -144,6 +156,7 @@ def read_json(path: Path) -> Any:
 
 
 def mapping(value: Any, source: Path | str) -> dict[str, Any]:
+    """Return `value` if it is a JSON object; otherwise raise UserError with `source`."""
     if not isinstance(value, dict):
         raise UserError(f"{source}: expected a JSON object, found {type(value).__name__}")
     return value
