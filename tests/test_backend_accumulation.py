@@ -1,4 +1,4 @@
-"""Micro-batches and example weights: the same gradients and updates as one big batch.
+"""Micro-batches and example weights: the same gradients and updates as with one large batch.
 
 Run: pytest tests/test_backend_accumulation.py
 """
@@ -29,15 +29,15 @@ from support.model_cases import (
 )
 
 REGROUPED = 1e-6
-"""Float32 on both sides, the same terms summed in other groups (epsilon 1.2e-7)."""
+"""Float32 on both sides, the same terms summed in another order (epsilon 1.2e-7)."""
 MOMENTS = 1e-5
-"""The same, of the largest moment of a parameter, however small that is."""
+"""The same, relative to the largest moment of a parameter."""
 
 
 @pytest.mark.parametrize("lm_coef", [0.0, 0.5])
 @pytest.mark.parametrize("task", TASKS)
 def test_micro_batches_equal_the_big_batch(build: Build, task: str, lm_coef: float) -> None:
-    """Of unequal lengths, weights and numbers of targets: the denominators are those of the whole step."""
+    """Lengths, weights and numbers of targets differ; the denominators are those of the whole step."""
     config, params, batch = longer_case(task, 40, examples=6)
     engine = build(config, params, lm_coef=lm_coef)
     expected = engine.gradients([batch])
@@ -51,7 +51,7 @@ def test_micro_batches_equal_the_big_batch(build: Build, task: str, lm_coef: flo
 @pytest.mark.parametrize("lm", list(LM_LOSSES.values())[1:], ids=list(LM_LOSSES)[1:])
 @pytest.mark.parametrize("task", ["language model", "multiple-choice"])
 def test_micro_batches_of_each_lm_loss_equal_the_big_batch(build: Build, task: str, lm: dict[str, Any]) -> None:
-    """Also where a sequence, or all of a micro-batch, has no target: neither is a sequence of the mean."""
+    """Sequences without a target, or whole micro-batches of them, are not counted in the mean."""
     config, params, batch = longer_case(task, 40, examples=6)
     assert batch.lm_targets is not None
     k = batch.sequences_per_example
@@ -78,7 +78,7 @@ def test_lm_losses_of_a_step_without_targets_are_none(build: Build) -> None:
 
 
 def test_update_of_micro_batches_equals_that_of_the_big_batch(build: Build) -> None:
-    """Plain `train_step`, seen through the moments: Adam would turn the rounding noise of the key bias into steps."""
+    """Compares the moments after `train_step`: Adam amplifies the rounding noise of the key bias in the parameters."""
     config, params, batch = longer_case("classification", 40, examples=6)
     moments, results = [], []
     for batches in ([batch], shortest(batch)):

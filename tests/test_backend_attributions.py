@@ -1,4 +1,4 @@
-"""Attributions and attention weights of every backend against the NumPy reference model.
+"""Attributions and attention weights of every backend, compared with the NumPy reference model.
 
 Run: pytest tests/test_backend_attributions.py
 """
@@ -24,7 +24,7 @@ from support.model_cases import (
 
 
 def margins(batch: Batch, config: ModelConfig) -> NDArray[np.float32]:
-    """Weights (B, C) of the task's scores: of each example others, of both signs."""
+    """Return random weights (B, C) of the task scores, of both signs."""
     assert config.head
     columns = batch.sequences_per_example if config.head.task == "multiple-choice" else config.head.n_labels
     shape = len(batch.tokens) // batch.sequences_per_example, columns
@@ -71,11 +71,11 @@ def test_looking_inside_changes_nothing_and_knows_no_dropout(build: Build) -> No
 
 
 def linear_case(n_head: int = 2) -> tuple[ModelConfig, Params]:
-    """A model that is linear, so that gradient x input is exact and can be had by hand.
+    """Return a linear model, for which gradient x input is exact and can be computed by hand.
 
-    Scores of 0 make attention the mean over what came before; values pass as they are; the MLP adds nothing. A layer
-    norm with an enormous epsilon, and its root as gain, only takes the mean of a row off, and every row here has none.
-    So the state at `<eos>` is its embedding plus the mean of all embeddings.
+    Scores of 0 make attention the mean over all positions up to the query; the value projection is the identity; the
+    MLP is 0. A layer norm with an enormous epsilon, and its root as gain, only subtracts the mean of a row, which is 0
+    here. So the state at `<eos>` is its embedding plus the mean of all embeddings.
     """
     config = ModelConfig(1, n_head, 4, 8, 9, layer_norm_epsilon=1e12, head=Head("classification", 2))
     rng = np.random.default_rng(3)
@@ -92,12 +92,12 @@ def linear_case(n_head: int = 2) -> tuple[ModelConfig, Params]:
 
 
 def test_attributions_of_a_linear_model_are_what_each_token_adds(build: Build) -> None:
-    """And with what the positions add they sum to the margin itself."""
+    """With the contributions of the positions they sum to the margin."""
     config, params = linear_case()
     tokens = np.array([[1, 5, 2, 7, 0, 0]], np.int32)
     batch = Batch(tokens, eos_positions=np.array([3], np.int32))
-    direction = params["score.weight"][1] - params["score.weight"][0]  # of the log odds
-    share = np.array([0.25, 0.25, 0.25, 1.25, 0.0, 0.0])  # `<eos>` is read itself, and in the mean of four
+    direction = params["score.weight"][1] - params["score.weight"][0]  # gradient of the log odds
+    share = np.array([0.25, 0.25, 0.25, 1.25, 0.0, 0.0])  # `<eos>`: its residual, and a quarter of the mean
     expected = share * (params["tokens_embed.weight"][tokens[0]] @ direction)
     engine = build(config, params)
     found = engine.attributions(batch, np.array([[-1.0, 1.0]], np.float32))

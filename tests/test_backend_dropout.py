@@ -1,4 +1,4 @@
-"""Dropout of every backend: its rates, its sites, its counters.
+"""Dropout of every backend: rates, sites, counters.
 
 Run: pytest tests/test_backend_dropout.py
 """
@@ -30,9 +30,9 @@ from support.model_cases import (
 )
 
 MASKED = 1e-3
-"""Quotients of float32 gradients; a backend may round p to 16 bits."""
+"""Tolerance for quotients of float32 gradients; a backend may round p to 16 bits."""
 SIGMAS = 5
-"""Standard deviations of a binomial count; masks are counted, so a test that passed once passes always."""
+"""Standard deviations of a binomial count. Masks are deterministic, so the result does not vary between runs."""
 
 
 @pytest.mark.parametrize("dropout", DROPOUTS.values(), ids=DROPOUTS)
@@ -85,7 +85,7 @@ SITES = {
     "MLP output": ("resid_pdrop", "h.L.mlp.c_proj.bias", np.s_[:]),
     "classifier state": ("clf_pdrop", "score.weight", np.s_[0]),
 }
-"""Where dropout acts: its field, a parameter whose gradient passes through it, and the part that is one token's."""
+"""Sites of dropout: field, a parameter whose gradient passes through it, and the part that belongs to one token."""
 ZEROED = {
     "embd_pdrop": ["tokens_embed.weight", "positions_embed.weight"],
     "attn_pdrop": [f"h.{layer}.attn.c_attn.{kind}" for layer in (0, 1) for kind in ("weight", "bias")],
@@ -94,7 +94,7 @@ ZEROED = {
     ],
     "clf_pdrop": ["score.weight"],
 }
-"""The parameters that make what a dropout acts on zero."""
+"""Parameters that have to be zero so that the input of each dropout is zero."""
 
 
 def masks(
@@ -102,9 +102,9 @@ def masks(
 ) -> NDArray[np.float64]:
     """Return (steps, WIDTH) factors by which dropout of probability `p` at `site` multiplies 64 elements.
 
-    Where the dropped tensor is zero its mask changes no state, so the gradient by what is added in front of it is the
-    one without dropout times the mask. One token, so that every element has one mask; one head for each element, so
-    that attention has as many weights.
+    If the input of the dropout is zero, its mask does not change any state, so the gradient by a bias that is added
+    before it is the gradient without dropout times the mask. There is one token, so that every element has one mask,
+    and one head per element, so that there are as many attention weights as elements.
     """
     field, name, pick = SITES[site]
     name = name.replace("L", str(layer))
@@ -128,7 +128,7 @@ def masks(
 def test_dropout_zeroes_with_probability_p_and_scales_the_rest(
     build: Build, site: str, layer: int, lm_coef: float, p: float
 ) -> None:
-    """So that the mean stays. The last layer's attention has a form for one position, and one with an LM loss."""
+    """The last layer's attention is computed for one position, or for all of them with an LM loss."""
     assert_mask(masks(build, site, layer, p, lm_coef, steps=40), p)
 
 
@@ -146,7 +146,7 @@ def test_dropout_on_the_embedding_matrix_zeroes_with_probability_p(build: Build,
 
 
 def embedding_case() -> tuple[ModelConfig, Params, Batch]:
-    """Tokens that occur in both sequences and twice in one, segments, and positions that none of them reaches."""
+    """Return a case with repeated tokens within and across sequences, segments, and unused positions."""
     config = replace(small_model(Head("classification", 2)), vocab_size=12)
     tokens = np.array([[3, 5, 5, 7], [5, 3, 8, 0]], np.int32)
     batch = Batch(
@@ -159,9 +159,9 @@ def embedding_case() -> tuple[ModelConfig, Params, Batch]:
 def embedding_masks(
     build: Build, batches: list[Batch], p: float, step: int, **switches: bool
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the quotients of the gradients by both embeddings with their dropout and without it.
+    """Return the quotients of the gradients by both embeddings with and without dropout on them.
 
-    The embeddings are zero, so that dropout on them changes no state; the softmax of the LM loss runs over tokens and
+    The embeddings are zero, so that dropout does not change any state; the softmax of the LM loss is over tokens and
     positions, so that every row has a gradient.
     """
     config, params, _ = embedding_case()
@@ -178,7 +178,7 @@ def embedding_masks(
 
 
 def test_dropout_on_the_embedding_matrix_has_one_mask_for_all_that_reads_it(build: Build) -> None:
-    """All occurrences of a token, its segment's and position's rows, and the softmax of the LM loss."""
+    """For all occurrences of a token, the rows of segments and positions, and the softmax of the LM loss."""
     _, _, batch = embedding_case()
     quotients = embedding_masks(build, [batch], 0.5, step=4, embd_matrix=True)
     for name, found in quotients.items():
@@ -191,7 +191,7 @@ def test_dropout_on_the_embedding_matrix_has_one_mask_for_all_that_reads_it(buil
 
 
 def test_dropout_on_the_embedding_matrix_is_the_model_with_the_dropped_matrix(build: Build) -> None:
-    """The oracle with both embeddings times the mask gives the losses; its gradients times the mask are ours."""
+    """The losses equal the reference's with masked embeddings, and the gradients its gradients times the mask."""
     config, params, batch = embedding_case()
     masked = embedding_masks(build, [batch], 0.25, step=9, embd_matrix=True)
     factors = {name: np.round(found * 0.75) / 0.75 for name, found in masked.items()}
@@ -207,7 +207,7 @@ def test_dropout_on_the_embedding_matrix_is_the_model_with_the_dropped_matrix(bu
 def test_dropped_embedding_matrix_of_each_micro_batch_is_its_own(build: Build) -> None:
     _, _, batch = embedding_case()
     alone, both = (embedding_masks(build, [batch] * n, 0.5, 4, embd_matrix=True) for n in (1, 2))
-    half = {name: both[name] - alone[name] / 2 for name in both}  # what the second micro-batch adds
+    half = {name: both[name] - alone[name] / 2 for name in both}  # contribution of the second micro-batch
     for name, found in half.items():
         assert_close(found, found > 0.5, MASKED, name)
         assert 0.2 < ((found > 0.5) == (alone[name] > 1)).mean() < 0.8, "as alike as two coins"
@@ -215,7 +215,7 @@ def test_dropped_embedding_matrix_of_each_micro_batch_is_its_own(build: Build) -
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_choices_of_a_question_share_a_classifier_mask_where_that_is_asked_for(build: Build, shared: bool) -> None:
-    """The head's weights are zero, so that dropout changes no loss; its gradient sums over the choices."""
+    """The head's weights are zero, so that dropout does not change the loss; their gradient is a sum over choices."""
     config = ModelConfig(1, 2, WIDTH, 8, 9, head=HEADS["multiple-choice"])
     params = random_params(config)
     params["score.weight"][...] = 0.0
@@ -237,7 +237,7 @@ def test_choices_of_a_question_share_a_classifier_mask_where_that_is_asked_for(b
 
 @pytest.mark.parametrize("p", [0.1, 0.6])
 def test_shared_classifier_mask_zeroes_with_probability_p(build: Build, p: float) -> None:
-    """Seen as above, on 40 steps of one question."""
+    """Measured as above, in 40 steps of one question."""
     config = ModelConfig(1, 2, WIDTH, 8, 9, head=HEADS["multiple-choice"])
     params = random_params(config)
     params["score.weight"][...] = 0.0

@@ -1,4 +1,4 @@
-"""Losses, gradients and logits of every backend against the NumPy reference model.
+"""Losses, gradients and logits of every backend, compared with the NumPy reference model.
 
 Run: pytest tests/test_backend_losses.py
 """
@@ -30,7 +30,7 @@ from support.model_cases import (
 )
 
 REGROUPED = 1e-6
-"""Float32 on both sides, the same terms summed in other groups (epsilon 1.2e-7)."""
+"""Float32 on both sides, the same terms summed in another order (epsilon 1.2e-7)."""
 
 
 # ---- against the reference
@@ -98,7 +98,7 @@ def test_model_without_segments_equals_the_reference(build: Build) -> None:
 
 
 def test_targets_anywhere_count_and_no_other_position_does(build: Build) -> None:
-    """A pad may have a target, a text may have none."""
+    """Padding may have a target, a text may have none."""
     config, params, batch = task_case("language model")
     targets = np.full(batch.tokens.shape, IGNORE, np.int32)
     targets[0, [0, 3]], targets[2, -1] = [5, 0], 7
@@ -142,7 +142,7 @@ def test_lm_coef_is_one_without_a_head(build: Build) -> None:
 
 @pytest.mark.parametrize("task", HEADS)
 def test_reading_one_position_equals_computing_them_all(build: Build, task: str) -> None:
-    """Without an LM loss a backend may compute the last layer at `<eos>` alone; with one it may not."""
+    """Without an LM loss a backend may compute the last layer at `<eos>` only; with one it must not."""
     config, params, batch = longer_case(task, 40, examples=4)
     alone = build(config, params, lm_coef=0.0).gradients([batch])
     negligible = build(config, params, lm_coef=1e-30).gradients([batch])

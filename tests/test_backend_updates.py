@@ -1,4 +1,4 @@
-"""Updates of every backend: AdamW in float64, restored engines, copies at the interface.
+"""Updates of every backend: comparison with AdamW in float64, restored engines, copies at the interface.
 
 Run: pytest tests/test_backend_updates.py
 """
@@ -29,9 +29,9 @@ from support.model_cases import (
 )
 
 REGROUPED = 1e-6
-"""Float32 on both sides, the same terms summed in other groups (epsilon 1.2e-7)."""
+"""Float32 on both sides, the same terms summed in another order (epsilon 1.2e-7)."""
 UPDATED = 2e-6
-"""Of the parameter's largest value: two dozen updates, each rounded to float32 once (epsilon 1.2e-7)."""
+"""Relative to the parameter's largest value: 24 updates, each rounded to float32 once (epsilon 1.2e-7)."""
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ UPDATED = 2e-6
 def test_two_dozen_steps_are_adamw_on_clipped_gradients_in_float64(
     build: Build, task: str, max_grad_norm: float
 ) -> None:
-    """`optim.adamw` in NumPy, fed with the engine's own gradients; the rates change, and the dropout is on.
+    """The reference is `optim.adamw` in NumPy with the engine's gradients, with changing rates and dropout.
 
-    Decay is on matrices only. The key bias is left out: its gradient is mathematically zero, so that its update is
-    rounding noise divided by itself.
+    Weight decay is on matrices only. The key bias is not compared: its gradient is mathematically zero, so its update
+    is rounding noise divided by itself.
     """
     config, params, batch = longer_case(task, 12, examples=4)
     optim = OptimConfig(weight_decay=0.1, max_grad_norm=max_grad_norm, beta1=0.8, beta2=0.95)
@@ -72,7 +72,7 @@ def test_two_dozen_steps_are_adamw_on_clipped_gradients_in_float64(
 
 @pytest.mark.parametrize(("rule", "replaced"), [("paper", "at the start"), ("paper", "later"), ("openai", "later")])
 def test_restored_engine_takes_the_same_next_step_bit_for_bit(build: Build, replaced: str, rule: str) -> None:
-    """From parameters and moments alone, dropout included; the update may depend on the step."""
+    """From parameters, moments and the number of the step only, including dropout."""
     openai = rule == "openai"
     config, params, batch = longer_case("multiple-choice" if openai else "classification", 12, examples=4)
     settings = {
@@ -97,7 +97,7 @@ def test_restored_engine_takes_the_same_next_step_bit_for_bit(build: Build, repl
 
 
 def test_steps_that_a_parameter_had_no_part_in_count_for_it_after_a_restart_too(build: Build) -> None:
-    """Example weights may be zero for a whole step: the head's moments decay all the same, as in `optim.adamw`."""
+    """Example weights may be zero for a whole step; the head's moments still decay, as in `optim.adamw`."""
     config, params, batch = longer_case("classification", 12, examples=4)
     nothing = replace(batch, weights=np.zeros(4, np.float32))
     engine = trained(build(config, params, lm_coef=0.5), batch, 2)

@@ -1,4 +1,4 @@
-"""PyTorch and MindSpore side by side: the same weights, batches and dropout masks. Run where both are installed."""
+"""PyTorch and MindSpore compared, with the same weights, batches and dropout masks. Needs both frameworks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from support.model_cases import HEADS, SEQUENCES, TASKS, longer_case, random_bat
 pytestmark = pytest.mark.skipif(len(backends.installed()) < 2, reason="needs PyTorch and MindSpore")
 
 FLOAT32 = 1e-5
-"""Of the largest value or of 1: float32 on both sides, the same sums in other orders (epsilon 1.2e-7)."""
+"""Relative to the largest value or 1: float32 on both sides, sums in another order (epsilon 1.2e-7)."""
 TRAINED = 1e-4
-"""Of a loss after up to 50 updates, each from the parameters of the one before."""
+"""For losses after up to 50 updates, in which rounding differences accumulate."""
 STEPS = 50
 
 
@@ -40,7 +40,7 @@ def test_the_same_weights_give_the_same_logits(task: str) -> None:
 @pytest.mark.parametrize("rule", DROPOUTS)
 @pytest.mark.parametrize("task", TASKS)
 def test_the_same_masks_give_the_same_losses_and_gradients(task: str, rule: str, lm_coef: float) -> None:
-    """The masks are counted: what both draw for a seed, a step and a micro-batch is the same, in the same order."""
+    """Masks are a function of seed, step and micro-batch, drawn in the same order by both backends."""
     config, params, batch = longer_case(task, 20)
     loss = LossConfig(lm_coef, "sequence" if rule == "openai" else "token", lm_over_positions=rule == "openai")
     engines = both(config, params, dropout=DROPOUTS[rule], loss=loss, seed=3)
@@ -60,7 +60,7 @@ def test_masks_of_more_queries_than_are_drawn_at_once_are_the_same() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_training_follows_the_same_curve(task: str) -> None:
-    """Pretraining and each kind of fine-tuning, from their first loss to their fiftieth."""
+    """Pretraining and each kind of fine-tuning, for 50 losses."""
     config, params, _ = longer_case(task, 12)
     optim = OptimConfig(lr=1e-3, weight_decay=0.01)
     curves = []

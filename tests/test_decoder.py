@@ -1,4 +1,4 @@
-"""One suite for every backend's decoder: what it says with a cache is what the full forward says without one."""
+"""Decoder of every backend: its logits with a KV cache equal those of the full forward pass without one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from support.engines import hardware
 from support.model_cases import random_params
 
 FLOAT32 = 1e-5
-"""Of the largest value or of 1: float32 against float64 through two layers; 6e-7 was seen."""
+"""Of the largest value or of 1: float32 against float64 through two layers; observed: 6e-7."""
 BFLOAT16 = 0.02
-"""Of the largest logit: products of numbers of 8 bits (2^-8 is 0.004) through two layers; 0.011 was seen."""
+"""Of the largest logit: products of numbers of 8 bits (2^-8 is 0.004) through two layers; observed: 0.011."""
 
 CONFIG = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_ctx=24, vocab_size=61)
 PARAMS: Params = {name: value.astype(np.float32) for name, value in random_params(CONFIG, scale=0.3).items()}
@@ -54,7 +54,7 @@ def prefill(decoder: Decoder, prompts: Sequence[NDArray[np.int32]], rows: Sequen
 
 
 def full(tokens: NDArray[np.int32], config: ModelConfig = CONFIG, params: Any = PARAMS) -> Any:
-    """The reference's logits (T, V) of one sequence."""
+    """Return the reference logits (T, V) of one sequence."""
     states = reference_model.hidden(params, config, tokens[None])[0]
     return states @ params["tokens_embed.weight"][: config.vocab_size].T.astype(np.float64)
 
@@ -73,7 +73,7 @@ def log_softmax(logits: Logits) -> Any:
 
 @pytest.mark.parametrize("starts", [[1], [9], [24], [4, 4, 4], [1, 9, 4], [17, 2]])
 def test_every_cached_position_equals_the_full_forward(build: Build, starts: list[int]) -> None:
-    """To the last position of the context, from prompts of one length and of several."""
+    """Up to the last position of the context, from prompts of equal and of different lengths."""
     sequences = texts([CONFIG.n_ctx] * len(starts))
     decoder = build().decoder(len(starts), CONFIG.n_ctx)
     found = prefill(decoder, [tokens[:start] for tokens, start in zip(sequences, starts, strict=True)])
@@ -141,7 +141,7 @@ def test_a_copied_row_goes_on_from_its_source_by_itself(build: Build) -> None:
     decoder.copy(1, 2)
     decoder.step(np.array([first[4], second[9], branch[9]], np.int32))
     decoder.copy(2, 0)
-    found = decoder.step(np.array([branch[10], second[10]], np.int32))  # the first two rows alone
+    found = decoder.step(np.array([branch[10], second[10]], np.int32))  # only the first two rows
     assert_close(found, [full(branch)[10], full(second)[10]])
 
 
@@ -155,7 +155,7 @@ def test_rows_are_prefilled_in_any_order_and_in_parts(build: Build) -> None:
 
 
 def test_a_decoder_has_the_weights_of_its_time(build: Build) -> None:
-    """Whatever the engine keeps of them for decoding is renewed when they change."""
+    """The engine discards its copies of the weights for decoding when the weights change."""
     [tokens] = texts([8])
     engine = build()
     prefill(engine.decoder(1, 8), [tokens])
@@ -174,7 +174,7 @@ def test_a_decoder_has_the_weights_of_its_time(build: Build) -> None:
 @pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize("count", [1, 3])
 def test_bfloat16_is_near_the_reference(build: Build, count: int) -> None:
-    """With one row and with several: on a CPU they have kernels of their own."""
+    """With one row and with several, which have different kernels on a CPU."""
     sequences = texts([CONFIG.n_ctx] * count)
     decoder = build(dtype="bfloat16").decoder(count, CONFIG.n_ctx)
     found = [prefill(decoder, [tokens[: 3 + row] for row, tokens in enumerate(sequences)])]
@@ -183,7 +183,7 @@ def test_bfloat16_is_near_the_reference(build: Build, count: int) -> None:
     for row, tokens in enumerate(sequences):
         expected = full(tokens)[2 + row : 20 + row]
         assert_close([logits[row] for logits in found], expected, BFLOAT16)
-        assert np.abs(found[5][row] - expected[5]).max() > 1e-4  # it is bfloat16
+        assert np.abs(found[5][row] - expected[5]).max() > 1e-4  # it is not float32
 
 
 def test_a_step_leaves_onednn_as_it_was() -> None:

@@ -1,4 +1,4 @@
-"""Device traits: a new device is a row of a table; any row runs on a CPU. Run: pytest tests/test_device_traits.py"""
+"""Device traits: adding a device; the traits of every device, on a CPU. Run: pytest tests/test_device_traits.py"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def device() -> Any:
 
 
 def on_cpu(traits: Any) -> Any:
-    """Return the row of an accelerator with everything it decides, but with its tensors on the CPU."""
+    """Return the traits of an accelerator, with tensors on the CPU."""
     return replace(
         traits,
         available=lambda: True,
@@ -87,7 +87,7 @@ def test_dropout_by_the_generator_of_the_device_is_a_function_of_seed_and_step(
 
 
 def test_generator_seed_has_63_bits_and_depends_on_every_counter() -> None:
-    """NumPy 1.26 raises TypeError where a uint64 is shifted by a Python integer."""
+    """NumPy 1.26 raises TypeError if a uint64 is shifted by a Python integer."""
     seeds = [generator_seed(*counters) for counters in ((1, 2, 3), (1, 2, 4), (0, 2, 3), (3, 2, 1))]
     assert all(type(seed) is int and 0 <= seed < 1 << 63 for seed in seeds)
     assert len(set(seeds)) == 4

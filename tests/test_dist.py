@@ -1,4 +1,4 @@
-"""Several processes train what one does: losses, gradients, whole runs, and what happens when one of them ends.
+"""Distributed training equals training in one process: losses, gradients, runs, and the loss of a process.
 
 Run: pytest tests/test_dist.py
 """
@@ -33,11 +33,11 @@ from gpt1.training import pretrain
 from support import rank_process
 
 PATIENCE = 180
-"""Seconds after which a command of a few seconds hangs, however busy the machine is."""
+"""Timeout in seconds of a command that takes a few seconds, on a busy machine."""
 SAME = 1e-5
 """Relative to the largest: float32 sums in another order."""
 AFTER_STEPS = 1e-4
-"""Relative to the largest: such sums, grown over twelve updates."""
+"""Relative to the largest: such differences after twelve updates."""
 
 ENGINES = {"torch": "TorchEngine", "mindspore": "MindSporeEngine"}
 
@@ -53,21 +53,21 @@ ENVIRONMENT = {
     **os.environ,
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),  # msrun knows "python" alone
+    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),  # msrun runs "python" only
     "GLOG_v": "3",  # MindSpore's errors without its warnings
-    "MS_RETRY_INTERVAL_LOWER": "1",  # seconds between two tries to find the scheduler
+    "MS_RETRY_INTERVAL_LOWER": "1",  # interval in seconds of attempts to connect to the scheduler
     "MS_RETRY_INTERVAL_UPPER": "1",
-    "MS_NODE_TIMEOUT": "10",  # seconds after which the scheduler misses a process, and ends
+    "MS_NODE_TIMEOUT": "10",  # timeout in seconds of the scheduler for a process
 }
 
 
 @dataclass
 class Done:
-    """What a command did."""
+    """Outcome of a command."""
 
     returncode: int
     said: str
-    """By all of its processes, on stdout and stderr."""
+    """Output of all of its processes on stdout and stderr."""
 
 
 def call(words: list[str]) -> Done:
@@ -78,7 +78,7 @@ def call(words: list[str]) -> Done:
 
 
 def call_two(backend: str, words: list[str], logs: Path) -> Done:
-    """Let the backend's launcher start two processes of `python` with `words`; msrun's write to `logs`."""
+    """Start two processes of `python` with `words` by the backend's launcher; those of msrun write to `logs`."""
     if backend == "torch":
         return call(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words])
     with socket.socket() as probe:
@@ -93,7 +93,7 @@ def call_two(backend: str, words: list[str], logs: Path) -> Done:
 
 @pytest.fixture(scope="module", params=backends.installed())
 def backend(request: pytest.FixtureRequest) -> str:
-    """Each installed backend by its name, for all that a module's fixture makes with it."""
+    """Name of each installed backend, for fixtures of module scope."""
     name: str = request.param
     return name
 
@@ -117,7 +117,7 @@ def assert_close(found: Any, expected: Any) -> None:
 
 
 def test_losses_and_gradients_of_unequal_lengths_are_those_of_one_process(backend: str, tmp_path: Path) -> None:
-    """Each rank has half of a step, or one has all of it; the dropout is that of the micro-batch, wherever it goes."""
+    """Each rank has half of a step, or one has all of it; dropout depends on the micro-batch, not on the rank."""
     words = [str(Path(rank_process.__file__)), backend]
     for done in (
         call([*words, str(tmp_path / "one")]),
@@ -125,7 +125,7 @@ def test_losses_and_gradients_of_unequal_lengths_are_those_of_one_process(backen
     ):
         assert done.returncode == 0, done.said
     one, first, second = (json.loads((tmp_path / name).read_text()) for name in ("one.0", "two.0", "two.1"))
-    assert first == second  # the same bits on each rank, or the ranks would drift apart
+    assert first == second  # bit for bit the same on each rank, otherwise the ranks would diverge
     assert one.keys() == first.keys()
     for case, expected in one.items():
         assert first[case]["losses"].keys() == expected["losses"].keys()
@@ -203,10 +203,10 @@ def test_run_of_two_processes_is_the_run_of_one(backend: str, text: Path, alone:
     done = call_two(backend, ["-m", "gpt1", *pretraining(backend, text, run.path), "--json"], tmp_path / "logs")
     assert done.returncode == 0, done.said
     assert_same_run(run, alone)
-    assert len(events(run, "start")) == 1  # rank 0 alone writes
+    assert len(events(run, "start")) == 1  # only rank 0 writes
     assert len(events(run, "sample")) == len(events(run, "evaluate"))
     assert done.said.count("Best model") == 1
-    (results,) = [json.loads(line) for line in done.said.splitlines() if line.startswith("{")]  # and prints
+    (results,) = [json.loads(line) for line in done.said.splitlines() if line.startswith("{")]  # and only rank 0 prints
     assert results["training"]["tokens"] == 12 * 4 * 16
     assert len(run.checkpoints.paths()) == 2
 
@@ -214,7 +214,7 @@ def test_run_of_two_processes_is_the_run_of_one(backend: str, text: Path, alone:
 def test_rank_0_alone_prepares_the_text(
     text: Path, alone: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others come when it is there; several that write the same files at once would take them from each other."""
+    """The others wait: several processes that write the same files at once would conflict."""
     monkeypatch.setattr(pretrain, "prepare", lambda *_, **__: pytest.fail("prepared again"))
     run = RunDirectory(alone.path, read_only=True)
     run.require_seen()
@@ -227,7 +227,7 @@ def test_rank_0_alone_prepares_the_text(
 def test_run_that_lost_a_process_ends_and_goes_on_in_one(
     backend: str, text: Path, alone: RunDirectory, tmp_path: Path
 ) -> None:
-    """The one that is killed is not the one that writes; the other neither hangs nor loses the last checkpoint."""
+    """The killed process is not the one that writes; the other neither hangs nor loses the last checkpoint."""
     run = RunDirectory(tmp_path / "run")
     words = pretraining(backend, text, run.path)
     script = tmp_path / "die.py"
@@ -249,7 +249,7 @@ def test_run_that_lost_a_process_ends_and_goes_on_in_one(
     done = call_two(backend, [str(script), *words], tmp_path / "logs")
     assert time.monotonic() - started < PATIENCE
     assert done.returncode != 0
-    if backend == "torch":  # msrun may kill the other one before it has said so
+    if backend == "torch":  # msrun may kill the other one before it prints the error
         assert "gpt1: another process of this run has exited or cannot be reached" in done.said
     assert run.checkpoints.paths()[0].name == "step-6"
     assert not run.finished
@@ -265,7 +265,7 @@ def test_ranks_add_numbers_of_their_hosts_in_one_order() -> None:
     pytest.importorskip("mindspore")
     from gpt1.backends.mindspore.distributed import HostSockets
 
-    values = [1e16, 1.0, -1e16]  # their sum is 0 in this order, 1 in the reverse
+    values = [1e16, 1.0, -1e16]  # the sum is 0 in this order and 1 in reverse
     pairs = [socket.socketpair() for _ in values[1:]]
     hub = HostSockets(0, [ours for ours, _ in pairs])
     lines = [hub, *(HostSockets(rank, [theirs]) for rank, (_, theirs) in enumerate(pairs, 1))]
@@ -284,7 +284,7 @@ def test_the_end_of_another_rank_is_noticed_at_once(rank: int) -> None:
     from gpt1.backends.mindspore.distributed import HostSockets
 
     ours, theirs = socket.socketpair()
-    theirs.shutdown(socket.SHUT_WR)  # what it may still be sent reaches nobody, without an error
+    theirs.shutdown(socket.SHUT_WR)  # what is sent to it is discarded without an error
     with ours, theirs, pytest.raises(PeerLost, match="another process of this run has ended"):
         HostSockets(rank, [ours]).total(1.0)
 
@@ -294,14 +294,14 @@ def test_the_end_of_another_rank_is_noticed_at_once(rank: int) -> None:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """That of a process that no launcher started."""
+    """Environment of a process that no launcher started."""
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MS_ROLE", "MS_NODE_ID", "MS_WORKER_NUM", "DEVICE_ID"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
 
 def test_a_process_that_no_launcher_started_is_alone(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("DEVICE_ID", "3")  # as some set it for an Ascend device
+    environment.setenv("DEVICE_ID", "3")  # some users set it for an Ascend device
     assert dist.process_rank() == dist.ProcessRank(0, 1, 0)
 
 

@@ -1,4 +1,4 @@
-"""Directories and JSON files replaced whole or not at all, wherever a crash comes.
+"""Atomic replacement of directories and JSON files, with a crash at any point.
 
 Run: pytest tests/test_files.py
 """
@@ -32,7 +32,7 @@ def texts(folder: Path) -> list[str]:
 def test_crash_at_a_rename_leaves_the_old_directory_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
-    """The first rename puts the old directory aside, the second puts the new one in its place."""
+    """The first rename moves the old directory away, the second moves the new one to its place."""
     target = tmp_path / "model"
     replace_directory(target, fill("old"))
     with monkeypatch.context() as patch:
@@ -47,7 +47,7 @@ def test_crash_at_a_rename_leaves_the_old_directory_whole(
 
 
 def test_replacing_recovers_by_itself_before_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a second crash, in the new attempt, would lose the only whole directory."""
+    """Otherwise a second crash, during the new attempt, would lose the only complete directory."""
     target = tmp_path / "model"
     replace_directory(target, fill("old"))
     with monkeypatch.context() as patch:

@@ -97,7 +97,8 @@ def test_the_example_has_the_flags_that_the_lesson_gives_it() -> None:
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_what_the_lesson_names_is_there(page: str) -> None:
     folder = ROOT / "src" / "gpt1" / "backends" / "mindspore"
-    trees = [ast.parse((folder / name).read_text(encoding="utf-8")) for name in ("model.py", "functional.py")]
+    files = [folder / f"{name}.py" for name in ("model", "functional", "losses")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
     there = {node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     table = page[page.index("| `GPT1` |") : page.index("### 2.1")]
     rows = [row for row in table.splitlines() if row.startswith("|")]

@@ -1,4 +1,4 @@
-"""MindSpore alone: compiled steps, and what it refuses. (tests/test_backend_*.py hold it to what all backends do.)"""
+"""Tests of the MindSpore backend: compiled steps, unsupported settings. (tests/test_backend_*.py test all backends.)"""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from support.engines import DROPOUTS
 from support.model_cases import longer_case, shortest
 
 FLOAT32 = 1e-5
-"""Of the largest value or of 1: a graph computes the same sums in other orders (epsilon 1.2e-7)."""
+"""Relative to the largest value or 1: a graph computes sums in another order (epsilon 1.2e-7)."""
 
 HALF = 2e-2
-"""Relative: float16 has 11 bits (epsilon 9.8e-4), and a step has a dozen products one after another."""
+"""Relative: float16 has 11 bits (epsilon 9.8e-4), and a step has a dozen consecutive products."""
 
 WEIGHT = "h.0.mlp.c_fc.weight"
 
@@ -61,11 +61,11 @@ def test_a_compiled_step_is_the_one_of_single_operators(
         assert found == pytest.approx(expected, rel=FLOAT32)
         for name, moment in eager.optimizer_state().items():
             assert_close(compiled.optimizer_state()[name], moment, FLOAT32, name)
-        compiled.load_parameters(eager.parameters())  # Adam turns the rounding noise of the key bias into steps
+        compiled.load_parameters(eager.parameters())  # Adam amplifies the rounding noise of the key bias
 
 
 def test_a_compiled_step_is_the_same_alone_as_after_others(build: Callable[..., Engine]) -> None:
-    """Dropout, rate and correction of step 3 are its inputs; nothing of the steps before is left in the graph."""
+    """Dropout, learning rate and bias correction of step 3 are inputs; the graph has no constants of earlier steps."""
     config, params, batch = longer_case("classification", 12)
     engine, other = build(config, params), build(config, params)
     losses = [engine.train_step([batch], lr=1e-2, step=step).read()["loss"] for step in range(3)]
@@ -81,7 +81,7 @@ def test_a_compiled_step_is_the_same_alone_as_after_others(build: Callable[..., 
 def test_each_shape_of_batch_is_compiled_once_and_the_update_once(
     build: Callable[..., Engine], mindspore: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever the numbers of targets, the weights, the rate and the step are; and a person is told once."""
+    """For any number of targets, weights, rate and step; the message is printed once."""
     from mindspore.graph.api import ms_compile_cache
 
     config, params, batch = longer_case("classification", 12, examples=4)
@@ -97,7 +97,7 @@ def test_each_shape_of_batch_is_compiled_once_and_the_update_once(
 def test_inference_is_compiled_where_many_batches_of_a_shape_are_scored(
     build: Callable[..., Engine], mindspore: Any
 ) -> None:
-    """That depends on the data alone: what was scored before does not change a bit of what comes."""
+    """That depends on the data only: earlier calls do not change a bit of later results."""
     from mindspore.graph.api import ms_compile_cache
 
     config, params, batch = longer_case("classification", 12)
@@ -125,7 +125,7 @@ def test_operator_by_operator_compiles_nothing(build: Callable[..., Engine], min
 
 
 def test_twenty_steps_in_float16_follow_float32(build: Callable[..., Engine]) -> None:
-    """There is no Ascend here: its path, static shapes and loss scaling on, runs on a CPU."""
+    """The path for Ascend, with static shapes and loss scaling, runs on a CPU."""
     config, params, batch = longer_case("classification", 12)
     half, single = (build(config, params, dtype=dtype) for dtype in ("float16", "float32"))
     assert (half.dtype, single.dtype) == ("float16", "float32")
@@ -155,7 +155,7 @@ def test_a_step_that_overflows_is_computed_again_with_a_smaller_scale(
 
 
 def test_small_gradients_survive_in_float16(build: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those below 6e-8 are 0 in float16; a loss that is scaled down instead of up shows that it matters."""
+    """Gradients below 6e-8 are 0 in float16; scaling the loss down shows that the scale has an effect."""
     from gpt1.backends.mindspore import engine as module
 
     config, params, batch = longer_case("classification", 12)
@@ -183,7 +183,7 @@ def test_ascend_has_one_length() -> None:
 
 
 def test_engines_follow_whatever_mindspore_did_before_in_the_process(mindspore: Any) -> None:
-    """It refuses to be told its device once it has computed something, be it the same device."""
+    """MindSpore rejects setting its device after the first operator, even if it is the same device."""
     if mindspore.hal.is_available("Ascend"):
         pytest.skip("Ascend is here")
     program = """
@@ -235,7 +235,7 @@ def test_what_mindspore_cannot_do_is_refused_with_the_flag(
 
 
 def test_numpy_2_is_named_before_mindspore_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It imports with NumPy 2 and fails at the first reshape."""
+    """MindSpore can be imported with NumPy 2, but fails at the first reshape."""
     monkeypatch.setattr(backends, "installed", lambda: ["mindspore"])
     monkeypatch.setattr(np, "__version__", "2.1.3")
     for name in ("mindspore", "auto"):
@@ -275,7 +275,7 @@ def test_doctor_says_what_is_wrong_with_numpy_2(
 
 
 def test_a_dtype_that_is_not_to_be_had_is_refused_before_the_data_are_read(mindspore: Any, tmp_path: Any) -> None:
-    """Encoding a corpus may take hours."""
+    """Encoding a corpus, which comes first, may take hours."""
     from gpt1.config import FinetuneConfig, PretrainConfig
     from gpt1.training.finetune import finetune
     from gpt1.training.pretrain import pretrain

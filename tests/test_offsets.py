@@ -1,4 +1,4 @@
-"""Words stand where a person wrote them, with every pre-tokenizer. Run: pytest tests/test_offsets.py"""
+"""Offsets of words in the original text, with every pre-tokenizer. Run: pytest tests/test_offsets.py"""
 
 from __future__ import annotations
 

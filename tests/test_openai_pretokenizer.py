@@ -1,4 +1,4 @@
-"""The original tokenisation: the ids of OpenAI's code on every text. Run: pytest tests/test_openai_pretokenizer.py"""
+"""Original tokenisation: the same ids as OpenAI's code for every text. Run: pytest tests/test_openai_pretokenizer.py"""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def tokenizer() -> Tokenizer:
 
 
 def words_of(encoder_text: str) -> list[str]:
-    """The words by the way that the encoder takes: chunk by chunk, kept, the whole line where that is needed."""
+    """Return the words as the encoder computes them: by chunk, from the cache, or from the whole line if necessary."""
     table: list[str] = []
 
     def bpe(words: Any) -> list[tuple[int, ...]]:
@@ -86,7 +86,7 @@ def words_of(encoder_text: str) -> list[str]:
 
 @needs_golden
 def test_golden_texts_get_openai_ids() -> None:
-    """2,420 reviews, news, stories, exam texts and nasty lines, with the ids that OpenAI's encoder gave them."""
+    """2,420 reviews, news, stories, exam texts and difficult lines, with the ids of OpenAI's encoder."""
     tokenizer = Tokenizer.load(ORIGINAL)
     with lzma.open(GOLDEN, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
@@ -116,13 +116,13 @@ def test_words_are_those_of_the_whole_text(text: str) -> None:
     st.lists(st.sampled_from(["", " "]), min_size=12, max_size=12),
 )
 def test_no_neighbour_changes_a_word(parts: list[str], blanks: list[str]) -> None:
-    """spaCy's special cases look across blanks; joined and apart, the words are those of the whole text."""
+    """spaCy's special cases span blanks; the words must equal those of the whole text."""
     text = "".join(part + blank for part, blank in zip(parts, blanks, strict=False))
     assert words_of(text) == WHOLE.words(text)
 
 
 def test_typography_beside_ascii_is_never_taken_for_mojibake() -> None:
-    """Such lines are not given to ftfy: every combination of three gives what ftfy gives."""
+    """Such lines are not passed to ftfy; every combination of three must equal its result."""
     alphabet = [*ftfy_fast_path._TYPEWRITTEN, *"aZ9 .'\"-<?\t$"]
     for text in map("".join, product(alphabet, repeat=3)):
         assert standardise(ftfy.fix_text(text)) == standardise(ftfy_fast_path.typewritten(text)), repr(text)
@@ -138,7 +138,7 @@ def test_typography_beside_ascii_is_never_taken_for_mojibake() -> None:
     ).map("".join)
 )
 def test_lines_are_those_that_ftfy_repairs(text: str) -> None:
-    """Sound Latin lines are not given to ftfy, and the others one by one."""
+    """Latin lines without mojibake are not passed to ftfy, and others one by one."""
     expected = [chunk for line in standardise(ftfy.fix_text(text)).split("\n") for chunk in line.split()]
     assert (
         standardise("\n".join(map(" ".join, openai_pretokenizer.lines_of(text)))).replace("\n", " ").split() == expected
@@ -146,7 +146,7 @@ def test_lines_are_those_that_ftfy_repairs(text: str) -> None:
 
 
 def test_letters_alone_are_one_word() -> None:
-    """Such pieces are not given to spaCy, unless it has a rule for them."""
+    """Such pieces are not passed to spaCy, unless it has a rule for them."""
     letters = openai_pretokenizer.spacy_tokenizer()
     for piece in ("the", "USA", "km", "cant", "gonna", "Im", "dont", "x" * 300):
         assert letters.of_pieces([piece])[piece] == WHOLE.words(piece)
@@ -156,7 +156,7 @@ def test_letters_alone_are_one_word() -> None:
 
 
 def test_a_run_without_white_space_is_cut_every_so_many_characters(tokenizer: Tokenizer) -> None:
-    """spaCy takes the square of a run's length: a word of megabytes is a defined result, in linear time."""
+    """spaCy's time is quadratic in the length of a run; a word of megabytes must be split in linear time."""
     longest = openai_pretokenizer.LONGEST_CHUNK
     for run in ("a" * longest, "#'" * (longest // 2), "a.B" * (longest // 3)):
         assert words_of(run) == WHOLE.words(run)
@@ -187,7 +187,7 @@ def test_threads_share_a_tokenizer(tokenizer: Tokenizer) -> None:
 
 
 PATIENCE_S = 60
-"""How long the first text waits for the worker, which has spaCy to load, to do a portion."""
+"""Timeout in seconds for a worker, which has to load spaCy, to encode a portion."""
 
 
 # --- several processes -----------------------------------------------------------------------------------------------

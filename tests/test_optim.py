@@ -1,4 +1,4 @@
-"""The update rules: schedules value by value, AdamW against a second writing of it and against PyTorch's, clipping."""
+"""Update rules: schedules value by value, AdamW against a reference implementation and PyTorch's, clipping."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UPDATES = 100
     ],
 )  # fmt: skip
 def test_schedule_warms_up_for_two_of_ten_steps_and_falls(schedule: Schedule, expected: list[float | None]) -> None:
-    """The linear decay is neither held back nor rescaled by the warm-up. `None` has its own test."""
+    """The linear decay is neither delayed nor rescaled by the warm-up."""
     config = OptimConfig(lr=3.0, schedule=schedule, warmup=2)
     for step, value in enumerate(expected):
         if value is not None:
@@ -68,7 +68,7 @@ def test_warm_up_longer_than_the_run_never_reaches_the_full_rate() -> None:
 
 
 def noisy_gradients(shape: tuple[int, ...], seed: int = 0) -> list[NDArray[np.float64]]:
-    """Gradients over many orders of magnitude, some of them zero."""
+    """Return gradients over many orders of magnitude, some of them zero."""
     rng = np.random.default_rng(seed)
     size = 10.0 ** rng.uniform(-9, 2, shape)
     return [np.where(rng.random(shape) > 0.2, rng.normal(0.0, size), 0.0) for _ in range(UPDATES)]
@@ -123,11 +123,11 @@ def test_decay_alone_shrinks_by_the_rate_times_the_decay() -> None:
 
 
 def test_first_update_is_the_rate_in_the_direction_of_the_gradient() -> None:
-    """Both moments are unbiased, so the size of the gradient does not matter."""
+    """Both moments are bias-corrected, so the size of the gradient has no effect."""
     zero = np.zeros(4)
     gradient = np.array([1e-3, -1.0, 1e3, 0.0])
     param = adamw(zero, gradient, zero, zero, step=0, lr=0.25, decay=False, config=OptimConfig())[0]
-    np.testing.assert_allclose(param, [-0.25, 0.25, -0.25, 0.0], rtol=1e-4)  # eps is 1e-5 of the smallest
+    np.testing.assert_allclose(param, [-0.25, 0.25, -0.25, 0.0], rtol=1e-4)  # eps is 1e-5 times the smallest gradient
 
 
 def test_adamw_changes_nothing_in_place() -> None:
@@ -167,7 +167,7 @@ def test_adamw_equals_pytorch_over_a_hundred_updates(decay: bool) -> None:
 
 @pytest.fixture(params=["numpy", "torch"])
 def array(request: pytest.FixtureRequest) -> Any:
-    """Return what makes a float32 array of a list."""
+    """Return the function of each framework that creates a float32 array from a list."""
     if request.param == "numpy":
         return lambda values: np.array(values, np.float32)
     torch = pytest.importorskip("torch")
@@ -189,7 +189,7 @@ def test_global_norm_is_the_norm_of_all_gradients_as_one_vector(array: Any) -> N
 def test_clip_factor_brings_the_norm_down_to_the_limit_and_never_up(
     array: Any, max_grad_norm: float, factor: float
 ) -> None:
-    """A limit of 0 turns clipping off."""
+    """A limit of 0 disables clipping."""
     gradients = [array([3.0, 0.0]), array([[-4.0]])]
     found = clip_factor(global_norm(gradients), max_grad_norm)
     assert float(found) == pytest.approx(factor, rel=FLOAT32)
@@ -204,5 +204,5 @@ def test_clip_factor_of_zero_gradients_is_one(array: Any) -> None:
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_norm_of_a_broken_gradient_is_not_finite(array: Any, broken: float) -> None:
-    """The loop stops by it."""
+    """The training loop stops if the norm is not finite."""
     assert not math.isfinite(float(global_norm([array([1.0]), array([broken, 1.0])])))

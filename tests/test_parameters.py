@@ -1,4 +1,4 @@
-"""Parameters: their roles and initial values. Run: pytest tests/test_parameters.py"""
+"""Parameters: roles and initial values. Run: pytest tests/test_parameters.py"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_initial_value_follows_the_role(init: Init) -> None:
 
 
 def test_new_norm_of_any_name_starts_with_gain_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A final norm would be called `ln_f`; its name must not decide."""
+    """The role decides, not the name: a final norm would be called `ln_f`."""
 
     def with_final_norm(config: ModelConfig) -> dict[str, Parameter]:
         norm = {"ln_f.weight": Parameter((16,), Role.GAIN), "ln_f.bias": Parameter((16,), Role.BIAS)}

@@ -1,6 +1,6 @@
-"""Answers are in float32 unless --dtype is set, and do not depend on their batch. Run: pytest tests/test_precision.py
+"""Inference is float32 unless --dtype is set, and does not depend on the batch. Run: pytest tests/test_precision.py
 
-Every test runs as on a CPU that computes bfloat16 fast, where training's `auto` is bfloat16.
+The tests simulate a CPU with fast bfloat16, where `--dtype auto` of training is bfloat16.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gpt1.system.files import read_json
 from gpt1.tokenization.trainer import train
 
 FIVE_DECIMALS = 5e-6
-"""Largest difference of two probabilities that agree in five decimals (float32 sums in another order: 1e-7)."""
+"""Maximum difference of probabilities that agree in five decimals (float32 sums in another order: 1e-7)."""
 
 TEXT = "a warm and funny story"
 LONG = "the old house stood on the hill where the sun rises in the east "
@@ -42,7 +42,7 @@ ON_CPU = DeviceConfig(backend="torch", device="cpu")
 
 
 def computes_bfloat16_fast(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
-    """Let the CPU of this machine count as one with or without fast bfloat16 products."""
+    """Simulate a CPU with or without fast bfloat16 products."""
     from gpt1.backends.torch.device import TRAITS
 
     monkeypatch.setitem(TRAITS, "cpu", replace(TRAITS["cpu"], has_fast_bfloat16=lambda device: fast))
@@ -55,7 +55,7 @@ def _fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier of random weights, large enough that bfloat16 rounds other digits in other batches."""
+    """Save a classifier with random weights, so large that rounding to bfloat16 depends on the batch."""
     tokenizer = train([TEXT, LONG] * 4, 90)
     config = ModelConfig(2, 2, 64, 128, tokenizer.vocab_size, head=Head("classification", 2))
     stream = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def rows_file(folder: Path, texts: list[str]) -> Path:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: object) -> list[dict[str, Any]]:
-    """Return the JSON that a command prints, a list."""
+    """Return the JSON list that a command prints."""
     capsys.readouterr()
     assert main([*map(str, words), "--json"]) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
@@ -138,7 +138,7 @@ def test_whatever_answers_does_so_in_float32_unless_a_dtype_is_set(model: Path) 
 def test_evaluate_agrees_with_what_finetune_printed(
     flags: tuple[str, ...], scored_in: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Training is in bfloat16 both times; what it ends with are answers, as every other command gives them."""
+    """Training is in bfloat16 both times; its final evaluation is inference, in float32."""
     rows, run = rows_file(tmp_path, [*BESIDE, TEXT] * 8), tmp_path / "run"
     training = ("--batch-size", "8", "--epochs", "1", "--no-baseline", "--out", run)
     [finished] = printed(capsys, "finetune", "--data", rows, "--model", model, *training, *TORCH, *flags)

@@ -1,4 +1,4 @@
-"""The pre-tokenizers, against their rules written by hand.
+"""Pre-tokenizers, compared with a reference implementation of their rules.
 
 Run: pytest tests/test_pretokenizers.py
 """
@@ -29,11 +29,11 @@ ASCII = str.maketrans({**dict.fromkeys("‘’‚‛ʼ´", "'"), **dict.fromkeys
 
 
 def is_blank(c: str) -> bool:
-    return c.isspace() and c not in "\x1c\x1d\x1e\x1f"  # Python alone counts these as blanks
+    return c.isspace() and c not in "\x1c\x1d\x1e\x1f"  # blanks in Python, but not in Unicode
 
 
 def tag_end(text: str, start: int) -> int | None:
-    """Return the index after the HTML tag that starts at `start`; None where none does."""
+    """Return the index after the HTML tag that starts at `start`; None if there is none."""
     inside = text[start + 1 :].split(">")[0]
     name = inside.removeprefix("/")
     is_tag = inside.startswith("!") or (name[:1].isascii() and name[:1].isalpha())
@@ -43,7 +43,7 @@ def tag_end(text: str, start: int) -> int | None:
 
 
 def reference_words(text: str) -> list[str]:
-    """The rules of `fast`, character by character, without a regular expression."""
+    """Apply the rules of `fast` character by character, without a regular expression."""
     text = unicodedata.normalize("NFC", text)
     untagged, i = "", 0
     while i < len(text):
@@ -51,7 +51,7 @@ def reference_words(text: str) -> list[str]:
         untagged, i = (untagged + " ", end) if end else (untagged + text[i], i + 1)
     text = "".join(c.lower() for c in untagged.translate(ASCII).replace("…", "..."))
     words: list[str] = []
-    kind = ""  # of the word that may still grow: "letters", "cjk", "line" or none
+    kind = ""  # of the current word: "letters", "cjk", "line" or none
     for c, following in pairwise(text + " "):
         category = unicodedata.category(c)[0]
         inner = c == "'" and unicodedata.category(following)[0] == "L" and following not in CJK
@@ -86,7 +86,7 @@ def test_a_tag_has_at_most_a_thousand_characters() -> None:
     assert len(split(f"a <b{'c' * 1001}> d")) == 5
 
 
-# Characters that Unicode 3.2 knows: no later version of its tables changes what they are.
+# Characters of Unicode 3.2: later versions do not change their properties.
 settled = st.characters(codec="utf-8").filter(lambda c: unicodedata.ucd_3_2_0.category(c) != "Cn")
 tricky = st.sampled_from("abİΣé'’ʼ“”—…<>/!=0½ \t\r\n\x85\xa0\u2028\u0301\u3099中々あーｱﾞ한ก\u0e33\x00\ufeff𝔸😀")
 

@@ -29,7 +29,7 @@ LARGEST_BFLOAT16 = float(np.array(0x7F7F0000, np.uint32).view(np.float32))
 
 
 def write_raw(path: Path, dtype: str, values: NDArray[Any], shape: list[int] | None = None) -> None:
-    """A safetensors file by its specification: the header's length, the header, the bytes."""
+    """Write a safetensors file by its specification: length of the header, header, bytes."""
     data = values.tobytes()
     entry = {"dtype": dtype, "shape": shape or list(values.shape), "data_offsets": [0, len(data)]}
     header = json.dumps({"x": entry}).encode()
@@ -73,7 +73,7 @@ def test_tensor_in_another_memory_order_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("dtype", "numpys"), [("float32", np.float32), ("float16", np.float16)])
 def test_file_is_byte_for_byte_that_of_the_library(tmp_path: Path, dtype: Stored, numpys: type) -> None:
-    """For bfloat16, which NumPy has not, tests/test_transformers.py asks PyTorch's half of the library."""
+    """For bfloat16, which NumPy lacks, tests/test_transformers.py compares with the library's PyTorch functions."""
     from safetensors.numpy import save
 
     rng = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def test_float16_is_the_nearest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_what_was_written_narrow_is_written_again_bit_for_bit(tmp_path: Path, dtype: Stored) -> None:
-    """Of every pattern: zeros, subnormals and infinities too; a NaN remains one."""
+    """Every bit pattern, including zeros, subnormals and infinities; a NaN remains a NaN."""
     patterns = np.arange(2**16, dtype=np.uint16)
     write_raw(tmp_path / "given", {"bfloat16": "BF16", "float16": "F16"}[dtype], patterns)
     given = read_tensors(tmp_path / "given")["x"]

@@ -1,4 +1,4 @@
-"""The tokenizer: BPE, special tokens, its files, and the same ids from `transformers`.
+"""Tokenizer: BPE, special tokens, files, and the same ids from `transformers`.
 
 Run: pytest tests/test_tokenizer.py
 """
@@ -46,7 +46,7 @@ def toy_vocab() -> tuple[Vocab, Merges]:
 
 
 def reference_encode(text: str, vocab: Vocab, merges: Merges) -> list[int]:
-    """Sennrich et al. 2016: join the pair that was merged first, everywhere in the word, until none is left."""
+    """Sennrich et al. 2016: merge the pair with the lowest rank everywhere in the word, until there is none."""
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     ids = []
     for word in split(text):
@@ -147,7 +147,7 @@ def test_save_then_load_gives_the_same_files_byte_for_byte(tokenizer: Tokenizer,
 
 
 def test_tokenizer_json_of_our_own_directory_is_used_as_it_stands(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """A later version may split otherwise; a model keeps the words that it was trained on."""
+    """A later version may split differently; a model must keep the pre-tokenizer of its training."""
     tokenizer.save(tmp_path)
     path = tmp_path / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -270,7 +270,7 @@ BAD_OWN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no </w>": (edited("tokenizer.json", '"end_of_word_suffix": "</w>"', '"end_of_word_suffix": null'), "suffix None"),
     "hole": (edited("tokenizer.json", '"er</w>": 13', '"er</w>": 99'), "tokenizer.json: no token has id 13"),
     "no special token": (edited("tokenizer.json", "<sep>", "<SEP>"), "tokenizer.json: no token <sep>"),
-    "a blank in a merge": (edited("tokenizer.json", '"l",\n', '"l ",\n'), "merge 1 of 'l ' and 'o' holds a blank"),
+    "a blank in a merge": (edited("tokenizer.json", '"l",\n', '"l ",\n'), "merge 1 of 'l ' and 'o' contains a blank"),
     "unknown words": (raw("gpt1.json", b'{"words": "elvish"}'), "unknown pre-tokenizer 'elvish'"),
     "bad pipeline": (edited("tokenizer.json", '"type": "NFC"', '"type": "NFX"'), "cannot read it"),
 }

@@ -1,4 +1,4 @@
-"""Training a vocabulary: the algorithm written by hand, the layout, the limits.
+"""Training of a vocabulary: comparison with a reference implementation, layout, limits.
 
 Run: pytest tests/test_tokenizer_trainer.py
 """
@@ -28,7 +28,7 @@ def tokenizer() -> Tokenizer:
 
 
 def reference_merges(texts: list[str], symbols: list[str], n_tokens: int) -> Merges:
-    """Merge the most frequent pair, ties by the numbers of its symbols, until there are `n_tokens` new tokens."""
+    """Merge the most frequent pair, ties by the ids of its symbols, until there are `n_tokens` new tokens."""
     words = Counter((*word[:-1], word[-1] + "</w>") for text in texts for word in split(text))
     number = {symbol: i for i, symbol in enumerate(symbols)}
     merges: Merges = []
@@ -67,7 +67,7 @@ def test_a_learned_vocabulary_has_the_layout_of_the_original() -> None:
 
 @pytest.mark.parametrize(("vocab_size", "learned"), [(196, 196), (200, 200), (5000, 201)])
 def test_merges_are_those_of_the_algorithm_written_by_hand(vocab_size: int, learned: int) -> None:
-    """With 201 tokens every word is one token, and nothing is left to merge."""
+    """With 201 tokens every word is one token, and no pair remains."""
     texts = TEXTS * 2
     tokenizer = train(iter(texts), vocab_size)
     tokens, merges = vocab_and_merges(tokenizer)
@@ -80,7 +80,7 @@ def test_merges_are_those_of_the_algorithm_written_by_hand(vocab_size: int, lear
 
 
 def test_the_same_texts_give_the_same_bytes_in_every_process_and_order(tmp_path: Path) -> None:
-    """The library alone numbers `</w>` symbols in the order of a hash table with a random seed."""
+    """Without our encoding, the library assigns ids to `</w>` symbols in the order of a randomly seeded hash table."""
     program = (
         "import sys; from pathlib import Path; from gpt1.tokenization.trainer import train\n"
         "texts = Path(sys.argv[1]).read_text(encoding='utf-8').split('#')[:: int(sys.argv[3])]\n"
@@ -102,7 +102,7 @@ def test_chinese_text_merges(tokenizer: Tokenizer) -> None:
 
 
 def test_words_of_chinese_come_out_of_a_few_sentences() -> None:
-    """The example of the README."""
+    """The example of docs/usage.md."""
     lines = [
         "今天天气很好，我们去公园看花。公园里的花很美，天气也很好。",
         "昨天天气不好，我们在家里看书。书里的故事很好看。",
@@ -132,7 +132,7 @@ def test_no_merge_spans_an_unknown_character() -> None:
 
 
 def test_the_most_frequent_pair_is_merged_first_however_often_it_comes() -> None:
-    """`a` and `b` alone are the more frequent characters; the pairs differ only past ten thousand."""
+    """`a` and `b` are the more frequent characters; the counts of the pairs differ only beyond ten thousand."""
     _, merges = vocab_and_merges(train(["zy " * 10_002, "ab " * 10_001, "a b " * 5], 30))
     assert merges == [("z", "y</w>"), ("a", "b</w>")]
 

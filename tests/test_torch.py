@@ -1,4 +1,4 @@
-"""PyTorch alone: dropout masks, attention, logits in slices, bfloat16, devices.
+"""Tests of the PyTorch backend: dropout masks, attention, logits in slices, bfloat16, devices.
 
 Run: pytest tests/test_torch.py
 """
@@ -30,13 +30,13 @@ from support.model_cases import (
 )
 
 REGROUPED = 1e-6
-"""Float32 on both sides, the same terms summed in other groups (epsilon 1.2e-7)."""
+"""Float32 on both sides, the same terms summed in another order (epsilon 1.2e-7)."""
 ATTENTION = 5e-6
-"""Float32 on both sides in other orders, over up to 300 keys; 9e-7 of the largest value was seen."""
+"""Float32 on both sides in other orders, over up to 300 keys; observed: 9e-7 of the largest value."""
 BFLOAT16 = 0.015
-"""Of the largest value: products of numbers of 8 bits (2^-8 is 0.004), through two layers; 0.006 was seen."""
+"""Relative to the largest value: products of 8-bit significands (2^-8 is 0.004), two layers; observed: 0.006."""
 SIGMAS = 5
-"""Standard deviations of a binomial count; masks are counted, so a test that passed once passes always."""
+"""Standard deviations of a binomial count. Masks are deterministic, so the result does not vary between runs."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def torch() -> Any:
 
 @pytest.fixture
 def functional(torch: Any) -> Any:
-    """The module of the torch backend that computes in its own way."""
+    """The module `functional` of the PyTorch backend."""
     from gpt1.backends.torch import functional
 
     return functional
@@ -92,7 +92,7 @@ def test_dropping_nothing_returns_the_tensor_itself(torch: Any, functional: Any)
 
 
 def attention_inputs(torch: Any, time: int, size: int) -> list[Any]:
-    """Return q, k and v of shape (2, 3, time, size), laid out in memory as the model's are."""
+    """Return q, k and v of shape (2, 3, time, size), with the memory layout of the model's."""
     generator = torch.Generator().manual_seed(time)
     every = torch.randn(2, time, 3, 3, size, generator=generator)
     return [every[:, :, i].transpose(1, 2).requires_grad_() for i in range(3)]
@@ -103,7 +103,7 @@ def attention_inputs(torch: Any, time: int, size: int) -> list[Any]:
 def test_attention_equals_the_plain_formula_with_the_same_masks(
     torch: Any, functional: Any, time: int, p: float
 ) -> None:
-    """The masks come out by themselves where every value is a unit vector: there the output is the dropped weights."""
+    """With unit vectors for v the output is the attention weights after dropout, from which the masks follow."""
 
     def attend(q: Any, k: Any, v: Any) -> Any:
         return functional.causal_attention(q, k, v, p, functional.DropoutRng(torch.device("cpu"), 1, 2, 3))
@@ -127,7 +127,7 @@ def test_attention_equals_the_plain_formula_with_the_same_masks(
 
 @pytest.mark.parametrize("p", [0.0, 0.5])
 def test_no_query_sees_the_future(torch: Any, functional: Any, p: float) -> None:
-    """Not by a bit, and no gradient comes back from it."""
+    """Outputs are bit for bit independent of later positions, whose gradients are zero."""
 
     def attend(*inputs: Any) -> Any:
         return functional.causal_attention(*inputs, p, functional.DropoutRng(torch.device("cpu"), 1, 2, 3))
@@ -154,7 +154,7 @@ def test_logits_in_slices_give_the_same_loss(torch: Any, monkeypatch: pytest.Mon
 
 
 def test_rows_that_fill_the_vocabulary_up_change_nothing(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are there on CUDA; each case has another number of matrices in the softmax."""
+    """CUDA needs them; the cases have different numbers of matrices in the softmax."""
     for over_positions in (False, True):
         config, params, batch = longer_case("classification", 40, examples=4)
         engine: Any = torch_engine(config, params, lm_coef=0.5, lm_over_positions=over_positions)
@@ -167,7 +167,7 @@ def test_rows_that_fill_the_vocabulary_up_change_nothing(torch: Any, monkeypatch
 
 
 def test_logits_of_all_positions_never_exist_at_once(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory must not grow with batch times vocabulary: the largest tensor of a step is the embedding's."""
+    """Memory must not grow with batch times vocabulary: the largest tensor of a step is the embedding."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     largest = 0
@@ -194,7 +194,7 @@ def test_logits_of_all_positions_never_exist_at_once(torch: Any, monkeypatch: py
 
 @pytest.mark.parametrize("task", ["language model", "classification"])
 def test_bfloat16_follows_the_reference(torch: Any, task: str) -> None:
-    """Weights, residual stream and losses stay float32: only the products are rounded, to 8 bits."""
+    """Weights, residual stream and losses are float32; only products are rounded, to 8 bits."""
     config, params, batch = longer_case(task, 200, examples=4)
     engine = torch_engine(config, params, lm_coef=0.5, dtype="bfloat16")
     assert engine.dtype == "bfloat16"

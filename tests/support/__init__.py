@@ -1,1 +1,1 @@
-"""Support code of the tests: fakes, reference implementations, small models and runs, and comparisons."""
+"""Support code of the tests: fakes, reference implementations, small models and runs, comparisons."""

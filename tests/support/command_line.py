@@ -1,4 +1,4 @@
-"""Commands run in this process, with what they printed and their exit code."""
+"""Commands run in this process, with their output and exit code."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ NOTICE = re.compile(
     r"|random:tiny: 0.1 M parameters|(train|valid|test): [\d,]+ (of [\d,]+ )?examples (are duplicates|also occur)"
     r"|step 1  valid"
 )
-"""What a person may have been told before the line about the input."""
+"""Messages that may precede the error."""
 
 
 def assert_refused(outcome: Outcome, *said: str, notices: bool = False) -> None:
-    """One clear line, the last one; exit code 2; nothing on stdout."""
+    """Assert exit code 2, nothing on stdout, and one line of error on stderr, with `notices` after other messages."""
     assert outcome.code == 2, outcome
     assert outcome.out == ""
     *before, last = outcome.err.splitlines()

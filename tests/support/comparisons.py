@@ -9,11 +9,11 @@ import numpy as np
 from gpt1.backends.parameters import Params
 
 FLOAT32 = 1e-5
-"""Float32 against float64 through two layers, of the largest value or of 1; up to 2e-6 was seen."""
+"""Relative to the largest value or 1: float32 against float64 through two layers; observed: up to 2e-6."""
 
 
 def assert_close(found: Any, expected: Any, tolerance: float, what: str = "", *, floor: float = 1.0) -> None:
-    """Assert that no element is off by more than `tolerance` times the largest one, or `floor` where that is larger."""
+    """Assert that no element differs by more than `tolerance` times the maximum of `floor` and the largest element."""
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape, what
     limit = tolerance * float(np.abs(expected).max(initial=floor))
@@ -23,7 +23,7 @@ def assert_close(found: Any, expected: Any, tolerance: float, what: str = "", *,
 def assert_same_step(
     found: tuple[dict[str, float], Params], expected: tuple[dict[str, float], Any], tolerance: float
 ) -> None:
-    """Assert that two results of `gradients` agree: which losses there are, their values, and every gradient."""
+    """Assert that two results of `gradients` agree: names and values of the losses, and every gradient."""
     assert found[0].keys() == expected[0].keys()
     for name, loss in expected[0].items():
         assert_close(found[0][name], loss, tolerance, name)
@@ -39,7 +39,7 @@ def assert_identical(found: Params, expected: Params) -> None:
 
 
 def assert_same_arrays(found: Params, expected: Params) -> None:
-    """Assert that names, shapes and bytes are the same."""
+    """Assert that names, shapes and bytes are equal."""
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name].shape == value.shape, name

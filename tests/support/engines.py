@@ -14,23 +14,23 @@ from support.model_cases import float32, shortest
 
 NO_DROPOUT = DropoutConfig.none()
 DROPOUTS = {"paper": DropoutConfig(), "openai": DropoutConfig(embd_matrix=True, clf_shared=True)}
-"""Every dropout there is, in both of its forms."""
+"""Dropout at every site, in both forms."""
 
 Build = Callable[..., Engine]
 
 
 def hardware(backend: str, dtype: Any = "float32", **settings: Any) -> DeviceConfig:
-    """Return settings for one of the installed backends.
+    """Return the device settings of an installed backend.
 
-    MindSpore works operator by operator there: compiling a graph takes seconds for each engine, and
-    tests/test_mindspore.py holds the graphs to be equal.
+    MindSpore runs operator by operator, because compiling takes seconds for each engine;
+    tests/test_mindspore.py compares compiled steps with those.
     """
     return DeviceConfig(backend=backend, dtype=dtype, eager=backend == "mindspore", **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def build(backend: str) -> Build:
-    """A float32 engine without dropout, unless told otherwise, of the backend under test; `lm_…` are of its loss."""
+    """Function that creates an engine of the backend under test, by default in float32 without dropout."""
 
     def engine(config: ModelConfig, params: Any, *, dropout: DropoutConfig = NO_DROPOUT, **settings: Any) -> Engine:
         loss = loss_among(settings)
@@ -40,7 +40,7 @@ def build(backend: str) -> Build:
 
 
 def loss_among(settings: dict[str, Any]) -> LossConfig:
-    """Take the settings of the loss out of `settings`; a coefficient that is not given is 1."""
+    """Remove the settings of the loss from `settings` and return them; the default coefficient is 1."""
     return LossConfig(**{"lm_coef": 1.0} | {name: settings.pop(name) for name in [*settings] if name[:3] == "lm_"})
 
 

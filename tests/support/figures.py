@@ -15,9 +15,9 @@ render = Figure.savefig
 
 
 def save(figure: Figure, out: str | Path | TextIO, **settings: Any) -> None:
-    """Write an SVG without content in place of `figure`, whose panels have been drawn into by then.
+    """Write an empty SVG instead of `figure`.
 
-    Figures of pyplot, which a sweep alone has, are rendered.
+    Figures of pyplot, which only sweeps have, are rendered.
     """
     if figure.canvas.manager is not None:
         render(figure, out, **settings)
@@ -29,7 +29,7 @@ def save(figure: Figure, out: str | Path | TextIO, **settings: Any) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def empty_figures(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave the figures of runs empty, but in modules with the mark `figures`, which look at what is in them."""
+    """Write empty figures in all modules without the mark `figures`."""
     with pytest.MonkeyPatch.context() as patch:
         if not request.node.get_closest_marker("figures"):
             patch.setattr(Figure, "savefig", save)

@@ -32,7 +32,7 @@ LM_LOSSES: dict[str, dict[str, Any]] = {
     "positions in the softmax": {"lm_over_positions": True},
     "both": {"lm_mean": "sequence", "lm_over_positions": True},
 }
-"""What `config.LossConfig` may say of the LM loss besides its coefficient."""
+"""Settings of the LM loss in `config.LossConfig`, besides its coefficient."""
 
 
 def small_model(head: Head | None = None) -> ModelConfig:
@@ -40,7 +40,7 @@ def small_model(head: Head | None = None) -> ModelConfig:
 
 
 def random_params(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> Float64Params:
-    """Large weights, and gains and biases that are not 1 and 0, so that no mistake hides behind a small number."""
+    """Return large random weights, with gains other than 1 and biases other than 0, so that no error is small."""
     rng = np.random.default_rng(seed)
     params = {name: rng.normal(0.0, scale, shape) for name, shape in shapes(config).items()}
     return {
@@ -49,7 +49,7 @@ def random_params(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> Flo
 
 
 def random_batch(config: ModelConfig, *, examples: int = 3, time: int = 6, k: int = 1, seed: int = 1) -> Batch:
-    """Sequences of unequal lengths, right-padded with 0, with unequal weights and targets on the text only."""
+    """Return sequences of unequal lengths, right-padded with 0, with unequal weights, and targets on text only."""
     rng = np.random.default_rng(seed)
     n = examples * k
     lengths = rng.integers(2, time + 1, n)
@@ -80,7 +80,7 @@ def task_case(name: str) -> tuple[ModelConfig, Float64Params, Batch]:
 
 
 def part(batch: Batch, examples: list[int], time: int | None = None) -> Batch:
-    """Return the chosen examples of a batch, cut after `time` positions."""
+    """Return the chosen examples of a batch, truncated to `time` positions."""
     k = batch.sequences_per_example
     rows = np.ravel([[example * k + i for i in range(k)] for example in examples])
 
@@ -99,7 +99,7 @@ def part(batch: Batch, examples: list[int], time: int | None = None) -> Batch:
 
 
 def longer_case(task: str, time: int, examples: int = 2) -> tuple[ModelConfig, Params, Batch]:
-    """As `task_case`, with room for 512 tokens; `time` is the length of the longest sequence."""
+    """Return a `task_case` with a context of 512 tokens; `time` is the length of the longest sequence."""
     config = ModelConfig(
         n_layer=2, n_head=2, n_embd=16, n_ctx=512, vocab_size=61, n_segments=2, head=HEADS.get(task)
     )  # fmt: skip
@@ -110,7 +110,7 @@ def longer_case(task: str, time: int, examples: int = 2) -> tuple[ModelConfig, P
 
 
 def shortest(batch: Batch) -> list[Batch]:
-    """Return each example as a micro-batch of its own, cut to its own length."""
+    """Return each example as a micro-batch, truncated to its length."""
     ends = batch.eos_positions.reshape(-1, batch.sequences_per_example).max(1) + 1
     return [part(batch, [example], int(end)) for example, end in enumerate(ends)]
 

@@ -1,6 +1,6 @@
-"""What OpenAI's fine-tuning code computes forward, in NumPy float64: the oracle for "as the original did".
+"""Forward pass of OpenAI's fine-tuning code in NumPy float64: the reference for `gpt1`'s `openai` recipe.
 
-Transcribed from `train.py` of openai/finetune-transformer-lm, without dropout. It shares nothing with gpt1: the weights
+Transcribed from `train.py` of openai/finetune-transformer-lm, without dropout. It shares no code with gpt1: the weights
 are the original's variables, the batch is the original's pairs of a token and a position.
 
 Dimensions: B examples of k sequences each, N = B k sequences, T positions (`n_ctx`), D width, W rows of `we`.
@@ -24,16 +24,16 @@ BLOCK = (
     "attn/c_attn/w", "attn/c_attn/b", "attn/c_proj/w", "attn/c_proj/b", "ln_1/g", "ln_1/b",
     "mlp/c_fc/w", "mlp/c_fc/b", "mlp/c_proj/w", "mlp/c_proj/b", "ln_2/g", "ln_2/b",
 )  # fmt: skip
-"""The variables of a block as the graph creates them, which is the order of the release."""
+"""Variables of a block in the order in which the graph creates them, which is that of the release."""
 
 
 class Inputs(NamedTuple):
-    """A batch as the original feeds it."""
+    """Batch in the original's form."""
 
     X: Integers
-    """(B, k, T, 2): the rows of `we` for each token and its position; pads are token 0."""
+    """(B, k, T, 2): rows of `we` for each token and its position; padding is token 0."""
     M: Array
-    """(B, k, T): 1 for tokens, 0 for pads."""
+    """(B, k, T): 1 for tokens, 0 for padding."""
 
 
 class Losses(NamedTuple):
@@ -42,17 +42,17 @@ class Losses(NamedTuple):
     lm: Array
     """(N,) means over the predicted tokens of each sequence."""
     total: float
-    """mean(clf) + lm_coef · mean(lm), what is differentiated."""
+    """mean(clf) + lm_coef · mean(lm), the loss to differentiate."""
 
 
 @dataclass(frozen=True)
 class Original:
-    """The original's variables and the few numbers that its graph is built from."""
+    """Variables and hyperparameters of the original's graph."""
 
     we: Array
-    """(W, D): the tokens, the special tokens, then the positions up to `n_ctx`, in one matrix."""
+    """(W, D): tokens, special tokens, and positions up to `n_ctx`, in one matrix."""
     blocks: tuple[Mapping[str, Array], ...]
-    """Of each block, the variables by the names in `BLOCK`; matrices are (in, out)."""
+    """Variables of each block by the names in `BLOCK`; matrices are (in, out)."""
     n_head: int
     n_ctx: int
     clf_w: Array | None = None
@@ -65,9 +65,9 @@ class Original:
     def from_release(
         cls, folder: Path, n_head: int, special: Array, n_ctx: int | None = None, clf: tuple[Array, Array] | None = None
     ) -> Original:
-        """Start from a release folder as the original does: `special` (rows, D) are the rows that it draws.
+        """Load a release folder as the original does; `special` (rows, D) are the rows that it initialises randomly.
 
-        Only the first `n_ctx` positions are kept, and so the softmax of the language model shrinks with them.
+        Only the first `n_ctx` positions are kept, so the softmax of the language model is over fewer rows.
         """
         shapes = json.loads((folder / "params_shapes.json").read_text())
         vector = np.concatenate([np.load(folder / f"params_{i}.npy", allow_pickle=False) for i in range(10)])
@@ -85,9 +85,9 @@ class Original:
 
     @classmethod
     def from_params(cls, params: Mapping[str, NDArray[Any]], n_head: int, n_ctx: int | None = None) -> Original:
-        """Take gpt1's parameters: its embedding already holds the special tokens' rows, and it must have no segments.
+        """Convert gpt1's parameters, whose embedding includes the special tokens, of a model without segments.
 
-        `score.weight` (columns, D), where there is one, becomes the classifier; `score.bias` its bias, zero without.
+        `score.weight` (columns, D) becomes the classifier, if there is one, and `score.bias` its bias (default: zero).
         """
         values = {name: np.asarray(value, np.float64) for name, value in params.items()}
         positions = values["positions_embed.weight"]
@@ -116,8 +116,8 @@ class Original:
     # ---- what the original computes
 
     def states(self, batch: Inputs) -> Array:
-        """Return the last block's states (N, T, D)."""
-        h: Array = self.we[batch.X.reshape(-1, self.n_ctx, 2)].sum(2)  # a token's row and its position's
+        """Return the states (N, T, D) of the last block."""
+        h: Array = self.we[batch.X.reshape(-1, self.n_ctx, 2)].sum(2)  # rows of token and position
         for variables in self.blocks:
             a = attention(conv1d(h, variables, "attn/c_attn"), self.n_head)
             n = norm(h + conv1d(a, variables, "attn/c_proj"), variables, "ln_1")
@@ -126,19 +126,19 @@ class Original:
         return h
 
     def lm_logits(self, batch: Inputs) -> Array:
-        """Return (N, T - 1, W) scores of the next row, over the whole of `we`: special tokens and positions too."""
+        """Return (N, T - 1, W) scores of the next token over all rows of `we`, with special tokens and positions."""
         logits: Array = self.states(batch)[:, :-1] @ self.we.T
         return logits
 
     def lm_losses(self, batch: Inputs) -> Array:
-        """Return the (N,) mean cross-entropies of each sequence's tokens but the first; special tokens count."""
+        """Return the (N,) mean cross-entropies of each sequence's tokens except the first, with special tokens."""
         targets = batch.X.reshape(-1, self.n_ctx, 2)[:, 1:, 0]
         mask = batch.M.reshape(-1, self.n_ctx)[:, 1:]
         losses: Array = (cross_entropy(self.lm_logits(batch), targets) * mask).sum(1) / mask.sum(1)
         return losses
 
     def logits(self, batch: Inputs, clf_token: int) -> Array:
-        """Return the scores (B, k · columns) of the states where `clf_token` first stands in a sequence."""
+        """Return the scores (B, k · columns) from the states of the first `clf_token` of each sequence."""
         assert self.clf_w is not None and self.clf_b is not None, "this model has no classifier"
         is_clf = batch.X.reshape(-1, self.n_ctx, 2)[:, :, 0] == clf_token
         h = self.states(batch)
@@ -151,7 +151,7 @@ class Original:
         return cross_entropy(self.logits(batch, clf_token), labels)
 
     def losses(self, batch: Inputs, labels: Integers, clf_token: int, lm_coef: float) -> Losses:
-        """Return all losses; the language model's share is left out where `lm_coef` is 0."""
+        """Return all losses; the total excludes the LM loss if `lm_coef` is 0."""
         clf, lm = self.clf_losses(batch, labels, clf_token), self.lm_losses(batch)
         return Losses(clf, lm, float(clf.mean() + (lm_coef * lm.mean() if lm_coef > 0 else 0.0)))
 
@@ -160,7 +160,7 @@ class Original:
 
 
 def conv1d(x: Array, variables: Mapping[str, Array], scope: str) -> Array:
-    """A convolution of width 1: x w + b."""
+    """Convolution of width 1: x w + b."""
     return x @ variables[scope + "/w"] + variables[scope + "/b"]
 
 
@@ -176,7 +176,7 @@ def gelu(x: Array) -> Array:
 
 
 def attention(c: Array, n_head: int) -> Array:
-    """(N, T, 3 D) to (N, T, D). What lies ahead is not minus infinity but -1e9, after its score is set to 0."""
+    """Map (N, T, 3 D) to (N, T, D). The scores of later positions are set to 0 and -1e9 is added, not -inf."""
     q, k, v = (np.stack(np.split(part, n_head, -1), 1) for part in np.split(c, 3, -1))  # each (N, heads, T, D / heads)
     w = q @ k.swapaxes(-1, -2) / np.sqrt(v.shape[-1])
     b = np.tril(np.ones(w.shape[-2:]))
@@ -197,13 +197,13 @@ def log_softmax(x: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: Integers) -> Array:
-    """-log softmax(logits)[label]; the shape of `labels`."""
+    """Return -log softmax(logits)[label], of the shape of `labels`."""
     losses: Array = -np.take_along_axis(log_softmax(logits), labels[..., None], -1)[..., 0]
     return losses
 
 
 def _ours(layer: int, name: str) -> str:
-    """gpt1's name of a block's variable."""
+    """Return gpt1's name of a block's variable."""
     kinds = {"w": "weight", "b": "bias", "g": "weight"}
     scope, _, kind = name.rpartition("/")
     return f"h.{layer}.{scope.replace('/', '.')}.{kinds[kind]}"

@@ -1,6 +1,6 @@
-"""What OpenAI's `text_utils.py` does to a text, the slow way: ftfy, regular expressions and spaCy over all of it.
+"""Slow reference for OpenAI's `text_utils.py`: ftfy, regular expressions and spaCy on the whole text.
 
-The oracle of tests/test_openai_pretokenizer.py, and what benchmarks/tokenizer.py measures against.
+Used by tests/test_openai_pretokenizer.py and as the baseline of benchmarks/tokenizer.py.
 Needs the extra `openai`.
 """
 
@@ -29,7 +29,7 @@ def standardise(text: str) -> str:
 
 
 class OriginalWay:
-    """`words` of a text, and with a vocabulary its `ids`; a word's pieces are kept, as the original does."""
+    """The original's tokenizer: `words` of a text and, with a vocabulary, its `ids`. BPE is cached by word."""
 
     def __init__(self, vocab: Mapping[str, int] | None = None, merges: Merges | None = None) -> None:
         self.vocab = vocab or {}
@@ -41,7 +41,7 @@ class OriginalWay:
         return spacy.blank("en")
 
     def words(self, text: str) -> list[str]:
-        """The tokens, lower case; a line break has lost the blank that stands behind it there."""
+        """Return the lower-case tokens; a line break is without the blank that follows it in the original."""
         tokens = self.spacy(standardise(ftfy.fix_text(text)))
         return ["\n" if token.text == "\n " else token.text.lower() for token in tokens]
 

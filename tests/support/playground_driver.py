@@ -1,4 +1,4 @@
-"""What the playground's tests stand on: tiny models, their servers in processes of their own, and a browser."""
+"""Fixtures of the playground's tests: tiny models, their servers in separate processes, and a browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpt1.config import Head, ModelConfig
 from gpt1.tokenization.trainer import train
 
 PATIENCE = 15_000
-"""Milliseconds that a page may take to answer, on a busy machine."""
+"""Timeout in milliseconds for a response of a page, on a busy machine."""
 KEY = "a key of the tests"
 HEADS: dict[str, tuple[Head | None, tuple[str, ...]]] = {
     "single": (Head("classification", 14), tuple(f"label {i}" for i in range(14))),
@@ -34,7 +34,7 @@ TEXT = "warm , funny and over far too soon . the old house stood on the hill and
 
 
 def save_tiny(directory: Path, name: str) -> None:
-    """Write a model of random weights that are large enough for its answers to differ; it writes whole words alone."""
+    """Save a model with random weights, so large that its answers differ; it generates complete words only."""
     tokenizer = train(iter([TEXT] * 50), 300)
     head, labels = HEADS[name]
     shape = ModelConfig(n_layer=2, n_head=4, n_embd=32, n_ctx=256, vocab_size=tokenizer.vocab_size, head=head)
@@ -42,12 +42,12 @@ def save_tiny(directory: Path, name: str) -> None:
     params = {key: 0.4 * rng.standard_normal(of, np.float32) for key, of in shapes(shape).items()}
     whole = ["</w>" in token for token in tokenizer.tokens(range(shape.vocab_size))]
     params["tokens_embed.weight"][:, 0] = np.where(whole, 1, -1)
-    params["h.1.ln_2.bias"][0] = 8.0  # so the logits of what is no whole word, <eos> too, are 16 lower
+    params["h.1.ln_2.bias"][0] = 8.0  # lowers the logits of incomplete words and of <eos> by 16
     save_model(directory, Model(shape, params, tokenizer, labels, max_length=shape.n_ctx))
 
 
 class Servers:
-    """`gpt1 serve` of each tiny model; the one of `choices` wants a key."""
+    """`gpt1 serve` of each tiny model; that of `choices` requires a key."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -55,12 +55,12 @@ class Servers:
         self.urls: dict[str, str] = {}
 
     def start(self, *names: str) -> None:
-        """Start these servers side by side, without waiting for them."""
+        """Start these servers concurrently, without waiting for them."""
         for name in names:
             self.processes[name] = self._process(name)
 
     def url(self, name: str) -> str:
-        """Return the address of a server that was started, once it listens."""
+        """Wait until a started server listens; return its address."""
         if name not in self.urls:
             self.urls[name] = _address(self.processes[name])
         return self.urls[name]
@@ -84,7 +84,7 @@ class Servers:
 
 
 def _address(process: subprocess.Popen[str]) -> str:
-    """Return the address that the server prints; go on reading what it says, so that it never waits for us."""
+    """Return the address that the server prints; keep reading its output, so that it never blocks."""
     assert process.stdout is not None
     said = []
     for line in process.stdout:
@@ -97,7 +97,7 @@ def _address(process: subprocess.Popen[str]) -> str:
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """A headless Chromium, the system's or Playwright's own; without one the tests are skipped."""
+    """Headless Chromium, of the system or of Playwright; without one the tests are skipped."""
     sync_api = pytest.importorskip("playwright.sync_api")
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_api.sync_playwright() as playwright:
@@ -139,4 +139,4 @@ CONTRASTS = """() => {
   }
   return found.sort((x, y) => x[0] - y[0]).slice(0, 5);
 }"""
-"""The five weakest contrasts of text on what lies behind it (WCAG 2.2, 1.4.3), as [ratio, element]."""
+"""Script that returns the five lowest contrasts of text and background (WCAG 2.2, 1.4.3), as [ratio, element]."""

@@ -1,6 +1,6 @@
-"""One of the processes of tests/test_dist.py: python rank_process.py BACKEND OUT.json.
+"""Process of a distributed test in tests/test_dist.py: python rank_process.py BACKEND OUT.json.
 
-Run: by torchrun or msrun, or by itself for what one process computes.
+Run by torchrun or msrun, or alone for the result of a single process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gpt1.backends.parameters import initialise
 from gpt1.config import Backend, DeviceConfig, DropoutConfig, Head, ModelConfig
 
 LENGTHS = (11, 3, 7, 16)
-"""Tokens of the four examples."""
+"""Numbers of tokens of the four examples."""
 
 
 def step(model: str) -> list[Batch]:
@@ -35,7 +35,7 @@ def step(model: str) -> list[Batch]:
 
 def main(backend: Backend, path: Path) -> None:
     found = {}
-    # MindSpore's graphs, of which each case would need several, are for the whole runs.
+    # MindSpore runs without compiling: each case would need several graphs. The tests of whole runs compile.
     exact = DeviceConfig(backend=backend, device="cpu", dtype="float32", eager=backend == "mindspore")
     with backends.init_distributed(exact) as ranks:
         for model in ("language model", "classifier"):

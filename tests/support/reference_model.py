@@ -1,6 +1,6 @@
-"""GPT-1 in NumPy float64 with gradients derived by hand: what every backend is tested against.
+"""GPT-1 in NumPy float64 with gradients derived by hand: the reference for all backends.
 
-It reads nothing of a backend but the `Batch`, and has no dropout. Each operation returns its result and a function
+It shares only `Batch` with the backends, and has no dropout. Each operation returns its result and a function
 `backward(dy, grads)`: from the gradient dy of the loss by the result it adds the gradients by the operation's own
 parameters to `grads` and returns the gradient by its input. Backpropagation is calling these in reverse order.
 
@@ -24,7 +24,7 @@ from gpt1.config import Head, ModelConfig
 Array = NDArray[np.float64]
 Integers = NDArray[Any]
 Params = Mapping[str, NDArray[Any]]
-"""By the names of `gpt1.backends.parameters`, of any floating dtype."""
+"""Parameters by the names of `gpt1.backends.parameters`, of any floating dtype."""
 Grads = dict[str, Array]
 Backward = Callable[[Array, Grads], Array]
 
@@ -33,7 +33,7 @@ Backward = Callable[[Array, Grads], Array]
 
 
 def hidden(params: Params, config: ModelConfig, tokens: Integers, segments: Integers | None = None) -> Array:
-    """Return the last layer's states (N, T, D) of `tokens` and `segments`, both (N, T)."""
+    """Return the states (N, T, D) of the last layer for `tokens` and `segments`, both (N, T)."""
     return decoder(_float64(params), config, tokens, segments)[0]
 
 
@@ -43,7 +43,7 @@ def task_logits(params: Params, config: ModelConfig, batch: Batch) -> Array:
 
 
 def token_logprobs(params: Params, config: ModelConfig, batch: Batch) -> Array:
-    """Return (N, T) natural-log probabilities of `lm_targets`, 0 where ignored."""
+    """Return (N, T) natural-log probabilities of `lm_targets`, 0 where there is no target."""
     assert batch.lm_targets is not None
     logprobs = np.zeros(batch.tokens.shape)
     states = hidden(params, config, batch.tokens, batch.segments)
@@ -52,9 +52,9 @@ def token_logprobs(params: Params, config: ModelConfig, batch: Batch) -> Array:
 
 
 def attributions(params: Params, config: ModelConfig, batch: Batch, weights: Array) -> Array:
-    """Return (N, T), e · d(sum of `weights` (B, C) times the task's scores)/de for the token embedding e of each place.
+    """Return (N, T) attributions: e · d(sum of `weights` (B, C) times the scores)/de for each token embedding e.
 
-    Token, position and segment are added, so the gradient by the sum is that by each of them.
+    Token, position and segment embeddings are summed, so their gradients are equal.
     """
     found = _float64(params)
     states, to_embeddings = decoder(found, config, batch.tokens, batch.segments)
@@ -66,7 +66,7 @@ def attributions(params: Params, config: ModelConfig, batch: Batch, weights: Arr
 
 
 def attention_weights(params: Params, config: ModelConfig, batch: Batch) -> Array:
-    """Return the softmax weights (n_layer, N, H, T, T) of every layer and head."""
+    """Return the attention weights (n_layer, N, H, T, T) of every layer and head."""
     found = _float64(params)
     x, layers = embedded(found, looked_up(config, batch.tokens, batch.segments)), []
     for layer in range(config.n_layer):
@@ -77,7 +77,7 @@ def attention_weights(params: Params, config: ModelConfig, batch: Batch) -> Arra
 
 
 def mean_logprob(params: Params, config: ModelConfig, tokens: Sequence[int], start: int) -> float:
-    """Return the mean natural-log probability of tokens[start:] after all that stands before each of them."""
+    """Return the mean natural-log probability of tokens[start:], each given all tokens before it."""
     states = hidden(params, config, np.array([tokens]))[0]
     embedding = np.asarray(params["tokens_embed.weight"][: config.vocab_size], np.float64)
     log_probs = log_softmax(states @ embedding.T)
@@ -87,10 +87,10 @@ def mean_logprob(params: Params, config: ModelConfig, tokens: Sequence[int], sta
 def losses(
     params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float, **lm: Any
 ) -> dict[str, float]:
-    """Return "loss" and, of its parts "task_loss" and "lm_loss", those that count towards it.
+    """Return "loss" and its parts "task_loss" and "lm_loss", if the loss has them.
 
-    The loss is the one of `gpt1.backends.base.Engine`, over all micro-batches of one step; `lm` are `lm_mean` and
-    `lm_over_positions`, as there. A part without labels or targets is left out, and so is the LM loss where its
+    The loss is that of `gpt1.backends.losses`, over all micro-batches of one step; `lm` are `lm_mean` and
+    `lm_over_positions`, as there. A part without labels or targets is omitted, and so is the LM loss if its
     coefficient is 0.
     """
     return step_loss(_float64(params), config, batches, lm_coef, **lm)[0]
@@ -127,7 +127,7 @@ def linear(x: Array, params: Params, name: str) -> tuple[Array, Backward]:
 
 
 def layer_norm(x: Array, params: Params, name: str, epsilon: float) -> tuple[Array, Backward]:
-    """y = g (x - mean) / sqrt(variance + epsilon) + b, each row of x (..., D) by itself."""
+    """y = g (x - mean) / sqrt(variance + epsilon) + b for each row of x (..., D)."""
     gain, bias = params[name + ".weight"], params[name + ".bias"]
     centred = x - x.mean(-1, keepdims=True)
     std = np.sqrt(np.square(centred).mean(-1, keepdims=True) + epsilon)
@@ -138,7 +138,7 @@ def layer_norm(x: Array, params: Params, name: str, epsilon: float) -> tuple[Arr
         grads[name + ".weight"] += (dy * unit).sum(rows)
         grads[name + ".bias"] += dy.sum(rows)
         dunit = dy * gain
-        # A shift of x and a stretch of x change nothing: what points along either is taken out of the gradient.
+        # y is invariant to shift and scale of x, so the gradient has no component along either.
         shift, stretch = dunit.mean(-1, keepdims=True), (dunit * unit).mean(-1, keepdims=True)
         dx: Array = (dunit - shift - unit * stretch) / std
         return dx
@@ -160,7 +160,7 @@ def gelu(x: Array) -> tuple[Array, Backward]:
 
 
 def heads_of(qkv: Array, n_head: int) -> Array:
-    """Return q, k and v as (3, N, H, T, K) of (N, T, 3 D): all of q, then k, then v."""
+    """Split (N, T, 3 D), which is q, then k, then v, into (3, N, H, T, K)."""
     n, time, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     return qkv.reshape(n, time, 3, n_head, width // n_head).transpose(2, 0, 3, 1, 4)
 
@@ -191,7 +191,7 @@ def attention(qkv: Array, n_head: int) -> tuple[Array, Backward]:
 
 
 def block(x: Array, params: Params, name: str, config: ModelConfig) -> tuple[Array, Backward]:
-    """x = LN(x + attention(x)), then x = LN(x + MLP(x)): the norms stand after the residual sums."""
+    """x = LN(x + attention(x)), then x = LN(x + MLP(x))."""
     qkv, qkv_backward = linear(x, params, name + "attn.c_attn")
     heads, heads_backward = attention(qkv, config.n_head)
     mixed, mixed_backward = linear(heads, params, name + "attn.c_proj")
@@ -202,7 +202,7 @@ def block(x: Array, params: Params, name: str, config: ModelConfig) -> tuple[Arr
     out, ln_2_backward = layer_norm(middle + narrow, params, name + "ln_2", config.layer_norm_epsilon)
 
     def backward(dout: Array, grads: Grads) -> Array:
-        dsum = ln_2_backward(dout, grads)  # the gradient of a residual sum goes both ways
+        dsum = ln_2_backward(dout, grads)  # the gradient of both terms of a residual sum
         dmiddle = dsum + wide_backward(gelu_backward(narrow_backward(dsum, grads), grads), grads)
         dsum = ln_1_backward(dmiddle, grads)
         return dsum + qkv_backward(heads_backward(mixed_backward(dsum, grads), grads), grads)
@@ -211,12 +211,12 @@ def block(x: Array, params: Params, name: str, config: ModelConfig) -> tuple[Arr
 
 
 def looked_up(config: ModelConfig, tokens: Integers, segments: Integers | None) -> list[Integers]:
-    """Return the rows (N, T) of the token embedding that are added: of the tokens, and V + s of each segment s."""
+    """Return the row numbers (N, T) in the token embedding: those of the tokens, and V + s for each segment s."""
     return [tokens] if segments is None else [tokens, config.vocab_size + segments]
 
 
 def embedded(params: Params, rows: Sequence[Integers]) -> Array:
-    """Return what enters the first block (N, T, D): the `rows` that are looked up and the positions."""
+    """Return the input (N, T, D) of the first block: the sum of the embeddings of `rows` and of the positions."""
     x: Array = params["positions_embed.weight"][: rows[0].shape[1]]
     for index in rows:
         x = x + params["tokens_embed.weight"][index]  # (N, T, D)
@@ -254,7 +254,7 @@ def log_softmax(x: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: Integers) -> tuple[Array, Array]:
-    """Return -log softmax(logits)[label] of each row of (M, C) and its slope by the logits, softmax - one-hot."""
+    """Return -log softmax(logits)[label] of each row of (M, C) and its gradient by the logits, softmax - one-hot."""
     log_probs = log_softmax(logits)
     row = np.arange(len(labels))
     slope = np.exp(log_probs)
@@ -263,7 +263,7 @@ def cross_entropy(logits: Array, labels: Integers) -> tuple[Array, Array]:
 
 
 def task_head(params: Params, config: ModelConfig, states: Array, batch: Batch) -> tuple[Array, Backward]:
-    """Return the task's scores (B, C) and their backward function, which returns the gradient by all states (N, T, D).
+    """Return the task scores (B, C) and their backward function, which returns the gradient by all states (N, T, D).
 
     Similarity adds the `<eos>` states of both orders; multiple choice scores each choice (Radford et al. 2018, §3.3).
     """
@@ -290,7 +290,7 @@ def task_head(params: Params, config: ModelConfig, states: Array, batch: Batch) 
 
 
 def task_loss(logits: Array, labels: Integers, head: Head) -> tuple[Array, Array]:
-    """Return the (B,) cross-entropies, or squared errors of a regression, and their slopes by the logits (B, C)."""
+    """Return the (B,) cross-entropies, or squared errors of a regression, and their gradients by the logits (B, C)."""
     if not head.regression:
         return cross_entropy(logits, labels)
     error = logits[:, 0] - labels
@@ -302,10 +302,10 @@ def lm_loss(
 ) -> tuple[Array, Backward]:
     """Return the (M,) cross-entropies of the targets (N, T) under the tied softmax, and their backward function.
 
-    With `over_positions` the softmax also runs over the position embedding; no target lies there.
+    With `over_positions` the softmax is also over the position embedding, which has no targets.
     """
     wanted = targets != IGNORE
-    words = config.vocab_size  # segments are no tokens
+    words = config.vocab_size  # without segments
     embedding = params["tokens_embed.weight"][:words]
     if over_positions:
         embedding = np.concatenate([embedding, params["positions_embed.weight"]])
@@ -325,7 +325,7 @@ def lm_loss(
 
 
 def target_shares(batches: Sequence[Batch], lm_mean: str) -> list[Array]:
-    """Return, for each micro-batch, what each of its (M,) targets counts in the LM loss; those of a step sum to 1."""
+    """Return the weights (M,) of the targets in the LM loss for each micro-batch; those of a step sum to 1."""
     wanted = [np.zeros((1, 1), bool) if b.lm_targets is None else b.lm_targets != IGNORE for b in batches]
     if lm_mean == "token":
         tokens = max(1, sum(int(rows.sum()) for rows in wanted))
@@ -338,7 +338,7 @@ def step_loss(
     params: Params, config: ModelConfig, batches: Sequence[Batch], lm_coef: float, lm_mean: str = "token",
     lm_over_positions: bool = False,
 ) -> tuple[dict[str, float], Callable[[Grads], None]]:  # fmt: skip
-    """Return the losses of a step over its micro-batches and the function that adds all gradients."""
+    """Return the losses of a step over its micro-batches, and a function that adds all gradients."""
     head = config.head
     lm_coef = lm_coef if head else 1.0
     weight = sum(batch.example_weight for batch in batches) if head else 0.0
@@ -348,7 +348,7 @@ def step_loss(
     passed: list[tuple[Array, list[Callable[[Grads], Array]], Backward]] = []
     for batch, target_share in zip(batches, shares, strict=True):
         states, to_embeddings = decoder(params, config, batch.tokens, batch.segments)
-        to_states: list[Callable[[Grads], Array]] = []  # backward through the heads
+        to_states: list[Callable[[Grads], Array]] = []  # backward functions of the heads
         if head and weight and batch.labels is not None:
             logits, head_backward = task_head(params, config, states, batch)
             task, slope = task_loss(logits, batch.labels, head)

@@ -1,4 +1,4 @@
-"""Small models to be served, one of each kind, and a server in this process."""
+"""Small models for the server, one of each kind, and a server in this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.model_cases import random_params
 
 TEXT = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
 SCALE = 0.6
-"""Of the random weights: large enough that answers differ."""
+"""Scale of the random weights, so large that answers differ."""
 
 HEADS = {
     "single": Head("classification", 3),
@@ -48,7 +48,7 @@ def tokenizer() -> Tokenizer:
 
 @cache
 def model(kind: str) -> Model:
-    """A model with random weights, a context of 32 tokens, and the labels x, y, z where it has some."""
+    """Return a model with random weights, a context of 32 tokens, and the labels x, y, z if it has labels."""
     config = ModelConfig(2, 2, 16, 32, tokenizer().vocab_size, head=HEADS[kind])
     params = {name: value.astype(np.float32) for name, value in random_params(config, scale=SCALE).items()}
     names = ("x", "y", "z") if config.head and config.head.n_labels == 3 else ()
@@ -64,7 +64,7 @@ def service(kind: str, **settings: Any) -> Service:
 
 @contextmanager
 def client(kind: str, key: str | None = None, **settings: Any) -> Iterator[TestClient]:
-    """A client of a server of a model of `kind`; its guard is `client.app`."""
+    """Return a client of a server with a model of `kind`; `client.app` is its `RequestGuard`."""
     with TestClient(guarded_app(service(kind, **settings), key), raise_server_exceptions=False) as found:
         yield found
 

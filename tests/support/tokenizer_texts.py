@@ -1,4 +1,4 @@
-"""Texts that are hard to tokenize."""
+"""Texts that are difficult to tokenize."""
 
 from __future__ import annotations
 
