@@ -30,7 +30,7 @@ def read_vocab(directory: Path) -> tuple[Vocab, Merges]:
         UserError: there are no such files, or they are invalid.
     """
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such directory; expected one that holds a tokenizer")
+        raise UserError(f"{directory}: no such directory; expected a directory with a tokenizer")
     path = directory / "tokenizer.json"
     if path.exists():
         vocab, merges = _from_tokenizer_json(path)

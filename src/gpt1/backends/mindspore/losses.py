@@ -1,4 +1,4 @@
-"""Losses of the task and of the language model in MindSpore. `backends.losses` says how they make up that of a step.
+"""Task loss and LM loss in MindSpore; `backends.losses` defines how a step combines them.
 
 Dimensions: D width, V vocabulary, B examples, C columns of the task's head, M positions.
 """

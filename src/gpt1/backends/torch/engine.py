@@ -163,9 +163,8 @@ class TorchEngine:
         at_targets, targets = self._at_targets(batch, states)
         weights = None
         if self.loss.lm_mean == "sequence":
-            weights = self._tensor(
-                target_weights(batch, self.loss.lm_mean)[batch.lm_targets != IGNORE].astype(np.float32)
-            )
+            every = target_weights(batch, self.loss.lm_mean)  # (N, T)
+            weights = self._tensor(every[batch.lm_targets != IGNORE].astype(np.float32))
         with torch.no_grad():
             rows = [embeddings.tokens[: self.config.vocab_size]]  # without segments
             grads = [gradient_of(embeddings.tokens)[: self.config.vocab_size]]

@@ -1,4 +1,4 @@
-"""Losses of the task and of the language model in PyTorch. `backends.losses` says how they make up that of a step.
+"""Task loss and LM loss in PyTorch; `backends.losses` defines how a step combines them.
 
 Dimensions: D width, V vocabulary, B examples, C columns of the task's head, M positions that have a target.
 """
