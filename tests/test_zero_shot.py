@@ -146,7 +146,7 @@ def test_a_long_text_is_read_to_the_end_of_the_context_and_counted(capsys: pytes
     verdict = judged(model, "acceptability", texts((long, 1), ("a b", 0)), threshold=0.0)
     assert verdict.logits[0, 1] == pytest.approx(expected(model, "a", " ".join((LETTERS * 3)[1:12])), abs=FLOAT32)
     assert verdict.encoded.truncated == 1
-    assert "1 of 2 examples are too long for the context: only their first 12 tokens" in capsys.readouterr().err
+    assert "1 of 2 examples were truncated: only their first 12 tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -162,7 +162,7 @@ def test_the_threshold_is_the_best_of_all(seed: int) -> None:
 
 
 def test_scores_that_are_all_the_same_have_no_threshold() -> None:
-    with pytest.raises(UserError, match="all training texts have the same mean log-probability; give a --threshold"):
+    with pytest.raises(UserError, match="all training texts have the same mean log-probability; give --threshold"):
         best_threshold(np.full(4, -2.0), np.array([0, 1, 0, 1]))
 
 
@@ -224,7 +224,7 @@ def test_a_long_context_keeps_its_end_and_the_choice_stays_whole(capsys: pytest.
     wanted = [expected(model, " ".join((LETTERS * 2)[-11:]), "a"), expected(model, "h", " ".join("b" * 11))]
     assert verdict.logits[0] == pytest.approx(wanted, abs=FLOAT32)
     assert verdict.encoded.truncated == 1
-    assert "1 of 2 examples are too long for the context: only the end of the context" in capsys.readouterr().err
+    assert "1 of 2 examples were truncated: only the end of the context" in capsys.readouterr().err
 
 
 def test_a_choice_that_leaves_no_room_for_its_context_is_refused() -> None:
@@ -264,12 +264,12 @@ def test_a_files_name_or_its_folders_says_the_heuristic(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("example", "settings", "said"),
     [
-        (TEXT, {}, "say how to label them: --heuristic acceptability or sentiment"),
+        (TEXT, {}, "choose how to label them: --heuristic acceptability or sentiment"),
         (PAIR, {}, "holds pairs of texts"),
         (TEXT, {"heuristic": "choice"}, "--heuristic choice: .* holds texts"),
         (CHOICE, {"heuristic": "sentiment"}, "--heuristic sentiment: .* holds contexts with choices"),
-        (TEXT, {"heuristic": "sentiment", "threshold": 0.0}, r"--threshold 0\.0: is not for --heuristic sentiment"),
-        (CHOICE, {"prompt_suffix": "so"}, "--prompt-suffix so: is not for --heuristic choice"),
+        (TEXT, {"heuristic": "sentiment", "threshold": 0.0}, r"--threshold 0\.0: not used by --heuristic sentiment"),
+        (CHOICE, {"prompt_suffix": "so"}, "--prompt-suffix so: not used by --heuristic choice"),
     ],
 )
 def test_what_does_not_go_together_is_refused(example: Example, settings: dict[str, Any], said: str) -> None:
@@ -280,9 +280,9 @@ def test_what_does_not_go_together_is_refused(example: Example, settings: dict[s
 @pytest.mark.parametrize(
     ("heuristic", "settings", "said"),
     [
-        ("acceptability", {}, "--threshold is missing: the data has no training split"),
-        ("sentiment", {"label_words": "a,b,c"}, r"--label-words a,b,c: answers 3 labels, the data has 2 \(0, 1\)"),
-        ("sentiment", {"label_words": "a,a"}, "--label-words a,a: to this model's tokenizer two are the same"),
+        ("acceptability", {}, "--threshold is required: the data has no training split"),
+        ("sentiment", {"label_words": "a,b,c"}, r"--label-words a,b,c: predicts 3 labels, the data has 2 \(0, 1\)"),
+        ("sentiment", {"label_words": "a,a"}, "--label-words a,a: for this model's tokenizer, two are identical"),
         ("sentiment", {"label_words": "a,"}, "or one is empty"),
         ("sentiment", {"label_words": "a," + "b " * 12}, "longer than the model's context of 12 tokens"),
     ],
@@ -293,7 +293,7 @@ def test_settings_that_cannot_be_used_are_refused(heuristic: Heuristic, settings
 
 
 def test_labels_of_another_number_are_refused() -> None:
-    with pytest.raises(UserError, match=r"--heuristic acceptability: answers 2 labels, the data has 3 \(0, 1, 2\)"):
+    with pytest.raises(UserError, match=r"--heuristic acceptability: predicts 2 labels, the data has 3 \(0, 1, 2\)"):
         judged(random_model(), "acceptability", texts(("a b", 0), ("c d", 1), ("e f", 2), ("g h", 2)), threshold=-1.0)
 
 
@@ -325,7 +325,7 @@ def test_a_language_model_without_a_head_labels_a_data_set(tmp_path: Path, capsy
         "test",
     )
     assert found["baseline"]["majority class"]["accuracy"] == 0.6
-    assert "Acceptable is the label 'good' (id 1)." in err
+    assert "Label 'good' (id 1) means acceptable." in err
     assert "float32" in err
     assert cli.main([*words, "--zero-shot", "--max-examples", "2", "--split", "train", "--no-baseline", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -335,7 +335,7 @@ def test_a_language_model_without_a_head_labels_a_data_set(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--zero-shot", "--data", "cola/test.jsonl"], "gpt1: --threshold is missing"),
+        (["--zero-shot", "--data", "cola/test.jsonl"], "gpt1: --threshold is required"),
         (["--zero-shot", "--data", "cola", "--split", "valid"], "gpt1: --split valid: cola has train, test"),
         (["--zero-shot", "--data", "cola", "--threshold", "nan"], "--threshold nan: expected a number"),
         (["--zero-shot", "--data", "cola", "--heuristic", "choice"], "no column for"),

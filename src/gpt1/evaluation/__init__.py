@@ -1,1 +1,1 @@
-"""Scores with intervals, baselines, diagnostics, zero-shot labels, reports."""
+"""Scoring with confidence intervals, baselines, diagnostics, zero-shot classification, reports."""

@@ -1,9 +1,9 @@
-"""Baselines: what simple methods reach on the same data.
+"""Baselines: a linear model on simple features, and a constant prediction, scored on the same data.
 
-A task names its features (`FEATURES`: TF-IDF of the texts, word overlap of pairs or choices), its problem type the
-linear model and the constant answer (majority class or mean). scikit-learn fits thousands of texts in seconds.
+The task selects the features (`FEATURES`: TF-IDF of the texts, word overlap of pairs or choices), the problem type
+selects the linear model and the constant (majority class or mean). Fitting takes seconds for thousands of texts.
 
-Letters: N texts or pairs, F features, k choices a question.
+Dimensions: N texts or pairs, F features, k choices per question.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from gpt1.tasks.problem_types import SINGLE_LABEL, ProblemType
 Array = NDArray[Any]
 
 MAX_TRAIN_CHARACTERS = 50_000_000
-"""More training text than this is sampled: it bounds a baseline's time (IMDB's 33 million: 20 seconds) and memory."""
+"""Larger training splits are subsampled to this, to bound time (IMDB's 33 million: 20 seconds) and memory."""
 MAX_COEFFICIENTS = 2_000_000
-"""Terms times labels of a logistic regression: bounds its memory when there are many labels."""
+"""Maximum number of terms times labels of a logistic regression, to bound its memory."""
 INVERSE_REGULARISATION = 3.0
 """`C` of the logistic regressions."""
 ROWS_FOR_RARE_TERMS = 100
-"""With at least so many training texts, terms that occur in only one of them are dropped."""
+"""Minimum number of training texts from which on terms that occur in one text only are dropped."""
 
 WORD = r"(?u)\w+"
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-"""A letter of a script without blanks between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+"""A letter of a script without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 NEGATION = re.compile(
     r"\b(?:no|not|never|none|nobody|nothing|neither|nor|without|cannot)\b|n['\u2019 ]t\b", re.IGNORECASE
 )
 OVERLAP_TERMS: tuple[dict[str, Any], ...] = (
     {"token_pattern": WORD, "ngram_range": (1, 2)},
-    {"analyzer": "char_wb", "ngram_range": (2, 3)},  # inflected forms, and scripts without blanks
+    {"analyzer": "char_wb", "ngram_range": (2, 3)},  # inflected forms, and scripts without spaces
     {"token_pattern": r"\d+"},
 )
 
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """What one baseline predicts for the test examples."""
+    """Predictions of one baseline for the test examples."""
 
     name: str
-    """for a table; says so where only a part of the training rows was used"""
+    """Display name; it includes the number of training rows if they were subsampled."""
     predictions: Array
-    """label ids (N,) int64, or values (N,) float64 of a regression"""
+    """Label ids (N,) int64, or values (N,) float64 of a regression."""
     seconds: float
-    """to fit and predict"""
+    """Time to fit and predict."""
 
 
 def fit_baselines(
@@ -66,12 +66,11 @@ def fit_baselines(
     *,
     seed: int = 0,
 ) -> list[BaselineResult]:
-    """Fit the baselines of a task on `train` and predict `test`; the strongest kind first, majority class or mean last.
+    """Fit the baselines of a task on `train` and predict `test`: the linear model first, majority class or mean last.
 
-    `baseline` is a key of `FEATURES`. `train_labels` (N,) are label ids, indices of the right choice, or floats of a
-    regression. The examples' weights count in every fit (term frequencies aside), in the majority and in the mean.
-    `seed` draws the rows when there are too many. Where the rows have only one label there is nothing to learn, and
-    only the majority class is returned.
+    `baseline` is a key of `FEATURES`. `train_labels` (N,) are label ids, indices of the correct choice, or floats of a
+    regression. Example weights are used in the linear model, the majority and the mean, not in term frequencies.
+    `seed` selects the rows of a subsample. If all rows have the same label, only the majority class is returned.
     """
     if baseline not in FEATURES:
         raise ValueError(f"baseline {baseline!r}: expected {', '.join(FEATURES)}")
@@ -94,7 +93,7 @@ def fit_baselines(
 
 
 def _affordable_rows(examples: Sequence[Example], seed: int) -> Array:
-    """Indices, in order, of all rows or of as many random ones as MAX_TRAIN_CHARACTERS allows."""
+    """Return sorted indices of all rows, or of a random subsample within MAX_TRAIN_CHARACTERS."""
     sizes = np.array([sum(map(len, e.parts)) * max(1, len(e.choices)) + sum(map(len, e.choices)) for e in examples])
     if sizes.sum() <= MAX_TRAIN_CHARACTERS:
         return np.arange(len(examples))
@@ -110,12 +109,15 @@ class LogisticModel:
     dtype: DTypeLike = np.int64
 
     def n_outputs(self, labels: Array) -> int:
+        """Return the number of distinct labels."""
         return len(np.unique(labels))
 
     def can_learn(self, labels: Array) -> bool:
+        """Return whether there are at least two distinct labels."""
         return self.n_outputs(labels) > 1
 
     def unfitted(self) -> Any:
+        """Return a new scikit-learn estimator."""
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=1000)
@@ -128,12 +130,15 @@ class RidgeModel:
     dtype: DTypeLike = np.float64
 
     def n_outputs(self, labels: Array) -> int:
+        """Return 1."""
         return 1
 
     def can_learn(self, labels: Array) -> bool:
+        """Return True."""
         return True
 
     def unfitted(self) -> Any:
+        """Return a new scikit-learn estimator."""
         from sklearn.linear_model import Ridge
 
         return Ridge()
@@ -141,19 +146,20 @@ class RidgeModel:
 
 LinearModel = LogisticModel | RidgeModel
 LINEAR_MODELS: dict[str, LinearModel] = {"logistic": LogisticModel(), "ridge": RidgeModel()}
-"""What `ProblemType.linear_model` names."""
+"""Linear models by name (`ProblemType.linear_model`)."""
 
 
 class Features(ABC):
-    """Features of examples, and a linear model fitted on them."""
+    """Feature extraction from examples, and fitting of a linear model on the features."""
 
     name: str
 
     @abstractmethod
     def of(self, train: Sequence[Example], test: Sequence[Example], n_outputs: int) -> tuple[Any, Any]:
-        """Return the features of train and test, (N, F) each."""
+        """Return the features (N, F) of `train` and of `test`; `n_outputs` limits F."""
 
     def can_learn(self, model: LinearModel, labels: Array) -> bool:
+        """Return whether `labels` (N,) are sufficient to fit `model`."""
         return model.can_learn(labels)
 
     def fit_predict(
@@ -171,6 +177,7 @@ class TfidfFeatures(Features):
     name = "TF-IDF"
 
     def of(self, train: Sequence[Example], test: Sequence[Example], n_outputs: int) -> tuple[Any, Any]:
+        """Return sparse TF-IDF matrices (N, F) of `train` and of `test`."""
         vectoriser, features = _tfidf(["\n".join(e.texts) for e in train], n_outputs)
         return features, vectoriser.transform(["\n".join(e.texts) for e in test])
 
@@ -181,6 +188,7 @@ class OverlapFeatures(Features):
     name = "word overlap"
 
     def of(self, train: Sequence[Example], test: Sequence[Example], n_outputs: int) -> tuple[Any, Any]:
+        """Return overlap features (N, F) of `train` and of `test`, scaled to mean 0 and variance 1 on `train`."""
         from sklearn.preprocessing import StandardScaler
 
         overlap = _Overlap([text for e in train for text in e.texts])
@@ -188,13 +196,15 @@ class OverlapFeatures(Features):
         return scaler.fit_transform(self.describe(overlap, train)), scaler.transform(self.describe(overlap, test))
 
     def describe(self, overlap: _Overlap, examples: Sequence[Example]) -> Array:
+        """Return unscaled features (N, F)."""
         return overlap([e.parts[0] for e in examples], [e.parts[1] for e in examples])
 
 
 class ChoiceOverlapFeatures(OverlapFeatures):
-    """Word overlap of each choice with context and question: (N k, F), less the mean over the question's choices."""
+    """Word overlap of each choice with context and question, minus the mean over the question's choices."""
 
     def describe(self, overlap: _Overlap, examples: Sequence[Example]) -> Array:
+        """Return unscaled features (N k, F)."""
         choices = [choice for e in examples for choice in e.choices]
         contexts = [e.parts[0] for e in examples for _ in e.choices]
         questions = [e.parts[1] if len(e.parts) > 1 else "" for e in examples for _ in e.choices]
@@ -203,15 +213,17 @@ class ChoiceOverlapFeatures(OverlapFeatures):
         return np.reshape(by_question - by_question.mean(axis=1, keepdims=True), features.shape)
 
     def can_learn(self, model: LinearModel, labels: Array) -> bool:
-        return True  # every question has right and wrong choices
+        """Return True: every question has correct and incorrect choices."""
+        return True
 
     def fit_predict(
         self, model: LinearModel, train: Sequence[Example], labels: Array, weights: Array, test: Sequence[Example]
     ) -> Array:
+        """Fit `model` on choices labelled correct or incorrect; return the best choices (N,) of `test`."""
         features, test_features = self.of(train, test, model.n_outputs(labels))
         k = len(train[0].choices)
-        right = (np.arange(k) == labels[:, None]).ravel()
-        fitted = _fit(model, features, right, np.repeat(weights / weights.mean(), k))
+        correct = (np.arange(k) == labels[:, None]).ravel()
+        fitted = _fit(model, features, correct, np.repeat(weights / weights.mean(), k))
         scores = fitted.decision_function(test_features).reshape(len(test), -1)
         return np.asarray(scores.argmax(axis=1), dtype=np.int64)
 
@@ -219,23 +231,23 @@ class ChoiceOverlapFeatures(OverlapFeatures):
 FEATURES: dict[str, Features] = {
     "tf-idf": TfidfFeatures(), "overlap": OverlapFeatures(), "choice-overlap": ChoiceOverlapFeatures(),
 }  # fmt: skip
-"""What `Task.baseline` names."""
+"""Features by name (`Task.baseline`)."""
 
 
 def _fit(model: LinearModel, features: Any, labels: Array, weights: Array) -> Any:
-    """Return a model of scikit-learn, fitted; the weights' mean is 1, else their scale would be a regularisation."""
+    """Return a fitted scikit-learn model; `weights` must have mean 1, or their scale changes the regularisation."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    # Beside other busy processes, BLAS threads make these small products ten times slower.
+    # With other busy processes on the machine, BLAS threads make these small products ten times slower.
     with threadpool_limits(1, user_api="blas"):
         return model.unfitted().fit(features, labels, sample_weight=weights)
 
 
 def _tfidf(texts: Sequence[str], n_outputs: int) -> tuple[Any, Any]:
-    """A fitted vectoriser of word 1- and 2-grams, or of characters where no words are found, and its matrix (N, F)."""
+    """Return a fitted vectoriser of word 1- and 2-grams (of characters if there are no words), and its matrix (N, F)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts = [text or " " for text in texts]  # a blank is a term of its own, so that no vocabulary is empty
+    texts = [text or " " for text in texts]  # a space is a term, so the vocabulary is never empty
     words = {"token_pattern": WORD, "ngram_range": (1, 2), "min_df": 2 if len(texts) >= ROWS_FOR_RARE_TERMS else 1}
     characters = {"analyzer": "char", "ngram_range": (1, 3)}
     common = {"sublinear_tf": True, "max_features": MAX_COEFFICIENTS // n_outputs, "dtype": np.float32}
@@ -244,14 +256,14 @@ def _tfidf(texts: Sequence[str], n_outputs: int) -> tuple[Any, Any]:
         vectoriser = TfidfVectorizer(**words, **common)
         try:
             return vectoriser, vectoriser.fit_transform(texts)
-        except ValueError:  # no words, or none that occurs in two texts
+        except ValueError:  # no words, or no word that occurs in two texts
             pass
     vectoriser = TfidfVectorizer(**characters, **common)
     return vectoriser, vectoriser.fit_transform(texts)
 
 
 class _Overlap:
-    """How much of one text stands in another, for words, groups of letters, and numbers. `texts` give the IDF."""
+    """Overlap features of pairs of texts: words, character n-grams, numbers. `texts` are used for the IDF."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         from sklearn.feature_extraction.text import TfidfTransformer
@@ -266,9 +278,9 @@ class _Overlap:
             in_a, in_b = _occurrences(a, terms), _occurrences(b, terms)
             in_both = in_a.multiply(in_b)
             n_a, n_b, n_both = (np.asarray(matrix.sum(axis=1)).ravel() for matrix in (in_a, in_b, in_both))
-            columns += [n_both / np.maximum(n_a, 1), n_both / np.maximum(n_b, 1)]  # shares of a in b, of b in a
+            columns += [n_both / np.maximum(n_a, 1), n_both / np.maximum(n_b, 1)]  # fractions of a in b, of b in a
             columns += [n_both / np.maximum(n_a + n_b - n_both, 1)]  # Jaccard
-            columns += [n_a > n_both, n_b > n_both]  # something that the other text does not have
+            columns += [n_a > n_both, n_b > n_both]  # has a term that the other text does not have
             columns += [np.log1p(n_a), np.log1p(n_b), np.minimum(n_a, n_b) / np.maximum(np.maximum(n_a, n_b), 1)]
             cosine = tfidf.transform(in_a).multiply(tfidf.transform(in_b)).sum(axis=1)
             columns.append(np.asarray(cosine).ravel())
@@ -278,7 +290,7 @@ class _Overlap:
 
 
 def _occurrences(texts: Sequence[str], terms: dict[str, Any]) -> Any:
-    """Which terms stand in which text: sparse (N, 2^20) of 0 and 1. Hashed, so that words new in the test count too."""
+    """Return term occurrences, sparse (N, 2^20) of 0 and 1; terms are hashed, so unseen test terms are included."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}  # contexts repeat

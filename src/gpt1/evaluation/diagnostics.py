@@ -1,6 +1,6 @@
-"""What a report draws of a model's answers, small enough to be stored with the scores: where it errs, how sure it is.
+"""Diagnostics of predictions for the report: scores per label, calibration, ROC, accuracy by length, paired tests.
 
-Letters: N examples, C labels.
+They are small enough to be stored in `metrics.json`. Dimensions: N examples, C labels.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from gpt1.tasks.metrics import COUNTS_AT_ONCE, PairMetric
 Array = NDArray[Any]
 
 CALIBRATION_BINS = 10
-"""Bins of equal width that confidence is sorted into."""
+"""Number of confidence bins of equal width."""
 CURVE_POINTS = 200
-"""Most points that are kept of a ROC or precision-recall curve; the areas are those of all points."""
+"""Maximum number of stored points of a ROC or precision-recall curve; the areas are computed from all points."""
 LENGTH_BINS = 5
-"""Bins of about as many examples each that lengths are sorted into."""
+"""Number of length bins with about the same number of examples."""
 NORMAL_95 = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
 
 
 def per_label(confusion: Array, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return {"label", "precision", "recall", "f1", "support"} of each label; 0 where there is no evidence.
+    """Return {"label", "precision", "recall", "f1", "support"} of each label; undefined ratios are 0.
 
-    `confusion` is (C, C) counts, rows are the truth.
+    `confusion` is (C, C) counts; rows are the actual labels.
     """
     right, true, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     rows = zip(names, right.tolist(), true.tolist(), predicted.tolist(), strict=True)
@@ -49,8 +49,8 @@ def per_label(confusion: Array, names: Sequence[str]) -> list[dict[str, Any]]:
 def calibration(confidence: Array, right: Array) -> dict[str, Any]:
     """Return {"error", "bins": [{"from", "to", "examples", "confidence", "accuracy"}]}, without empty bins.
 
-    `confidence` (N,) is the probability of the predicted label, `right` (N,) whether it is the true one; "error" is
-    the expected calibration error of Guo et al. 2017, eq. 3: the mean over examples of |accuracy - confidence| of
+    `confidence` (N,) is the probability of the predicted label, `right` (N,) whether the prediction is correct. "error"
+    is the expected calibration error (Guo et al. 2017, eq. 3): the mean over examples of |accuracy - confidence| of
     their bin.
     """
     edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
@@ -74,15 +74,15 @@ def calibration(confidence: Array, right: Array) -> dict[str, Any]:
 def ranking(score: Array, positive: Array) -> dict[str, Any]:
     """Return {"roc": {"auc", "points"}, "precision_recall": {"average_precision", "points"}} of scores (N,).
 
-    `positive` (N,) says which examples have the label that a high score speaks for. Points are [false positive rate,
-    true positive rate] and [recall, precision], one for each distinct threshold, thinned; the average precision is the
-    sum over thresholds of (R_n - R_{n-1}) P_n. Empty where all examples, or none, are positive.
+    `positive` (N,) marks the examples of the positive class, which has high scores. Points are [false positive rate,
+    true positive rate] and [recall, precision], at most `CURVE_POINTS` of the distinct thresholds. The average precision
+    is the sum over thresholds of (R_n - R_{n-1}) P_n. The result is empty if all examples or none are positive.
     """
     n_true = int(positive.sum())
     if n_true in (0, len(positive)):
         return {}
     order = np.argsort(-score, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # of the examples with one score
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # last example of each distinct score
     hits = np.cumsum(positive[order])[last]
     false = last + 1 - hits
     recall, fallout = np.append(0, hits) / n_true, np.append(0, false) / (len(positive) - n_true)
@@ -96,20 +96,20 @@ def ranking(score: Array, positive: Array) -> dict[str, Any]:
 
 
 def _thinned(x: Array, y: Array) -> list[list[float]]:
-    """Return (x, y) as a list of `CURVE_POINTS` points at most, spread evenly over the length of the curve."""
+    """Return at most `CURVE_POINTS` points [x, y], spaced evenly along the curve."""
     if len(x) > CURVE_POINTS:
-        way = np.append(0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
-        places = np.searchsorted(way, np.linspace(0.0, way[-1], CURVE_POINTS)).clip(max=len(x) - 1)
-        kept = np.unique(np.append(0, np.append(places, len(x) - 1)))[-CURVE_POINTS:]
+        length = np.append(0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
+        indices = np.searchsorted(length, np.linspace(0.0, length[-1], CURVE_POINTS)).clip(max=len(x) - 1)
+        kept = np.unique(np.append(0, np.append(indices, len(x) - 1)))[-CURVE_POINTS:]
         x, y = x[kept], y[kept]
     return [[round(float(a), 5), round(float(b), 5)] for a, b in zip(x, y, strict=True)]
 
 
 def by_length(lengths: Array, values: Array, name: str) -> list[dict[str, Any]]:
-    """Return {"from", "to", "examples", name: mean, "interval": [low, high]} of bins of examples with similar lengths.
+    """Return {"from", "to", "examples", name: mean, "interval": [low, high]} of each bin of lengths (N,) in tokens.
 
-    `values` (N,) are whether each answer is right, or the absolute errors of a regression. The interval (95 %) is
-    Wilson's of a share (Wilson 1927), the normal one of a mean.
+    `values` (N,) are booleans (whether each prediction is correct) or the absolute errors of a regression. The 95 %
+    interval is Wilson's for a proportion (Wilson 1927) and the normal approximation for a mean.
     """
     cuts = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTH_BINS + 1)[1:-1], method="higher"))
     of_bin = np.digitize(lengths, cuts)
@@ -145,7 +145,7 @@ def _normal(values: Array) -> tuple[float, float]:
 
 
 def pack(values: Array) -> dict[str, Any]:
-    """Return label ids or values (N,) as JSON of few bytes: {"dtype", "zlib": base64 of the compressed bytes}."""
+    """Return label ids or values (N,) as compact JSON: {"dtype", "zlib": base64 of the compressed bytes}."""
     if values.dtype.kind == "f":
         values = values.astype("<f4")
     else:
@@ -154,10 +154,10 @@ def pack(values: Array) -> dict[str, Any]:
 
 
 def unpack(packed: Mapping[str, Any]) -> Array:
-    """Return what `pack` packed: int64 label ids or float64 values.
+    """Return the int64 label ids or float64 values (N,) stored by `pack`.
 
     Raises:
-        ValueError: it was not made by `pack`.
+        ValueError: `packed` has an unknown dtype or damaged data.
     """
     if packed["dtype"] not in ("|u1", "<u2", "<f4"):
         raise ValueError(f"dtype {packed['dtype']}: expected |u1, <u2 or <f4")
@@ -171,11 +171,11 @@ def unpack(packed: Mapping[str, Any]) -> Array:
 def paired_difference(
     metric: PairMetric, labels: Array, a: Array, b: Array, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Return metric(a) - metric(b), and its 95 % percentile interval by the paired bootstrap: (difference, low, high).
+    """Return metric(a) - metric(b) and its 95 % percentile interval by the paired bootstrap: (difference, low, high).
 
-    Each resample draws examples, and with each the answers (N,) of both models, so what makes an example hard for both
-    does not blur the difference (Efron & Tibshirani 1993, ch. 8; Koehn 2004). An interval without 0 in it is a
-    difference that these examples would hardly give by chance.
+    `labels`, `a` and `b` are (N,). Each resample draws examples with the predictions of both models, so the difficulty
+    of an example, common to both, cancels (Efron & Tibshirani 1993, ch. 8; Koehn 2004). The difference is significant
+    if the interval does not contain 0.
     """
     triples = np.stack([labels, a, b], axis=1).astype(np.float64)
     (truth, first, second), counts = (array.T for array in np.unique(triples, axis=0, return_counts=True))

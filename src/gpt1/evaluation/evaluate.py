@@ -1,4 +1,4 @@
-"""Score a model on labelled rows: what `gpt1 evaluate` does, step by step, with a head or zero-shot."""
+"""Evaluation of a model on labelled rows, with its task head or zero-shot: `gpt1 evaluate`."""
 
 from __future__ import annotations
 
@@ -26,25 +26,24 @@ def evaluate(
     hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | Metric | None = None,
     baseline: bool = True, compare: Sequence[Path | str] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Score a fine-tuned model on one split of a data set, or on all of a file, in float32 unless `hardware` says.
+    """Score a fine-tuned model on one split of a data set, or on all rows of a file.
 
-    `model` is a run or any other name of a fine-tuned model (`loading.resolve_model`); `data` is named as for
-    `gpt1 finetune --data`.
+    `model` is a run directory or any other name of a fine-tuned model (`loading.resolve_model`); `data` has the form of
+    `gpt1 finetune --data`. A file that the run was trained on is split as in training, so `split` selects the same rows.
+    The dtype is float32 unless `hardware` sets one.
 
-    A file that the run was trained on is split as it was then, so that `split` names the same rows.
+    `baseline` also fits the baselines on the run's training rows and scores them on the same examples. `compare` lists
+    other runs or models of the same task and labels to score on them. `metric` is an additional metric: a function of
+    (labels, predictions), or its name as `package.module:function`.
 
-    `baseline` also fits the plain baselines on the run's own training rows and scores them on the same examples;
-    `compare` are other runs or models of the same task and labels, which are scored on them too. `metric` is your own,
-    a function of (labels, predictions) or its name as `package.module:function`.
-
-    `evaluate("runs/demo", "reviews", max_examples=50)["test"]["accuracy"]` loads a run's model again and scores it.
+    Example: `evaluate("runs/demo", "reviews", max_examples=50)["test"]["accuracy"]`
 
     Returns:
-        {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split}, as
-        `metrics.json` has it, and {"compare": {path: …}} of what `compare` names.
+        {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split} as
+        in `metrics.json`; with `compare` also {"compare": {path: …}}.
 
     Raises:
-        UserError: there is no model with a head, no such data, or a row of it cannot be used.
+        UserError: the model has no task head, the data is missing, or a row is invalid.
     """
     data = str(data)
     path = resolve_model(model)
@@ -57,14 +56,14 @@ def evaluate(
     extra = own_metric(metric)
     encoded = classifier.encode(examples, labelled=True)
     if encoded.truncated:
-        console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were cut to {classifier.limit}.")
+        console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were truncated to {classifier.limit}.")
     console.say(f"{len(encoded):,} examples; {classifier.engine.device}, {classifier.engine.dtype}")
     logits = classifier.logits(encoded, label=f"scoring {split}")
     scored = score_split(logits, encoded, examples, classifier.head, classifier.labels, extra)
     explain_mistakes(Explainer(classifier), scored["mistakes"])
     _log_mistakes(RunDirectory(path), data, split, scored["mistakes"])
-    plain = _baselines(trained_on, classifier, examples, encoded, extra) if baseline and trained_on else {}
-    results: dict[str, Any] = {split: scored, "baseline": plain, "baseline_split": split}
+    fitted = _fit_baselines(trained_on, classifier, examples, encoded, extra) if baseline and trained_on else {}
+    results: dict[str, Any] = {split: scored, "baseline": fitted, "baseline_split": split}
     if others:
         results["compare"] = {}
         for name, other in others.items():
@@ -77,25 +76,29 @@ def evaluate(
 
 
 def _log_mistakes(run: RunDirectory, data: str, split: str, mistakes: Sequence[dict[str, Any]]) -> None:
-    """Add the mistakes, with the words that drove them, to the log of a run: reports draw them from there."""
+    """Append the mistakes, with the weights of their words, to the log of a run."""
     if not run.log.path.exists():
         return
     try:
         run.log.write("mistakes", {"data": data, "split": split, "mistakes": mistakes})
-    except OSError as error:  # someone else's run may be evaluated too
-        console.say(f"{run.log.path}: {error.strerror}; the mistakes are not added to the run's log")
+    except OSError as error:  # the run may belong to another user
+        console.say(f"{run.log.path}: {error.strerror}; the mistakes were not added to the run's log")
 
 
 def _of_the_same_kind(
     other: Path | str, name: str, classifier: Classifier, hardware: DeviceConfig | None
 ) -> Classifier:  # fmt: skip
-    """Load what --compare names; its scores compare only where its task and labels are those of the model `name`."""
+    """Load a model given by --compare.
+
+    Raises:
+        UserError: its task or labels differ from those of the model `name`.
+    """
     compared = Classifier.open(other, hardware, flag="--compare")
     if (compared.task, compared.labels) != (classifier.task, classifier.labels):
-        mine, its = (
+        expected, found = (
             f"{each.task.name} ({', '.join(each.labels.names) or 'no label names'})" for each in (classifier, compared)
         )
-        raise UserError(f"--compare {other}: {its} found, {mine} as in {name} expected")
+        raise UserError(f"--compare {other}: {found} found, {expected} as in {name} expected")
     return compared
 
 
@@ -104,10 +107,10 @@ def evaluate_zero_shot(
     hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | None = None,
     baseline: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """Score a model as a language model on rows that it was never trained to label (see `zero_shot`).
+    """Score a language model zero-shot, without fine-tuning (see `zero_shot`).
 
-    The result has the form of `evaluate`'s; the one baseline is the majority class. Computed in float32 unless --dtype
-    says otherwise.
+    Returns the same form as `evaluate`; the only baseline is the majority class. The dtype is float32 unless `hardware`
+    sets one.
     """
     kind = HEURISTICS[how.heuristic].input_kind if how.heuristic else None
     path = resolve_model(model)
@@ -120,8 +123,8 @@ def evaluate_zero_shot(
     judge = ZeroShot(open_model(path), how, hardware)
     console.say(f"{len(examples):,} examples; zero-shot {heuristic}; {judge.engine.device}, {judge.engine.dtype}")
     verdict = judge.judge(heuristic, examples, labels, rows.readers.get("train"))
-    beside = majority(verdict.encoded, verdict.head, extra) if baseline else {}
-    results = {split: verdict.scores(examples, extra), "baseline": beside, "baseline_split": split}
+    constant = majority(verdict.encoded, verdict.head, extra) if baseline else {}
+    results = {split: verdict.scores(examples, extra), "baseline": constant, "baseline_split": split}
     show_scores(results)
     return results
 
@@ -129,7 +132,7 @@ def evaluate_zero_shot(
 def _at_most(max_examples: int | None, examples: list[Example]) -> list[Example]:
     if max_examples is None:
         return examples
-    DataConfig(max_examples=max_examples)  # refuses what finetune's flag refuses
+    DataConfig(max_examples=max_examples)  # validates the value
     return limited(examples, max_examples, seed=0)
 
 
@@ -140,7 +143,7 @@ def _run_settings(path: Path) -> FinetuneConfig | None:
     return FinetuneConfig.from_dict(settings["config"]) if settings.get("command") == "finetune" else None
 
 
-def _baselines(
+def _fit_baselines(
     trained_on: FinetuneConfig,
     model: Classifier,
     examples: list[Example],
@@ -151,6 +154,6 @@ def _baselines(
         train = load_data(trained_on).splits["train"]
         labels = model.labels.ids(train)
     except UserError as error:
-        console.say(f"No baseline beside it: the run's training data cannot be read again ({error}).")
+        console.say(f"Baselines skipped: the run's training data cannot be read ({error}).")
         return {}
     return baselines(model.task, train, labels, examples, encoded, model.head, extra, trained_on.loop.seed)

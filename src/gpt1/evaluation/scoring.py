@@ -28,22 +28,22 @@ from gpt1.tasks.metrics import (
 from gpt1.tasks.problem_types import PROBLEM_TYPES, SingleLabel
 
 MISTAKES = 20
-"""How many of the most confident mistakes are kept."""
+"""Number of the most confident mistakes that are stored."""
 
 LARGEST_CONFUSION = 50
-"""Most labels for which the confusion matrix is stored."""
+"""Maximum number of labels for which the confusion matrix is stored."""
 
 
 def score_split(
     logits: NDArray[np.float32], encoded: EncodedExamples, examples: Sequence[Example], head: Head, labels: Labels,
     extra: Mapping[str, Metric], *, seed: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return one split's entry of `metrics.json` from (B, C) logits.
+    """Return the entry of `metrics.json` of one split from (B, C) logits.
 
-    {metric: value, "loss", "examples", "interval": {metric: [low, high]} (95 % bootstrap), "confusion_matrix" (rows are
-    the truth), "mistakes": the most confident ones first}, and what a report draws (`diagnostics`): "per_label",
-    "calibration", "roc" and "precision_recall" of label id 1 of two, "by_length", "answers": the truth and the
-    predictions, packed, with the digest of the rows that they belong to.
+    Keys: each metric, "loss", "examples", "truncated", "interval": {metric: [low, high]} (95 % bootstrap), "mistakes"
+    (the most confident first), "by_length", "answers" (labels and predictions, packed, with a digest of the rows). A
+    classification also has "confusion_matrix" (rows are the actual labels), "per_label" and "calibration"; with two
+    labels, "roc" and "precision_recall" of label id 1. See `diagnostics`.
     """
     names = metrics_of(head)
     problem_type = labels.problem_type
@@ -67,7 +67,7 @@ def score_split(
 def _class_diagnostics(
     logits: NDArray[np.float32], predicted: NDArray[Any], truth: NDArray[Any], names: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the entries of `score_split` that are about classes."""
+    """Return the entries of `score_split` that only a classification has."""
     likely = probabilities(logits)
     result: dict[str, Any] = {}
     if names:
@@ -82,7 +82,7 @@ def _class_diagnostics(
 
 
 def _digest(examples: Sequence[Example]) -> str:
-    """Return a digest of the texts and labels in their order, whatever vocabulary reads them."""
+    """Return a SHA-256 of the texts and labels in order; it does not depend on the tokenizer."""
     digest = hashlib.sha256()
     for example in examples:
         row = repr((example.parts, example.choices, example.label))
@@ -93,8 +93,8 @@ def _digest(examples: Sequence[Example]) -> str:
 def _intervals(
     names: Sequence[str], extra: Mapping[str, Metric], truth: NDArray[Any], predicted: NDArray[Any], seed: int
 ) -> dict[str, list[float]]:
-    every = {name: METRICS[name] for name in names} | dict(extra)
-    return {name: list(bootstrap_interval(metric, truth, predicted, seed=seed)) for name, metric in every.items()}
+    metrics = {name: METRICS[name] for name in names} | dict(extra)
+    return {name: list(bootstrap_interval(metric, truth, predicted, seed=seed)) for name, metric in metrics.items()}
 
 
 def _mistakes(
@@ -120,7 +120,7 @@ def baselines(
     task: Task, train: Sequence[Example], train_labels: NDArray[Any], test: Sequence[Example], encoded: EncodedExamples,
     head: Head, extra: Mapping[str, Metric], seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fit the plain baselines on `train` and return {name: {metric: value, "interval": …, "seconds", "predicted"}}."""
+    """Fit the baselines on `train` and return {name: {metric: value, "interval": …, "seconds", "predicted"}}."""
     names = task.metrics(head)
     truth = encoded.labels
     assert truth is not None
@@ -135,9 +135,9 @@ def baselines(
 
 
 def majority(encoded: EncodedExamples, head: Head, extra: Mapping[str, Metric], seed: int = 0) -> dict[str, Any]:
-    """Return {"majority class": {metric: value, "interval": …}}: the best that one answer for all examples reaches.
+    """Return {"majority class": {metric: value, "interval": …}}, the scores of a constant prediction.
 
-    The most frequent label is that of the scored examples themselves: what is never trained has no training split.
+    The majority class is that of the scored examples, because a zero-shot model has no training split.
     """
     truth = encoded.labels
     assert truth is not None
@@ -152,12 +152,12 @@ def _scored(
 
 
 def show_scores(results: Mapping[str, Any], name: str = "GPT-1") -> None:
-    """Print the model, under `name`, beside other models and the baselines, each metric with its 95 % interval."""
+    """Print a table of the model (as `name`), compared models and baselines: metrics with 95 % intervals."""
     split = results["baseline_split"]
     scored = results[split]
     metrics = list(scored["interval"])
-    every = {name: scored} | results.get("compare", {}) | results["baseline"]
-    rows = [[row, *(_with_interval(scores, metric) for metric in metrics)] for row, scores in every.items()]
+    models = {name: scored} | results.get("compare", {}) | results["baseline"]
+    rows = [[row, *(_with_interval(scores, metric) for metric in metrics)] for row, scores in models.items()]
     console.say(f"\n{split}, {scored['examples']:,} examples (95 % bootstrap interval)")
     console.table(["", *metrics], rows)
     console.say()

@@ -1,11 +1,11 @@
-"""The language model as a classifier that was never trained on the task (Radford et al. 2018, §5).
+"""Zero-shot classification with the language model, without fine-tuning (Radford et al. 2018, §5).
 
-A text or a choice is scored by the mean log-probability of its tokens. The model of the paper knew no special tokens
-before fine-tuning, so none is used: as in `score`, the first token of all has no log-probability and does not count.
+A text or a choice is scored by the mean log-probability of its tokens. The paper's model had no special tokens before
+fine-tuning, so none are used: as in `gpt1 score`, the first token has no log-probability and is not counted.
 
-- `acceptability` (CoLA): the mean of the whole text; label id 1 is predicted above a threshold.
-- `sentiment` (SST-2): "very" is added to the text; the label is that of the word which follows with the higher mean.
-- `choice` (RACE, Story Cloze, COPA): the choice that follows context and question with the highest mean.
+- `acceptability` (CoLA): predicts label id 1 if the mean over the text is above a threshold.
+- `sentiment` (SST-2): appends "very" to the text and predicts the label whose word has the higher mean after it.
+- `choice` (RACE, Story Cloze, COPA): predicts the choice with the highest mean after context and question.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ from gpt1.tasks.metrics import METRICS, Metric, PairMetric
 HEURISTIC_OF_DATA: dict[str, Heuristic] = {
     "cola": "acceptability", "sst2": "sentiment", "imdb": "sentiment", "reviews": "sentiment",
 }  # fmt: skip
-"""Data sets of single texts by name -> the paper's heuristic for them."""
+"""Name of a data set of single texts -> the paper's heuristic for it."""
 
 
 @dataclass(frozen=True)
 class HeuristicTask:
-    """The task that a heuristic answers."""
+    """The task that a heuristic predicts labels for."""
 
     task: Task
     settings: tuple[str, ...] = ()
-    """The fields of `ZeroShotConfig` that it reads."""
+    """Fields of `ZeroShotConfig` that the heuristic uses."""
 
     @property
     def input_kind(self) -> InputKind:
+        """Input kind of the task."""
         return self.task.input_kind
 
 
@@ -58,14 +59,14 @@ HEURISTICS: dict[Heuristic, HeuristicTask] = {
 }
 
 LOWEST = -1e30
-"""Stands for the -inf of a text without a log-probability: below every mean, and a number to the softmax."""
+"""Finite replacement for the -inf of a text without a log-probability: lower than any mean, valid in a softmax."""
 
 
 def find_heuristic(config: ZeroShotConfig, data: str, examples: Sequence[Example]) -> Heuristic:
-    """Return the heuristic that the flag names, else the one for the examples' columns and the data's name.
+    """Return the heuristic of --heuristic, by default inferred from the examples' columns and the data set's name.
 
     Raises:
-        UserError: it cannot be told, it does not fit the examples, or a flag of another one was given.
+        UserError: it cannot be inferred, does not apply to the examples, or a flag of another heuristic was given.
     """
     path = Path(data if os.path.exists(data) else data.partition("@")[0])
     names = [path.resolve().name.partition(".")[0], path.resolve().parent.name if path.is_file() else ""]
@@ -78,26 +79,26 @@ def find_heuristic(config: ZeroShotConfig, data: str, examples: Sequence[Example
     heuristic = config.heuristic or next((name for name in (suited if len(suited) == 1 else known)), None)
     if heuristic is None:
         raise UserError(
-            f"--zero-shot: {data} holds {kind.plural}; say how to label them: --heuristic {' or '.join(suited)}"
+            f"--zero-shot: {data} holds {kind.plural}; choose how to label them: --heuristic {' or '.join(suited)}"
         )
     if heuristic not in suited:
         raise UserError(f"--heuristic {heuristic}: {data} holds {kind.plural}")
     for name in {name for each in HEURISTICS.values() for name in each.settings} - {*HEURISTICS[heuristic].settings}:
         if getattr(config, name) != getattr(ZeroShotConfig, name):
             flag = "--" + name.replace("_", "-")
-            raise UserError(f"{flag} {getattr(config, name)}: is not for --heuristic {heuristic}")
+            raise UserError(f"{flag} {getattr(config, name)}: not used by --heuristic {heuristic}; remove the flag")
     return heuristic
 
 
 def find_labels(
     config: ZeroShotConfig, heuristic: Heuristic, examples: Sequence[Example], names: Sequence[str] | None = None
 ) -> Labels:
-    """Return the labels of the examples, their ids in the order in which fine-tuning has them: that of their names.
+    """Return the labels of the examples; ids are in alphabetical order of the names, as in fine-tuning.
 
-    `names` are those of the labels 0, 1, …, where a catalogue knows them.
+    `names` are the names of the labels 0, 1, … of a data set in the catalog.
 
     Raises:
-        UserError: there are not as many labels as the heuristic answers.
+        UserError: the number of labels differs from what the heuristic predicts.
     """
     labels = HEURISTICS[heuristic].task.labels(examples, names)
     if heuristic == "choice":
@@ -106,7 +107,7 @@ def find_labels(
     if len(labels.names) != wanted:
         described = f"{len(labels.names)} ({', '.join(labels.names)})" if labels.names else "numbers with a fraction"
         words = f" --label-words {config.label_words}" if heuristic == "sentiment" else ""
-        raise UserError(f"--heuristic {heuristic}{words}: answers {wanted} labels, the data has {described}")
+        raise UserError(f"--heuristic {heuristic}{words}: predicts {wanted} labels, the data has {described}")
     return labels
 
 
@@ -116,49 +117,49 @@ def _words(config: ZeroShotConfig) -> list[str]:
 
 @dataclass
 class _Sequences:
-    """Token sequences, `per_example` of them an example, and where the scored tokens of each start."""
+    """Token sequences, `per_example` of each example, with the start of the scored tokens in each."""
 
     n_ctx: int
     pad: int
     per_example: int
     tokens: list[NDArray[np.int32]] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
-    cut: list[bool] = field(default_factory=list)
+    truncated: list[bool] = field(default_factory=list)
 
     def add(self, before: Sequence[int], scored: Sequence[int]) -> None:
-        """Add a sequence that fits: all scored tokens, or as many as there is room for, after the end of `before`."""
+        """Append `before` + `scored`, truncated to `n_ctx` tokens: first at the start of `before`, then at the end."""
         kept = before[max(0, len(before) + len(scored) - self.n_ctx) :]
         tokens = [*kept, *scored[: self.n_ctx - len(kept)]]
         self.tokens.append(np.array(tokens or [self.pad], np.int32))
         self.starts.append(max(1, len(kept)))
-        self.cut.append(len(tokens) < len(before) + len(scored))
+        self.truncated.append(len(tokens) < len(before) + len(scored))
 
     def encoded(self) -> EncodedExamples:
-        cut = np.reshape(self.cut, (-1, self.per_example)).any(1)
-        return EncodedExamples(self.tokens, self.per_example, truncated=int(cut.sum()))
+        truncated = np.reshape(self.truncated, (-1, self.per_example)).any(1)
+        return EncodedExamples(self.tokens, self.per_example, truncated=int(truncated.sum()))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a heuristic says of examples."""
+    """Predictions of a heuristic for labelled examples."""
 
     logits: NDArray[np.float64]
-    """(B, C): the largest is the answer. They order the answers; only those of `sentiment` are log-probabilities."""
+    """(B, C); the largest is the prediction. Mean log-probabilities; `acceptability` has (0, mean - threshold)."""
     encoded: EncodedExamples
     """The scored sequences, with the examples' label ids."""
     head: Head
     labels: Labels
     settings: dict[str, Any]
-    """The heuristic with its settings, for `metrics.json`."""
+    """The heuristic and its settings, for `metrics.json`."""
 
     def scores(self, examples: Sequence[Example], extra: Mapping[str, Metric]) -> dict[str, Any]:
-        """Return a split's entry of `metrics.json` as `scoring.score_split` does, without a loss, and what was done."""
+        """Return the entry of `metrics.json` of a split: `scoring.score_split` without a loss, plus `settings`."""
         scored = score_split(self.logits.astype(np.float32), self.encoded, examples, self.head, self.labels, extra)
         return {name: value for name, value in scored.items() if name != "loss"} | self.settings
 
 
 class ZeroShot:
-    """A model as a language model, on one device."""
+    """Zero-shot classifier: a language model on one device."""
 
     def __init__(self, model: Model, config: ZeroShotConfig, hardware: DeviceConfig | None = None):
         self.tokenizer, self.n_ctx, self.config = model.tokenizer, model.config.n_ctx, config
@@ -169,12 +170,13 @@ class ZeroShot:
         self, heuristic: Heuristic, examples: Sequence[Example], labels: Labels,
         train: Callable[[], list[Example]] | None = None,
     ) -> Verdict:  # fmt: skip
-        """Answer labelled examples by a heuristic; `labels` as `find_labels` has it.
+        """Predict labels by a heuristic; `labels` come from `find_labels`.
 
-        `train` reads the training split, where there is one: `acceptability` chooses its threshold there.
+        `train` reads the training split, if there is one: `acceptability` selects its threshold on it.
 
         Raises:
-            UserError: no threshold and no training split; a choice or a word that the model's context has no room for.
+            UserError: `acceptability` has neither a threshold nor a training split; a choice or a label word does not
+                fit into the model's context.
         """
         match heuristic:
             case "acceptability":
@@ -190,7 +192,7 @@ class ZeroShot:
         threshold = self.config.threshold
         if threshold is None and train is None:
             raise UserError(
-                "--threshold is missing: the data has no training split that it could be chosen on; give a mean "
+                "--threshold is required: the data has no training split to select it on; give a mean "
                 "log-probability, such as --threshold -4, or a folder with train and test files"
             )
         learned: dict[str, Any] = {}
@@ -200,8 +202,11 @@ class ZeroShot:
             _, scores = self._whole_texts(known, "scoring train")
             threshold, matthews = best_threshold(scores[:, 0], labels.ids(known))
             learned = {"threshold_matthews": matthews}
-            console.say(f"Threshold {threshold:.4f}: the best of {len(known):,} training examples ({matthews:.4f}).")
-        console.say(f"Acceptable is the label {labels.names[1]!r} (id 1).")
+            console.say(
+                f"Threshold {threshold:.4f}, selected on {len(known):,} training examples "
+                f"(Matthews correlation {matthews:.4f})."
+            )
+        console.say(f"Label {labels.names[1]!r} (id 1) means acceptable.")
         encoded, scores = self._whole_texts(examples, "scoring")
         logits = np.hstack([np.zeros_like(scores), scores - threshold])
         return self._verdict("acceptability", logits, encoded, examples, labels, {"threshold": threshold} | learned)
@@ -210,16 +215,16 @@ class ZeroShot:
         sequences = self._sequences(1)
         for ids in self.tokenizer.encode_batch([example.parts[0] for example in examples]):
             sequences.add([], ids)
-        return self._scored(sequences, label, "only their first {n_ctx} tokens were read")
+        return self._scored(sequences, label, "only their first {n_ctx} tokens were used")
 
     def _sentiment(self, examples: Sequence[Example], labels: Labels) -> Verdict:
         words = _words(self.config)
         shown = ", ".join(f"{word!r} for label {name!r}" for word, name in zip(words, labels.names, strict=True))
-        console.say(f"After {self.config.prompt_suffix!r}: {shown}.")
+        console.say(f"Words scored after {self.config.prompt_suffix!r}: {shown}.")
         ids_of_words = self.tokenizer.encode_batch(words)
         if not all(ids_of_words) or len({tuple(ids) for ids in ids_of_words}) < len(words):
             raise UserError(
-                f"--label-words {self.config.label_words}: to this model's tokenizer two are the same, or one is empty"
+                f"--label-words {self.config.label_words}: for this model's tokenizer, two are identical or one is empty"
             )
         if max(map(len, ids_of_words)) >= self.n_ctx:
             raise UserError(
@@ -230,7 +235,7 @@ class ZeroShot:
         for ids in self.tokenizer.encode_batch([example.parts[0] for example in examples]):
             for word in ids_of_words:
                 sequences.add([*ids, *appended], word)
-        encoded, scores = self._scored(sequences, "scoring", "only their end was read")
+        encoded, scores = self._scored(sequences, "scoring", "only their end was used")
         answers = dict(zip(labels.names, words, strict=True))
         settings = {"label_words": answers, "prompt_suffix": self.config.prompt_suffix}
         return self._verdict("sentiment", scores, encoded, examples, labels, settings)
@@ -244,11 +249,11 @@ class ZeroShot:
                 scored = next(ids)
                 if len(scored) >= self.n_ctx:
                     raise UserError(
-                        f"{example.origin}: the choice {choice[:30]!r} … has {len(scored)} tokens, which the model's "
-                        f"context of {self.n_ctx} has no room for"
+                        f"{example.origin}: the choice {choice[:30]!r} … has {len(scored)} tokens, too many for the "
+                        f"model's context of {self.n_ctx} tokens"
                     )
                 sequences.add(before, scored)
-        encoded, scores = self._scored(sequences, "scoring", "only the end of the context was read")
+        encoded, scores = self._scored(sequences, "scoring", "only the end of the context was used")
         return self._verdict("choice", scores, encoded, examples, Labels(), {})
 
     def _sequences(self, per_example: int) -> _Sequences:
@@ -260,11 +265,11 @@ class ZeroShot:
         scores = mean_logprobs(self.engine, encoded, starts, self.collator, label=label)
         if encoded.truncated:
             how = how.format(n_ctx=self.n_ctx)
-            console.say(f"{encoded.truncated:,} of {len(encoded):,} examples are too long for the context: {how}.")
+            console.say(f"{encoded.truncated:,} of {len(encoded):,} examples were truncated: {how}.")
         if unknown := int(np.isneginf(scores).any(1).sum()):
             console.say(
-                f"{unknown:,} of {len(encoded):,} examples have a text without a log-probability (it needs two tokens, "
-                "or one and something before it): it counts as the least likely."
+                f"{unknown:,} of {len(encoded):,} examples have a text without a log-probability (it needs at least two "
+                "tokens, or one after other text): it is treated as the least likely."
             )
         return encoded, np.maximum(scores, LOWEST)
 
@@ -278,18 +283,19 @@ class ZeroShot:
 
 
 def best_threshold(scores: NDArray[np.float64], labels: NDArray[Any]) -> tuple[float, float]:
-    """Return (threshold, Matthews' coefficient) of the best "label 1 is above": midway between two neighbouring scores.
+    """Return the threshold above which label 1 is predicted with the highest Matthews correlation, and that correlation.
 
-    `scores` and `labels` (0 or 1) are (N,). Of equally good thresholds it is the lowest.
+    `scores` and `labels` (0 or 1) are (N,). The threshold is midway between two neighbouring scores, the lowest of
+    equally good ones.
 
     Raises:
-        UserError: all scores are the same.
+        UserError: all scores are equal.
     """
     order = np.argsort(scores, kind="stable")
     ordered, truth = scores[order], labels[order].astype(np.int64)
-    cuts = np.flatnonzero(np.diff(ordered) > 0) + 1  # so many scores lie below
+    cuts = np.flatnonzero(np.diff(ordered) > 0) + 1  # number of scores below each candidate threshold
     if not len(cuts):
-        raise UserError("all training texts have the same mean log-probability; give a --threshold")
+        raise UserError("all training texts have the same mean log-probability; give --threshold")
     ones_below = np.cumsum(truth)[cuts - 1]
     zeros_below, ones, zeros = cuts - ones_below, truth.sum(), len(truth) - truth.sum()
     matthews = METRICS["matthews"]
