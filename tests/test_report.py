@@ -173,10 +173,17 @@ def report(run: Path) -> Page:
 
 def test_a_fine_tuned_run_has_every_section(report: Page) -> None:
     assert report.headings == [
-        "Beside plain methods", "Where it is right, and where not", "Most confident mistakes", "Training", "The data",
-        "What was run",
+        "Comparison with baselines", "Error analysis", "Most confident mistakes", "Training", "Data", "Run details",
     ]  # fmt: skip
-    for title in ("Loss", "Learning rate", "Gradient norm (L2)", "Speed", "Calibration", "ROC", "By length"):
+    for title in (
+        "Loss",
+        "Learning rate",
+        "Gradient norm (L2)",
+        "Throughput",
+        "Calibration",
+        "ROC",
+        "Accuracy by length",
+    ):
         assert title in report.text, title
     assert report.source.count("<svg") == 10
     assert report.source.count('role="img" aria-label="') == 10
@@ -208,7 +215,7 @@ def test_the_scores_are_those_of_the_run(run: Path, report: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("better", "said"), [(4.0, "the model is better by"), (0.0, "within noise"), (-2.5, "worse by")]
+    ("better", "said"), [(4.0, "the model is better by"), (0.0, "not statistically significant"), (-2.5, "worse by")]
 )
 def test_the_headline_says_whether_the_difference_is_more_than_noise(better: float, said: str, tmp_path: Path) -> None:
     assert said in Page(write([finetuned(tmp_path / "run", classified(7, better))])).text
@@ -219,12 +226,12 @@ def test_mistakes_show_the_words_that_drove_them_and_are_escaped(report: Page) -
     assert re.search(r'<mark class="for"[^>]*>text</mark>', first)
     assert re.search(r'<mark class="against"[^>]*>is</mark>', first)
     assert "&lt;b&gt;" in report.source and "<b>bad</b></p>" not in report.source
-    assert "said <b>" in report.source
+    assert "predicted <b>" in report.source
 
 
 def test_data_warnings_are_told(report: Page) -> None:
     assert "3 of 80 examples also occur in the training split" in report.text
-    assert "train: 12 of 240 examples (5.0%) are longer than the model reads and were cut." in report.text
+    assert "train: 12 of 240 examples (5.0%) are longer than the maximum length and were truncated." in report.text
     assert "200 examples of bad, 40 of good" in report.text
 
 
@@ -249,8 +256,8 @@ def test_the_command_repeats_the_settings(
 
 def test_a_pretraining_run_shows_perplexity_and_samples_over_time(tmp_path: Path) -> None:
     page = Page(write([pretrained(tmp_path / "lm")]))
-    assert page.headings == ["Training", "What it writes", "What was run"]
-    assert "perplexity of 9.03 per token, 2.010 bits per byte" in page.text
+    assert page.headings == ["Training", "Samples", "Run details"]
+    assert "validation perplexity is 9.03 per token (2.010 bits per byte)" in page.text
     assert "the &lt;old&gt;" in page.source and "house 1 " in page.text and "house 30" in page.text
     assert "10 of 30 samples" in page.text
 
@@ -277,9 +284,9 @@ def choices() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("results", "expected", "absent"),
     [
-        (regression(), "Largest errors", "Confusion"),
-        (choices(), "choice 2", "true ↓"),
-        (classified(n_labels=60), "The 50 of 60 labels with the lowest F1", "true ↓"),
+        (regression(), "Largest errors", "Confusion matrix"),
+        (choices(), "choice 2", "Actual ↓"),
+        (classified(n_labels=60), "Shown: the 50 of 60 labels with the lowest F1", "Actual ↓"),
         ({"test": {"accuracy": 0.5, "examples": 4, "loss": 0.7, "interval": {"accuracy": [0.1, 0.9]}},
           "baseline_split": "test"}, "accuracy 0.500", "Calibration"),
         ({"test": {"mine": None, "examples": 4, "loss": 0.7, "interval": {"mine": [None, None]}},
@@ -317,11 +324,11 @@ def test_an_unfinished_run_with_a_cut_log_is_reported_and_says_so(tmp_path: Path
     with (run / "log.jsonl").open("a") as file:
         file.write('{"event": "train", "step": 9')
     page = Page(write([run]))
-    assert "This run is not finished: it stands at step 20 (epoch 1.33)" in page.text
+    assert "This run is not finished: last logged step 20 (epoch 1.33)." in page.text
     late = [event for event in log() if event["event"] != "train"]  # --log-every was longer
     run = save(tmp_path / "late", "finetune", recipe("quickstart", data="reviews"), late, None)
-    assert "it stands at step 30" in Page(write([run])).text
-    assert page.headings == ["Training", "The data", "What was run"]
+    assert "last logged step 30" in Page(write([run])).text
+    assert page.headings == ["Training", "Data", "Run details"]
 
 
 def test_lines_of_the_log_that_are_left_out_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,7 +346,7 @@ def test_lines_of_the_log_that_are_left_out_are_told(tmp_path: Path, capsys: pyt
 def test_curves_without_a_point_are_not_drawn(tmp_path: Path) -> None:
     run = save(tmp_path / "run", "finetune", FinetuneConfig(data="x.csv"), [log()[2]], None)
     text = Page(write([run])).text
-    assert "validation metric" in text and "Learning rate" not in text and "Gradient norm" not in text
+    assert "Validation metric" in text and "Learning rate" not in text and "Gradient norm" not in text
 
 
 @pytest.mark.parametrize("lines", ["", "7\n", '{"event": "start"}\n'], ids=["empty", "a number", "one event"])
@@ -347,9 +354,9 @@ def test_a_run_that_has_just_begun_is_reported(lines: str, tmp_path: Path) -> No
     run = save(tmp_path / "run", "finetune", FinetuneConfig(data="x.csv"), [], None)
     (run / "log.jsonl").write_text(lines)
     page = Page(write([run]))
-    assert "no step is logged" in page.text and "Nothing has been logged yet." in page.text
+    assert "no step logged yet" in page.text and "Nothing logged yet." in page.text
     (run / "log.jsonl").unlink()
-    assert "no step is logged" in Page(write([run])).text
+    assert "no step logged yet" in Page(write([run])).text
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"command": "finetune"}', '{"command": "other", "config": {}}'])
@@ -359,7 +366,7 @@ def test_a_directory_that_is_no_run_is_refused(
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     assert main(["report", str(tmp_path)]) == 2
-    assert "no run directory" in capsys.readouterr().err
+    assert "not a run directory" in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
 
 
@@ -385,13 +392,13 @@ def test_damaged_files_and_a_bad_out_are_named(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(UserError, match=r"expected the name of a page, such as .*pages\.html"):
         write([run], tmp_path / "pages")  # "pages/" is the same path
     (tmp_path / "mine.html").write_text("mine")
-    with pytest.raises(UserError, match=r"mine\.html: is there and no page of gpt1 report"):
+    with pytest.raises(UserError, match=r"mine\.html: exists and is not a gpt1 report"):
         write([run], tmp_path / "mine.html")
     broken = classified()
     broken["test"]["answers"]["predicted"]["zlib"] = "eJw="
     write_json(run / "metrics.json", broken)
     assert main(["report", str(run)]) == 2
-    assert f"{run / 'metrics.json'}: its stored answers are damaged" in capsys.readouterr().err
+    assert f"{run / 'metrics.json'}: the stored predictions are damaged" in capsys.readouterr().err
     (run / "metrics.json").write_text('{"test": ')
     assert main(["report", str(run)]) == 2
     assert f"{run / 'metrics.json'}: not JSON" in capsys.readouterr().err
@@ -411,10 +418,10 @@ def test_runs_on_the_same_rows_get_a_paired_test_and_their_differences(here: Pat
     a, b = finetuned(here / "a", classified(0)), finetuned(here / "b", classified(1, better=3.0), lr=3e-5)
     assert main(["report", str(a), str(b)]) == 0
     page = Page(Path("comparison.html"))
-    assert page.headings == ["Scores", "More than noise?", "Training", "What they differ in"]
+    assert page.headings == ["Scores", "Paired differences", "Training", "Differing settings"]
     assert "run minus a" in page.text and "better" in page.text and "lr 0.0002 3e-05" in page.text
     assert re.search(
-        r"On the same 80 test examples a reaches accuracy 0\.\d+\. b reaches 0\.\d+: b is better by 0", page.text
+        r"On the same 80 test examples, a reaches accuracy 0\.\d+\. b reaches 0\.\d+: b is better by 0", page.text
     )
     assert "cannot be compared" not in page.text and "epochs" not in page.text
 
@@ -422,7 +429,7 @@ def test_runs_on_the_same_rows_get_a_paired_test_and_their_differences(here: Pat
 def test_a_comparison_takes_the_place_of_another_one_alone(here: Path) -> None:
     runs = [finetuned(here / "a"), finetuned(here / "b")]
     Path("comparison.html").write_text("mine")
-    with pytest.raises(UserError, match=r"comparison\.html: is there and no page of gpt1 report"):
+    with pytest.raises(UserError, match=r"comparison\.html: exists and is not a gpt1 report"):
         write(runs)
     Path("comparison.html").unlink()
     assert write(runs) == write(runs) == Path("comparison.html")
@@ -433,8 +440,8 @@ def test_rows_that_settings_drew_otherwise_are_explained(here: Path) -> None:
     other["test"]["answers"]["rows_sha256"] = "another"
     runs = [finetuned(here / "a"), finetuned(here / "b", other, max_examples=50), finetuned(here / "c", other, seed=3)]
     text = Page(write(runs)).text
-    assert "test rows are not the same (--max-examples 50 instead of none)." in text
-    assert "(--seed 3 instead of 0; --split-seed keeps the splits of runs with other seeds the same)." in text
+    assert "test rows differ (--max-examples 50 instead of none)." in text
+    assert "(--seed 3 instead of 0; use the same --split-seed for runs with different seeds)." in text
 
 
 def test_the_baselines_of_the_same_rows_stand_there_once(here: Path) -> None:
@@ -447,12 +454,12 @@ def test_the_baselines_of_the_same_rows_stand_there_once(here: Path) -> None:
 
 
 def test_a_number_is_the_same_setting_with_and_without_its_point(here: Path) -> None:
-    assert "All settings are the same." in Page(write([finetuned(here / "a"), finetuned(here / "b", epochs=5.0)])).text
+    assert "All settings are identical." in Page(write([finetuned(here / "a"), finetuned(here / "b", epochs=5.0)])).text
 
 
 def test_settings_without_effect_are_no_difference(here: Path) -> None:
     text = Page(write([finetuned(here / "a"), finetuned(here / "b", baseline=False)])).text
-    assert "All settings are the same." in text
+    assert "All settings are identical." in text
 
 
 def test_runs_that_cannot_be_compared_say_why(here: Path) -> None:
@@ -464,17 +471,17 @@ def test_runs_that_cannot_be_compared_say_why(here: Path) -> None:
         save(here / "begun", "finetune", recipe("quickstart", data="reviews"), log(), None), pretrained(here / "lm"),
     ]  # fmt: skip
     text = Page(write(runs)).text
-    assert "rows cannot be compared with first: their test rows are not the same." in text
-    assert "old cannot be compared with first: the answers of one of them were not stored" in text
+    assert "rows cannot be compared with first: their test rows differ." in text
+    assert "old cannot be compared with first: the predictions of one of them were not stored" in text
     assert "begun cannot be compared with first: begun is not finished." in text
     assert "lm cannot be compared with first: lm is a pretrain run, first a finetune run." in text
-    assert "Not finished, so without final scores: begun." in text
+    assert "Not finished, no final scores: begun." in text
 
 
 def test_language_models_compare_on_the_same_text_alone(here: Path) -> None:
     first = pretrained(here / "a")
-    assert "bits per byte of the same text compare" in Page(write([first, pretrained(here / "b")])).text
-    assert "validated on other text" in Page(write([first, pretrained(here / "c", bytes=5)])).text
+    assert "Bits per byte on the same text can be compared" in Page(write([first, pretrained(here / "b")])).text
+    assert "validated on different texts" in Page(write([first, pretrained(here / "c", bytes=5)])).text
 
 
 def test_runs_of_one_name_are_told_apart(here: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_model_that_is_kept_is_ringed_in_both_panels(drawn: list[Figure], tm
     draw_curves(run(), tmp_path / "curves.svg")
     losses, metric, rate, norm = drawn[0].axes
     assert [text.get_text() for axes in (losses, metric) for text in axes.texts] == ["best model 0.4", "best model 0.8"]
-    assert metric.get_ylabel() == "accuracy (share correct)"
+    assert metric.get_ylabel() == "accuracy (0 to 1)"
     assert losses.get_ylabel() == "loss (nats)"
     assert [axes.get_title(loc="left") for axes in (rate, norm)] == ["Learning rate", "Gradient norm (L2)"]
     assert norm.get_xlabel() == "optimiser step"
@@ -102,7 +102,7 @@ def test_a_run_that_keeps_the_lowest_loss_shows_another_metric_beside_it(drawn: 
     draw_curves(events, tmp_path / "curves.svg")
     losses, metric = drawn[0].axes[:2]
     assert [text.get_text() for axes in (losses, metric) for text in axes.texts] == ["best model 0.3", "best model 0.7"]
-    assert metric.get_ylabel() == "accuracy (share correct)"
+    assert metric.get_ylabel() == "accuracy (0 to 1)"
 
 
 def test_many_noisy_losses_are_smoothed_and_few_are_not(drawn: list[Figure], tmp_path: Path) -> None:

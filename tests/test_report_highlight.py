@@ -1,15 +1,15 @@
-"""An explanation reads the same in a terminal and on a page, with and without colours."""
+"""Display of explanations in a terminal and on a page. Run: pytest tests/test_report_highlight.py."""
 
 from __future__ import annotations
 
 import base64
+import io
 import re
-import struct
-import zlib
 from html import unescape
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from gpt1.evaluation.report.highlight import attention_lines, in_terminal, page, stretches, top_words
 
@@ -42,7 +42,7 @@ def looks(count: int = 3) -> tuple[list[str], np.ndarray]:
     return ["<bos>", "warm</w>", "<eos>"][:count], weights / weights.sum(-1, keepdims=True)
 
 
-def test_the_text_is_whole_and_every_word_that_stands_in_it_is_told() -> None:
+def test_stretches_hold_the_whole_text_and_every_word_with_offsets() -> None:
     [text] = explained()["texts"]
     assert "".join(part for part, _ in stretches(text)) == TEXT
     assert [word["text"] for _, word in stretches(text) if word] == ["Warm", "<b>dull", "\n", "said", "😀", "he"]
@@ -54,7 +54,7 @@ def test_heaviest_words_come_first_whatever_their_sign() -> None:
 
 def test_a_terminal_without_colours_has_the_words_in_a_table() -> None:
     verdict, _, rest = in_terminal(explained(), colour=False).partition("\n")
-    assert verdict == "good  0.7500: words for good, and against it (-)"
+    assert verdict == "good  0.7500; weights: + evidence for good, - against it"
     assert rest.startswith(f"{TEXT}\n")
     rows = rest.removeprefix(TEXT).strip().splitlines()
     assert rows[0].split() == ["<b>dull", "-0.8000", "█" * 30]
@@ -70,16 +70,15 @@ def test_colours_stand_around_the_words_and_change_no_letter() -> None:
     assert TEXT in re.sub(r"\x1b\[[\d;]*m", "", coloured)
 
 
-def test_another_label_and_a_cut_text_are_said() -> None:
+def test_another_label_and_a_truncated_text_are_reported() -> None:
     verdict = in_terminal(explained(explained="bad", truncated=True), colour=False).splitlines()[0]
-    assert "words for bad" in verdict
-    assert "whose probability is 0.2500" in verdict
-    assert verdict.endswith("the end of the text was cut off")
+    assert "evidence for bad (probability 0.2500), - against it" in verdict
+    assert verdict.endswith("; the end of the text was truncated")
 
 
 def test_a_value_has_no_label() -> None:
     value = explained(label=None, explained=None, scores={}, score=3.25)
-    assert in_terminal(value, colour=False).startswith("3.2500: words that raise the value")
+    assert in_terminal(value, colour=False).startswith("3.2500; weights: + raises the value, - lowers it")
     assert "raises the value" in page("t", [value], [looks()])
 
 
@@ -94,23 +93,22 @@ def test_a_page_holds_the_text_and_asks_for_nothing_else() -> None:
         ("for", "0.50", "+0.4000", "Warm"), ("against", "1.00", "-0.8000", "&lt;b&gt;dull"),
     ]  # fmt: skip
     assert not re.search(r'(?:src|href)="(?!data:)|https?:|@import|url\(', found)
-    assert "$" not in re.sub(r"\$\{", "", found), "every placeholder was filled"
+    assert "$" not in re.sub(r"\$\{", "", found), "every placeholder was filled in"
 
 
-def test_pictures_of_attention_hold_the_roots_of_its_weights() -> None:
+def test_opacity_of_attention_images_is_the_square_root_of_the_weights() -> None:
     tokens, weights = looks()
-    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page("t", [explained()], [(tokens, weights)]))
-    assert len(pictures) == 4
-    for picture, expected in zip(pictures, weights.reshape(4, 3, 3), strict=True):
-        png = base64.b64decode(picture)
-        assert png[:8] == b"\x89PNG\r\n\x1a\n"
-        assert struct.unpack(">II", png[16:24]) == (3, 3)
-        size = struct.unpack(">I", png[33:37])[0]
-        rows = np.frombuffer(zlib.decompress(png[41 : 41 + size]), np.uint8).reshape(3, 7)
-        np.testing.assert_allclose((rows[:, 2::2] / 255.0) ** 2, expected, atol=1 / 255)
+    images = re.findall(r'src="data:image/png;base64,([^"]+)"', page("t", [explained()], [(tokens, weights)]))
+    assert len(images) == 4
+    for image, expected in zip(images, weights.reshape(4, 3, 3), strict=True):
+        png = Image.open(io.BytesIO(base64.b64decode(image)))
+        assert (png.format, png.mode) == ("PNG", "LA")
+        grey, opacity = np.moveaxis(np.asarray(png), -1, 0)
+        assert not grey.any()
+        np.testing.assert_allclose((opacity / 255.0) ** 2, expected, atol=1 / 255)
 
 
-def test_attention_in_a_terminal_says_what_each_token_looks_at() -> None:
+def test_attention_in_a_terminal_lists_what_each_token_attends_to() -> None:
     lines = list(
         attention_lines({"tokens": ["<bos>", "warm</w>"], "heads": [[[1.0], [0.8, 0.2]], [[1.0], [0.6, 0.4]]]})
     )

@@ -228,7 +228,9 @@ def test_a_long_context_keeps_its_end_and_the_choice_stays_whole(capsys: pytest.
 
 
 def test_a_choice_that_leaves_no_room_for_its_context_is_refused() -> None:
-    with pytest.raises(UserError, match=r"row 7: the choice 'b b .* has 12 tokens, which the model's context of 12"):
+    with pytest.raises(
+        UserError, match=r"row 7: the choice 'b b .* has 12 tokens, too many for the model's context of 12"
+    ):
         judged(random_model(), "choice", [Example(("a",), ("c", " ".join("b" * 12)), label=0, origin="row 7")])
 
 
@@ -282,7 +284,7 @@ def test_what_does_not_go_together_is_refused(example: Example, settings: dict[s
     [
         ("acceptability", {}, "--threshold is required: the data has no training split"),
         ("sentiment", {"label_words": "a,b,c"}, r"--label-words a,b,c: predicts 3 labels, the data has 2 \(0, 1\)"),
-        ("sentiment", {"label_words": "a,a"}, "--label-words a,a: for this model's tokenizer, two are identical"),
+        ("sentiment", {"label_words": "a,a"}, "--label-words a,a: in this model's tokenizer, two are identical"),
         ("sentiment", {"label_words": "a,"}, "or one is empty"),
         ("sentiment", {"label_words": "a," + "b " * 12}, "longer than the model's context of 12 tokens"),
     ],

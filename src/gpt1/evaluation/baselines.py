@@ -244,7 +244,7 @@ def _fit(model: LinearModel, features: Any, labels: Array, weights: Array) -> An
 
 
 def _tfidf(texts: Sequence[str], n_outputs: int) -> tuple[Any, Any]:
-    """Return a fitted vectoriser of word 1- and 2-grams (of characters if there are no words), and its matrix (N, F)."""
+    """Return a fitted vectoriser of word 1- and 2-grams (of characters without words) and its matrix (N, F)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = [text or " " for text in texts]  # a space is a term, so the vocabulary is never empty

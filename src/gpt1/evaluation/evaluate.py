@@ -29,8 +29,8 @@ def evaluate(
     """Score a fine-tuned model on one split of a data set, or on all rows of a file.
 
     `model` is a run directory or any other name of a fine-tuned model (`loading.resolve_model`); `data` has the form of
-    `gpt1 finetune --data`. A file that the run was trained on is split as in training, so `split` selects the same rows.
-    The dtype is float32 unless `hardware` sets one.
+    `gpt1 finetune --data`. A file that the run was trained on is split as in training, so that `split` selects the same
+    rows. The dtype is float32 unless `hardware` sets one.
 
     `baseline` also fits the baselines on the run's training rows and scores them on the same examples. `compare` lists
     other runs or models of the same task and labels to score on them. `metric` is an additional metric: a function of
@@ -56,7 +56,9 @@ def evaluate(
     extra = own_metric(metric)
     encoded = classifier.encode(examples, labelled=True)
     if encoded.truncated:
-        console.say(f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were truncated to {classifier.limit}.")
+        console.say(
+            f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were truncated to {classifier.limit}."
+        )
     console.say(f"{len(encoded):,} examples; {classifier.engine.device}, {classifier.engine.dtype}")
     logits = classifier.logits(encoded, label=f"scoring {split}")
     scored = score_split(logits, encoded, examples, classifier.head, classifier.labels, extra)

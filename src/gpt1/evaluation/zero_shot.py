@@ -224,7 +224,7 @@ class ZeroShot:
         ids_of_words = self.tokenizer.encode_batch(words)
         if not all(ids_of_words) or len({tuple(ids) for ids in ids_of_words}) < len(words):
             raise UserError(
-                f"--label-words {self.config.label_words}: for this model's tokenizer, two are identical or one is empty"
+                f"--label-words {self.config.label_words}: in this model's tokenizer, two are identical or one is empty"
             )
         if max(map(len, ids_of_words)) >= self.n_ctx:
             raise UserError(
@@ -268,8 +268,8 @@ class ZeroShot:
             console.say(f"{encoded.truncated:,} of {len(encoded):,} examples were truncated: {how}.")
         if unknown := int(np.isneginf(scores).any(1).sum()):
             console.say(
-                f"{unknown:,} of {len(encoded):,} examples have a text without a log-probability (it needs at least two "
-                "tokens, or one after other text): it is treated as the least likely."
+                f"{unknown:,} of {len(encoded):,} examples have a text without a log-probability (it needs at least "
+                "two tokens, or one after other text): it is treated as the least likely."
             )
         return encoded, np.maximum(scores, LOWEST)
 
@@ -283,7 +283,7 @@ class ZeroShot:
 
 
 def best_threshold(scores: NDArray[np.float64], labels: NDArray[Any]) -> tuple[float, float]:
-    """Return the threshold above which label 1 is predicted with the highest Matthews correlation, and that correlation.
+    """Return the threshold above which predicting label 1 has the highest Matthews correlation, and that correlation.
 
     `scores` and `labels` (0 or 1) are (N,). The threshold is midway between two neighbouring scores, the lowest of
     equally good ones.

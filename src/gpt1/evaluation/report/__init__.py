@@ -1,6 +1,6 @@
-"""What a run directory shows a person: `report.html`, a comparison of several runs, `curves.svg`.
+"""Reports: `report.html` of a run, a comparison of several runs, `curves.svg`.
 
-Everything is drawn from files of the run (config.json, log.jsonl, metrics.json, model/gpt1.json); no model is loaded.
+They are generated from files of the run (config.json, log.jsonl, metrics.json, model/gpt1.json); no model is loaded.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ COMPARISON = "comparison.html"
 
 
 def write(runs: Sequence[Path], out: Path | None = None) -> Path:
-    """Write the report of a run, or the comparison of several, and return where it lies.
+    """Write the report of a run, or the comparison of several, and return its path.
 
-    Without `out` that is `report.html` in the run directory; of several runs `comparison.html` in the working one.
+    `out` defaults to `report.html` in the run directory, for several runs to `comparison.html` in the working directory.
 
     Raises:
-        UserError: one of them is no run, or `out` cannot be written.
+        UserError: a directory is not a run, or `out` cannot be written.
     """
     if not runs:
-        raise UserError("nothing to report: name a run directory, as in gpt1 report runs/demo")
+        raise UserError("no run directory given; example: gpt1 report runs/demo")
     records = [Record.read(run) for run in runs]
     single = len(records) == 1
     if out is not None:
@@ -48,14 +48,14 @@ def write(runs: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def _require_ours(path: Path) -> None:
-    """Raises UserError where a file stands at `path` that is no report."""
-    if path.exists() and html.TITLE_ENDS not in path.read_text(encoding="utf-8", errors="replace"):
-        raise UserError(f"{path}: is there and no page of gpt1 report; name another file with --out FILE.html")
+    """Raise UserError if `path` is an existing file that `gpt1 report` did not write."""
+    if path.exists() and html.TITLE_SUFFIX not in path.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(f"{path}: exists and is not a gpt1 report; choose another file with --out FILE.html")
 
 
 def of_run(record: Record) -> str:
-    """Return the page of one run."""
-    what = record.config.get("data") or ", ".join(Path(path).name for path in record.config.get("corpus", ()))
+    """Return the HTML report of one run."""
+    data = record.config.get("data") or ", ".join(Path(path).name for path in record.config.get("corpus", ()))
     task = record.model.get("model", {}).get("head") or {}
     kind = "Pretraining" if record.command == "pretrain" else f"Fine-tuning: {task.get('task', 'labelled texts')}"
     parts = [_summary(record)] if record.finished else [sections.unfinished(record)]
@@ -70,7 +70,7 @@ def of_run(record: Record) -> str:
         sections.data(record),
         sections.run(record),
     ]
-    return html.page(record.name, f"{kind} on {what}", parts)
+    return html.page(record.name, f"{kind} on {data}", parts)
 
 
 def _summary(record: Record) -> str:

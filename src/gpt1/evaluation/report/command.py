@@ -1,4 +1,4 @@
-"""The command that repeats a run: its recipe, and each flag that says something else."""
+"""The command line that repeats a run: its recipe, and each flag that differs from the recipe."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gpt1.evaluation.report.record import Record
 
 
 def command_line(record: Record, out: Path | None = None) -> str:
-    """Return `gpt1 finetune … --out OUT` with the flags that differ from the recipe's settings, as a shell reads it.
+    """Return `gpt1 finetune … --out OUT`, quoted for a shell, with the flags that differ from the recipe's settings.
 
-    `out` is where the run would go, by default where it lies.
+    `out` defaults to the directory of the run.
     """
     return shlex.join(["gpt1", record.command, *_flags(record), "--out", str(out or record.path)])
 
@@ -31,7 +31,7 @@ def _flags(record: Record) -> Iterator[str]:
         else:
             config = PretrainConfig.from_dict(record.config)
             default = pretraining(name) if name else PretrainConfig()
-    except UserError:  # of another version: what cannot be said otherwise
+    except UserError:  # settings of another version, which cannot be written as flags
         config, default = None, None
     if name:
         yield from ("--recipe", name)
@@ -41,11 +41,11 @@ def _flags(record: Record) -> Iterator[str]:
 
 def _differences(config: Any, default: Any) -> Iterator[str]:
     for item in fields(config):
-        value, usual = getattr(config, item.name), getattr(default, item.name)
+        value, base = getattr(config, item.name), getattr(default, item.name)
         flag = f"--{item.name.replace('_', '-')}"
         if is_dataclass(value):
-            yield from _differences(value, usual)
-        elif value == usual or item.name in ("out", "recipe"):
+            yield from _differences(value, base)
+        elif value == base or item.name in ("out", "recipe"):
             continue
         elif isinstance(value, bool):
             yield flag if value else f"--no-{flag[2:]}"
@@ -59,5 +59,5 @@ def _word(value: Any) -> str:
 
 
 def without_point(value: Any) -> Any:
-    """Return a whole float as an int: 5.0 and 5 are one setting."""
+    """Return an integral float as an int, so that 5.0 and 5 are the same setting."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""The curves of a run's log: `curves.svg`, and the panels of it that a report draws one by one."""
+"""Training curves from a run's log: `curves.svg`, and its panels as single figures of a report."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ STYLE: Any = {
 }
 METRIC_LABELS = {
     "bits_per_byte": "bits per byte",
-    "accuracy": "accuracy (share correct)",
+    "accuracy": "accuracy (0 to 1)",
     "f1": "F1 (0 to 1)",
     "macro_f1": "macro F1 (0 to 1)",
     "matthews": "Matthews correlation (-1 to 1)",
@@ -67,16 +67,16 @@ METRIC_LABELS = {
     "perplexity": "perplexity per token",
 }
 FEW_POINTS = 12
-"""A curve of up to so many points shows each as a dot and is not smoothed."""
-SMOOTHING_SHARE = 0.05
-"""Half the width of the smoothing window, as a share of the logged points."""
+"""Maximum number of points of a curve that is drawn with dots and without smoothing."""
+SMOOTHING_FRACTION = 0.05
+"""Half the width of the smoothing window, as a fraction of the logged points."""
 
 
 def draw_curves(log: Path | Sequence[Event], out: Path) -> None:
     """Draw the losses, the main validation metric, the learning rate and the gradient norm over the steps of a run.
 
-    `log` is a run's `log.jsonl` or its events; of a step that stands there twice (a resumed run) the later line counts.
-    Writes `out` in the format of its suffix (.svg, .png, .pdf); the same log gives the same SVG, byte for byte.
+    `log` is a run's `log.jsonl` or its events; if a step is logged twice (a resumed run), the later line is used. The
+    suffix of `out` selects the format (.svg, .png, .pdf). The same log gives the same SVG, byte for byte.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -102,19 +102,19 @@ def draw_curves(log: Path | Sequence[Event], out: Path) -> None:
 
 
 def by_step(events: Iterable[Event]) -> list[Event]:
-    """Return the events in the order of their steps; of two of one step the later counts."""
+    """Return the events sorted by step; if a step occurs twice, the later event is used."""
     latest = {int(event["step"]): event for event in events}
     return [latest[step] for step in sorted(latest)]
 
 
 def series(events: Sequence[Event], key: str) -> list[Point]:
-    """(step, value) of the events that have a finite number under `key`."""
+    """Return (step, value) of the events with a finite number under `key`."""
     points = ((int(event["step"]), event.get(key)) for event in events)
     return [(step, float(value)) for step, value in points if isinstance(value, int | float) and math.isfinite(value)]
 
 
 def best_step(valid: Sequence[Event], metric: str) -> int | None:
-    """The step whose model the run keeps: the first with the best main metric."""
+    """Return the step of the best model, the first with the best value of `metric`; None without a value."""
     best: Point | None = None
     for step, value in series(valid, metric):
         if best is None or better(metric, value, best[1]):
@@ -123,10 +123,10 @@ def best_step(valid: Sequence[Event], metric: str) -> int | None:
 
 
 def draw_losses(axes: Axes, train: Sequence[Event], valid: Sequence[Event], best: int | None) -> None:
-    """The loss on the training steps and on the validation split, with the model that is kept."""
+    """Draw the training and validation losses, and mark the best model."""
     problem_type = problem_type_of({key for event in valid for key in event})
     axes.set(title="Loss", ylabel=f"loss ({problem_type.loss_unit})")
-    # The task's part is what the validation loss is comparable with: the auxiliary LM loss is not in that.
+    # The validation loss excludes the auxiliary LM loss, so the training curve shows the task loss alone.
     draw_noisy(axes, series(train, "task_loss") or series(train, "loss"), TRAIN, "training")
     draw_line(axes, series(valid, "loss"), VALID, "validation", dots=True)
     _mark_best(axes, series(valid, "loss"), best)
@@ -135,7 +135,7 @@ def draw_losses(axes: Axes, train: Sequence[Event], valid: Sequence[Event], best
 
 
 def draw_metric(axes: Axes, valid: Sequence[Event], metric: str, best: int | None) -> None:
-    """The main metric; where that is the loss, which has its own panel, the first other one that was measured."""
+    """Draw the main validation metric; if it is the loss, which has its own panel, the first other metric."""
     if metric == "loss":
         metric = next((name for name in METRIC_LABELS if series(valid, name)), metric)
     points = series(valid, metric) if metric != "loss" else []
@@ -150,40 +150,40 @@ def draw_metric(axes: Axes, valid: Sequence[Event], metric: str, best: int | Non
 
 
 def draw_rate(axes: Axes, train: Sequence[Event]) -> None:
-    """The learning rate of each logged step."""
+    """Draw the learning rate of each logged step."""
     draw_line(axes, series(train, "lr"), TRAIN)
     axes.set(title="Learning rate", ylim=(0, None))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("e-0", "e-"))
 
 
 def draw_norm(axes: Axes, train: Sequence[Event]) -> None:
-    """The norm of the gradient before it is clipped."""
+    """Draw the gradient norm before clipping."""
     draw_noisy(axes, series(train, "grad_norm"), TRAIN)
     axes.set(title="Gradient norm (L2)", ylim=(0, None))
 
 
 def draw_line(axes: Axes, points: Sequence[Point], color: str, label: str | None = None, dots: bool = False) -> None:
-    """The values as they are, few of them as dots too."""
+    """Draw the values without smoothing, with dots if there are few."""
     if points:
         marker = "o" if dots or len(points) <= FEW_POINTS else None
         axes.plot(*zip(*points, strict=True), color=color, marker=marker, label=label, clip_on=False)
 
 
 def draw_noisy(axes: Axes, points: Sequence[Point], color: str, label: str | None = None) -> None:
-    """The values as logged, pale, under their smoothed curve."""
+    """Draw the logged values in a light colour, and their smoothed curve over them."""
     if len(points) <= FEW_POINTS:
         draw_line(axes, points, color, label)
         return
     steps, values = zip(*points, strict=True)
     axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
-    half = max(2, round(SMOOTHING_SHARE * len(values)))
+    half = max(2, round(SMOOTHING_FRACTION * len(values)))
     window = np.hanning(2 * half + 1)[1:-1]
     smooth = np.convolve(values, window, "full") / np.convolve(np.ones(len(values)), window, "full")
     axes.plot(steps, smooth[half - 1 : half - 1 + len(values)], color=color, label=label)
 
 
 def _mark_best(axes: Axes, points: Sequence[Point], best: int | None) -> None:
-    """Ring the value of the model that the run keeps, and write it where the curve does not pass."""
+    """Mark the best model with a ring, and annotate its value on the free side of the curve."""
     from matplotlib.patheffects import withStroke
 
     steps = [step for step, _ in points]
@@ -206,7 +206,7 @@ def _mark_best(axes: Axes, points: Sequence[Point], best: int | None) -> None:
 
 
 def share_steps(axes: Sequence[Axes], train: Sequence[Event], valid: Sequence[Event]) -> None:
-    """Give all panels the same axis of steps."""
+    """Set the same step axis in all panels."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     last = max((int(event["step"]) for event in (*train, *valid)), default=1)

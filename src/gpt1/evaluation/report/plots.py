@@ -1,4 +1,4 @@
-"""Figures of a report as inline SVG: text stays text, and colours are the page's, light or dark."""
+"""Figures of a report as inline SVG, with text as text and the page's light or dark colours."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 INK, AXIS, GRID = "#111827", "#9ca3af", "#e5e7eb"
 SERIES = (TRAIN, VALID, "#3f8f5b", "#8a5fb5", "#b08a1e", "#2f8f9d")
-"""One colour for each run of a comparison."""
+"""Colours of the runs in a comparison."""
 COLOURS = {
     INK: "ink", MUTED: "muted", AXIS: "axis", GRID: "grid", "#ffffff": "ground", "#000000": "ink",
     **{colour: f"series-{number}" for number, colour in enumerate(SERIES)},
 }  # fmt: skip
-"""What matplotlib is given -> the CSS variable that stands there instead."""
+"""Colour in matplotlib -> CSS variable that replaces it."""
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 STYLE = curves.STYLE | {
     "svg.fonttype": "none",
@@ -36,15 +36,15 @@ STYLE = curves.STYLE | {
     "figure.constrained_layout.h_pad": 0.06,
 }
 SIZE = (5.2, 2.9)
-"""Inches; a page shows them as wide as it likes."""
+"""Inches; the page scales figures to its width."""
 MOST_DOTS = 1_000
-"""Of a regression's scatter plot."""
+"""Maximum number of dots of a regression's scatter plot."""
 
 Draw = Callable[["Axes"], None]
 
 
 def figure(name: str, caption: str, plot: Draw, size: tuple[float, float] = SIZE) -> str:
-    """Return `<figure>` with what `plot` draws into one panel; `name` must be the only one on the page."""
+    """Return `<figure>` with the panel drawn by `plot`; `name` must be unique on the page."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -57,7 +57,7 @@ def figure(name: str, caption: str, plot: Draw, size: tuple[float, float] = SIZE
 
 
 def _inline(svg: str, name: str, caption: str) -> str:
-    """Return matplotlib's SVG as a part of a page: no prolog, size or style of its own, no id that is not used."""
+    """Return matplotlib's SVG for embedding: without prolog, size, style and unused ids."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>|<!--.*?-->", "", svg, flags=re.DOTALL)
     head = re.compile(r"<svg[^>]*?viewBox=\"([^\"]*)\"[^>]*>")
@@ -72,7 +72,7 @@ def _inline(svg: str, name: str, caption: str) -> str:
 
 
 def _shares(axes: Axes) -> None:
-    """Make the panel one of shares, from 0 to 1 on both sides."""
+    """Set both axes to the range 0 to 1."""
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.set_yticks(np.linspace(0, 1, 6))
@@ -82,7 +82,7 @@ def _shares(axes: Axes) -> None:
 
 
 def training(record: Record) -> Iterator[str]:
-    """Yield the curves of a run: losses, the main metric, learning rate, gradient norm, speed."""
+    """Yield the training curves: losses, the main metric, learning rate, gradient norm, throughput."""
     train, valid = record.train, record.valid
     metric = str(valid[-1].get("metric", "loss")) if valid else "loss"
     best = curves.best_step(valid, metric)
@@ -94,27 +94,28 @@ def training(record: Record) -> Iterator[str]:
 
         return both
 
-    def speed(axes: Axes) -> None:
+    def throughput(axes: Axes) -> None:
         curves.draw_noisy(axes, curves.series(train, "tokens_per_second"), TRAIN)
-        axes.set(title="Speed", ylabel="tokens/s", ylim=(0, None))
+        axes.set(title="Throughput", ylabel="tokens/s", ylim=(0, None))
         axes.yaxis.set_major_formatter("{x:,.0f}")
 
-    yield figure("loss", "Loss on training batches and on the validation split; the ring is the model that was kept.",
+    yield figure("loss", "Training and validation loss. The ring marks the best model, which is kept.",
                  drawn(lambda axes: curves.draw_losses(axes, train, valid, best)))  # fmt: skip
-    yield figure("metric", "The validation metric at each evaluation.",
+    yield figure("metric", "Validation metric at each evaluation.",
                  drawn(lambda axes: curves.draw_metric(axes, valid, metric, best)))  # fmt: skip
     if not train:
         return
     yield figure("rate", "Learning rate at each logged step.", drawn(lambda axes: curves.draw_rate(axes, train)))
-    yield figure("norm", "Norm of the gradient before clipping.", drawn(lambda axes: curves.draw_norm(axes, train)))
-    yield figure("speed", "Tokens of real text a second, evaluation and saving left out.", drawn(speed))
+    yield figure("norm", "Gradient norm before clipping.", drawn(lambda axes: curves.draw_norm(axes, train)))
+    caption = "Training throughput in tokens per second, without padding, evaluation and checkpoints."
+    yield figure("throughput", caption, drawn(throughput))
 
 
-# ---- answers
+# ---- predictions
 
 
 def intervals(rows: Mapping[str, tuple[float, Sequence[float]]], metric: str) -> str:
-    """Return the value of each model with its interval, one below the other."""
+    """Return the scores of the models with their intervals; `rows` is {model: (value, [low, high])}."""
 
     def plot(axes: Axes) -> None:
         for row, (value, (low, high)) in enumerate(rows.values()):
@@ -129,12 +130,12 @@ def intervals(rows: Mapping[str, tuple[float, Sequence[float]]], metric: str) ->
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
 
-    caption = "Each dot is a model's score, its line the 95 % bootstrap interval."
+    caption = "Score of each model with its 95 % bootstrap interval."
     return figure("intervals", caption, plot, (7.0, 0.9 + 0.5 * len(rows)))
 
 
 def calibration(values: Mapping[str, Any]) -> str:
-    """Return how often an answer is right beside how sure the model was of it."""
+    """Return the reliability diagram: accuracy over confidence."""
 
     def plot(axes: Axes) -> None:
         _shares(axes)
@@ -144,17 +145,17 @@ def calibration(values: Mapping[str, Any]) -> str:
         axes.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], color=TRAIN, linewidth=1.2)
         sizes = [20 + 100 * each["examples"] / largest for each in bins]
         axes.scatter([b["confidence"] for b in bins], [b["accuracy"] for b in bins], sizes, TRAIN, zorder=3)
-        axes.set(title="Calibration", xlabel="confidence", ylabel="share that is right")
+        axes.set(title="Calibration", xlabel="confidence", ylabel="accuracy")
 
     caption = (
-        f"Expected calibration error {values['error']:.3f}. On the dashed line the model is right as often as it says; "
-        "below it, it is too sure. Larger dots stand for more examples."
+        f"Expected calibration error {values['error']:.3f}. On the dashed line, accuracy equals confidence; below it, "
+        "the model is overconfident. Larger dots are bins with more examples."
     )
     return figure("calibration", caption, plot)
 
 
 def ranking(scored: Mapping[str, Any], label: str) -> Iterator[str]:
-    """Yield the ROC and the precision-recall curve of the label that a high probability speaks for."""
+    """Yield the ROC and the precision-recall curve; `label` is the positive class."""
     roc, precision = scored["roc"], scored["precision_recall"]
 
     def draw_roc(axes: Axes) -> None:
@@ -169,12 +170,12 @@ def ranking(scored: Mapping[str, Any], label: str) -> Iterator[str]:
         axes.set(title="Precision and recall", xlabel="recall", ylabel="precision")
 
     area, average = roc["auc"], precision["average_precision"]
-    yield figure("roc", f"Area under the curve {area:.3f} (1 is perfect, 0.5 is chance), for label {label}.", draw_roc)
-    yield figure("precision", f"Average precision {average:.3f}, for label {label}.", draw_precision)
+    yield figure("roc", f"Area under the curve {area:.3f} (chance: 0.5) with {label} as the positive class.", draw_roc)
+    yield figure("precision", f"Average precision {average:.3f} with {label} as the positive class.", draw_precision)
 
 
 def by_length(bins: Sequence[Mapping[str, Any]]) -> str:
-    """Return the accuracy (of a regression the error) of short and of long examples."""
+    """Return the accuracy (absolute error of a regression) by input length."""
     name = "accuracy" if "accuracy" in bins[0] else "mae"
 
     def plot(axes: Axes) -> None:
@@ -183,15 +184,16 @@ def by_length(bins: Sequence[Mapping[str, Any]]) -> str:
             axes.plot(index, each[name], "o", color=TRAIN, markersize=6)
         ranges = [f"{b['from']:,}–{b['to']:,}" if b["from"] < b["to"] else f"{b['from']:,}" for b in bins]
         axes.set_xticks(range(len(bins)), ranges)
-        axes.set(title="By length", xlabel="tokens", ylabel=curves.METRIC_LABELS[name], xlim=(-0.5, len(bins) - 0.5))
+        title = "Accuracy by length" if name == "accuracy" else "Error by length"
+        axes.set(title=title, xlabel="tokens", ylabel=curves.METRIC_LABELS[name], xlim=(-0.5, len(bins) - 0.5))
         axes.set(ylim=(-0.02, 1.02) if name == "accuracy" else (0, None))
 
     counts = ", ".join(f"{each['examples']:,}" for each in bins)
-    return figure("length", f"Short and long inputs, {counts} examples; bars are 95 % intervals.", plot)
+    return figure("length", f"Bins of input length with {counts} examples; bars are 95 % intervals.", plot)
 
 
 def scatter(record: Record) -> str:
-    """Return a regression's predictions over the true values."""
+    """Return a scatter plot of a regression's predictions over the actual values."""
     truth, predicted = (record.unpacked(record.scored["answers"][name]) for name in ("truth", "predicted"))
     drawn = np.random.default_rng(0).permutation(len(truth))[:MOST_DOTS]
 
@@ -199,16 +201,17 @@ def scatter(record: Record) -> str:
         span = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
         axes.plot(span, span, color=AXIS, linewidth=1, linestyle="--")
         axes.plot(truth[drawn], predicted[drawn], "o", color=TRAIN, alpha=0.35, markersize=3)
-        axes.set(title="Predictions", xlabel="true value", ylabel="predicted value")
+        axes.set(title="Predictions", xlabel="actual value", ylabel="predicted value")
 
-    return figure("scatter", f"{len(drawn):,} examples; on the dashed line a prediction is exact.", plot)
+    caption = f"{len(drawn):,} examples. On the dashed line, the prediction equals the actual value."
+    return figure("scatter", caption, plot)
 
 
 # ---- several runs
 
 
 def side_by_side(records: Sequence[Record], names: Sequence[str], key: str, title: str) -> str:
-    """Return the validation curves of several runs in one panel."""
+    """Return one panel with the validation curve of each run."""
 
     def plot(axes: Axes) -> None:
         for number, (record, name) in enumerate(zip(records, names, strict=True)):

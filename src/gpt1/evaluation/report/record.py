@@ -1,4 +1,4 @@
-"""What a run directory says of itself: config.json, log.jsonl, metrics.json, model/gpt1.json, and nothing else."""
+"""The files of a run that a report is generated from: config.json, log.jsonl, metrics.json, model/gpt1.json."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gpt1.system.files import CorruptFile, read_json
 from gpt1.tasks.metrics import METRICS, PairMetric
 
 IMBALANCE = 4
-"""So many times as many training examples of the most frequent label as of the rarest are warned of."""
+"""Ratio of training examples of the most frequent and the rarest label from which on a warning is shown."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,26 @@ class Record:
     """config.json: "format", "command", "config", "facts", "versions", "machine"."""
     events: list[Event]
     broken_lines: list[int]
-    """The numbers of the log's lines that hold no event."""
+    """Numbers of the log's lines that are not complete events."""
     results: dict[str, Any]
-    """metrics.json; empty as long as the run is not finished."""
+    """metrics.json; empty until the run is finished."""
     model: dict[str, Any]
     """model/gpt1.json; empty before the first evaluation."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what is there of a run; a damaged line of its log is left out.
+        """Read the existing files of a run; damaged lines of its log are skipped.
 
         Raises:
-            UserError: the directory holds no run, or one of its files is damaged.
+            UserError: the directory is not a run, or one of its files is damaged.
         """
         config, log, metrics, model = (path / name for name in FILES)
         settings = upgrade(read_json(config), config) if config.is_file() else {}
         if settings.get("command") not in ("finetune", "pretrain") or not isinstance(settings.get("config"), dict):
             require_single(path, "one or several of them")
             raise UserError(
-                f"{path}: no run directory (config.json of gpt1 finetune or gpt1 pretrain expected); "
-                "name the --out of one, as in gpt1 report runs/demo"
+                f"{path}: not a run directory (config.json of gpt1 finetune or gpt1 pretrain expected); "
+                "give the --out directory of a run, as in gpt1 report runs/demo"
             )
         events, broken = event_log.read_with_gaps(log) if log.exists() else ([], [])
         return cls(
@@ -66,56 +66,56 @@ class Record:
 
     @property
     def name(self) -> str:
+        """Name of the run directory."""
         return self.path.resolve().name
 
     @property
     def command(self) -> str:
-        """finetune | pretrain."""
+        """Command of the run: finetune | pretrain."""
         return str(self.settings["command"])
 
     @property
     def config(self) -> dict[str, Any]:
+        """Settings of the run."""
         config: dict[str, Any] = self.settings["config"]
         return config
 
     @property
     def finished(self) -> bool:
+        """Whether the run has final scores."""
         return bool(self.results)
 
     @property
     def damage(self) -> str:
-        """What is wrong with the log, in words for people; "" of a whole one."""
+        """Message about incomplete lines of the log, as a crash leaves them; "" if there are none."""
         if not self.broken_lines:
             return ""
         numbers = ", ".join(map(str, self.broken_lines[:5])) + ", …" * (len(self.broken_lines) > 5)
-        several = "s" * (len(self.broken_lines) > 1)
-        return (
-            f"log.jsonl: left out, since no whole event stands there (a crash cuts one off): line{several} {numbers}."
-        )
+        return f"log.jsonl: skipped incomplete line{'s' * (len(self.broken_lines) > 1)} {numbers}."
 
     @cached_property
     def train(self) -> list[Event]:
-        """The `train` events by step."""
+        """The `train` events, sorted by step."""
         return by_step(event for event in self.events if event.get("event") == "train")
 
     @cached_property
     def valid(self) -> list[Event]:
-        """The `evaluate` events of the validation split by step."""
+        """The `evaluate` events of the validation split, sorted by step."""
         return by_step(e for e in self.events if e.get("event") == "evaluate" and e.get("split") == "valid")
 
     @cached_property
     def samples(self) -> list[Event]:
-        """What the model wrote, by step."""
+        """The `sample` events (generated texts), sorted by step."""
         return by_step(event for event in self.events if event.get("event") == "sample")
 
     @cached_property
     def start(self) -> Event:
-        """The `start` event: examples, device, notes on the data; empty where the log has none."""
+        """The `start` event: examples, device, notes on the data; empty if the log has none."""
         return next((event for event in self.events if event.get("event") == "start"), {})
 
     @property
     def split(self) -> str:
-        """The split that the final scores, and the baselines beside them, are of."""
+        """The split of the final scores and of the baselines."""
         return str(self.results.get("baseline_split", "valid"))
 
     @property
@@ -125,16 +125,18 @@ class Record:
         return scores
 
     def unpacked(self, packed: Mapping[str, Any]) -> NDArray[Any]:
-        """Return packed answers of metrics.json (`diagnostics.unpack`).
+        """Return predictions or labels stored in metrics.json (`diagnostics.unpack`).
 
         Raises:
-            CorruptFile: they are damaged.
+            CorruptFile: `packed` is damaged.
         """
         try:
             return unpack(packed)
         except (ValueError, KeyError) as error:
             path = self.path / "metrics.json"
-            raise CorruptFile(f"{path}: its stored answers are damaged ({error}); gpt1 evaluate scores anew") from None
+            raise CorruptFile(
+                f"{path}: the stored predictions are damaged ({error}); run gpt1 evaluate to score the model again"
+            ) from None
 
     @property
     def metrics(self) -> list[str]:
@@ -143,27 +145,27 @@ class Record:
 
     @property
     def comparable(self) -> dict[str, PairMetric]:
-        """Those of them that can be computed again from labels and predictions: not a person's own."""
+        """The metrics that can be recomputed from labels and predictions: all but custom ones."""
         known = {name: METRICS.get(name) for name in self.metrics}
         return {name: metric for name, metric in known.items() if isinstance(metric, PairMetric)}
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader should know of the data before believing the figures."""
+        """Warnings about the data: repeated texts, truncated examples, imbalanced labels."""
         notes = [str(note) for note in self.start.get("notes", ())]
         examples: Mapping[str, int] = self.start.get("examples", {})
-        for split, cut in self.start.get("truncated", {}).items():
-            if cut:
+        for split, truncated in self.start.get("truncated", {}).items():
+            if truncated:
                 notes.append(
-                    f"{split}: {cut:,} of {examples[split]:,} examples ({cut / examples[split]:.1%}) are longer than "
-                    "the model reads and were cut."
+                    f"{split}: {truncated:,} of {examples[split]:,} examples ({truncated / examples[split]:.1%}) are "
+                    "longer than the maximum length and were truncated."
                 )
         counts: Mapping[str, int] = self.start.get("labels", {}).get("train", {})
         if counts and max(counts.values()) >= IMBALANCE * max(1, min(counts.values())):
             most, rarest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
             notes.append(
-                f"train: the labels are far from balanced: {counts[most]:,} examples of {most}, {counts[rarest]:,} of "
-                f"{rarest}. Accuracy flatters a model that prefers the frequent ones; look at F1 and at each label."
+                f"train: imbalanced labels: {counts[most]:,} examples of {most}, {counts[rarest]:,} of {rarest}. "
+                "Accuracy favours the frequent labels; check F1 and the scores per label."
             )
         return notes
 

@@ -1,4 +1,4 @@
-"""How good a run is, in a report: the model beside the baselines, and whether a difference is more than noise."""
+"""Scores in a report: summary, comparison with the baselines, significance of differences."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from gpt1.tasks.metrics import SMALLER_IS_BETTER
 Difference = tuple[float, float, float]
 """(difference, low, high) of `diagnostics.paired_difference`."""
 Answers = Mapping[str, Any]
-"""{"truth", "predicted"}, packed."""
+"""{"truth", "predicted"}, packed"""
 
 CORRELATIONS = ("pearson", "spearman")
 PAIRED = (
-    "The difference is that on the same rows, with its 95 % interval by the paired bootstrap (1,000 resamples). "
-    "Where 0 lies inside the interval, another draw of test examples might well turn the order round."
+    "Differences on the same rows with 95 % intervals by the paired bootstrap (1,000 resamples). If the interval "
+    "contains 0, the difference is not statistically significant: another sample of examples could reverse the order."
 )
 
 
 def with_interval(value: float | None, interval: Sequence[float | None]) -> str:
-    """Return "0.650 [0.560, 0.740]"; a dash for what is no number."""
+    """Return "0.650 [0.560, 0.740]", with a dash for None."""
     return f"{number(value)} [{', '.join(map(number, interval))}]"
 
 
 def with_intervals(scored: Mapping[str, Any]) -> dict[str, str]:
-    """Return {metric: "0.650 [0.560, 0.740]"} of the figures of a model or a baseline that have an interval."""
+    """Return {metric: "0.650 [0.560, 0.740]"} for the metrics of a model or baseline."""
     return {metric: with_interval(scored.get(metric), interval) for metric, interval in scored["interval"].items()}
 
 
 def number(value: float | None, form: str = ".3f") -> str:
-    """Return a figure for readers: with a minus sign that is as wide as a plus, a dash for what is no number."""
+    """Return a formatted number with a typographic minus sign, a dash for None."""
     return "–" if value is None else format(value, form).replace("-", "−")
 
 
@@ -45,28 +45,28 @@ def signed(difference: Difference) -> str:
 
 
 def verdict(metric: str, difference: Difference) -> str:
-    """Return what an interval of a difference says: better | worse | within noise."""
+    """Return better | worse | not significant, by whether the interval contains 0."""
     _, low, high = difference
     if low <= 0.0 <= high:
-        return "within noise"
+        return "not significant"
     return "better" if (low > 0.0) != (metric in SMALLER_IS_BETTER) else "worse"
 
 
 def differences(record: Record, other: Mapping[str, Any]) -> dict[str, Difference]:
-    """Return by how much the run's model differs from `other`, packed predictions of the same rows, in each metric."""
+    """Return {metric: paired difference} between the run and `other`, packed predictions of the same rows."""
     answers = record.scored["answers"]
-    truth, mine, its = (record.unpacked(each) for each in (answers["truth"], answers["predicted"], other))
+    truth, mine, others = (record.unpacked(each) for each in (answers["truth"], answers["predicted"], other))
     seed = int(record.config.get("loop", {}).get("seed", 0))
-    constant = its.min() == its.max()  # which correlates with nothing
+    constant = others.min() == others.max()  # its correlations are undefined
     return {
-        name: paired_difference(metric, truth, mine, its, seed=seed)
+        name: paired_difference(metric, truth, mine, others, seed=seed)
         for name, metric in record.comparable.items()
         if not (constant and name in CORRELATIONS)
     }
 
 
 def of_baselines(record: Record) -> dict[str, dict[str, Difference]]:
-    """Return {baseline: {metric: model minus baseline}} of those whose predictions were stored."""
+    """Return {baseline: {metric: model minus baseline}} for the baselines with stored predictions."""
     if "answers" not in record.scored:
         return {}
     baselines = record.results.get("baseline", {})
@@ -74,72 +74,71 @@ def of_baselines(record: Record) -> dict[str, dict[str, Difference]]:
 
 
 def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> str:
-    """Return the result in a sentence or two."""
+    """Return the result in one or two sentences."""
     scored, split = record.scored, of_split(record)
     if record.command == "pretrain":
         training = record.results["training"]
         return (
-            f"After {training['tokens']:,} tokens the language model reads the {split} text with a perplexity of "
-            f"{scored['perplexity']:.2f} per token, {scored['bits_per_byte']:.3f} bits per byte."
+            f"After {training['tokens']:,} training tokens, the {split} perplexity is {scored['perplexity']:.2f} per "
+            f"token ({scored['bits_per_byte']:.3f} bits per byte)."
         )
     metric = record.metrics[0]
     low, high = scored["interval"][metric]
     text = (
-        f"On {scored['examples']:,} {split} examples the model reaches {named(metric)} {number(scored[metric])} "
+        f"The model reaches {named(metric)} {number(scored[metric])} on {scored['examples']:,} {split} examples "
         f"(95 % interval {number(low)} to {number(high)})."
     )
     for name, each in paired.items():
         value = record.results["baseline"][name][metric]
         if metric in each:
-            its = f"{name[0].upper()}{name[1:]} reaches {number(value)}"
-            text += f" {its} on the same rows: {in_words(metric, each[metric])}"
+            baseline = f"{name[0].upper()}{name[1:]} reaches {number(value)}"
+            text += f" {baseline} on the same rows: {in_words(metric, each[metric])}"
             break
     return text
 
 
 def named(metric: str) -> str:
-    """Return the name of a metric in a sentence."""
+    """Return the display name of a metric without its range or unit."""
     return METRIC_LABELS.get(metric, metric).partition(" (")[0]
 
 
 def of_split(record: Record) -> str:
-    """Return the name in a sentence of the split that a run was scored on."""
+    """Return the display name of the split that a run was scored on."""
     return "validation" if record.split == "valid" else record.split
 
 
 def in_words(metric: str, difference: Difference, who: str = "the model") -> str:
-    """Return what a paired difference says of `who`."""
+    """Return a paired difference as the end of a sentence about `who`."""
     match verdict(metric, difference):
-        case "within noise":
-            apart = "more examples would be needed to tell them apart"
-            return f"the difference of {number(difference[0], '+.3f')} is within noise; {apart}."
+        case "not significant":
+            return f"the difference of {number(difference[0], '+.3f')} is not statistically significant."
         case word:
-            return f"{who} is {word} by {number(abs(difference[0]))}, which is more than noise."
+            return f"{who} is {word} by {number(abs(difference[0]))}, which is statistically significant."
 
 
 def tiles(record: Record) -> str:
-    """Return the main figures."""
+    """Return the main scores as large figures."""
     scored = record.scored
     if record.command == "pretrain":
         training = record.results["training"]
         return html.tiles(
             [
                 ("perplexity", f"{scored['perplexity']:.2f}", "per token; lower is better"),
-                ("bits per byte", f"{scored['bits_per_byte']:.3f}", "comparable between vocabularies"),
-                ("loss", f"{scored['loss']:.3f}", "nats a token"),
-                ("trained on", f"{training['tokens']:,}", f"tokens in {training['steps']:,} steps"),
+                ("bits per byte", f"{scored['bits_per_byte']:.3f}", "comparable across vocabularies"),
+                ("loss", f"{scored['loss']:.3f}", "nats per token"),
+                ("training tokens", f"{training['tokens']:,}", f"in {training['steps']:,} steps"),
             ]
         )
-    of_label = {"f1": f"of {scored['labels'][1]}: "} if len(scored.get("labels", ())) == 2 else {}
+    of_label = {"f1": f" ({scored['labels'][1]})"} if len(scored.get("labels", ())) == 2 else {}
     shown = [
-        (named(name), number(scored[name]), of_label.get(name, "") + "{} to {}".format(*map(number, interval)))
+        (named(name) + of_label.get(name, ""), number(scored[name]), "{} to {}".format(*map(number, interval)))
         for name, interval in scored["interval"].items()
     ]
-    return html.tiles([*shown, (f"{record.split} examples", f"{scored['examples']:,}", "scored once, at the end")])
+    return html.tiles([*shown, (f"{record.split} examples", f"{scored['examples']:,}", "scored once, after training")])
 
 
 def baselines(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> str:
-    """Return the section with the model and the baselines on the same rows."""
+    """Return the section that compares the model with the baselines on the same rows."""
     baselines = record.results.get("baseline", {})
     if not baselines:
         return ""
@@ -150,26 +149,26 @@ def baselines(record: Record, paired: Mapping[str, Mapping[str, Difference]]) ->
     drawable = all(value is not None and None not in interval for value, interval in main.values())
     return html.section(
         "baselines",
-        "Beside plain methods",
+        "Comparison with baselines",
         html.paragraph(
-            f"The same {record.split} rows, labelled by methods that train in seconds. A model that does not beat them "
-            "is not worth its cost here."
+            f"Simple methods that train in seconds, scored on the same {record.split} rows. A model that does not beat "
+            "them is not worth its cost on this data."
         ),
         plots.intervals(main, metrics[0]) if drawable else "",
         html.table(["", *map(named, metrics)], shown, caption="Score [95 % bootstrap interval]"),
-        differences_table("GPT-1 minus", paired),
+        differences_table("GPT-1 minus baseline", paired),
     )
 
 
-def differences_table(what: str, paired: Mapping[str, Mapping[str, Difference]]) -> str:
-    """Return the paired differences, with what the first metric's says."""
+def differences_table(header: str, paired: Mapping[str, Mapping[str, Difference]]) -> str:
+    """Return the table of paired differences, with the significance of the first metric's."""
     metrics: list[str] = max(map(list, paired.values()), key=len, default=[])
     if not metrics:
         return ""
     rows = []
     for name, each in paired.items():
         first = next(iter(each))
-        result = f"{verdict(first, each[first])} by {named(first)}"
+        result = f"{verdict(first, each[first])} ({named(first)})"
         rows.append([name, *(signed(each[metric]) if metric in each else "–" for metric in metrics), result])
-    head = [what, *map(named, metrics), "more than noise?"]
+    head = [header, *map(named, metrics), "result"]
     return html.table(head, rows, caption="Difference [95 % interval]") + html.paragraph(PAIRED, "hint")

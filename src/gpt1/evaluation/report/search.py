@@ -1,4 +1,4 @@
-"""The sweep that a run is the best of: its trials, and Optuna's plots of them."""
+"""The sweep section of a report: trials, and Optuna's plots of them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from gpt1.evaluation.report.record import Record
 from gpt1.system.files import read_json
 
 PLOTS = {
-    "sweep-history.svg": "The value of each trial in the order of their beginning, and the best so far.",
-    "sweep-importances.svg": "How much of the differences each setting accounts for (an estimate of Optuna).",
+    "sweep-history.svg": "Value of each trial in starting order, and the best value so far.",
+    "sweep-importances.svg": "Importance of each setting, estimated by Optuna.",
 }
 
 
 def section(record: Record) -> str:
-    """Return the section of the best run of a sweep, which lies in the sweep's directory; "" of any other run."""
+    """Return the section for the best run of a sweep (`best/` in the sweep's directory); "" for any other run."""
     path = record.path.resolve().parent / "sweep.json"
     table = read_json(path) if record.name == "best" and path.is_file() else {}
     if not table.get("best"):
         return ""
     names, rows = ranked(table)
-    text = f"Chosen among {len(rows)} trials by {table['metric']} on validation; the others never saw the test split."
+    text = (
+        f"Best of {len(rows)} trials by {table['metric']} on the validation split; no other trial was scored on the "
+        "test split."
+    )
     head = ["trial", table["metric"], *names, ""]
     return html.section(
-        "search", "The search", html.paragraph(text),
+        "search", "Sweep", html.paragraph(text),
         html.table(head, [_cells(row, names, table["best"]["run"]) for row in rows]),
         html.figures(_plots(record)),
     )  # fmt: skip
@@ -38,19 +41,20 @@ def _cells(row: Mapping[str, Any], names: list[str], best: str) -> list[str]:
 
 
 def ranked(table: Mapping[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the names of what a sweep searched, and its trials: the best first, then those without a value."""
+    """Return the names of the searched settings, and the trials from best to worst; those without a value are last."""
     names = list(dict.fromkeys(name for row in table["trials"] for name in row["settings"]))
     sign = -1 if table["maximise"] else 1
     return names, sorted(table["trials"], key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0)))
 
 
 def outcome(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """Return a trial's run, its value and its settings, "–" for what it has not."""
+    """Return a trial's run, value and settings as text, "–" for missing ones."""
     value = "–" if row["value"] is None else f"{row['value']:.4f}"
     return [row["run"], value, *(short(row["settings"].get(name, "–")) for name in names)]
 
 
 def short(value: Any) -> str:
+    """Return a setting as text, floats with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
