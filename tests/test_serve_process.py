@@ -83,7 +83,7 @@ def test_sigterm_answers_what_has_begun_refuses_what_comes_and_ends(model: Path)
             slow.sendall(body[5:])
             assert slow.recv(4096).startswith(b"HTTP/1.1 200")
         assert process.wait(PATIENCE) == 0
-        assert process.stderr and "every request that had begun was answered" in process.stderr.read()
+        assert process.stderr and "all running requests were completed" in process.stderr.read()
 
 
 def metrics(port: int) -> str:
@@ -126,4 +126,4 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Captu
 def test_an_empty_key_file_is_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "key").write_text("\n")
     assert main(["serve", str(model), "--port", "0", "--api-key-file", str(tmp_path / "key")]) == 2
-    assert "the first line is empty, a key expected" in capsys.readouterr().err
+    assert "the first line is empty, an API key expected" in capsys.readouterr().err

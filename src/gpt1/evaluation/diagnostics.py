@@ -75,8 +75,8 @@ def ranking(score: Array, positive: Array) -> dict[str, Any]:
     """Return {"roc": {"auc", "points"}, "precision_recall": {"average_precision", "points"}} of scores (N,).
 
     `positive` (N,) marks the examples of the positive class, which has high scores. Points are [false positive rate,
-    true positive rate] and [recall, precision], for at most `CURVE_POINTS` distinct thresholds. The average precision is
-    the sum over thresholds of (R_n - R_{n-1}) P_n. The result is empty if all examples or none are positive.
+    true positive rate] and [recall, precision], for at most `CURVE_POINTS` distinct thresholds. The average precision
+    is the sum over thresholds of (R_n - R_{n-1}) P_n. The result is empty if all examples or none are positive.
     """
     n_true = int(positive.sum())
     if n_true in (0, len(positive)):

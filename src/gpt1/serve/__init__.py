@@ -1,1 +1,1 @@
-"""A model behind HTTP: `server` runs it, `app` has the routes, `worker` is the thread that computes."""
+"""HTTP server of a model: `server` runs it, `app` defines the routes, `worker` is the compute thread."""

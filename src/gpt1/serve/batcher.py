@@ -1,19 +1,19 @@
-"""Dynamic batching: the queued examples that are computed together."""
+"""Dynamic batching: selection of the queued examples that form the next batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 MOST_PADDING = 1.5
-"""A batch is not made wider than this many times its narrowest example: what padding costs, batching must gain."""
+"""Maximum ratio of the widest to the narrowest example of a batch; above it, padding costs more than batching gains."""
 
 
 def next_batch(widths: Sequence[int], budget: int) -> list[int]:
-    """Return the indices of the examples to compute next: the one that has waited longest, and those of similar width.
+    """Return the sorted indices of the next batch: the oldest example and others of similar width.
 
-    `widths` (B,) are their padded tokens, in the order of arrival; count times widest is at most `budget` tokens,
-    unless the first is wider alone. So short texts, where a batch gains, are many at once, and long ones, where it
-    gains nothing, are computed one by one (docs/performance.md).
+    `widths` (B,) are the padded tokens of the examples in order of arrival. Batch size times the largest width is at
+    most `budget` tokens, unless the oldest example alone exceeds it. So short texts, which gain from batching, form
+    large batches, and long texts, which do not, are computed one by one (docs/performance.md).
     """
     first = widths[0]
     chosen, widest, narrowest = [0], first, first

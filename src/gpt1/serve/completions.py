@@ -1,4 +1,4 @@
-"""OpenAI's completions: the answer as one document, or as server-sent events while it is written."""
+"""OpenAI's completions: the response as one JSON document, or streamed as server-sent events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contextlib import aclosing
 from typing import Any, Self
 
 from gpt1.config import GenerateConfig
-from gpt1.serve.errors import Refused, body
+from gpt1.serve.errors import INTERNAL_ERROR, Refused, body
 from gpt1.serve.service import Continuations, Service
 
 
 class Completion:
-    """One request to /v1/completions."""
+    """A request to /v1/completions; `echoed` are the prompts of all sequences as text."""
 
     def __init__(self, name: str, request: Any, continuations: Continuations, echoed: Sequence[str]):
         self.name, self.request, self.continuations, self.echoed = name, request, continuations, echoed
@@ -24,21 +24,21 @@ class Completion:
 
     @classmethod
     async def of(cls, service: Service, request: Any) -> Self:
-        """Return what a request asks for, not yet begun.
+        """Return the completion of a validated request; generation has not started.
 
         Raises:
-            Refused: too many texts, or a prompt that is longer than the context.
+            Refused: the request has too many sequences, or a prompt is longer than the context.
         """
         prompts, config = as_prompts(request.prompt), sampling(request)
         if len(prompts) * config.n > service.config.max_inputs:
-            message = f"n: {len(prompts)} prompts with n {config.n} each are more than the "
-            raise Refused(422, f"{message}{service.config.max_inputs} texts of a request", param="n")
+            message = f"n: {len(prompts)} prompts with n {config.n} exceed the maximum of "
+            raise Refused(422, f"{message}{service.config.max_inputs} texts per request", param="n")
         echoed = [each if isinstance(each, str) else service.model.tokenizer.decode(each) for each in prompts]
         continuations = service.generate(await service.prompts(prompts), config)
         return cls(service.name, request, continuations, [text for text in echoed for _ in range(config.n)])
 
     async def whole(self) -> dict[str, Any]:
-        """Return the answer when all of it is written."""
+        """Generate all text and return the response body."""
         texts, reasons = self._starts(), [""] * len(self.continuations.sequences)
         async with aclosing(self.continuations.deltas()) as deltas:
             async for delta in deltas:
@@ -48,7 +48,7 @@ class Completion:
         return self._document(choices) | {"usage": self._usage()}
 
     async def events(self) -> AsyncGenerator[str, None]:
-        """Yield the answer as server-sent events."""
+        """Yield the response as server-sent events."""
         options = self.request.stream_options
         counted = {"usage": None} if options and options.include_usage else {}
         try:
@@ -61,10 +61,10 @@ class Completion:
                     yield event(self._document([choice]) | counted)
             if counted:
                 yield event(self._document([]) | {"usage": self._usage()})
-        except Refused as error:  # the status has been sent: the error comes as an event
+        except Refused as error:  # the status has been sent, so the error is sent as an event
             yield event(body(error.status, error.message, code=error.code))
         except Exception:
-            yield event(body(500, "something went wrong in the server; its log says what", code="internal_error"))
+            yield event(body(500, INTERNAL_ERROR, code="internal_error"))
         yield "data: [DONE]\n\n"
 
     def _starts(self) -> list[str]:
@@ -80,12 +80,12 @@ class Completion:
         return {"index": number, "text": text, "logprobs": None, "finish_reason": finish_reason}
 
     def _usage(self) -> dict[str, int]:
-        read, written = self.continuations.prompt_tokens, self.continuations.tokens
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        prompt, completion = self.continuations.prompt_tokens, self.continuations.tokens
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 def as_prompts(prompt: Any) -> list[str | list[int]]:
-    """Return the prompts of OpenAI's four forms: a text, texts, token ids, lists of token ids."""
+    """Return a list of prompts from OpenAI's four forms: a text, texts, token ids, lists of token ids."""
     if isinstance(prompt, str):
         return [prompt]
     if prompt and isinstance(prompt[0], int):
@@ -94,7 +94,7 @@ def as_prompts(prompt: Any) -> list[str | list[int]]:
 
 
 def sampling(request: Any) -> GenerateConfig:
-    """Return the rules of sampling that a request asks for; without a seed, each answer differs."""
+    """Return the sampling settings of a request; without a seed, a random one is used."""
     default = GenerateConfig()
     stop = request.stop if isinstance(request.stop, list) else [request.stop] if request.stop else []
     seed = random.getrandbits(32) if request.seed is None else request.seed % 2**32
@@ -111,4 +111,5 @@ def sampling(request: Any) -> GenerateConfig:
 
 
 def event(document: dict[str, Any]) -> str:
+    """Return a server-sent event with JSON data."""
     return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"

@@ -1,4 +1,4 @@
-"""Every error as OpenAI's API has them: {"error": {message, type, param, code}}."""
+"""Error responses in the format of OpenAI's API: {"error": {message, type, param, code}}."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from gpt1.serve.worker import QueueFull
 
 
 class Error(BaseModel):
+    """Details of an error; `param` is the field that caused it, as "input.text_a"."""
+
     message: str
     type: str
     param: str | None
@@ -23,42 +25,46 @@ class Error(BaseModel):
 
 
 class ErrorBody(BaseModel):
+    """Body of an error response."""
+
     error: Error
 
 
 TYPES = {401: "authentication_error", 429: "rate_limit_error", 503: "unavailable_error", 504: "timeout_error"}
-"""Status -> type; other 4xx are `invalid_request_error`, 5xx `server_error`."""
+"""Status -> type; other 4xx have `invalid_request_error`, other 5xx `server_error`."""
 
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"description": what, "model": ErrorBody}
     for status, what in {
-        400: "No JSON, or the model cannot do this",
-        401: "No valid key",
-        404: "No such model",
-        408: "The body came too slowly",
-        413: "The body is too large",
-        422: "A field is wrong; `param` names it",
-        429: "Too much waits already",
-        503: "The server is shutting down",
-        504: "No answer in time",
+        400: "Invalid JSON, or not supported by the model",
+        401: "Missing or invalid API key",
+        404: "Model not found",
+        408: "Timeout while receiving the body",
+        413: "Body too large",
+        422: "Invalid field, named by `param`",
+        429: "Queue full",
+        503: "Server is shutting down",
+        504: "Timeout of the request",
     }.items()
 }
-"""What the OpenAPI document says of errors."""
+"""Error responses in the OpenAPI document."""
+
+INTERNAL_ERROR = "internal server error; see the server's log"
 
 NOT_SUPPORTED = {"logprobs", "suffix", "best_of", "presence_penalty", "frequency_penalty", "logit_bias"}
-"""Fields of OpenAI's that may only ask for nothing."""
+"""Fields of OpenAI's API that are accepted with their default value only."""
 
 TAKE_ITEMS = ("/v1/classify", "/v1/explain")
 """Routes whose input is an example of the model's task."""
 
 UNIONS = {"str", "Pair", "Question", "list", "int", "body"}
-"""Steps of a validation error's path that name a type and not a field."""
+"""Elements of a validation error's path that are types, not fields."""
 
 
 class Refused(Exception):
-    """A request that is answered with an error."""
+    """A request that is rejected with an HTTP error."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None):
         super().__init__(message)
@@ -67,12 +73,13 @@ class Refused(Exception):
 
 
 def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """Return the JSON of an error."""
+    """Return the JSON body of an error."""
     kind = TYPES.get(status) or ("invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code or CODES.get(status)}}
 
 
 def response(status: int, message: str, param: str | None = None, code: str | None = None) -> JSONResponse:
+    """Return an error response with its body and headers."""
     headers = {"Retry-After": "1"} if status in (429, 503) else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -80,9 +87,9 @@ def response(status: int, message: str, param: str | None = None, code: str | No
 
 
 def install(app: FastAPI, input_expected: str) -> None:
-    """Let every error of the app's routes have this form; what went wrong inside stays in the server's own log.
+    """Register the exception handlers of `app`; details of internal errors go to the log only.
 
-    `input_expected` says what one input of the model is.
+    `input_expected` describes one input of the model, for messages.
     """
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
@@ -95,28 +102,28 @@ def install(app: FastAPI, input_expected: str) -> None:
         if any(each["type"] == "json_invalid" for each in errors):
             return response(400, "the body is not valid JSON", code="invalid_json")
         if all(each["type"] == "missing" and each["loc"] == ("body",) for each in errors):
-            return response(400, "the body is empty; JSON is expected", code="invalid_json")
+            return response(400, "the body is empty; JSON expected", code="invalid_json")
         param, message = describe(errors, error.body)
         wrong_kind = any(each["type"].endswith(("_type", "forbidden", "missing")) for each in errors)
         if param and param.startswith("input") and request.url.path in TAKE_ITEMS and wrong_kind:
-            message += f" (this model takes {input_expected})"
+            message += f" (expected: {input_expected})"
         return response(422, message, param, "invalid_value")
 
     async def user_error(request: Request, error: Exception) -> JSONResponse:
         return response(422, str(error), code="invalid_value")
 
     async def full(request: Request, error: Exception) -> JSONResponse:
-        return response(429, "too many inputs are waiting; try again in a moment", code="queue_full")
+        return response(429, "the queue is full; retry later", code="queue_full")
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        if error.status_code == 400:  # FastAPI's, of bytes that are no text or nested too deep
+        if error.status_code == 400:  # from FastAPI: invalid UTF-8, or nested too deep
             return response(400, "the body is not valid JSON", code="invalid_json")
-        messages = {404: f"no such route: {request.url.path}", 405: f"{request.method} is not for this route"}
+        messages = {404: f"route not found: {request.url.path}", 405: f"method {request.method} not allowed"}
         return response(error.status_code, messages.get(error.status_code, str(error.detail)))
 
-    async def ours(request: Request, error: Exception) -> JSONResponse:
-        return response(500, "something went wrong in the server; its log says what", code="internal_error")
+    async def internal(request: Request, error: Exception) -> JSONResponse:
+        return response(500, INTERNAL_ERROR, code="internal_error")
 
     for kind, handler in {
         Refused: refused,
@@ -124,7 +131,7 @@ def install(app: FastAPI, input_expected: str) -> None:
         UserError: user_error,
         QueueFull: full,
         HTTPException: http,
-        Exception: ours,
+        Exception: internal,
     }.items():
         app.add_exception_handler(kind, handler)
 
@@ -132,8 +139,8 @@ def install(app: FastAPI, input_expected: str) -> None:
 def describe(errors: Sequence[Any], body: Any = None) -> tuple[str | None, str]:
     """Return (field, message) of the most specific validation error of a `body`.
 
-    An error of a value comes before one of a type, because every branch of a union that does not apply reports its
-    type; then the one deepest in the body.
+    Errors of values are preferred to errors of types, because each branch of a union that does not apply reports a type
+    error; among equals the deepest one in the body is used.
     """
     deepest = max(errors, key=lambda error: (not error["type"].endswith("_type"), len(error["loc"])))
     field = ""
@@ -143,30 +150,30 @@ def describe(errors: Sequence[Any], body: Any = None) -> tuple[str | None, str]:
         elif step not in UNIONS and not step.startswith(("list[", "constrained-", "function-", "tagged-")):
             field += f".{step}" if field else step
     if not field:
-        return None, "a JSON object is expected as the body, with the header Content-Type: application/json"
+        return None, "the body must be a JSON object with the header Content-Type: application/json"
     if isinstance(body, dict) and not isinstance(body.get("input"), list):
         field = field.replace("input[0]", "input", 1)  # a single input, not a list
     return field, f"{field}: {reason(field, deepest)}"
 
 
 def reason(field: str, error: Any) -> str:
-    """Return what is wrong with a field, for people."""
+    """Return the message of a field's validation error."""
     if field.partition("[")[0] in NOT_SUPPORTED:
-        return "is not supported; leave it out"
+        return "not supported; remove the field"
     match error["type"]:
         case "missing":
-            return "is missing"
+            return "field required"
         case "extra_forbidden":
-            return "is no field of this request"
+            return "unknown field"
         case "string_unicode":
-            return "is not valid Unicode (a lone surrogate)"
+            return "not valid Unicode (lone surrogate)"
         case "string_pattern_mismatch" | "string_too_short":
-            return "is empty"
+            return "must not be empty"
         case "too_long":
-            return f"{error['ctx']['actual_length']:,} found, {error['ctx']['max_length']} at most in a request"
+            return f"{error['ctx']['actual_length']:,} found, at most {error['ctx']['max_length']} allowed per request"
         case "too_short":
-            return f"{error['ctx']['min_length']} or more expected"
+            return f"at least {error['ctx']['min_length']} required"
         case "string_type" | "model_type" | "dict_type" | "model_attributes_type" if isinstance(error["input"], list):
-            return "one is expected here, not a list"
+            return "a single value expected, not a list"
     message: str = error["msg"]
     return message.removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""Scheduling of text generation in the server: waiting requests, the sequences that run, cancelled ones."""
+"""Scheduling of text generation: queued requests, running and cancelled sequences."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ class GenerationRequest:
     def __init__(self, sequences: Sequence[SequenceState]):
         self.sequences = list(sequences)
         self.deltas: asyncio.Queue[TextDelta | Exception] = asyncio.Queue()
-        """Generated text, with the indices that the sequences had at first."""
+        """Generated text, with the original indices of the sequences."""
         self.n_started = 0
-        """How many of the sequences have been added to the batch."""
+        """Number of sequences that have been added to the batch."""
         self.first_index = 0
         """Offset that the scheduler added to the indices of the sequences."""
         self.cancelled = False
 
     @property
     def waiting(self) -> int:
+        """Number of sequences that are still queued."""
         return len(self.sequences) - self.n_started
 
 
 class GenerationScheduler:
-    """Generates one more token of each running sequence at each step, and starts waiting ones where rows are free."""
+    """Continuous batching: a step generates one token of each running sequence and starts queued ones in free rows."""
 
     def __init__(self, generator: TextGenerator, max_batch_size: int):
         self.generator, self.max_batch_size = generator, max_batch_size
@@ -40,6 +41,7 @@ class GenerationScheduler:
 
     @property
     def busy(self) -> bool:
+        """Whether sequences are queued or running."""
         return bool(self.queue or self.running)
 
     def add(self, request: GenerationRequest) -> None:
@@ -51,8 +53,8 @@ class GenerationScheduler:
         self.queue.append(request)
 
     def step(self) -> list[tuple[GenerationRequest, TextDelta]]:
-        """Generate one token of each sequence; return the text that this adds, with its request."""
-        if self._batch is None:  # the caches are large: none are allocated before the first request
+        """Generate one token of each sequence; return the new text, each delta with its request."""
+        if self._batch is None:  # the KV caches are large, so they are allocated at the first request
             self._batch = GenerationBatch(self.generator, self.max_batch_size, self.generator.n_ctx)
         batch = self._batch
         for sequence in [each for each in batch.sequences if self.running[each.index].cancelled]:
@@ -70,14 +72,14 @@ class GenerationScheduler:
         return deltas
 
     def fail(self) -> list[GenerationRequest]:
-        """Give up every running sequence; return the requests that lose one."""
+        """Drop all running sequences after an error; return their requests."""
         lost = list({id(request): request for request in self.running.values()}.values())
         self.queue = deque(request for request in self.queue if request not in lost)
         self.running, self._batch = {}, None
         return lost
 
     def _with_requests(self, deltas: Sequence[TextDelta]) -> list[tuple[GenerationRequest, TextDelta]]:
-        """Return each delta with its request, and with the index that its sequence has there."""
+        """Return each delta with its request and with the sequence's index within that request."""
         routed = []
         for delta in deltas:
             request = self.running.pop(delta.sequence) if delta.finish_reason else self.running[delta.sequence]

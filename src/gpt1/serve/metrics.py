@@ -11,28 +11,29 @@ SEQUENCES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """The metrics of one server, in their own registry."""
+    """Metrics of one server in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         to = self.registry
         self.requests = Counter("gpt1_requests", "Requests by route and status.", ["route", "status"], registry=to)
-        self.seconds = Histogram("gpt1_request_seconds", "Time to answer.", ["route"], buckets=SECONDS, registry=to)
-        self.in_flight = Gauge("gpt1_requests_in_flight", "Requests that are being answered.", registry=to)
-        self.waiting = Gauge("gpt1_inputs_waiting", "Inputs that wait to be computed.", registry=to)
-        self.batches = Histogram("gpt1_batch_sequences", "Sequences of a batch.", buckets=SEQUENCES, registry=to)
-        self.computed = Counter("gpt1_batch_tokens", "Tokens of all batches, padding included.", registry=to)
+        self.seconds = Histogram("gpt1_request_seconds", "Request latency.", ["route"], buckets=SECONDS, registry=to)
+        self.in_flight = Gauge("gpt1_requests_in_flight", "Requests in progress.", registry=to)
+        self.waiting = Gauge("gpt1_inputs_waiting", "Queued inputs.", registry=to)
+        self.batches = Histogram("gpt1_batch_sequences", "Sequences per batch.", buckets=SEQUENCES, registry=to)
+        self.computed = Counter("gpt1_batch_tokens", "Tokens of all batches, including padding.", registry=to)
         self.read = Counter("gpt1_prompt_tokens", "Tokens of inputs and prompts.", registry=to)
-        self.written = Counter("gpt1_generated_tokens", "Tokens generated.", registry=to)
+        self.written = Counter("gpt1_generated_tokens", "Generated tokens.", registry=to)
 
     def watch(self, waiting: Callable[[], float]) -> None:
-        """Read the number of queued inputs from `waiting` at each scrape."""
+        """Call `waiting` at each scrape for the number of queued inputs."""
         self.waiting.set_function(waiting)
 
     def batch(self, sequences: int, tokens: int) -> None:
-        """Count a batch of `sequences` x `tokens`."""
+        """Record a batch of shape (sequences, tokens)."""
         self.batches.observe(sequences)
         self.computed.inc(sequences * tokens)
 
     def text(self) -> bytes:
+        """Return all metrics in Prometheus text format."""
         return generate_latest(self.registry)

@@ -1,7 +1,7 @@
-"""ASGI middleware before every route: shutdown, API key, limits on the body's size and time, timeout, disconnection.
+"""ASGI middleware for all routes: shutdown, API key, limits on body size and time, request timeout, disconnection.
 
-The body is read here once, so that a route gets a complete one within the limits, and the connection is watched, so
-that nothing is computed for a client that has disconnected.
+It reads the whole body, so that routes get a complete one within the limits, and it watches the connection, so that
+work for a disconnected client is cancelled.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from gpt1.serve.errors import response
 from gpt1.serve.metrics import Metrics
 
 KEYED = ("/v1", "/report")
-"""Prefixes of the paths that need the API key, where one is set: a report quotes the data."""
+"""Prefixes of the paths that require the API key if one is set. A report contains texts of the data."""
 ALWAYS = ("/health", "/ready", "/metrics")
-"""Routes that answer while the server shuts down."""
+"""Routes that remain available during shutdown."""
 
 
 class RequestGuard:
-    """The middleware; `app` is the application that it protects."""
+    """The middleware around `app`; requests must have the API key `key` if there is one."""
 
     def __init__(self, app: ASGIApp, config: ServeConfig, key: str | None, metrics: Metrics):
         self.app, self.config, self.metrics = app, config, metrics
@@ -33,12 +33,13 @@ class RequestGuard:
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request as ASGI defines it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         self.in_flight += scope["path"] not in ALWAYS
         self.metrics.in_flight.inc()
-        started, status = time.perf_counter(), 499  # as nginx has it: the client closed the connection
+        started, status = time.perf_counter(), 499  # nginx's code for a connection closed by the client
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -58,10 +59,10 @@ class RequestGuard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         if self.draining and scope["path"] not in ALWAYS:
-            await self._refuse(scope, send, 503, "the server is shutting down; ask another one", "draining")
+            await self._refuse(scope, send, 503, "the server is shutting down; retry on another server", "draining")
             return
         if self.expected and scope["path"].startswith(KEYED) and not self._knows_key(headers):
-            message = "no valid API key: send the header Authorization: Bearer KEY"
+            message = "missing or invalid API key; send the header Authorization: Bearer KEY"
             await self._refuse(scope, send, 401, message, "invalid_api_key")
             return
         length = headers.get(b"content-length", b"0")
@@ -72,7 +73,7 @@ class RequestGuard:
             async with asyncio.timeout(self.config.body_timeout):
                 body = await self._body(receive)
         except TimeoutError:
-            message = f"the body did not arrive within {self.config.body_timeout:g} s"
+            message = f"timeout: the body was not received within {self.config.body_timeout:g} s"
             await self._refuse(scope, send, 408, message, "body_timeout")
             return
         if body is None:
@@ -85,7 +86,7 @@ class RequestGuard:
         return hmac.compare_digest(headers.get(b"authorization", b""), self.expected)
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """Return the whole body; None of one that is too large."""
+        """Return the whole body, None if it is too large."""
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -100,27 +101,27 @@ class RequestGuard:
                 return b"".join(chunks)
 
     async def _in_time(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Run the route until it has answered, the time is over, or the client has gone."""
-        gone = asyncio.get_running_loop().create_future()
+        """Run the route; cancel it at the timeout or when the client disconnects."""
+        disconnected = asyncio.get_running_loop().create_future()
         unread = [{"type": "http.request", "body": body, "more_body": False}]
-        begun = False
+        response_started = False
 
         async def replay() -> Message:
             if unread:
                 return unread.pop()
-            await asyncio.shield(gone)
+            await asyncio.shield(disconnected)
             return {"type": "http.disconnect"}
 
         async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            nonlocal response_started
+            response_started = True
             await send(message)
 
         async def wait_for_client() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
-            if not gone.done():
-                gone.set_result(None)
+            if not disconnected.done():
+                disconnected.set_result(None)
 
         route = asyncio.ensure_future(self.app(scope, replay, noted))
         client = asyncio.ensure_future(wait_for_client())
@@ -130,21 +131,21 @@ class RequestGuard:
                 await route
                 return
             await _cancelled(route)
-            if not client.done() and not begun:
-                message = f"no answer within {self.config.timeout:g} s"
+            if not client.done() and not response_started:
+                message = f"timeout: no response within {self.config.timeout:g} s"
                 await self._refuse(scope, send, 504, message, "timeout")
         finally:
             await _cancelled(client)
             await _cancelled(route)
-            gone.cancel()
+            disconnected.cancel()
 
     async def _refuse(self, scope: Scope, send: Send, status: int, message: str, code: str) -> None:
-        answer = response(status, message, code=code)
-        answer.headers["Connection"] = "close"  # what is left of the body stays unread
-        await answer(scope, _nothing, send)
+        refusal = response(status, message, code=code)
+        refusal.headers["Connection"] = "close"  # the rest of the body is not read
+        await refusal(scope, _nothing, send)
 
     async def _refuse_large(self, scope: Scope, send: Send) -> None:
-        message = f"the body is larger than {self.config.max_bytes:,} bytes; send fewer or shorter inputs"
+        message = f"the body exceeds {self.config.max_bytes:,} bytes; send fewer or shorter inputs"
         await self._refuse(scope, send, 413, message, "payload_too_large")
 
 

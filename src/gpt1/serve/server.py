@@ -1,4 +1,4 @@
-"""The server process: address, API key, signals. SIGTERM and Ctrl-C finish the requests that have begun."""
+"""Server process: address, API key, signals. SIGTERM and Ctrl-C stop it after the running requests."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from gpt1.serve.service import Service
 
 KEY_VARIABLE = "GPT1_API_KEY"
 ERROR_DELIVERY = 0.2
-"""Seconds for errors to reach clients whose requests are cancelled."""
+"""Seconds for errors to reach the clients of cancelled requests."""
 KEEP_ALIVE = 75
-"""Seconds that an idle connection stays open: longer than proxies keep theirs, so that they never use a closed one."""
+"""Seconds until an idle connection is closed; longer than in common proxies, so that they never reuse a closed one."""
 SWITCH_INTERVAL = 0.0005
-"""Seconds (Python's own: 0.005) after which the thread that computes gets Python back from the event loop."""
+"""Thread switch interval in seconds (Python's default: 0.005), so that the compute thread waits less for the GIL."""
 
 
 def serve(name: str | Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> None:
-    """Answer requests for a model until the process is told to end.
+    """Serve a model over HTTP until SIGTERM or Ctrl-C.
 
     Raises:
-        UserError: the address is not available, the key cannot be read, or there is no such model.
+        UserError: the address is not available, the API key cannot be read, or the model does not exist.
     """
     key = api_key(config)
     with bound(config) as listener:
@@ -48,31 +48,33 @@ def serve(name: str | Path, config: ServeConfig, hardware: DeviceConfig | None =
         def announce() -> None:
             console.say(f"{service.name}: {service.engine.device}, {service.engine.dtype}", urgent=True)
             console.say(
-                f"Playground {address}   API {address}/v1   documentation {address}/docs   (Ctrl-C ends)", urgent=True
+                f"Playground {address}   API {address}/v1   Docs {address}/docs   (Ctrl-C to stop)", urgent=True
             )
             if key is None and not is_loopback(host):
                 console.say(
-                    f"Other machines can reach {host}, and no key is set: {KEY_VARIABLE}=… gpt1 serve …", urgent=True
+                    f"Warning: {host} can be reached from other machines, and no API key is set; "
+                    f"set one with {KEY_VARIABLE}=… gpt1 serve …",
+                    urgent=True,
                 )
 
         before = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
         try:
-            with console.muted(True):  # notices about single prompts
+            with console.muted(True):  # no notices about single prompts
                 server = Server(guard, announce)
                 server.run(sockets=[listener])
         finally:
             sys.setswitchinterval(before)
-    lost = (
-        f"after {config.shutdown_timeout:g} s {server.cut} were cut"
-        if server.cut
-        else "every request that had begun was answered"
+    outcome = (
+        f"running requests cancelled after {config.shutdown_timeout:g} s: {server.cancelled}"
+        if server.cancelled
+        else "all running requests were completed"
     )
-    console.say(f"Stopped; {lost}.")
+    console.say(f"Stopped; {outcome}.")
 
 
 def guarded_app(service: Service, key: str | None = None) -> RequestGuard:
-    """Return the whole ASGI application: the routes behind the request guard."""
+    """Return the complete ASGI application: the routes behind the request guard."""
     app = create_app(service)
     guard = RequestGuard(app, service.config, key, service.metrics)
     app.state.draining = lambda: guard.draining
@@ -80,14 +82,16 @@ def guarded_app(service: Service, key: str | None = None) -> RequestGuard:
 
 
 class Server(uvicorn.Server):
-    """uvicorn that finishes running requests and refuses new ones at the first signal, and ends at the second."""
+    """uvicorn server with graceful shutdown: the first signal stops after running requests, the second at once.
+
+    New requests are rejected during shutdown. `announce` is called once connections are accepted.
+    """
 
     def __init__(self, guard: RequestGuard, announce: Callable[[], None] = lambda: None):
-        """`announce` is called when connections are accepted."""
         self.guard, self.announce, self.deadline = guard, announce, float("inf")
         self.service: Service = guard.app.state.service  # type: ignore[attr-defined]
-        self.cut = 0
-        """Requests that were cancelled because the time to shut down was over."""
+        self.cancelled = 0
+        """Number of requests that were cancelled at the shutdown timeout."""
         config = uvicorn.Config(
             guard, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE, server_header=False,
             timeout_graceful_shutdown=1, lifespan="on",
@@ -95,11 +99,13 @@ class Server(uvicorn.Server):
         super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept connections, then call `announce`."""
         await super().startup(sockets)
         self.announce()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Handle SIGINT and SIGTERM, without raising them again afterwards as uvicorn does."""
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -108,14 +114,16 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the graceful shutdown; at the second signal, exit at once."""
         if self.guard.draining:
             self.should_exit = self.force_exit = True
         self.guard.draining = True
         self.deadline = time.monotonic() + self.guard.config.shutdown_timeout
 
     async def on_tick(self, counter: int) -> bool:
+        """Exit when all requests are complete, or cancel them at the shutdown timeout."""
         if self.guard.draining and time.monotonic() > self.deadline:
-            self.cut += self.service.worker.abandon(Refused(503, "the server was stopped", code="draining"))
+            self.cancelled += self.service.worker.abandon(Refused(503, "the server was stopped", code="draining"))
             await asyncio.sleep(ERROR_DELIVERY)
             self.should_exit = True
         if self.guard.draining and not self.guard.in_flight:
@@ -125,38 +133,39 @@ class Server(uvicorn.Server):
 
 @contextmanager
 def bound(config: ServeConfig) -> Iterator[socket.socket]:
-    """Bind the address, before a model is loaded in vain.
+    """Bind the address; done before the model is loaded, so that an error is reported at once.
 
     Raises:
-        UserError: another program uses it, or it is no address of this machine.
+        UserError: the address is in use, or is not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
-        if os.name != "nt":  # there it would let two servers share a port
+        if os.name != "nt":  # on Windows it would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((config.host, config.port))
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UserError(
-                f"--host {config.host} --port {config.port}: {reason}; choose another one (--port 0 takes a free one)"
+                f"--host {config.host} --port {config.port}: {reason}; choose another (--port 0 selects a free port)"
             ) from None
         yield listener
 
 
 def api_key(config: ServeConfig) -> str | None:
-    """Return the key that requests must send.
+    """Return the API key of --api-key-file or the environment, None if there is none.
 
     Raises:
-        UserError: the file cannot be read, or holds no key.
+        UserError: the file has no key in its first line.
     """
     if config.api_key_file is None:
         return os.environ.get(KEY_VARIABLE) or None
     lines = config.api_key_file.read_text(encoding="utf-8").splitlines()
     if not lines or not lines[0].strip():
-        raise UserError(f"--api-key-file {config.api_key_file}: the first line is empty, a key expected")
+        raise UserError(f"--api-key-file {config.api_key_file}: the first line is empty, an API key expected")
     return lines[0].strip()
 
 
 def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach `host`."""
     return host.startswith("127.") or host in ("::1", "localhost")

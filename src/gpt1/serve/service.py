@@ -1,4 +1,4 @@
-"""The answers of a served model: plain values in, plain results out; only the worker's thread computes."""
+"""Operations of the served model: plain Python values in and out; only the worker's thread computes."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from gpt1.serve.metrics import Metrics
 from gpt1.serve.worker import Scores, Worker
 
 ENCODED_INLINE = 4_000
-"""Characters that are encoded in the event loop; more go to a thread, so that others are not kept waiting."""
+"""Maximum characters that are encoded in the event loop; longer texts go to a thread, so the loop is not blocked."""
 
 SCORED_AT_ONCE = 4
-"""Texts that /v1/score computes in one turn."""
+"""Texts that /v1/score computes in one call of the worker, so that other requests run in between."""
 
 OCCLUDED_AT_ONCE = 32
-"""Texts without one of their words that wait in the queue together."""
+"""Occlusion variants of a text that are queued together."""
 
 T = TypeVar("T")
 
 
 class Service:
-    """One model with everything that it can do, on one engine."""
+    """The served model on one engine, with its worker and metrics."""
 
     def __init__(self, name: str, model: Model, engine: Engine, config: ServeConfig, backend: str):
         self.name, self.model, self.engine, self.config, self.backend = name, model, engine, config, backend
         self.created = int(time.time())
         self.report: Path | None = None
-        """The run's report.html, where a run is served that has one."""
+        """report.html of the served run, if it exists."""
         self.metrics = Metrics()
         loaded = LoadedModel(model, engine)
         self.classifier, self.explainer = loaded.classifier, loaded.explainer
@@ -61,9 +61,9 @@ class Service:
 
     @classmethod
     def open(cls, name: str | Path, config: ServeConfig, hardware: DeviceConfig | None = None) -> Self:
-        """Load a model by its name (`loading.resolve_model`), which is served under the last part of the name.
+        """Load a model (`loading.resolve_model`); its served name is `config.name` or the last part of `name`.
 
-        It computes in float32 unless `hardware` names a dtype.
+        The dtype is float32 unless `hardware` sets one.
         """
         path = resolve_model(name)
         model = open_model(path)
@@ -75,11 +75,11 @@ class Service:
 
     @property
     def input_kind(self) -> InputKind | None:
-        """What the model labels; None for a bare language model."""
+        """Input kind of the model's task, None for a language model without a task head."""
         return self.classifier.task.input_kind if self.classifier else None
 
     def described(self) -> dict[str, Any]:
-        """Return the entry of /v1/models: OpenAI's fields, and under `gpt1` what the model is."""
+        """Return the entry of /v1/models: OpenAI's fields, with details of the model under `gpt1`."""
         shape, head = self.model.config, self.model.config.head
         return {
             "id": self.name,
@@ -109,7 +109,7 @@ class Service:
     # ---- classify
 
     async def classify(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """Return {"data": [{index, label, score, scores, truncated}], "usage"} of examples of the model's task."""
+        """Return {"data": [{index, label, score, scores, truncated}], "usage"} for examples of the model's task."""
         classifier = self._classifier()
         encoded = await self._encoded(examples)
         scores = await self.worker.scores(encoded)
@@ -120,7 +120,7 @@ class Service:
         return {"data": data, "usage": self._usage(sum(len(ids) for each in encoded for ids in each.sequences))}
 
     async def _encoded(self, examples: Sequence[Example]) -> list[EncodedExamples]:
-        """Return the examples as tokens, each by itself."""
+        """Return the encoded examples, one object each."""
         classifier = self._classifier()
 
         def encode() -> list[EncodedExamples]:
@@ -129,7 +129,7 @@ class Service:
         return await self._in_thread(encode, [text for each in examples for text in each.texts])
 
     async def _in_thread(self, encode: Callable[[], T], texts: Sequence[str]) -> T:
-        """Return what `encode` makes of texts, in a thread where they are long."""
+        """Return `encode()`, called in a thread if `texts` are long."""
         if sum(map(len, texts)) <= ENCODED_INLINE:
             return encode()
         return await asyncio.get_running_loop().run_in_executor(self._encoder, encode)
@@ -137,48 +137,57 @@ class Service:
     def _require_little(self, param: str, tokens: int) -> None:
         if tokens > self.config.max_request_tokens:
             most = self.config.max_request_tokens
-            message = f"{param}: {tokens:,} tokens to compute, {most:,} at most in a request; send less"
+            message = f"{param}: {tokens:,} tokens to compute, at most {most:,} allowed per request; send less text"
             raise Refused(422, message, param=param, code="too_long")
 
     def _classifier(self) -> Classifier:
         if self.classifier is None:
             raise Refused(
-                400, f"{self.name} is a language model without a task: it cannot label; serve a fine-tuned model",
+                400, f"{self.name} is a language model without a task head; serve a fine-tuned model to classify",
                 param="model", code="wrong_model",
             )  # fmt: skip
         return self.classifier
 
     async def explain(self, example: Example, label: str | None, occlusion: bool) -> dict[str, Any]:
-        """Return which words moved the label (`explain.Explainer.explain`)."""
+        """Return the weights of the words for `label`, by default the predicted one (`explainer.Explainer.explain`).
+
+        Raises:
+            Refused: the model has no such label, or occlusion would exceed the tokens of a request.
+        """
         labels = self._classifier().labels
         assert self.explainer
         known = labels.problem_type.answers(labels.names, len(example.choices))
         if label is not None and label not in known:
-            message = f"label: {label!r} is none of this model's: {', '.join(known[:20]) or 'it gives a value'}"
+            labels_found = f"choose one of {', '.join(known[:20])}" if known else "the model predicts a value"
+            message = f"label: {label!r} not found; {labels_found}"
             raise Refused(422, message, param="label", code="invalid_value")
         explanation: dict[str, Any] = await self.worker.call(partial(self.explainer.explain, example, label))
         if occlusion:
             variants = await self._in_thread(partial(self.explainer.without_words, example), example.texts)
             self._require_little("occlusion", sum(len(ids) for each in variants for ids in each.sequences))
             scores: list[Scores] = []
-            for start in range(0, len(variants), OCCLUDED_AT_ONCE):  # others have their turns in between
+            for start in range(0, len(variants), OCCLUDED_AT_ONCE):  # other requests run in between
                 scores += await self.worker.scores(variants[start : start + OCCLUDED_AT_ONCE])
             self.explainer.add_occlusion(explanation, example, scores)
         return explanation
 
     async def attention(self, example: Example | str, layer: int, choice: int) -> dict[str, Any]:
-        """Return where each token looks in one layer (`explain.attention`); a string is read as plain text."""
+        """Return the attention weights of one layer (`explainer.attention`); a string is plain text, not an example.
+
+        Raises:
+            Refused: `choice` is out of range, or the input is too long.
+        """
         segments: Sequence[int] | None = None
         if isinstance(example, str):
             ids = await self._in_thread(partial(sequence_of_text, self.model.tokenizer, example), [example])
         else:
             if choice >= max(1, len(example.choices)):
-                message = f"choice: {choice} found, the question has {len(example.choices)} choices, counted from 0"
+                message = f"choice: {choice} is out of range; the question has {len(example.choices)} choices, from 0"
                 raise Refused(422, message, param="choice", code="invalid_value")
             encode = partial(sequence_of, self._classifier(), example, choice)
             ids, segments = await self._in_thread(encode, example.texts)
         if len(ids) > MOST_TOKENS:
-            message = f"input: {len(ids):,} tokens; attention is shown for {MOST_TOKENS} at most: shorten the text"
+            message = f"input: {len(ids):,} tokens, attention is limited to {MOST_TOKENS}; shorten the text"
             raise Refused(422, message, param="input", code="too_long")
         result: dict[str, Any] = await self.worker.call(
             partial(attention, self.engine, self.model.tokenizer, ids, layer, segments)
@@ -192,21 +201,21 @@ class Service:
         sizes = [len(ids) for ids in await self._in_thread(partial(self.model.tokenizer.encode_batch, texts), texts)]
         self._require_little("input", sum(sizes))
         scores: list[dict[str, Any]] = []
-        for start in range(0, len(texts), SCORED_AT_ONCE):  # others have their turns in between
+        for start in range(0, len(texts), SCORED_AT_ONCE):  # other requests run in between
             scores += await self.worker.call(partial(self.scorer.score, texts[start : start + SCORED_AT_ONCE]))
         data = [{"index": index, **each} for index, each in enumerate(scores)]
         return {"data": data, "usage": self._usage(sum(len(each["ids"]) for each in scores))}
 
     async def next(self, prompt: str, top: int) -> dict[str, Any]:
-        """Return {"tokens": [{token, id, probability}]}, the likeliest first."""
-        await self.prompts([prompt])  # refuses one that is too long
+        """Return {"tokens": [{token, id, probability}]}, sorted from the most likely."""
+        await self.prompts([prompt])  # rejects a prompt that is too long
         return {"tokens": await self.worker.call(partial(self._generator().next, prompt, top))}
 
     async def prompts(self, prompts: Sequence[str | Sequence[int]]) -> list[list[int]]:
-        """Return the tokens of prompts, which are texts or token ids.
+        """Return the token ids of prompts, which are texts or token ids.
 
         Raises:
-            Refused: one is longer than the model's context.
+            Refused: a prompt is longer than the model's context.
         """
         tokenizer = self.model.tokenizer
 
@@ -217,19 +226,19 @@ class Service:
         n_ctx = self.model.config.n_ctx
         for ids in encoded:
             if len(ids) > n_ctx:
-                message = f"prompt: {len(ids):,} tokens, the model sees {n_ctx}; shorten it"
+                message = f"prompt: {len(ids):,} tokens, the model's context is {n_ctx}; shorten the prompt"
                 raise Refused(422, message, param="prompt", code="context_length_exceeded")
         self.metrics.read.inc(sum(map(len, encoded)))
         return encoded
 
     def generate(self, prompts: Sequence[Sequence[int]], config: GenerateConfig) -> Continuations:
-        """Return the n continuations of each prompt of token ids, not yet started."""
+        """Return the n continuations of each prompt; generation has not started."""
         return Continuations(self, prompts, config)
 
     def _generator(self) -> TextGenerator:
         if self.generator is None:
             raise Refused(
-                400, f"{self.name}: a context of {self.model.config.n_ctx} tokens is too short to generate text"
+                400, f"{self.name}: the context of {self.model.config.n_ctx} tokens is too short to generate text"
             )
         return self.generator
 
@@ -239,7 +248,7 @@ class Service:
 
 
 def _described_fields(kind: InputKind) -> list[dict[str, Any]]:
-    """Return the fields of one input, in their order."""
+    """Return the fields of one input in order."""
     fields = kind.json_fields.items()
     return [{"name": name, "required": required, "list": is_list} for name, (required, is_list) in fields]
 
@@ -253,7 +262,7 @@ class Continuations:
         self.prompt_tokens = sum(map(len, prompts))
 
     async def deltas(self) -> AsyncGenerator[TextDelta, None]:
-        """Yield the generated text as it comes; closing the iterator cancels the rest."""
+        """Yield text as it is generated; closing the iterator cancels the rest."""
         try:
             async with aclosing(self.service.worker.generate(self.sequences)) as deltas:
                 async for delta in deltas:

@@ -1,7 +1,7 @@
-"""The thread that owns the model. The event loop hands it work and awaits futures; nothing is computed elsewhere.
+"""The compute thread, which owns the model. The event loop queues work and awaits futures.
 
-It serves three queues in turn, so that none waits for the end of another: a batch of examples to score, one call, one
-more token of each text that is being generated.
+The thread alternates between three queues, so that none blocks another: one batch of examples to score, one function
+call, one token of each text that is being generated.
 """
 
 from __future__ import annotations
@@ -31,41 +31,48 @@ Future = asyncio.Future[Any]
 
 
 class QueueFull(Exception):
-    """More inputs are queued than the server allows."""
+    """The queue has reached its maximum size."""
 
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """The examples of a request; its future is set when all have scores."""
+    """The examples of a request; its future is set when all of them have scores."""
 
     future: Future
     scores: list[Scores | None]
 
     def put(self, index: int, scores: Scores) -> bool:
-        """Store the scores (C,) of one example; return whether all are complete."""
+        """Store the scores (C,) of one example; return whether all examples have scores."""
         self.scores[index] = scores
         return all(each is not None for each in self.scores)
 
 
 @dataclass(eq=False, slots=True)
 class Waiting:
-    """One example in the queue."""
+    """A queued example."""
 
     encoded: EncodedExamples
     width: int
-    """Padded tokens of its k sequences together."""
+    """Total padded tokens of its k sequences."""
     request: Request
     index: int
 
 
 @dataclass(eq=False, slots=True)
 class Call:
+    """A queued function call."""
+
     function: Callable[[], Any]
     future: Future
 
 
 class Worker:
-    """One model in one thread."""
+    """The compute thread with its queues.
+
+    `generator` is None if the model cannot generate text. `queue` is the maximum number of queued inputs.
+    `batch_tokens` limits the padded tokens of a batch (default: half of what the engine computes at once).
+    `on_batch` is called with the shape (sequences, T) of each batch.
+    """
 
     def __init__(
         self,
@@ -78,7 +85,6 @@ class Worker:
         max_batch_size: int = 8,
         on_batch: Callable[[int, int], None] = lambda sequences, tokens: None,
     ):
-        """`generator` is None if the model cannot generate; `on_batch` gets the shape (sequences, T) of each batch."""
         self.engine, self.collator = engine, collator
         self.limit, self.on_batch = queue, on_batch
         self.scheduler = GenerationScheduler(generator, max_batch_size) if generator else None
@@ -91,7 +97,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Start the thread; called in the event loop that awaits the answers."""
+        """Start the thread; must be called in the event loop that awaits the results."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
@@ -103,7 +109,7 @@ class Worker:
         self._thread.join()
 
     def abandon(self, error: Exception) -> int:
-        """Fail every queued or running request with `error`; called in the event loop. Return how many."""
+        """Fail all queued and running requests with `error` and return their number; call it in the event loop."""
         with self._change:
             futures = {each.request.future for each in self._examples} | {call.future for call in self._calls}
             requests = [*self.scheduler.queue, *self.scheduler.running.values()] if self.scheduler else []
@@ -118,6 +124,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     @property
@@ -130,10 +137,10 @@ class Worker:
     # ---- from the event loop
 
     async def scores(self, examples: Sequence[EncodedExamples]) -> list[Scores]:
-        """Return the (C,) scores of examples, each encoded by itself.
+        """Return the scores (C,) of examples, each of which is one object.
 
         Raises:
-            QueueFull: too much waits already.
+            QueueFull: the queue has no room for them.
         """
         request = Request(self._new_future(), [None] * len(examples))
         new = [
@@ -146,10 +153,10 @@ class Worker:
         return scores
 
     async def call(self, function: Callable[[], Any]) -> Any:
-        """Return what `function` returns, called in the thread that owns the model.
+        """Call `function` in the compute thread and return its result.
 
         Raises:
-            QueueFull: too much waits already.
+            QueueFull: the queue is full.
         """
         call = Call(function, self._new_future())
         with self._admitted(1):
@@ -157,10 +164,10 @@ class Worker:
         return await call.future
 
     async def generate(self, sequences: Sequence[SequenceState]) -> AsyncGenerator[TextDelta, None]:
-        """Yield the generated text of `sequences` as it comes; closing the iterator cancels the rest.
+        """Yield the text of `sequences` as it is generated; closing the iterator cancels the rest.
 
         Raises:
-            QueueFull: too much waits already.
+            QueueFull: the queue has no room for them.
         """
         assert self.scheduler
         request = GenerationRequest(sequences)
@@ -182,7 +189,7 @@ class Worker:
 
     @contextmanager
     def _admitted(self, count: int) -> Iterator[None]:
-        """Hold the queues while `count` more inputs are put into them, and wake the thread."""
+        """Lock the queues while `count` inputs are added, then wake the thread."""
         with self._change:
             if self.waiting + count > self.limit:
                 raise QueueFull
@@ -209,7 +216,7 @@ class Worker:
                 self._generate()
 
     def _forget_cancelled(self) -> None:
-        """Drop queued work that no request waits for."""
+        """Drop the queued work of cancelled requests."""
         self._examples = [waiting for waiting in self._examples if not waiting.request.future.done()]
         self._calls = deque(call for call in self._calls if not call.future.done())
         if self.scheduler:
@@ -221,7 +228,7 @@ class Worker:
     def _take_batch(self) -> list[Waiting]:
         if not self._examples:
             return []
-        k = self._examples[0].encoded.per_example  # of multiple choice: only questions with as many choices
+        k = self._examples[0].encoded.per_example  # a batch has questions with the same number of choices only
         candidates = [waiting for waiting in self._examples if waiting.encoded.per_example == k]
         chosen = next_batch([waiting.width for waiting in candidates], self.budget)
         batch = [candidates[index] for index in chosen]
@@ -284,5 +291,5 @@ class Worker:
 
     def _call_in_loop(self, callback: Callable[[], None]) -> None:
         assert self._loop
-        with suppress(RuntimeError):  # the loop has ended: no request waits
+        with suppress(RuntimeError):  # the loop is closed, so no request waits
             self._loop.call_soon_threadsafe(callback)

@@ -24,7 +24,7 @@ COMPARISON = "comparison.html"
 def write(runs: Sequence[Path], out: Path | None = None) -> Path:
     """Write the report of a run, or the comparison of several, and return its path.
 
-    `out` defaults to `report.html` in the run directory, for several runs to `comparison.html` in the working directory.
+    `out` defaults to `report.html` in the run directory, or to `comparison.html` in the working directory for several.
 
     Raises:
         UserError: a directory is not a run, or `out` cannot be written.
