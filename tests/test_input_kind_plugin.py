@@ -167,7 +167,7 @@ def test_the_server_describes_the_fields_and_answers(trained: Path, client: Test
 
 def test_an_input_of_another_form_is_refused_with_the_expected_one(client: TestClient) -> None:
     error = client.post("/v1/classify", json={"input": "rain"}).json()["error"]["message"]
-    assert 'this model takes an object with "title" and "body"' in error
+    assert 'expected: an object with "title" and "body"' in error
 
 
 def test_the_estimator_trains_a_task_of_another_package(trained: Path) -> None:

@@ -177,25 +177,25 @@ def test_another_label_is_explained_and_occlusion_checks_the_words(visit: Open) 
     page = visit("single", "classify")
     page.get_by_role("button", name="The handle broke").click()
     assert len(shown_bars(page, "classify")) == 10
-    assert "4 labels less likely" in page.locator("#classify .result").inner_text()
-    page.get_by_role("combobox", name="Words that speak for").wait_for()
+    assert "4 less likely labels" in page.locator("#classify .result").inner_text()
+    page.get_by_role("combobox", name="Word weights for").wait_for()
     with page.expect_response("**/v1/explain") as answer:
-        page.get_by_role("combobox", name="Words that speak for").select_option("label 3")
+        page.get_by_role("combobox", name="Word weights for").select_option("label 3")
     assert json.loads(answer.value.request.post_data)["label"] == "label 3"
     with page.expect_response("**/v1/explain") as answer:
-        page.get_by_role("checkbox", name="Check by occlusion").check()
+        page.get_by_role("checkbox", name="Verify by occlusion").check()
     assert answer.value.json()["explained"] == "label 3"
     page.get_by_text("In brackets").wait_for()
-    page.get_by_text("strongest words as a table").click()
+    page.get_by_text("words with the largest weights").click()
     page.get_by_role("columnheader", name="Occlusion").wait_for()
-    assert page.get_by_role("combobox", name="Words that speak for").input_value() == "label 3"
+    assert page.get_by_role("combobox", name="Word weights for").input_value() == "label 3"
 
 
 def test_too_long_text_is_cut_and_the_page_says_so(visit: Open) -> None:
     page = visit("single", "classify")
     page.get_by_role("textbox", name="Text").fill(LONG)
     page.get_by_role("button", name="Classify", exact=True).click()
-    page.get_by_text("cut to 256 tokens").wait_for()
+    page.get_by_text("truncated to 256 tokens").wait_for()
     page.locator("#classify .lost").last.wait_for()
     assert page.get_by_role("textbox", name="Text").input_value() == LONG
 
@@ -216,14 +216,14 @@ def test_pairs_have_two_texts_and_an_empty_one_is_asked_for(visit: Open) -> None
 def test_choices_are_added_and_removed_and_the_key_is_asked_for(visit: Open) -> None:
     page = visit("choices", "classify", refused="401")
     page.get_by_label("API key").fill("another")
-    page.get_by_role("button", name="Use it").click()
-    page.get_by_text("does not accept this key").wait_for()
+    page.get_by_role("button", name="Use key").click()
+    page.get_by_text("rejected this API key").wait_for()
     page.get_by_label("API key").fill(KEY)
-    page.get_by_role("button", name="Use it").click()
+    page.get_by_role("button", name="Use key").click()
     page.get_by_role("textbox", name="Context").fill("the old house")
     for number, text in enumerate(["stood on the hill", "was tired", "and over"], 1):
         if number > 2:
-            page.get_by_role("button", name="another choice").click()
+            page.get_by_role("button", name="Add choice").click()
         page.get_by_role("textbox", name=f"Choice {number}", exact=True).fill(text)
     page.get_by_role("button", name="Remove choice 2").click()
     page.get_by_role("button", name="Classify", exact=True).click()
@@ -239,10 +239,10 @@ def test_generate_streams_after_the_dimmed_prompt_and_the_seed_repeats_it(visit:
     page.get_by_role("textbox", name="Prompt").fill("the old house")
     page.get_by_role("slider", name="Maximum tokens").fill("12")
     page.get_by_role("spinbutton", name="Seed").fill("7")
-    written = page.get_by_role("region", name="What the model writes")
+    written = page.get_by_role("region", name="Generated text")
     texts = []
     for _ in range(2):
-        page.get_by_role("button", name="Write on").click()
+        page.get_by_role("button", name="Generate", exact=True).click()
         page.get_by_text("12 tokens").wait_for()
         texts.append(written.inner_text())
     assert texts[0].startswith("the old house")
@@ -263,11 +263,11 @@ def test_generate_can_be_stopped_and_goes_on_from_there(visit: Open) -> None:
         "(slider) => { slider.max = 2000 }"
     )  # time enough to stop it
     page.get_by_role("slider", name="Maximum tokens").fill("2000")
-    page.get_by_role("button", name="Write on").click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     page.locator(".written > span + span:not(:empty)").wait_for()
     page.get_by_role("button", name="Stop").click()
     page.get_by_text("Stopped.").wait_for()
-    assert page.get_by_role("button", name="Go on from here").is_visible()
+    assert page.get_by_role("button", name="Continue generating").is_visible()
     assert not page.get_by_role("button", name="Stop").is_visible()
 
 
@@ -289,14 +289,14 @@ def test_attention_shows_where_a_word_looks_by_layer_and_head(visit: Open) -> No
     page = visit("single", "attention")
     text = "the old house stood on the hill"
     page.get_by_role("textbox", name="Text").fill(text)
-    page.get_by_role("button", name="Look inside").click()
+    page.get_by_role("button", name="Show attention").click()
     page.locator("#attention .token").first.wait_for()
     with page.expect_response("**/v1/attention"):
         page.get_by_role("combobox", name="Layer").select_option(index=1)
     page.locator("#attention [aria-busy]").wait_for(state="detached")
     found = asked(page, "v1/attention", {"input": text, "layer": 1})
     page.get_by_role("radio", name="3", exact=True).check()
-    page.get_by_role("checkbox", name="Leave the first token out").uncheck()
+    page.get_by_role("checkbox", name="Ignore the first token").uncheck()
     tokens = page.locator("#attention [role=option]")
     assert tokens.count() == len(found["tokens"])
     assert page.get_by_role("radio").count() == len(found["heads"]) + 1
@@ -312,7 +312,7 @@ def test_attention_shows_where_a_word_looks_by_layer_and_head(visit: Open) -> No
 def test_over_long_text_for_attention_is_said_at_its_field(visit: Open) -> None:
     page = visit("single", "attention", refused="4(13|22)")
     page.get_by_role("textbox", name="Text").fill(LONG)
-    page.get_by_role("button", name="Look inside").click()
+    page.get_by_role("button", name="Show attention").click()
     error = page.locator("#attention .error").filter(has_text="192")
     error.wait_for()
     field = page.get_by_role("textbox", name="Text")
@@ -323,7 +323,7 @@ def test_over_long_text_for_attention_is_said_at_its_field(visit: Open) -> None:
 def test_language_model_has_no_classify_and_says_why(visit: Open) -> None:
     page = visit("none", "classify")
     assert page.get_by_role("tab").all_inner_texts() == ["Generate", "Next token", "Attention"]
-    assert "without a task" in page.locator("#missing").inner_text()
+    assert "without a task head" in page.locator("#missing").inner_text()
 
 
 # ---- for everybody
@@ -332,7 +332,7 @@ def test_language_model_has_no_classify_and_says_why(visit: Open) -> None:
 def test_language_is_the_browsers_first_and_then_the_chosen_one(visit: Open) -> None:
     page = visit("single", "classify", locale="zh-CN")
     assert page.locator("html").get_attribute("lang") == "zh-CN"
-    assert page.get_by_role("tab").all_inner_texts() == ["分类", "续写", "下一个词", "注意力"]
+    assert page.get_by_role("tab").all_inner_texts() == ["分类", "续写", "下一个词元", "注意力"]
     page.get_by_role("button", name="English").click()
     assert page.get_by_role("tab").first.inner_text() == "Classify"
     page.reload()
@@ -430,11 +430,11 @@ def test_page_fits_a_phone(visit: Open, language: str) -> None:
 def test_dead_server_is_told_and_nothing_written_is_lost(visit: Open, servers: Servers) -> None:
     page = visit("pair", "classify", refused="ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET")
     servers.kill("pair")
-    for panel, button in {"classify": "Classify", "generate": "Write on", "attention": "Look inside"}.items():
+    for panel, button in {"classify": "Classify", "generate": "Generate", "attention": "Show attention"}.items():
         page.locator(f"#tab-{panel}").click()
         fields = page.locator(f"#{panel} textarea")
         for field in fields.all():
             field.fill("the old house")
         page.get_by_role("button", name=button, exact=True).click()
-        page.locator(f"#{panel} .error").filter(has_text="does not answer").first.wait_for()
+        page.locator(f"#{panel} .error").filter(has_text="not responding").first.wait_for()
         assert {field.input_value() for field in fields.all()} == {"the old house"}

@@ -1,7 +1,7 @@
-"""Take the pictures of the playground: python docs/images/playground.py RUN, a run of `make demo` (runs/demo).
+"""Screenshots of the playground: python docs/images/playground.py RUN, with the run of `make demo` (runs/demo).
 
-Serves RUN (a classifier of reviews) and `mini` on free ports of this machine, drives the page in a headless Chromium
-and writes playground-*.png beside this file. Needs playwright and Chromium, the system's or Playwright's own.
+Serves RUN (a classifier of reviews) and `mini` on free local ports, opens the page in headless Chromium and writes
+playground-*.png to this directory. Requires playwright and Chromium (the system's, or installed by playwright).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ HERE = Path(__file__).parent
 DESK = {"width": 860, "height": 600}
 PHONE = {"width": 390, "height": 600}
 SEED = "7"
-"""Of the text that is written, so that the picture is the same each time."""
+"""Seed of the generated text, so that the screenshot is reproducible."""
 
 
 @contextmanager
 def served(model: str) -> Iterator[str]:
-    """The address of `gpt1 serve MODEL`."""
+    """Run `gpt1 serve MODEL` and yield its address."""
     command = [sys.executable, "-m", "gpt1", "serve", model, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -42,6 +42,7 @@ def served(model: str) -> Iterator[str]:
 
 
 def classify(page: Page) -> None:
+    """Classify an example with occlusion and point at a word."""
     page.get_by_role("button", name="Warm, funny").click()
     page.locator("#classify .word").first.wait_for()
     page.get_by_role("checkbox").check()
@@ -50,17 +51,20 @@ def classify(page: Page) -> None:
 
 
 def generate(page: Page) -> None:
+    """Generate text for an example."""
     page.get_by_role("spinbutton").fill(SEED)
     page.locator("#generate .example").first.click()
     page.locator("#generate .written:not([aria-busy])").wait_for()
 
 
 def next_token(page: Page) -> None:
+    """Show the next tokens of an example."""
     page.locator("#next .example").first.click()
     page.locator("#next .bars").wait_for()
 
 
 def attention(page: Page) -> None:
+    """Show the attention of an example in layer 5 and point at a token."""
     page.locator("#attention .example").first.click()
     page.locator("#attention .token").first.wait_for()
     page.get_by_role("combobox").select_option(index=4)
@@ -75,10 +79,11 @@ PICTURES: dict[str, tuple[str, str, Any, dict[str, Any]]] = {
     "attention": ("mini", "attention", attention, {}),
     "phone": ("run", "classify", None, {"locale": "zh-CN", "color_scheme": "dark", "viewport": PHONE}),
 }
-"""Picture -> (model, panel, what is done there, what the browser is)."""
+"""Screenshot -> (model, panel, actions, browser settings)."""
 
 
 def take(browser: Browser, name: str, url: str) -> None:
+    """Write one screenshot."""
     _, panel, act, settings = PICTURES[name]
     settings = {"viewport": DESK, "locale": "en-US", "device_scale_factor": 1.5} | settings
     context = browser.new_context(**settings)
@@ -90,12 +95,13 @@ def take(browser: Browser, name: str, url: str) -> None:
     else:
         page.locator(f"#{panel} .example").first.click()
         page.locator(f"#{panel} .word").first.wait_for()
-    page.wait_for_timeout(500)  # the bars have grown
+    page.wait_for_timeout(500)  # until the bars' animation ends
     page.screenshot(path=HERE / f"playground-{name}.png", full_page=True)
     context.close()
 
 
 def main(run: str) -> None:
+    """Write all screenshots."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with served(run) as first, served("mini") as second, sync_playwright() as playwright:
         urls = {"run": first, "mini": second}

@@ -1,8 +1,8 @@
-"""Take the pictures of reports: python docs/images/report.py RUN OTHER LANGUAGE-MODEL, of three runs.
+"""Screenshots of reports: python docs/images/report.py RUN OTHER LANGUAGE-MODEL, with three runs.
 
-RUN is a run of `make demo` (runs/demo), OTHER another one on the same rows, LANGUAGE-MODEL one of `gpt1 pretrain`.
-Writes their reports, opens them in a headless Chromium and puts report-*.png beside this file. Needs playwright and
-Chromium, the system's or Playwright's own.
+RUN and OTHER are the runs of `make demo` (runs/demo, runs/demo-random), LANGUAGE-MODEL is a run of `gpt1 pretrain`.
+Writes their reports, opens them in headless Chromium and writes report-*.png to this directory. Requires playwright and
+Chromium (the system's, or installed by playwright).
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ PICTURES: dict[str, tuple[tuple[int, ...], str, dict[str, Any]]] = {
     "pretraining": ((2,), "header", {}),
     "comparison": ((0, 1), "header", {"color_scheme": "dark"}),
 }
-"""Picture -> (which of the runs, the part of the page that stands at the top, what the browser is)."""
+"""Screenshot -> (indices of the runs, element at the top, browser settings)."""
 
 
 def main(*runs: str) -> None:
+    """Write all screenshots."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])

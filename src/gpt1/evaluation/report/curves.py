@@ -70,6 +70,8 @@ FEW_POINTS = 12
 """Maximum number of points of a curve that is drawn with dots and without smoothing."""
 SMOOTHING_FRACTION = 0.05
 """Half the width of the smoothing window, as a fraction of the logged points."""
+LABEL_WIDTH, LABEL_HEIGHT = 0.25, 0.15
+"""Approximate size of the label of the best model, as fractions of the axes."""
 
 
 def draw_curves(log: Path | Sequence[Event], out: Path) -> None:
@@ -183,21 +185,23 @@ def draw_noisy(axes: Axes, points: Sequence[Point], color: str, label: str | Non
 
 
 def _mark_best(axes: Axes, points: Sequence[Point], best: int | None) -> None:
-    """Mark the best model with a ring, and annotate its value on the free side of the curve."""
+    """Mark the best model with a ring, and annotate its value on the side without curves."""
     from matplotlib.patheffects import withStroke
 
     steps = [step for step, _ in points]
     if best not in steps:
         return
-    index = steps.index(best)
-    value = points[index][1]
+    value = points[steps.index(best)][1]
     leftward = 2 * best > steps[-1]
-    _, neighbour = points[max(index - 1, 0) if leftward else min(index + 1, len(points) - 1)]
+    start, end = (best - LABEL_WIDTH * steps[-1], best) if leftward else (best, best + LABEL_WIDTH * steps[-1])
+    drawn = np.concatenate([np.asarray(line.get_xydata()) for line in axes.lines])  # (points of all lines, 2)
+    offsets = drawn[(drawn[:, 0] >= start) & (drawn[:, 0] <= end), 1] - value
+    close = offsets[np.abs(offsets) < LABEL_HEIGHT * np.ptp(drawn[:, 1])]
     axes.plot(best, value, "o", color=VALID, markersize=8, markerfacecolor="none", clip_on=False)
     axes.annotate(
         f"best model {value:.3g}",
         (best, value),
-        (0, 9 if neighbour <= value else -16),
+        (0, 9 if (close > 0).sum() <= (close < 0).sum() else -16),
         textcoords="offset points",
         ha="right" if leftward else "left",
         color=VALID,

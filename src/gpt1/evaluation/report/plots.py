@@ -189,7 +189,7 @@ def by_length(bins: Sequence[Mapping[str, Any]]) -> str:
         axes.set(ylim=(-0.02, 1.02) if name == "accuracy" else (0, None))
 
     counts = ", ".join(f"{each['examples']:,}" for each in bins)
-    return figure("length", f"Bins of input length with {counts} examples; bars are 95 % intervals.", plot)
+    return figure("length", f"{counts} examples; bars are 95 % intervals.", plot)
 
 
 def scatter(record: Record) -> str:

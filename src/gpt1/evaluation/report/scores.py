@@ -134,7 +134,7 @@ def tiles(record: Record) -> str:
         (named(name) + of_label.get(name, ""), number(scored[name]), "{} to {}".format(*map(number, interval)))
         for name, interval in scored["interval"].items()
     ]
-    return html.tiles([*shown, (f"{record.split} examples", f"{scored['examples']:,}", "scored once, after training")])
+    return html.tiles([*shown, (f"{record.split} examples", f"{scored['examples']:,}", "scored after training")])
 
 
 def baselines(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> str:
@@ -168,7 +168,7 @@ def differences_table(header: str, paired: Mapping[str, Mapping[str, Difference]
     rows = []
     for name, each in paired.items():
         first = next(iter(each))
-        result = f"{verdict(first, each[first])} ({named(first)})"
+        result = verdict(first, each[first]) + (f" ({named(first)})" if first != metrics[0] else "")
         rows.append([name, *(signed(each[metric]) if metric in each else "–" for metric in metrics), result])
-    head = [header, *map(named, metrics), "result"]
+    head = [header, *map(named, metrics), f"result ({named(metrics[0])})"]
     return html.table(head, rows, caption="Difference [95 % interval]") + html.paragraph(PAIRED, "hint")

@@ -1,11 +1,11 @@
-// The server: JSON in, JSON or a stream of events out; whatever goes wrong is one ApiError.
+// Requests to the server: JSON bodies, JSON or streamed responses; every error is an ApiError.
 
 import { session } from "./store.js";
 
-const ROOT = new URL("../", import.meta.url); // the page may stand under a proxy's prefix
+const ROOT = new URL("../", import.meta.url); // the page may be served under a proxy's path prefix
 
 export class ApiError extends Error {
-  /** status 0: no answer at all. `param` names the field, as "input.text_a". */
+  /** status 0: no response. `param` is the field with the error, as "input.text_a". */
   constructor(status, { message = "", param = null, code = null } = {}, wait = null) {
     super(message);
     Object.assign(this, { status, param, code, wait });
@@ -32,7 +32,7 @@ async function send(path, body, signal) {
   throw error;
 }
 
-/** A lost connection as an ApiError; an abort stays an AbortError. */
+/** Convert a connection error to an ApiError; an AbortError is rethrown. */
 async function answered(promise) {
   try {
     return await promise;
@@ -67,7 +67,7 @@ export async function* stream(path, body, signal) {
   }
 }
 
-/** The last of several requests: a new one aborts the one before it. */
+/** Allows one running request: a new one aborts the previous one. */
 export class Latest {
   #controller = null;
 
@@ -81,7 +81,7 @@ export class Latest {
     this.#controller?.abort();
   }
 
-  /** Whether no newer request has begun. */
+  /** Whether `signal` belongs to the latest request. */
   current(signal) {
     return this.#controller?.signal === signal;
   }

@@ -1,4 +1,4 @@
-// The page: the model's name and size, the panels that it can do, language, theme, key.
+// Page layout: model details, the panels that the model supports, language, theme, API key.
 
 import { call } from "./api.js";
 import { Attention } from "./attention.js";
@@ -15,7 +15,7 @@ const PANELS = [
   { name: "next", Panel: Next, can: () => true },
   { name: "attention", Panel: Attention, can: () => true },
 ];
-const MOST_LABELS = 6; // named in the header
+const MOST_LABELS = 6; // shown in the header
 
 const $ = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -50,7 +50,7 @@ function down(error) {
 function introduce(model) {
   document.title = `${model.id} · gpt1`;
   $("model").textContent = model.id;
-  $("report").hidden = !model.report || Boolean(session.get("key")); // a link cannot carry the key
+  $("report").hidden = !model.report || Boolean(session.get("key")); // a link cannot send the key
   const labels = model.labels.slice(0, MOST_LABELS).join(", ") + (model.labels.length > MOST_LABELS ? " …" : "");
   const task = model.task === null ? "task.none" : model.regression ? "task.regression" : `task.${model.task}`;
   const shape = { layers: model.n_layer, heads: model.n_head, width: model.n_embd };
@@ -156,7 +156,7 @@ $("key").addEventListener("submit", (event) => {
   session.set("key", $("key-field").value);
   $("key-field").value = "";
   if (shown.length)
-    $("key").hidden = true; // the inputs stay; the person asks again
+    $("key").hidden = true; // inputs are kept, so the user can submit again
   else start();
 });
 

@@ -1,4 +1,4 @@
-// Attention: where each token looks, by layer and head.
+// Attention panel: attention weights by layer and head.
 
 import { Latest, call } from "./api.js";
 import { fresh, h, set, table } from "./dom.js";
@@ -123,7 +123,7 @@ export class Attention {
     }
   }
 
-  /** Show the chosen head's rows, without the first token's share where that is wished. */
+  /** Show the selected head's weights, without the first token if that is selected. */
   render() {
     if (!this.attention) return;
     const length = this.attention.tokens.length;
@@ -169,7 +169,7 @@ export class Attention {
     return open ? [option] : [option, BREAK];
   }
 
-  /** Colour the tokens by where token `index` looks. */
+  /** Colour the tokens by the attention weights of token `index`. */
   look(index) {
     this.row = index;
     const weights = this.rows[index];
@@ -189,7 +189,7 @@ export class Attention {
       .slice(0, 3)
       .map((position) => `“${name(position)}” ${share(weights[position])}`)
       .join(", ");
-    tell(this.status, best ? "looks.at" : "looks.nowhere", { token: name(index), best });
+    tell(this.status, best ? "attends.to" : "attends.none", { token: name(index), best });
     this.frame.hidden = false;
     set(this.frame, { row: index / this.attention.tokens.length, height: 1 / this.attention.tokens.length });
     const rows = ranked.slice(0, TABLE).map((position) => [name(position), share(weights[position])]);

@@ -1,10 +1,10 @@
-// Probabilities as bars: a list whose rows read "name, share".
+// Bar chart of probabilities as a list.
 
 import { h } from "./dom.js";
 import { share } from "./language.js";
 
-/** Rows of {name, share, best?, pick?, title?}: a row with `pick` is a button. Lengths are relative to
- * `full`; `long` names get a line of their own. */
+/** Return a list of bars from rows {name, share, best?, pick?, title?}; a row with `pick` is a button. Bar lengths are
+ * relative to `full`; `long` puts names on a separate line. */
 export function bars(rows, full = 1, long = false) {
   return h(
     "ol",

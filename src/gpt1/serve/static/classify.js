@@ -1,4 +1,4 @@
-// Classify: a bar for each label, and the words that moved the model.
+// Classify panel: label probabilities and word weights.
 
 import { Latest, call } from "./api.js";
 import { bars } from "./bars.js";
@@ -10,18 +10,18 @@ import { session } from "./store.js";
 import { Words } from "./words.js";
 
 const MOST_BARS = 10;
-const FAINT = 0.08; // of the strongest word: below, a word is not marked
+const FAINT = 0.08; // minimum weight of a marked word, as a fraction of the largest weight
 const STRONGEST = 12;
 
 const checked = (word) => typeof word.occlusion === "number";
 
-/** "text_a", "choice 0" as a row of strings.json with its values. */
+/** Return the key of strings.json, and its values, for a text name ("text_a", "choice 0"). */
 function nameOfText(name) {
   const [choice, number] = name.split(" ");
   return number === undefined ? [`field.${name}`] : [`field.${choice}`, { n: Number(number) + 1 }];
 }
 
-/** How many words of a text that was cut were read: those after the last that weighs anything were not. */
+/** Number of words of a truncated text that the model used: up to the last word with a weight. */
 const wordsRead = (text) => text.words.findLastIndex((word) => word.weight !== 0) + 1;
 
 export class Classify {
@@ -97,7 +97,7 @@ export class Classify {
     this.scores.replaceChildren(bars(rows, 1, this.model.kind === "choices"));
     const more = ranked.length - inOrder.length;
     if (more) this.scores.append(h("p", { class: "hint", t: ["bars.more", { n: more }] }));
-    if (result.truncated) tell(this.note, "cut", { n: this.model.max_length });
+    if (result.truncated) tell(this.note, "truncated", { n: this.model.max_length });
     else this.note.replaceChildren();
     const option = ([name]) => h("option", { value: name, selected: name === best }, this.nameOf(name));
     this.label.replaceChildren(...ranked.map(option));
@@ -150,11 +150,11 @@ export class Classify {
 
   #text(text, read, most) {
     const words = new Words(...(this.several ? nameOfText(text.name) : ["why.words"]));
-    const letters = Array.from(text.text); // offsets count code points
+    const letters = Array.from(text.text); // offsets are in code points
     const parts = [];
     let at = 0;
     text.words.forEach((word, index) => {
-      if (word.start === null) return; // text that was repaired: it stands in the table alone
+      if (word.start === null) return; // repaired text has no offsets: shown in the table only
       parts.push(letters.slice(at, word.start).join(""));
       const shown = letters.slice(word.start, word.end).join("");
       at = word.end;

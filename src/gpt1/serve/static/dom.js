@@ -1,10 +1,11 @@
-// Elements in one call.
+// Creation of DOM elements.
 
 import { t, tell } from "./language.js";
 
 /**
- * h("p", { class: "hint", t: ["cut", { n: 3 }] }, child, …): properties, `on…` handlers, attributes. `t` is a row of
- * strings.json or [row, values]; `label` is the same for aria-label, `holder` for placeholder; `vars` are CSS variables.
+ * Create an element: h("p", { class: "hint", t: ["truncated", { n: 3 }] }, child, …). Properties may be DOM properties,
+ * `on…` handlers and attributes. `t` is a key of strings.json or [key, values]; `label` is the same for aria-label,
+ * `holder` for placeholder; `vars` are CSS variables.
  */
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -22,7 +23,7 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Set CSS variables: through the object model, since a style attribute is what the page's policy forbids. */
+/** Set CSS variables through the DOM, because the Content-Security-Policy forbids style attributes. */
 export function set(element, variables) {
   for (const [name, value] of Object.entries(variables)) element.style.setProperty(`--${name}`, value);
 }
@@ -33,7 +34,7 @@ function attribute(element, name, row, values = {}) {
   element.setAttribute(name, t(row, values));
 }
 
-/** A table: rows of strings.json as its head, then rows of texts, the first of which names the row. */
+/** Create a table; `head` are keys of strings.json, the first text of each row is its header. */
 export function table(head, rows) {
   const row = ([name, ...cells]) =>
     h(
@@ -49,7 +50,7 @@ export function table(head, rows) {
 let ids = 0;
 export const fresh = (name) => `${name}-${++ids}`;
 
-/** Calls of the result within `ms` become the last one of them. */
+/** Debounce: of several calls within `ms`, only the last one runs `action`. */
 export function later(ms, action) {
   let timer;
   return (...args) => {

@@ -1,4 +1,4 @@
-// What one click tries. The texts are English, as the models are; {name, value} each.
+// Example inputs, {name, value} each. The texts are English, as the models are.
 
 const named = (value, name = value) => ({ value, name });
 

@@ -1,4 +1,4 @@
-// Fields with labels and with their errors beneath them, and the editor of a model's item (text, pair, choices).
+// Form fields with labels and error messages, and the editor of a model's input (text, pair, choices).
 
 import { h, fresh } from "./dom.js";
 import { has, tell } from "./language.js";
@@ -18,7 +18,7 @@ const BY_STATUS = {
   422: "error.refused",
 };
 
-/** A control with its label; an error appears beneath it and is read out. */
+/** A control with its label; an error is shown below it and announced by screen readers. */
 export class Field {
   constructor(control, label, extra = null) {
     control.id ||= fresh("field");
@@ -57,9 +57,9 @@ export class Field {
 const write = (element, { row, values, detail }) =>
   element.replaceChildren(h("span", { t: [row, values] }), detail ? h("span", { class: "detail" }, detail) : "");
 
-/** An ApiError as a row of strings.json, its values, and what the server said. */
+/** Return the key of strings.json for an ApiError, its values, and the server's message. */
 function describe(error) {
-  if (error.status === undefined) throw error; // a fault of this page belongs into the console
+  if (error.status === undefined) throw error; // a bug of this page, for the console
   const row = BY_CODE[error.code] ?? BY_STATUS[error.status] ?? "error.failed";
   return {
     row: error.status === 429 && !error.wait ? "error.busy.soon" : row,
@@ -73,7 +73,7 @@ export function showErrorIn(element, error) {
   if (error.name !== "AbortError") write(element, describe(error));
 }
 
-/** Show an ApiError at the field that it names, or at the first; `fields` is {param: Field}. */
+/** Show an ApiError at the field given by its `param`, or at the first field; `fields` is {param: Field}. */
 export function showError(error, fields) {
   if (error.name === "AbortError") return;
   const { row, values, detail } = describe(error);
@@ -85,7 +85,7 @@ export function showError(error, fields) {
   field.fail(row, values, detail);
 }
 
-/** Mark each empty field and go to the first; true where there is none. */
+/** Mark empty fields and focus the first one; return true if there are none. */
 export function complete(fields) {
   const empty = fields.filter((field) => !field.value.trim());
   for (const field of empty) field.fail("error.empty");
@@ -104,7 +104,7 @@ export function area(label, rows, name) {
   return new Field(control, label);
 }
 
-/** A slider that shows its value, or the word that `words` has for it; its rows are `name` and `name.hint`. */
+/** Create a slider that shows its value, or the text in `words` for it; its label is `name`, its hint `name.hint`. */
 export function slider({ name, min, max, step, value, words = {} }) {
   const output = h("output", {});
   const control = h("input", { type: "range", name, min, max, step, value });
@@ -128,7 +128,7 @@ export function slider({ name, min, max, step, value, words = {} }) {
   return field;
 }
 
-/** A panel's form: fields, and a row with the button that runs it (also by Ctrl + Enter). */
+/** Create a panel's form: fields, and a row with the submit button (also Ctrl + Enter). */
 export function form({ go, run, beside = [] }, fields, ...below) {
   const submit = (event) => {
     event.preventDefault();
@@ -139,25 +139,25 @@ export function form({ go, run, beside = [] }, fields, ...below) {
   return h("form", { novalidate: true, onsubmit: submit }, fields, row, ...below);
 }
 
-/** Examples that fill the panel in with one click. */
+/** Create buttons that fill the panel with an example. */
 export function examples(items, take) {
   const button = (item) =>
     h("li", {}, h("button", { type: "button", class: "example", onclick: () => take(item.value) }, item.name));
   return h("div", { class: "examples" }, h("span", { t: "try" }), h("ul", {}, items.map(button)));
 }
 
-/** The input of a model without a task: a text. */
+/** Input of a model without a task head: a text. */
 const TEXT = [{ name: "text", required: true, list: false }];
 
-/** A field's label: its row of strings.json, or the name of a field that another package adds. */
+/** A field's label: a key of strings.json, or the name of a field that another package adds. */
 const labelOf = (name) => (has(`field.${name}`) ? `field.${name}` : name);
 
-/** The model's item as its input kind's fields (`/v1/models`): a text each, and a list of choices. */
+/** Editor of one input with the fields of the model's input kind (`/v1/models`): texts, and a list of choices. */
 export class ItemEditor {
   constructor(fields, changed) {
     fields ??= TEXT;
     const texts = fields.filter((field) => !field.list);
-    this.named = fields.length > 1; // an object, and no plain string
+    this.named = fields.length > 1; // the input is an object, not a string
     this.optional = texts.filter((field) => !field.required).map((field) => field.name);
     this.choicesName = fields.find((field) => field.list)?.name;
     this.element = h("div", { class: texts.length === 2 && !this.choicesName ? "item pair" : "item" });
@@ -179,7 +179,7 @@ export class ItemEditor {
     }
   }
 
-  /** {param: Field}, for errors. */
+  /** {param: Field}, to show errors. */
   get fields() {
     const choices = this.choices.map((field, index) => [`input.${this.choicesName}.${index}`, field]);
     return { ...this.texts, ...Object.fromEntries(choices) };

@@ -1,4 +1,4 @@
-// Generate: what the model writes, as it writes it.
+// Generate panel: streams the generated text.
 
 import { Latest, stream } from "./api.js";
 import { h } from "./dom.js";

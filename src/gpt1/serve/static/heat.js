@@ -1,11 +1,11 @@
-// Attention as a picture: a pixel for a weight, in the colour of the theme.
+// Attention heat maps: one pixel per weight, in the colour of the theme.
 
-/** The mean of several heads' rows; row t holds t + 1 weights. */
+/** Mean of the heads' weights; row t has t + 1 weights. */
 export function mean(heads) {
   return heads[0].map((row, t) => row.map((_, s) => heads.reduce((sum, rows) => sum + rows[t][s], 0) / heads.length));
 }
 
-/** Rows in which the first token has no share and the others sum to 1 again; the first row has nothing else to see. */
+/** Set the first token's weight to 0 and scale the others to sum 1; row 0 becomes all 0. */
 export function withoutFirst(rows) {
   return rows.map((row) => {
     const rest = row.slice(1).reduce((sum, weight) => sum + weight, 0);
@@ -13,7 +13,7 @@ export function withoutFirst(rows) {
   });
 }
 
-/** Paint rows into a canvas of one pixel a weight (CSS makes it larger); darker is more, by the square root. */
+/** Draw rows into a canvas, one pixel per weight (scaled by CSS); opacity is the square root of the weight. */
 export function heat(canvas, rows) {
   const size = rows.length;
   canvas.width = canvas.height = size;
@@ -28,7 +28,7 @@ export function heat(canvas, rows) {
   context.putImageData(image, 0, 0);
 }
 
-/** The element's colour as three bytes, whatever the notation that the browser gives it in. */
+/** Return the element's colour as RGB bytes, independent of the browser's notation. */
 function ink(element) {
   const context = new OffscreenCanvas(1, 1).getContext("2d");
   context.fillStyle = getComputedStyle(element).color;

@@ -1,4 +1,4 @@
-// English or Chinese: strings.json is the table; data-t says which row an element shows, so that it can be told again.
+// English and Chinese texts from strings.json. data-t stores the key of an element's text, for a change of language.
 
 import { remembered } from "./store.js";
 
@@ -7,7 +7,7 @@ const ATTRIBUTES = ["aria-label", "placeholder", "title"];
 let table = {};
 let language = "en";
 
-/** Load the table and take the remembered language, or else the browser's. */
+/** Load the table and select the stored language, by default the browser's. */
 export async function load() {
   table = await (await fetch(new URL("strings.json", import.meta.url))).json();
   const preferred = navigator.languages ?? [navigator.language];
@@ -29,16 +29,16 @@ function speak(name) {
   translate(document);
 }
 
-/** Whether the table has a row. */
+/** Whether the table has a key. */
 export const has = (row) => row in table;
 
-/** The row's text, with {name} replaced from `values`. */
+/** Return the text of a key, with {name} replaced from `values`. */
 export function t(row, values = {}) {
   const text = table[row]?.[language] ?? row;
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
-/** Let an element show a row, now and after a change of language. */
+/** Set an element's text to a key's, also after a change of language. */
 export function tell(element, row, values) {
   element.dataset.t = row;
   if (values) element.dataset.tValues = JSON.stringify(values);

@@ -1,4 +1,4 @@
-// Next token: the likeliest ones, while one types; a click writes it down.
+// Next token panel: the most likely tokens, updated while typing; a click appends one.
 
 import { Latest, call } from "./api.js";
 import { bars } from "./bars.js";
@@ -9,9 +9,9 @@ import { t, tell } from "./language.js";
 import { session } from "./store.js";
 import { isSpecial, plain } from "./tokens.js";
 
-const PAUSE = 350; // ms without a key before the server is asked
+const PAUSE = 350; // ms without a keystroke before a request is sent
 const TOP = 10;
-const CLINGS = /^([.,;:!?)\]…%]|['’](s|t|d|m|ll|re|ve)$|n['’]t$)/; // what stands without a blank before it
+const CLINGS = /^([.,;:!?)\]…%]|['’](s|t|d|m|ll|re|ve)$|n['’]t$)/; // tokens without a space before them
 
 export class Next {
   constructor() {
@@ -40,7 +40,7 @@ export class Next {
     this.prompt.value = session.get("next")?.prompt ?? "";
   }
 
-  /** Called when the panel is shown: what a reload has kept is asked again. */
+  /** Called when the panel is shown: reruns the prompt kept over a reload. */
   enter() {
     if (this.prompt.value && this.list.hidden) this.run();
   }

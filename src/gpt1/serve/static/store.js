@@ -1,4 +1,4 @@
-// What a reload keeps: inputs and the API key for this tab, language and theme for this browser.
+// Browser storage: inputs and the API key per tab, language and theme per browser.
 
 const PREFIX = "gpt1.";
 
@@ -6,7 +6,7 @@ const attempt = (action) => {
   try {
     return action();
   } catch {
-    return null; // storage may be forbidden or full: the page works without it
+    return null; // storage may be disabled or full: the page works without it
   }
 };
 

@@ -1,7 +1,7 @@
-// Before the first paint: the chosen theme, where it is not the system's.
+// Applies the stored theme before the first paint; the default is the system's theme.
 try {
   const theme = localStorage.getItem("gpt1.theme");
   if (theme) document.documentElement.dataset.theme = theme;
 } catch {
-  /* storage may be forbidden; the system's theme then stands */
+  /* storage may be disabled: use the system's theme */
 }

@@ -1,14 +1,14 @@
-// A text whose words can be visited: with the mouse, by touch, or with the arrow keys (one stop of the Tab key).
+// A text with selectable words: by mouse, touch or arrow keys (one Tab stop).
 
 import { h } from "./dom.js";
 
 const MOVES = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity };
 
-/** A place where a line may end. */
+/** A possible line break. */
 export const BREAK = Symbol("break");
 
 export class Words {
-  /** `visit(index)` is called when a word gets the pointer or the focus. */
+  /** `visit(index)` is called when a word is hovered or focused. */
   constructor(label, values = {}, visit = () => {}) {
     this.visit = visit;
     this.options = [];
@@ -24,7 +24,7 @@ export class Words {
     });
   }
 
-  /** Pieces are plain strings, BREAK, or words: {text, name (what is read out), note (what is shown), class, vars}. */
+  /** Show parts: plain strings, BREAK, or words {text, name (aria-label), note (tooltip), class, vars}. */
   show(parts) {
     this.options = [];
     this.element.replaceChildren(
@@ -52,7 +52,7 @@ export class Words {
     this.options[0]?.setAttribute("tabindex", "0");
   }
 
-  /** Make `index` the word that Tab comes back to, without moving the focus. */
+  /** Make word `index` the Tab stop, without moving the focus. */
   select(index) {
     for (const option of this.element.querySelectorAll("[aria-selected=true]"))
       option.setAttribute("aria-selected", "false");
