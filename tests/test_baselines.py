@@ -1,4 +1,4 @@
-"""The baselines learn what is easy, respect weights, and survive odd data. Run: pytest tests/test_baselines.py"""
+"""Baselines: accuracy on easy data, example weights, unusual data. Run: pytest tests/test_baselines.py"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpt1.tasks import REGRESSION
 from support.shared_data import SHARED_DATA as DATA
 
 FLOAT32 = 1e-6
-"""Shares are computed in float32."""
+"""Tolerance of metrics computed in float32."""
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the real data sets are not here")
 GOOD = "a warm and funny story", "the warm light was lovely", "funny lovely people", "what a lovely evening"
 BAD = "a dull and noisy story", "the cold room was dirty", "noisy dirty people", "what a dull evening"

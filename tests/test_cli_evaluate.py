@@ -1,4 +1,4 @@
-"""`gpt1 evaluate`: rows of the run's own file and of others, comparisons, metrics.
+"""`gpt1 evaluate`: data of the run and other data, comparisons, metrics.
 
 Run: pytest tests/test_cli_evaluate.py
 """

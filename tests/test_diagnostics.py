@@ -1,4 +1,4 @@
-"""What a report draws of a model's answers, against scikit-learn's figures. Run: pytest tests/test_diagnostics.py"""
+"""Diagnostics compared with scikit-learn and scipy. Run: pytest tests/test_diagnostics.py"""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gpt1.evaluation import diagnostics
 from gpt1.tasks.metrics import METRICS, PairMetric, confusion_matrix
 
 EXACT = 1e-12
-"""Both sides compute in float64."""
+"""Tolerance of float64."""
 DRAWN = 2e-2
-"""How far a thinned curve may pass from the whole one: a pixel or two of a figure."""
+"""Maximum distance of a thinned curve from the complete one: one or two pixels of a figure."""
 ONE_IN_TWENTY = (0.01, 0.11)
-"""Share of 200 draws whose 95 % interval misses: 0.05, give or take three standard errors."""
+"""Fraction of 200 draws whose 95 % interval misses the value: 0.05 ± three standard errors."""
 RNG = np.random.default_rng
 
 
 def scored(n: int = 500, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Scores with ties, and whether each example is positive: likelier where the score is high."""
+    """Return scores with ties, and labels that are positive with a probability rising with the score."""
     score = RNG(seed).random(n).round(2)
     return score, RNG(seed + 1).random(n) < score
 
@@ -102,7 +102,7 @@ def test_bins_of_length_hold_every_example_once_and_like_lengths_together() -> N
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
-    """scipy.stats has it too."""
+    """Compared with scipy.stats."""
     from scipy.stats import binomtest
 
     (found,) = diagnostics.by_length(np.full(20, 7), np.arange(20) < 17, "accuracy")
@@ -130,7 +130,7 @@ def test_what_was_not_packed_here_is_refused(packed: dict[str, str]) -> None:
 
 
 def test_a_paired_interval_is_narrower_than_that_of_independent_draws() -> None:
-    """Both models fail on the same hard examples; only the pairing sees that the small difference is steady."""
+    """Both models fail on the same hard examples, so only a paired test finds the small difference significant."""
     labels = np.zeros(1000, np.int64)
     b = (np.arange(1000) < 400).astype(np.int64)
     a = (np.arange(1000) < 380).astype(np.int64)  # right where b is right, and on 20 more

@@ -1,4 +1,4 @@
-"""The page of `gpt1 serve`, driven in Chromium against servers of tiny models. Run: pytest tests/test_playground.py"""
+"""The playground in Chromium, with servers of tiny models. Run: pytest tests/test_playground.py"""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from support.playground_driver import CONTRASTS, KEY, PATIENCE, Servers, browser
 STATIC = Path(gpt1.__file__).parent / "serve" / "static"
 STRINGS: dict[str, dict[str, str]] = json.loads((STATIC / "strings.json").read_text(encoding="utf-8"))
 READABLE = 4.5
-"""Least contrast of text (WCAG 2.2, 1.4.3, level AA)."""
+"""Minimum contrast of text (WCAG 2.2, 1.4.3, level AA)."""
 STARTING = 120_000
-"""Milliseconds for a server that listens already and still has much to load."""
+"""Timeout in milliseconds; the server accepts connections before the model is loaded."""
 PHONE = {"width": 360, "height": 740}
 LONG = "house " * 300
-"""More than the 192 tokens of /v1/attention and the 256 that the models read."""
+"""Longer than the 192 tokens of /v1/attention and the models' 256 tokens."""
 
 # ---- the files
 
@@ -80,7 +80,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def visit(chromium: Any, servers: Servers) -> Iterator[Open]:
-    """Open the page of a model's server. At the end: no fault in the console, nothing asked for from elsewhere.
+    """Open the page of a model's server; at the end, check for console errors and requests to other hosts.
 
     A status that says no is written to the console by the browser itself; `refused` are those that a test provokes.
     """
@@ -114,7 +114,7 @@ def visit(chromium: Any, servers: Servers) -> Iterator[Open]:
 
 
 def asked(page: Any, path: str, body: dict[str, Any]) -> Any:
-    """What the server answers the same page to the same question."""
+    """Return the server's response to a request from the page."""
     return page.evaluate(
         "([path, body]) => fetch(path, {method: 'POST', headers: {'Content-Type': 'application/json'}, "
         "body: JSON.stringify(body)}).then((answer) => answer.json())",
@@ -384,7 +384,7 @@ def test_classify_works_with_the_keyboard_alone(visit: Open) -> None:
 
 
 def fill_all(page: Any) -> None:
-    """Bring every panel of a classifier to its result."""
+    """Run an example in every panel of a classifier."""
     for panel, ready in {
         "generate": ".written > span + span",
         "next": ".bars",

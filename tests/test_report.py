@@ -1,4 +1,4 @@
-"""The page of a run and of several: what it says, that it needs nothing else. Run: pytest tests/test_report.py"""
+"""Report of a run and comparison of runs: content, escaping, no external resources. Run: pytest tests/test_report.py"""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytest.importorskip("torch", reason="one backend is enough here: MindSpore compi
 pytestmark = pytest.mark.figures
 
 SMALL = 1_000_000
-"""Bytes that a whole report may take."""
+"""Maximum size of a report in bytes."""
 N = 80
 NAMES = ("bad", "good")
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -64,7 +64,7 @@ def log(**last: Any) -> list[dict[str, Any]]:
 
 
 def classified(seed: int = 0, better: float = 0.0, n_labels: int = 2) -> dict[str, Any]:
-    """metrics.json of a run whose logits lean to the truth, more with `better`."""
+    """metrics.json of a run with noisy logits; a larger `better` gives a higher accuracy."""
     generator = np.random.default_rng(0)
     names = NAMES if n_labels == 2 else tuple(f"label {i}" for i in range(n_labels))
     truth = generator.integers(0, n_labels, N)
@@ -119,7 +119,7 @@ def pretrained(path: Path, corpus: str = "books", **values: float) -> Path:
 
 
 class Page(HTMLParser):
-    """A page that was read: its tags nest, its ids differ, it loads nothing."""
+    """Parser of a page that checks nesting of tags, unique ids, and that nothing is loaded."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -194,7 +194,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, report: Page, tmp_path: Pa
 
 
 def test_figures_take_their_colours_from_the_page(report: Page) -> None:
-    """A colour of matplotlib's own would be unreadable in the dark or in the light."""
+    """Fixed colours would be unreadable in either the dark or the light theme."""
     figures = " ".join(re.findall(r"<svg.*?</svg>", report.source, re.DOTALL))
     assert not re.search(r"#[0-9a-f]{6}\b", figures)
     style = report.source[: report.source.index("</style>")]

@@ -1,4 +1,4 @@
-"""The curves of a run's log: what is drawn, and the same bytes for the same log.
+"""Training curves: what is drawn, and identical bytes for the same log.
 
 Run: pytest tests/test_report_curves.py
 """
@@ -40,7 +40,7 @@ def run(steps: int = 40) -> list[Event]:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved, in place of their files."""
+    """Saved figures, captured instead of written."""
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: figures.append(self))
     return figures
@@ -67,7 +67,7 @@ def test_a_log_file_and_its_events_draw_the_same(tmp_path: Path) -> None:
 
 
 def test_the_training_curve_leaves_the_auxiliary_loss_out(tmp_path: Path) -> None:
-    """The validation loss beside it is the task's alone."""
+    """The validation loss in the same panel is the task loss alone."""
     with_auxiliary = [event | ({"loss": 9.0, "task_loss": event["loss"]} if "lr" in event else {}) for event in run()]
     assert bytes_of(with_auxiliary, tmp_path) == bytes_of(run(), tmp_path)
 
@@ -103,6 +103,16 @@ def test_a_run_that_keeps_the_lowest_loss_shows_another_metric_beside_it(drawn: 
     losses, metric = drawn[0].axes[:2]
     assert [text.get_text() for axes in (losses, metric) for text in axes.texts] == ["best model 0.3", "best model 0.7"]
     assert metric.get_ylabel() == "accuracy (0 to 1)"
+
+
+@pytest.mark.parametrize(("validation", "offset"), [(0.6, 9), (0.4, -16)], ids=["above", "below"])
+def test_label_of_the_best_model_avoids_the_training_curve(
+    validation: float, offset: int, drawn: list[Figure], tmp_path: Path
+) -> None:
+    losses = [train(step, 2.0 if step < 50 else 0.5) for step in range(1, 101)]
+    draw_curves([*losses, evaluate(50, 1.0, accuracy=0.5), evaluate(100, validation, accuracy=0.8)], tmp_path / "c.svg")
+    [label] = [text for text in drawn[0].axes[0].texts if text.get_text().startswith("best model")]
+    assert label.xyann == (0, offset)  # type: ignore[attr-defined]
 
 
 def test_many_noisy_losses_are_smoothed_and_few_are_not(drawn: list[Figure], tmp_path: Path) -> None:

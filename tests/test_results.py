@@ -1,4 +1,4 @@
-"""The ablations of docs/results.md: which runs they are, on which rows, and what the tables say of their scores.
+"""Ablations of docs/results.md: their runs, rows and tables of scores.
 
 Run: pytest tests/test_results.py
 """
@@ -33,7 +33,7 @@ WORDS = ("cats", "dogs", "birds", "sleep", "run", "sing", "loudly", "often")
 
 
 def test_runs_go_seed_by_seed_with_the_arms_of_a_task_together() -> None:
-    """So that a cut leaves whole seeds, and never one arm alone for long."""
+    """An interrupted sequence then has complete seeds of all arms."""
     runs = planned(["rte", "cola"], 2, LR)
     assert [run.seed for run in runs] == [0] * 5 + [1] * 5
     assert [(run.task, run.arm, run.lr, run.lm_coef) for run in runs[:5]] == [
@@ -115,7 +115,7 @@ def test_a_single_seed_has_no_spread() -> None:
 
 
 def test_every_task_of_the_paper_is_better_with_pretraining() -> None:
-    """As its §5 says of table 5; a figure in the wrong place would show here."""
+    """Table 5 as described in §5 of the paper; misplaced numbers would fail here."""
     assert all(each.without_pretraining < TASK[name].results[0].paper for name, each in ABLATIONS.items())
     assert list(TASK) == ["imdb", "rte", "storycloze", "cola", "sst2", "mrpc", "stsb"]
 
@@ -190,7 +190,7 @@ def test_where_test_has_labels_it_is_scored_and_rows_come_back_as_they_were(tmp_
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with D/rte and a tiny model."""
+    """Directory with D/rte and a tiny model."""
     root = tmp_path_factory.mktemp("results")
     write(root / "D/rte/train.jsonl", pairs(0, 40))
     write(root / "D/rte/dev.jsonl", pairs(100, 10))

@@ -1,4 +1,4 @@
-"""What the server answers, and how it refuses. Run: pytest tests/test_serve.py
+"""Responses and errors of the server. Run: pytest tests/test_serve.py
 
 The server runs in the test's process; `tests/test_serve_process.py` runs it as a program.
 """
@@ -29,7 +29,7 @@ from gpt1.serve.service import Service
 from support import served_models
 
 TOLERANCE = 1e-5
-"""Of a probability in float32: batches of other shapes sum in another order."""
+"""Tolerance of a float32 probability: batches of other shapes sum in another order."""
 
 JSON = {"content-type": "application/json"}
 
@@ -41,7 +41,7 @@ def text_client() -> Iterator[TestClient]:
 
 
 def refusal(response: Any) -> dict[str, Any]:
-    """The error of a response, which has OpenAI's form and nothing else."""
+    """Return the error of a response, after a check that it has OpenAI's format."""
     document = response.json()
     assert list(document) == ["error"]
     error: dict[str, Any] = document["error"]
@@ -395,7 +395,7 @@ def test_unknown_routes_and_methods_have_the_same_form(text_client: TestClient) 
 
 
 def test_what_breaks_inside_stays_inside(text_client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a path nor a trace reaches the client; the next request is answered."""
+    """The client gets neither a path nor a traceback, and the next request succeeds."""
 
     def broken(batch: Any) -> Any:
         raise RuntimeError("/secret/path")

@@ -1,4 +1,4 @@
-"""`gpt1 serve` as a program: its start, its end, its errors, and its OpenAPI document put to the test.
+"""`gpt1 serve` as a process: start, shutdown, errors.
 
 Run: pytest tests/test_serve_process.py
 """
@@ -23,7 +23,7 @@ from gpt1.cli import main
 from support import served_models
 
 PATIENCE = 60.0
-"""Seconds for what takes a few where nothing else runs."""
+"""Timeout in seconds for what takes a few seconds on an idle machine."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def program(model: Path, *flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A running server and its port."""
+    """Run a server and yield the process and its port."""
     command = [sys.executable, "-m", "gpt1", "serve", str(model), "--port", "0", *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
     assert process.stderr

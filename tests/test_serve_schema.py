@@ -1,4 +1,4 @@
-"""Requests made from the server's own OpenAPI document, good ones and broken ones.
+"""Valid and invalid requests generated from the server's OpenAPI document.
 
 Run: pytest tests/test_serve_schema.py
 """
@@ -23,12 +23,12 @@ from support import served_models
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (gpt1[dev])")
 
 EXAMPLES = 15
-"""Of each kind of model, good and bad ones: with them the file takes seconds; thousands found nothing more."""
+"""Requests per model kind and mode: enough for seconds of run time; thousands found nothing more."""
 
 
 @contextmanager
 def address(kind: str) -> Iterator[str]:
-    """A server over real connections, in a thread."""
+    """Run a server in a thread, with real connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(
             uvicorn.Config(guarded_app(served_models.service(kind, max_tokens=8)), log_level="error")

@@ -1,4 +1,4 @@
-"""The thread that computes and the guard before it: batches, queues, clients that leave, time that is over.
+"""Compute thread and request guard: batches, queues, disconnected clients, timeouts.
 
 Run: pytest tests/test_serve_worker.py
 """
@@ -28,7 +28,7 @@ from gpt1.serve.worker import QueueFull, Worker
 from support import served_models
 
 PATIENCE = 20.0
-"""Seconds after which a test that hangs fails: far more than any of them takes."""
+"""Timeout of a hanging test in seconds, far more than any test takes."""
 
 
 # ---- which examples go together
@@ -65,7 +65,7 @@ def test_the_longest_waiting_is_in_every_batch_and_the_budget_holds(widths: list
 
 
 class Held:
-    """An engine that computes a batch when it is let: the scores of a sequence are its first token."""
+    """An engine that waits for permission to compute a batch; a sequence's scores are its first token."""
 
     tokens_at_once = 128
 
@@ -118,7 +118,7 @@ async def begun(engine: Held) -> None:
 
 
 async def settled() -> None:
-    """Let the tasks that have just been made come to their first wait."""
+    """Run the event loop until new tasks reach their first await."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -220,7 +220,7 @@ async def test_texts_that_join_later_are_those_written_alone() -> None:
 
 
 async def idle(service: Any) -> None:
-    """Wait for the thread to have left every text, some turns from now and long before 2,000 tokens."""
+    """Wait until the thread has dropped every text, long before 2,000 tokens."""
     for _ in range(100):
         if not service.worker.scheduler.busy:
             return
@@ -232,7 +232,7 @@ async def idle(service: Any) -> None:
 
 
 class Client:
-    """A client that sends what it is told to, and goes away when it is told to."""
+    """An ASGI client that sends given messages and disconnects on request."""
 
     def __init__(self, *messages: dict[str, Any], path: str = "/v1/classify"):
         self.messages = list(messages)
@@ -319,7 +319,7 @@ async def test_an_answer_that_takes_too_long_gets_504_and_is_given_up() -> None:
 
 @asynchronous
 async def test_what_does_not_end_in_time_is_told_so() -> None:
-    """The last event of a stream that is cut when the server has to stop is an error, not silence."""
+    """A stream that is cancelled by the shutdown ends with an error event."""
     async with served_app() as (guard, service):
         client = Client(body({"prompt": "a", "max_tokens": 2000, "stream": True}), path="/v1/completions")
         request = asyncio.ensure_future(guard(client.scope, client.receive, client.send))

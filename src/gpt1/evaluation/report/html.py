@@ -1,4 +1,4 @@
-"""HTML elements of a report. All text arguments are escaped; arguments that are HTML already say so."""
+"""HTML elements of a report. Arguments are escaped, except those documented as HTML."""
 
 from __future__ import annotations
 
