@@ -186,6 +186,14 @@ def test_attention_looks_back_alone(kind: str) -> None:
         assert refusal(client.post("/v1/attention", json={"input": "a", "layer": 2}))["param"] == "layer"
 
 
+def test_attention_of_a_text_longer_than_the_context_is_refused() -> None:
+    with served_models.client("none") as client:
+        n_ctx = client.get("/v1/models").json()["data"][0]["gpt1"]["n_ctx"]
+        response = client.post("/v1/attention", json={"input": "a good day " * n_ctx})
+        assert response.status_code == 422
+        assert f"attention is limited to {n_ctx}; shorten the text" in refusal(response)["message"]
+
+
 # ---- completions
 
 

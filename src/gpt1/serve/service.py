@@ -186,8 +186,9 @@ class Service:
                 raise Refused(422, message, param="choice", code="invalid_value")
             encode = partial(sequence_of, self._classifier(), example, choice)
             ids, segments = await self._in_thread(encode, example.texts)
-        if len(ids) > MOST_TOKENS:
-            message = f"input: {len(ids):,} tokens, attention is limited to {MOST_TOKENS}; shorten the text"
+        most = min(MOST_TOKENS, self.model.config.n_ctx)
+        if len(ids) > most:
+            message = f"input: {len(ids):,} tokens, attention is limited to {most}; shorten the text"
             raise Refused(422, message, param="input", code="too_long")
         result: dict[str, Any] = await self.worker.call(
             partial(attention, self.engine, self.model.tokenizer, ids, layer, segments)
