@@ -68,7 +68,7 @@ def test_other_runs_stand_beside_it_on_the_same_rows() -> None:
             "--compare grades: similarity (no label names) found, classification (bad, good) as in run expected",
         ),
         (["--compare", "gone"], "gone: no such directory"),
-        (["--compare", "run", "--zero-shot"], "--compare run: goes with fine-tuned models, not with --zero-shot"),
+        (["--compare", "run", "--zero-shot"], "--compare run: cannot be combined with --zero-shot"),
     ],
 )
 def test_a_run_of_another_kind_cannot_stand_beside(flags: list[str], said: str) -> None:

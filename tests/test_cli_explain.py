@@ -72,7 +72,7 @@ def test_attention_is_shown_by_layer_and_head() -> None:
     one = done("explain", "run", "a warm story", "--attention", "1.0", "--json").json["attention"]
     assert one["head"] == 0
     assert one["heads"] == found["heads"][:1]
-    assert "layer 1, head 0: each token and what it looks at" in done(
+    assert "layer 1, head 0: each token and the tokens it attends to most" in done(
         "explain", "run", "a warm story", "--attention", "1.0"
     ).out  # fmt: skip
 

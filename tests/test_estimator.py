@@ -413,9 +413,9 @@ def test_one_object_predicts_explains_scores_and_writes(fitted: GPT1Classifier, 
         (lambda: model.predict(PAIRS), "examples: found pairs"),
         (
             lambda: model.generate("a", max_token=3),
-            "max_token: no setting of this name; near it: max_tokens; all are flags of gpt1 generate",
+            "max_token: unknown setting; did you mean max_tokens? (gpt1 generate --help-all",
         ),
-        (lambda: model.generate("a", stop="zzz"), "stop='zzz': expected a list, of each a text"),
+        (lambda: model.generate("a", stop="zzz"), "stop='zzz': expected a list, each item a string"),
         (lambda: model.score("one text"), "texts 'one text': expected a list of texts"),
         (lambda: gpt1.load(tmp_path / "none"), "no such directory"),
         (lambda: gpt1.load(None), "None: expected the name or path of a model"),  # type: ignore[arg-type]

@@ -82,7 +82,7 @@ def test_a_run_that_is_stopped_while_it_is_scored_says_that_it_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr("gpt1.training.finetune._final_scores", lambda *rest: signal.raise_signal(signal.SIGTERM))
         assert main(command) == 130
-    assert capsys.readouterr().err.endswith("gpt1: stopped; the same command goes on from here\n")
+    assert capsys.readouterr().err.endswith("gpt1: stopped; run the same command again to resume\n")
     assert main(command) == 0
     assert Path("run", "metrics.json").exists()
 

@@ -282,7 +282,7 @@ def test_an_interrupted_sweep_goes_on_with_the_same_trial(
     with monkeypatch.context() as patched:
         patched.setattr(sweep, "finetune", stop)
         assert swept(data, tmp_path) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "gpt1: stopped; the same command goes on from here"
+    assert capsys.readouterr().err.splitlines()[-1] == "gpt1: stopped; run the same command again to resume"
     assert swept(data, tmp_path) == 0
     assert [row["run"] for row in read_json(tmp_path / "sweep.json")["trials"]] == ["trial-0", "trial-1", "trial-2"]
 
