@@ -50,7 +50,7 @@ BAD_VALUES = {
         "--learning-rate: unknown flag; did you mean --lr? (gpt1 finetune --help-all lists",
     ),
     "stray word": (["quickly"], "'quickly': unexpected argument; see gpt1 finetune --help"),
-    "unknown recipe": (["--recipe", "bert"], "--recipe bert: unknown; there are paper-finetune, "),
+    "unknown recipe": (["--recipe", "bert"], "--recipe bert: unknown; expected one of paper-finetune, "),
     "unknown choice": (["--schedule", "step"], "--schedule step: expected one of linear, cosine, constant"),
     "unknown task": (
         ["--task", "ranking"],

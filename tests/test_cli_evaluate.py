@@ -96,7 +96,7 @@ def test_a_sample_of_the_rows_can_be_scored_by_an_own_metric() -> None:
             "reviews.csv: the run was trained on this file with other columns",
         ),
         (["--data", "reviews.csv@v1"], "--data reviews.csv@v1: reviews.csv is a local path and has no revisions"),
-        (["--data", "reviews.csv", "--split", "dev"], "--split dev: expected one of test, train, valid"),
+        (["--data", "reviews.csv", "--split", "dev"], "--split dev: expected one of train, valid, test"),
         (["--data", "reviews.csv", "--metric", "math:foo"], "--metric math:foo: module math has no function"),
     ],
 )

@@ -96,7 +96,7 @@ def test_pairs_are_lists_of_two_or_two_columns() -> None:
 def test_choices_are_learned_and_counted_from_zero() -> None:
     found = learning(epochs=20).fit(CHOICES, [0, 1] * 8)
     assert found.classes_.tolist() == [0, 1] and found.score(CHOICES, [0, 1] * 8) == 1.0
-    with pytest.raises(UserError, match=r"X: 3 choices found, 2 expected as in the training"):
+    with pytest.raises(UserError, match=r"X: 3 choices found, 2 expected as in training"):
         found.predict([("it rains", ["a", "b", "c"])])
     with pytest.raises(UserError, match=r"y\[1\] is 2, expected a choice, 0 to 1"):
         tiny().fit(CHOICES, [0, 2] * 8)
@@ -110,7 +110,7 @@ def test_the_regressor_learns_numbers_of_texts_and_of_pairs() -> None:
         assert found.score(given, values) > 0.8
     with pytest.raises(UserError, match="GPT1Regressor with task=None does not accept them"):
         GPT1Regressor("random:tiny").fit(CHOICES, values)
-    with pytest.raises(UserError, match="a regressor needs numbers; GPT1Classifier takes labels"):
+    with pytest.raises(UserError, match="a regressor requires numbers; use GPT1Classifier for labels"):
         GPT1Regressor("random:tiny").fit(TEXTS, LABELS)
 
 
@@ -187,11 +187,11 @@ def test_validation_rows_choose_the_best_epoch(capfd: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"recipe": "quick"}, "--recipe quick: unknown; there are paper-finetune"),
-        ({"recipe": "mindspore-imdb"}, "recipe: train_fraction is 0.1, which fit has no use for"),
-        ({"recipe": gpt1.recipe("quickstart", patience=2)}, "patience is 2, which fit has no use for without valid"),
-        ({"recipe": gpt1.recipe("quickstart", data="reviews")}, "recipe: data is reviews, which fit has no use for"),
-        ({"recipe": gpt1.recipe("quickstart", track="mlflow")}, "recipe: track is mlflow, which fit has no use for"),
+        ({"recipe": "quick"}, "--recipe quick: unknown; expected one of paper-finetune"),
+        ({"recipe": "mindspore-imdb"}, "recipe: train_fraction is 0.1, which fit cannot use"),
+        ({"recipe": gpt1.recipe("quickstart", patience=2)}, "patience is 2, which fit cannot use without valid"),
+        ({"recipe": gpt1.recipe("quickstart", data="reviews")}, "recipe: data is reviews, which fit cannot use"),
+        ({"recipe": gpt1.recipe("quickstart", track="mlflow")}, "recipe: track is mlflow, which fit cannot use"),
         ({"lr": -1.0}, "lr=-1.0: expected a positive number"),
         ({"epochs": "two"}, "epochs='two': expected a number"),
         ({"max_length": 4096}, "--max-length 4096: the model's context has"),
@@ -331,7 +331,7 @@ def test_weights_are_never_pickled_but_a_directory_is(fitted: GPT1Classifier, tm
     assert len(pickled) < 5_000
     np.testing.assert_array_equal(pickle.loads(pickled).predict_proba(TEXTS), model.predict_proba(TEXTS))
     tiny(random_state=3).fit(TEXTS, LABELS).save(tmp_path / "model")
-    with pytest.raises(UserError, match="the model that this pickle names is gone, or another one is there"):
+    with pytest.raises(UserError, match="the model that this pickle refers to was deleted or replaced"):
         pickle.loads(pickled)
     model.fit(TEXTS, LABELS)  # what was saved is another model now
     with pytest.raises(UserError, match="not pickled with its weights"):

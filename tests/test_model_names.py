@@ -335,7 +335,7 @@ def test_a_name_that_cannot_be_is_one_line(
         (["--data", "imdb@"], "--data imdb@: expected a commit, tag or branch after the @"),
         (["--data", "imdb@v1"], "--data imdb@v1: there is no public dataset"),
         (["--data", "rows.jsonl", "--model", "random:tiny@v1"], "--model random:tiny@v1: unknown size"),
-        (["--data", "rows.jsonl", "--revision", "v1"], "unknown: --revision v1"),
+        (["--data", "rows.jsonl", "--revision", "v1"], "--revision: unknown flag"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

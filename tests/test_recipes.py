@@ -183,11 +183,11 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones(
     parsed: list[FinetuneConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(
-        UserError, match="--recipe bert: unknown; there are paper-finetune, openai-finetune, mindspore-imdb"
+        UserError, match="--recipe bert: unknown; expected one of paper-finetune, openai-finetune, mindspore-imdb"
     ):
         recipe("bert")
     assert main(["finetune", "--recipe", "bert"]) == 2
-    assert capsys.readouterr().err == f"gpt1: --recipe bert: unknown; there are {', '.join(RECIPES)}\n"
+    assert capsys.readouterr().err == f"gpt1: --recipe bert: unknown; expected one of {', '.join(RECIPES)}\n"
     assert parsed == []
 
 

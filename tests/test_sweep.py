@@ -466,7 +466,7 @@ def test_without_optuna_the_command_to_install_it_is_said(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert swept(data, tmp_path / "out") == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line == "gpt1: gpt1 sweep: Optuna is not installed; pip install 'optuna>=4'"
+    assert line == 'gpt1: gpt1 sweep: Optuna is not installed; run: pip install "optuna>=4"'
     assert not (tmp_path / "out").exists()
 
 

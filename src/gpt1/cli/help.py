@@ -68,8 +68,13 @@ def command_help(prog: str, command: Callable[..., None], page: Page, *, everyth
     return "\n\n".join(blocks)
 
 
-def overview(prog: str, description: str, commands: Mapping[str, Callable[..., None]], pages: Mapping[str, Page],
-             examples: Sequence[str] = ()) -> str:  # fmt: skip
+def overview(
+    prog: str,
+    description: str,
+    commands: Mapping[str, Callable[..., None]],
+    pages: Mapping[str, Page],
+    examples: Sequence[str] = (),
+) -> str:
     """Return the help of a program with commands: their names by group, each with the first line of its docstring."""
     blocks = [f"usage: {prog} COMMAND ...", _wrapped(description)]
     column = max(map(len, commands)) + 4
