@@ -127,6 +127,19 @@ def test_a_bad_flag_is_one_line_before_anything_is_read(new: Path, flags: list[s
     assert not new.exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--model", "bert"], "--model bert: no such directory"),
+        (["--model", "random:huge"], "--model random:huge: unknown size"),
+        (["--tokenizer", "gone"], "--tokenizer gone: no such directory"),
+        (["--model", "run", "--tokenizer", "run"], "--tokenizer run: run has its own vocabulary"),
+    ],
+)
+def test_the_name_of_a_model_is_checked_before_the_data_are_read(new: Path, flags: list[str], said: str) -> None:
+    assert_refused(gpt1("finetune", "--data", "gone.csv", "--out", new, *TINY, *flags), said)
+
+
 @pytest.mark.parametrize(("flags", "said"), BAD_MODELS.values(), ids=BAD_MODELS)
 def test_a_bad_model_or_place_is_one_line_before_anything_is_written(new: Path, flags: list[str], said: str) -> None:
     before = file_digests(Path())

@@ -255,7 +255,7 @@ def test_what_cannot_be_learned_from_is_named_as_a_value_error(X: Any, y: Any, s
     [
         ([1.0], "sample_weight has the shape (1,), (24,) expected"),
         ([-1.0] * 24, "a weight that is negative"),
-        ([float("nan")] * 24, "no finite number"),
+        ([float("nan")] * 24, "or not finite"),
         ([0.0] * 24, "all weights are zero"),
     ],
 )

@@ -46,6 +46,15 @@ def test_sighup_asks_the_run_to_stop_and_a_second_one_does_not_interrupt_it() ->
     assert signal.getsignal(signal.SIGHUP) is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_is_advised_after_ctrl_c_only(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    with _graceful_stop():
+        signal.raise_signal(number)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("Stopping after this step")
+    assert ("press Ctrl-C again" in line) == (number == signal.SIGINT)
+
+
 def test_under_nohup_the_run_goes_on() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with _graceful_stop() as stop:
