@@ -133,7 +133,7 @@ def test_the_package_runs_as_a_module() -> None:
     assert all(command in found.stdout for command in commands)
     refused = subprocess.run([sys.executable, "-m", "gpt1", "finetun"], capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.startswith("gpt1: 'finetun' is no command; there are finetune, pretrain, sweep, prepare")
+    assert refused.stderr.startswith("gpt1: 'finetun': unknown command; did you mean finetune?")
 
 
 def loaded(program: str, *also: str) -> set[str]:

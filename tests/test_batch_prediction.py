@@ -534,9 +534,9 @@ def test_with_input_goes_with_something_that_holds_it(
 ) -> None:
     words = ["predict", str(directory()), "--input", str(source), "--with-input"]
     assert cli.main(words) == 2
-    assert "--with-input: goes with --output FILE, or with --json" in capsys.readouterr().err
+    assert "--with-input: requires --output FILE or --json" in capsys.readouterr().err
     assert cli.main([*words[:2], "fine", "--with-input"]) == 2
-    assert "--with-input: goes with --input FILE" in capsys.readouterr().err
+    assert "--with-input: requires --input FILE" in capsys.readouterr().err
     assert cli.main([*words, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["text"] for row in rows] == TEXTS

@@ -79,7 +79,7 @@ def test_output_that_nobody_reads_is_no_error(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("filename", ["runs/x/state.safetensors", None])
-def test_full_disk_is_one_line_that_says_how_to_go_on(
+def test_full_disk_is_one_line_that_says_how_to_resume(
     filename: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full() -> None:
@@ -88,7 +88,6 @@ def test_full_disk_is_one_line_that_says_how_to_go_on(
     monkeypatch.setattr(api, "doctor", full)
     assert main(["doctor"]) == 2
     named = f"{filename}: " if filename else ""
-    expected = (
-        f"gpt1: {named}No space left on device; what was whole stays: make room, and run the same command again\n"
-    )
+    done = "completed files were kept: free some space, run the same command again"
+    expected = f"gpt1: {named}No space left on device; {done}\n"
     assert capsys.readouterr().err == expected

@@ -41,21 +41,24 @@ BAD_DATA = {
     "short row": (["--data", "short.csv"], "short.csv row 5 (line 6): cells: 1, expected 2 (text, label)"),
     "NaN label": (["--data", "nan.jsonl"], "nan.jsonl row 2: no label in column 'label' (found nan)"),
     "mixed choices": (["--data", "mixed.jsonl"], "mixed.jsonl row 2: 3 choices, expected 2 as in the previous rows"),
-    "no data": ([], "--data is missing: a folder, a file"),
+    "no data": (["--data", ""], "--data is missing: a folder, a file"),
 }
 
 BAD_VALUES = {
-    "unknown flag": (["--learning-rate", "1"], "unknown: --learning-rate 1; see gpt1 finetune --help"),
-    "stray word": (["quickly"], "unknown: quickly"),
-    "unknown recipe": (["--recipe", "bert"], "--recipe bert: unknown; there are paper-finetune, "),
-    "unknown choice": (["--schedule", "step"], "--schedule step: expected one of constant, cosine, linear"),
+    "unknown flag": (
+        ["--learning-rate", "1"],
+        "--learning-rate: unknown flag; did you mean --lr? (gpt1 finetune --help-all lists",
+    ),
+    "stray word": (["quickly"], "'quickly': unexpected argument; see gpt1 finetune --help"),
+    "unknown recipe": (["--recipe", "bert"], "--recipe bert: unknown; expected one of paper-finetune, "),
+    "unknown choice": (["--schedule", "step"], "--schedule step: expected one of linear, cosine, constant"),
     "unknown task": (
         ["--task", "ranking"],
         "--task ranking: unknown task; expected one of classification, entailment, similarity, ",
     ),
-    "no number": (["--lr", "abc"], "--lr: could not convert string to float: 'abc'; see gpt1 finetune --help"),
-    "no whole number": (["--batch-size", "2.5"], "--batch-size: invalid literal for int() with base 10: '2.5'"),
-    "no value": (["--lr"], "--lr: a value is missing"),
+    "no number": (["--lr", "abc"], "--lr abc: expected a number; see gpt1 finetune --help"),
+    "no whole number": (["--batch-size", "2.5"], "--batch-size 2.5: expected a whole number"),
+    "no value": (["--lr"], "--lr: the value is missing; expected a number"),
     "epochs": (["--epochs", "0"], "--epochs 0.0: expected a positive number"),
     "rate": (["--lr", "-1"], "--lr -1.0: expected a positive number"),
     "rate nan": (["--lr", "nan"], "--lr nan: expected a positive number"),
@@ -63,8 +66,8 @@ BAD_VALUES = {
     "dropout": (["--attn-pdrop", "1"], "--attn-pdrop 1.0: expected a probability in [0, 1)"),
     "lambda": (["--lm-coef", "-1"], "--lm-coef -1.0: expected zero or more"),
     "seed": (["--seed", "-1"], "--seed -1: expected 0 to 4,294,967,295"),
-    "LM mean": (["--lm-mean", "text"], "--lm-mean text: expected one of sequence, token"),
-    "truncation": (["--truncation", "third"], "--truncation third: expected one of half, longest"),
+    "LM mean": (["--lm-mean", "text"], "--lm-mean text: expected one of token, sequence"),
+    "truncation": (["--truncation", "third"], "--truncation third: expected one of longest, half"),
     "max_examples": (["--max-examples", "1"], "--max-examples 1: expected 2 or more"),
     "short": (["--max-length", "3"], "--max-length 3: expected 8 or more"),
     "fraction": (["--valid-fraction", "1.5"], "--valid-fraction 1.5: expected a number in (0, 1)"),
@@ -124,6 +127,19 @@ def test_a_bad_flag_is_one_line_before_anything_is_read(new: Path, flags: list[s
     assert not new.exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--model", "bert"], "--model bert: no such directory"),
+        (["--model", "random:huge"], "--model random:huge: unknown size"),
+        (["--tokenizer", "gone"], "--tokenizer gone: no such directory"),
+        (["--model", "run", "--tokenizer", "run"], "--tokenizer run: run has its own vocabulary"),
+    ],
+)
+def test_the_name_of_a_model_is_checked_before_the_data_are_read(new: Path, flags: list[str], said: str) -> None:
+    assert_refused(gpt1("finetune", "--data", "gone.csv", "--out", new, *TINY, *flags), said)
+
+
 @pytest.mark.parametrize(("flags", "said"), BAD_MODELS.values(), ids=BAD_MODELS)
 def test_a_bad_model_or_place_is_one_line_before_anything_is_written(new: Path, flags: list[str], said: str) -> None:
     before = file_digests(Path())
@@ -135,25 +151,18 @@ def test_a_bad_model_or_place_is_one_line_before_anything_is_written(new: Path, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (
-            "finetun",
-            "'finetun' is no command; there are finetune, pretrain, sweep, prepare, evaluate, predict, explain, "
-            "score, ",
-        ),
-        ("--verbose", "'--verbose' is no command"),
-        ("tokenizer learn", "'learn' is no command; there are train, encode, decode; see gpt1 tokenizer --help"),
-        ("evaluate run", "missing: --data; see gpt1 evaluate --help"),
-        ("evaluate", "missing: "),
-        ("predict", "missing: "),
-        ("tokenizer decode", "missing: "),
-        ("predict run fine --dtype float8", "--dtype float8: expected one of auto, bfloat16, float16, float32"),
+        ("finetun", "'finetun': unknown command; did you mean finetune? (gpt1 --help lists all commands)"),
+        ("--verbose", "'--verbose': unknown command (gpt1 --help"),
+        ("tokenizer learn", "'learn': unknown command (gpt1 tokenizer --help lists all commands)"),
+        ("evaluate run", "missing --data; example: gpt1 evaluate runs/demo --data reviews; see gpt1 evaluate --help"),
+        ("evaluate", "missing RUN and --data; example: gpt1 evaluate "),
+        ("predict", "missing RUN; example: gpt1 predict "),
+        ("tokenizer decode", "missing MODEL; example: gpt1 tokenizer decode mini 17 42; see "),
+        ("predict run fine --dtype float8", "--dtype float8: expected one of auto, float32, bfloat16, float16"),
         ("predict run fine --device tpu", "--device tpu: expected one of"),
-        ("score run fine --backend jax", "--backend jax: expected one of auto, mindspore, torch"),
-        (
-            "evaluate run --data reviews.csv --max-examples x",
-            "--max-examples: no type matching {None}|INT could be instantiated",
-        ),
-        ("tokenizer decode run one", "ids: "),
+        ("score run fine --backend jax", "--backend jax: expected one of auto, torch, mindspore"),
+        ("evaluate run --data reviews.csv --max-examples x", "--max-examples x: expected a whole number; see "),
+        ("tokenizer decode run one", "ID one: expected a whole number"),
     ],
 )
 def test_a_command_line_that_cannot_be_read_is_one_line(words: str, said: str) -> None:

@@ -68,7 +68,7 @@ def test_other_runs_stand_beside_it_on_the_same_rows() -> None:
             "--compare grades: similarity (no label names) found, classification (bad, good) as in run expected",
         ),
         (["--compare", "gone"], "gone: no such directory"),
-        (["--compare", "run", "--zero-shot"], "--compare run: goes with fine-tuned models, not with --zero-shot"),
+        (["--compare", "run", "--zero-shot"], "--compare run: cannot be combined with --zero-shot"),
     ],
 )
 def test_a_run_of_another_kind_cannot_stand_beside(flags: list[str], said: str) -> None:
@@ -96,7 +96,7 @@ def test_a_sample_of_the_rows_can_be_scored_by_an_own_metric() -> None:
             "reviews.csv: the run was trained on this file with other columns",
         ),
         (["--data", "reviews.csv@v1"], "--data reviews.csv@v1: reviews.csv is a local path and has no revisions"),
-        (["--data", "reviews.csv", "--split", "dev"], "--split dev: expected one of test, train, valid"),
+        (["--data", "reviews.csv", "--split", "dev"], "--split dev: expected one of train, valid, test"),
         (["--data", "reviews.csv", "--metric", "math:foo"], "--metric math:foo: module math has no function"),
     ],
 )

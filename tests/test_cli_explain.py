@@ -72,7 +72,7 @@ def test_attention_is_shown_by_layer_and_head() -> None:
     one = done("explain", "run", "a warm story", "--attention", "1.0", "--json").json["attention"]
     assert one["head"] == 0
     assert one["heads"] == found["heads"][:1]
-    assert "layer 1, head 0: each token and what it looks at" in done(
+    assert "layer 1, head 0: each token and the tokens it attends to most" in done(
         "explain", "run", "a warm story", "--attention", "1.0"
     ).out  # fmt: skip
 
@@ -92,10 +92,10 @@ def test_a_page_has_every_example(tmp_path: Path) -> None:
         (["run"], 'nothing to explain: give a text, as in gpt1 explain RUN "a text"'),
         (["run", " "], "text ' ' is empty"),
         (["grades", "alone"], "this model's task is similarity: it takes a pair of texts (TEXT_A TEXT_B), 1 given"),
-        (["mini", "fine"], "is a language model without a task; fine-tune it first"),
+        (["mini", "fine"], "mini is a language model without a task; fine-tune it first: gpt1 finetune --model mini"),
         (["run", "fine", "--label", "great"], "--label great: unknown; expected one of bad, good"),
         (["grades", "a", "b", "--label", "1"], "--label 1: this model predicts a value"),
-        (["run", "fine", "--attention", "9"], "--attention 9: expected LAYER or LAYER.HEAD, of the layers 0 to 1"),
+        (["run", "fine", "--attention", "9"], "--attention 9: expected LAYER or LAYER.HEAD, with layers 0 to 1"),
         (["run", "fine", "--attention", "0.x"], "--attention 0.x: expected LAYER or LAYER.HEAD"),
         (
             ["run", "fine", "--html", "nowhere/page.html"],

@@ -89,7 +89,7 @@ def test_an_interrupted_run_exits_with_130_and_the_same_command_goes_on(tmp_path
     words += ["--metric", "metrics_of_mine:stop_in_training"]
     stopped = gpt1(*words)
     assert (stopped.code, stopped.out) == (130, "")
-    assert stopped.err.splitlines()[-1] == "gpt1: stopped; the same command goes on from here"
+    assert stopped.err.splitlines()[-1] == "gpt1: stopped; run the same command again to resume"
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-4"]
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert "Resuming after step 4." in done(*words).err

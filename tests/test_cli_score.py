@@ -96,7 +96,7 @@ def test_the_rows_of_a_file_are_scored_in_their_order(monkeypatch: pytest.Monkey
         (["run"], "nothing to score: give texts"),
         (["run", ""], "an empty text was given; there is nothing to score"),
         (["run", "fine", "--input", "new.csv"], "--input: give either a file or texts, not both"),
-        (["run", "fine", "--text", "review"], "--text review: goes with --input FILE"),
+        (["run", "fine", "--text", "review"], "--text review: requires --input FILE"),
         (["run", "--input", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
         (["run", "--input", "pairs.jsonl"], "pairs.jsonl: no column for text"),
     ],

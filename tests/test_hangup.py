@@ -46,6 +46,15 @@ def test_sighup_asks_the_run_to_stop_and_a_second_one_does_not_interrupt_it() ->
     assert signal.getsignal(signal.SIGHUP) is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_is_advised_after_ctrl_c_only(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    with _graceful_stop():
+        signal.raise_signal(number)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("Stopping after this step")
+    assert ("press Ctrl-C again" in line) == (number == signal.SIGINT)
+
+
 def test_under_nohup_the_run_goes_on() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with _graceful_stop() as stop:
@@ -82,7 +91,7 @@ def test_a_run_that_is_stopped_while_it_is_scored_says_that_it_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr("gpt1.training.finetune._final_scores", lambda *rest: signal.raise_signal(signal.SIGTERM))
         assert main(command) == 130
-    assert capsys.readouterr().err.endswith("gpt1: stopped; the same command goes on from here\n")
+    assert capsys.readouterr().err.endswith("gpt1: stopped; run the same command again to resume\n")
     assert main(command) == 0
     assert Path("run", "metrics.json").exists()
 

@@ -18,6 +18,7 @@ from gpt1.checkpoint.convert import convert
 from gpt1.checkpoint.model_dir import load_model
 from gpt1.config import Head
 from gpt1.errors import UserError
+from gpt1.system.extras import install_command
 from gpt1.system.files import CorruptFile, read_json, write_json
 from gpt1.system.tensors import read_tensors, write_tensors
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS
@@ -415,7 +416,7 @@ def absent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Hide MindSpore, or one of its requirements; return the error message."""
     if request.param == "missing":
         monkeypatch.setattr(backends, "installed", lambda: ["torch"])
-        return "MindSpore is not installed; run: pip install 'gpt1[mindspore]'"
+        return f"MindSpore is not installed; run: {install_command('mindspore')}"
     monkeypatch.setattr(backends, "installed", lambda: ["torch", "mindspore"])
     monkeypatch.setattr(np, "__version__", "2.4.0")
     return "NumPy 2.4.0 found, MindSpore needs 1.26; run: pip install 'numpy<2'"

@@ -111,6 +111,18 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_a_download_prints_no_progress_bar_where_stderr_is_no_terminal(
+    hub: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+
+    assert not are_progress_bars_disabled()
+    assert main(["tokenizer", "encode", REPO, TEXTS[0]]) == 0
+    assert downloads(hub)
+    assert capsys.readouterr().err == ""
+    assert not are_progress_bars_disabled()
+
+
 def downloads(hub: FakeHub) -> set[str]:
     return {request.rpartition("/")[2] for request in hub.requests if re.match(r"GET .*/resolve/", request)}
 
@@ -335,7 +347,7 @@ def test_a_name_that_cannot_be_is_one_line(
         (["--data", "imdb@"], "--data imdb@: expected a commit, tag or branch after the @"),
         (["--data", "imdb@v1"], "--data imdb@v1: there is no public dataset"),
         (["--data", "rows.jsonl", "--model", "random:tiny@v1"], "--model random:tiny@v1: unknown size"),
-        (["--data", "rows.jsonl", "--revision", "v1"], "unknown: --revision v1"),
+        (["--data", "rows.jsonl", "--revision", "v1"], "--revision: unknown flag"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -147,5 +147,5 @@ def test_what_an_export_needs_is_named(
     assert "--dtype bfloat16: --to onnx supports float32 only" in capsys.readouterr().err
     monkeypatch.setattr(convert.importlib.util, "find_spec", lambda name: None if "onnx" in name else object())
     assert cli.main(words) == 2
-    assert "onnx and onnxscript not installed; run: pip install 'gpt1[onnx]'" in capsys.readouterr().err
+    assert 'onnx and onnxscript not installed; run: pip install "onnx>=1.17" "onnxruntime' in capsys.readouterr().err
     assert not (tmp_path / "onnx").exists()

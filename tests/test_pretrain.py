@@ -339,11 +339,11 @@ def test_each_evaluation_shows_how_a_prompt_goes_on(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--corpus is missing"),
-        (["--corpus", "texts"], "--out is missing"),
+        ([], "missing --corpus and --out; example: gpt1 pretrain --corpus books/"),
+        (["--corpus", "texts"], "missing --out; example: gpt1 pretrain "),
         (["--corpus", "gone", "--out", "run"], "--corpus gone: no such file or folder"),
         (["--corpus", "texts", "--out", "run", "--size", "huge"], "--size huge: expected one of gpt1, mini, tiny"),
-        (["--corpus", "texts", "--out", "run", "--recipe", "none"], "--recipe none: unknown; for pretraining there"),
+        (["--corpus", "texts", "--out", "run", "--recipe", "none"], "--recipe none: unknown; expected one of paper-"),
         (["--corpus", "texts", "--out", "run", "--context", "1"], "--context 1: expected 2 or more"),
         (["--corpus", "texts", "--out", "run", "--size", "tiny", "--vocab-size", "80", "--context", "513"],
          "--context 513: the model's context has 512 tokens"),

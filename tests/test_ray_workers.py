@@ -115,7 +115,7 @@ def test_a_shard_that_is_not_seen_here_is_named(
 
 def test_without_ray_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^--ray local: Ray is not installed; run: pip install 'gpt1\[ray\]'$"):
+    with pytest.raises(UserError, match=r"^--ray local: Ray is not installed; run: pip install \"ray>=2.40\"$"):
         RayWorkers("local")
 
 

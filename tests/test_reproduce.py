@@ -263,7 +263,7 @@ def test_a_row_that_fails_is_named_and_the_others_still_run(
     assert "contains train more than once" in table["SciTail"]["error"]
     assert len(table["RTE"]["values"]) == 2
     assert all(table[title]["error"] in stderr for title in ("QNLI", "QQP", "SciTail"))
-    assert stderr.splitlines()[-1] == "gpt1: 3 of 15 rows failed: SciTail, QNLI, QQP; the reasons stand above"
+    assert stderr.splitlines()[-1] == "gpt1: 3 of 15 rows failed: SciTail, QNLI, QQP; the reasons are printed above"
 
 
 def test_a_fault_of_the_settings_stops_all_at_its_second_time(
@@ -291,7 +291,7 @@ def test_an_interrupt_keeps_the_finished_runs_and_the_same_command_goes_on(
 
     monkeypatch.setattr(seeds, "finetune", run_or_stop(1))
     assert reproduced(data, tmp_path, "--tasks", "rte") == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "gpt1: stopped; the same command goes on from here"
+    assert capsys.readouterr().err.splitlines()[-1] == "gpt1: stopped; run the same command again to resume"
     monkeypatch.setattr(seeds, "finetune", run_or_stop(-1))
     assert reproduced(data, tmp_path, "--tasks", "rte") == 0
     assert ran == [tmp_path / "rte/seed-0", tmp_path / "rte/seed-1"]

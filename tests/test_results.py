@@ -223,7 +223,7 @@ def test_a_stopped_study_goes_on_and_a_finished_one_is_read(
     page = workplace / "page.md"
     page.write_text(f"{results.BEGIN}{results.END}")
     assert command(workplace, "out", "--markdown", str(page)) == 130
-    assert "stopped; the same command goes on from here" in capsys.readouterr().err
+    assert "stopped; run the same command again to resume" in capsys.readouterr().err
     stop_at = 3
     for _ in range(2):
         assert command(workplace, "out", "--markdown", str(page)) == 0

@@ -383,7 +383,7 @@ def test_ctrl_c_saves_exits_with_130_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, said
-    assert "the same command goes on from here" in said
+    assert "run the same command again to resume" in said
     assert "Traceback" not in said
     last_step = max(event.get("step", 0) for event in event_log.read(command.run.log.path))
     assert command.run.checkpoints.paths()[0].name == f"step-{last_step}"

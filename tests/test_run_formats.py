@@ -263,4 +263,4 @@ def test_config_that_is_no_runs_is_left_as_it_is() -> None:
 def test_flags_of_format_1_are_unknown(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(line.split()) == 2
     flag = next(word for word in reversed(line.split()) if word.startswith("--"))
-    assert f"unknown: {flag}" in capsys.readouterr().err
+    assert f"{flag}: unknown flag" in capsys.readouterr().err

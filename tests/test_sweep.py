@@ -282,7 +282,7 @@ def test_an_interrupted_sweep_goes_on_with_the_same_trial(
     with monkeypatch.context() as patched:
         patched.setattr(sweep, "finetune", stop)
         assert swept(data, tmp_path) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "gpt1: stopped; the same command goes on from here"
+    assert capsys.readouterr().err.splitlines()[-1] == "gpt1: stopped; run the same command again to resume"
     assert swept(data, tmp_path) == 0
     assert [row["run"] for row in read_json(tmp_path / "sweep.json")["trials"]] == ["trial-0", "trial-1", "trial-2"]
 
@@ -466,7 +466,7 @@ def test_without_optuna_the_command_to_install_it_is_said(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert swept(data, tmp_path / "out") == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line == "gpt1: gpt1 sweep: Optuna is not installed; pip install 'optuna>=4'"
+    assert line == 'gpt1: gpt1 sweep: Optuna is not installed; run: pip install "optuna>=4"'
     assert not (tmp_path / "out").exists()
 
 

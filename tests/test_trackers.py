@@ -197,7 +197,7 @@ def test_a_tracker_without_its_package_is_refused_before_anything_is_read(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert finetuned(tmp_path / "nowhere", tmp_path / "run", "--track", "wandb") == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line == "gpt1: --track wandb: the package is not installed; pip install wandb"
+    assert line == "gpt1: --track wandb: the package is not installed; run: pip install wandb"
     assert not (tmp_path / "run").exists()
 
 

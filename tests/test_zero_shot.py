@@ -343,9 +343,10 @@ def test_a_language_model_without_a_head_labels_a_data_set(tmp_path: Path, capsy
         (["--zero-shot", "--data", "cola", "--heuristic", "choice"], "no column for"),
         (
             ["--data", "cola", "--label-words", "a,b"],
-            "--threshold, --label-words and --prompt-suffix go with --zero-shot",
+            "--threshold, --label-words and --prompt-suffix require --zero-shot",
         ),
         (["--data", "cola"], "is a language model without a task"),
+        (["--data", "cola"], "; or label without training: add --zero-shot"),
     ],
 )
 def test_bad_input_of_the_command_is_one_line(

@@ -1,6 +1,6 @@
-"""gpt1: the complete GPT-1 (Radford et al. 2018). No framework is imported before it is chosen.
+"""GPT-1 (Radford et al. 2018): fine-tuning, evaluation, prediction, generation and pretraining.
 
-What stands here are the functions behind the commands, imported when they are first used:
+The public names are imported at first use, the framework (PyTorch or MindSpore) when a backend is chosen:
 
     config = gpt1.recipe("mindspore-imdb", data="imdb", out="runs/imdb", backend="mindspore")
     gpt1.finetune(config)["test"]["accuracy"]
@@ -41,7 +41,7 @@ _LAZY_IMPORTS = {
     "GPT1Classifier": ("estimator", "GPT1Classifier"),
     "GPT1Regressor": ("estimator", "GPT1Regressor"),
 }
-"""Public name -> the module and the name that it has there."""
+"""{public name: (module, name in that module)}."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`python -m gpt1` is the command `gpt1`."""
+"""Entry point of `python -m gpt1`, the same as the command `gpt1`."""
 
 import sys
 

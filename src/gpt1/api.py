@@ -1,4 +1,4 @@
-"""One function a command: arguments in, plain results out (what `--json` prints). People read the console meanwhile."""
+"""One function per command, which returns the results that `--json` prints; notices go to the console."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from gpt1.inference.explainer import MOST_TOKENS, Explainer, attention_weights, 
 from gpt1.inference.explainer import attention as attention_of
 from gpt1.inference.generator import TextDelta, TextGenerator
 from gpt1.inference.scorer import Scorer
+from gpt1.system.extras import install_command
 from gpt1.system.files import require_page, write_text
 from gpt1.tokenization.trainer import train
 from gpt1.training.finetune import finetune
@@ -43,7 +44,7 @@ from gpt1.training.seeds import finetune_seeds
 from gpt1.training.sweep import sweep
 
 EXAMPLES_AT_ONCE = 2_048
-"""Rows of `--input` that are read and scored at a time."""
+"""Number of rows of `--input` that are read and scored at once."""
 
 __all__ = [
     "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune",
@@ -55,12 +56,13 @@ __all__ = [
 def predict_texts(
     name: str | Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None
 ) -> list[dict[str, Any]]:
-    """Label the texts of a command line: one by one, two by two for a model of pairs, all as context and choices.
+    """Predict the labels of texts from the command line; `gpt1.predict` is the function for Python.
 
-    In Python `gpt1.predict` takes examples. Computed in float32 unless `hardware` names a dtype.
+    Each text is one example; for a model of text pairs, every two texts; for multiple choice, all texts are the context
+    and the choices of one question. The dtype is float32 unless `hardware` sets it.
 
     Raises:
-        UserError: there is no model with a head, or these texts are no example of its task.
+        UserError: the model does not exist or has no head, or the texts do not form examples of its task.
     """
     if not texts:
         raise UserError('nothing to predict: give texts, as in gpt1 predict RUN "a text", or --input FILE')
@@ -72,14 +74,15 @@ def explain_texts(
     name: str | Path, texts: Sequence[str], *, label: str | None = None, occlusion: bool = False,
     attention: str | None = None, html: Path | None = None, hardware: DeviceConfig | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return which words moved the label of each example that the texts make (`explain.Explainer.explain`).
+    """Return the weight of each word for the label of each example (`explainer.Explainer.explain`).
 
-    `attention`, as "LAYER" or "LAYER.HEAD", adds {"attention": …} (`explain.attention`) of the sequence of the label
-    that is explained; `html` writes a page. Computed in float32 unless `hardware` names a dtype.
+    Texts form examples as in `predict_texts`. `attention`, given as "LAYER" or "LAYER.HEAD", adds {"attention": …}
+    (`explainer.attention`) for the sequence of the explained label; `html` is the path of a page to write. The dtype is
+    float32 unless `hardware` sets it.
 
     Raises:
-        UserError: there is no model with a head, no such label, layer or head, these texts are no example of its task,
-            or the page cannot be written.
+        UserError: the model does not exist or has no head; the label, layer or head does not exist; the texts do not
+            form examples of its task; or the page cannot be written.
     """
     if not texts:
         raise UserError('nothing to explain: give a text, as in gpt1 explain RUN "a text"')
@@ -95,7 +98,7 @@ def explain_texts(
         tokens = [model.model.tokenizer.tokens(ids[:MOST_TOKENS]) for ids, _ in sequences]
         weights = [attention_weights(model.engine, *sequence) for sequence in sequences]
         looks = list(zip(tokens, weights, strict=True))
-        write_text(html, highlight.page(f"{Path(name).name}: the words that moved the label", results, looks))
+        write_text(html, highlight.page(f"{Path(name).name}: words that the prediction depends on", results, looks))
         console.say(f"Page: {html}")
     if layer is not None:
         for result, (ids, segments) in zip(results, sequences, strict=True):
@@ -106,15 +109,15 @@ def explain_texts(
 
 
 def _layer_and_head(flag: str | None, config: ModelConfig) -> tuple[int | None, int | None]:
-    """Return what --attention names: (None, None), a layer, or a layer and a head."""
+    """Return the layer and head that --attention names: (None, None), (layer, None) or (layer, head)."""
     if flag is None:
         return None, None
     layer, _, head = flag.partition(".")
     numbers = [int(number) if number.isdecimal() else -1 for number in (layer, head or "0")]
     if not (0 <= numbers[0] < config.n_layer and 0 <= numbers[1] < config.n_head):
         raise UserError(
-            f"--attention {flag}: expected LAYER or LAYER.HEAD, of the layers 0 to {config.n_layer - 1} and the heads "
-            f"0 to {config.n_head - 1}"
+            f"--attention {flag}: expected LAYER or LAYER.HEAD, with layers 0 to {config.n_layer - 1} and heads 0 to "
+            f"{config.n_head - 1}"
         )
     return numbers[0], numbers[1] if head else None
 
@@ -123,11 +126,11 @@ def predict_file(
     name: str | Path, source: Path, output: Path | None, *, columns: TextColumns | None = None,
     hardware: DeviceConfig | None = None, with_input: bool = False,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """Label the rows of a .csv .tsv .jsonl .parquet file in their order, in constant memory.
+    """Predict the labels of the rows of a .csv, .tsv, .jsonl or .parquet file, in order and in constant memory.
 
-    Yields a prediction a row, or writes them to `output` (.jsonl .csv .tsv .parquet) and yields none; then the same
-    call goes on after a stop of any kind (`batch_prediction`). `with_input` puts a row's own columns beside it.
-    Computed in float32 unless `hardware` names a dtype.
+    Yields one prediction per row, or writes the predictions to `output` (.jsonl, .csv, .tsv, .parquet) and yields none;
+    an interrupted call with `output` is resumed by the same call (`batch_prediction`). `with_input` adds the row's
+    columns to its prediction. The dtype is float32 unless `hardware` sets it.
     """
     if output is not None:
         require_new(output, source)
@@ -143,7 +146,7 @@ def predict_file(
 def score_texts(
     name: str | Path, texts: Sequence[str], *, hardware: DeviceConfig | None = None
 ) -> list[dict[str, Any]]:
-    """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, unknown_share} for each text (`score.Scorer`)."""
+    """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, unknown_share} of each text (`scorer.Scorer`)."""
     if not texts:
         raise UserError('nothing to score: give texts, as in gpt1 score MODEL "a text", or --input FILE')
     if any(not text.strip() for text in texts):
@@ -154,7 +157,7 @@ def score_texts(
 def score_file(
     name: str | Path, source: Path, *, columns: TextColumns | None = None, hardware: DeviceConfig | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Score the texts of a .csv .tsv .jsonl .parquet file in their order."""
+    """Yield the scores of the texts of a .csv, .tsv, .jsonl or .parquet file in order, in the form of `score_texts`."""
     scorer = Scorer.open(name, hardware)
     rows = iter(stream_examples(source, Columns.of(columns), SINGLE))
     while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:
@@ -165,10 +168,10 @@ def generate(
     name: str | Path, prompt: str, config: GenerateConfig, *, hardware: DeviceConfig | None = None,
     on_text: Callable[[TextDelta], None] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return {prompt, text, finish_reason, tokens} of each sample (`TextGenerator.generate`), and print the speed.
+    """Return {prompt, text, finish_reason, tokens} of each sample (`TextGenerator.generate`) and print the speed.
 
-    `on_text` is called with each part of a text while it is generated. Computed in float32 unless --dtype
-    says otherwise: then a sample does not depend on which others are written beside it.
+    `on_text` is called with each part of a text as it is generated. The dtype is float32 unless `hardware` sets it; in
+    float32 a sample does not depend on the number of samples.
     """
     generator = TextGenerator.open(name, hardware)
     started = time.perf_counter()
@@ -185,15 +188,15 @@ def generate(
 def next_tokens(
     name: str | Path, prompt: str, top: int = 10, *, hardware: DeviceConfig | None = None
 ) -> dict[str, Any]:
-    """Return {tokens: [{token, id, probability}]}, the likeliest tokens after `prompt`, the likeliest first."""
+    """Return {tokens: [{token, id, probability}]}: the `top` most likely tokens after `prompt`, most likely first."""
     return {"tokens": TextGenerator.open(name, hardware).next(prompt, top)}
 
 
 def serve(name: str | Path, config: ServeConfig, *, hardware: DeviceConfig | None = None) -> None:
-    """Answer HTTP requests for a model until the process is told to end. Computed in float32 unless --dtype says."""
+    """Serve a model over HTTP until the process is stopped; the dtype is float32 unless `hardware` sets it."""
     missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if not importlib.util.find_spec(name)]
     if missing:
-        raise UserError(f"{missing[0]} is not installed; run: pip install 'gpt1[serve]'")
+        raise UserError(f"{missing[0]} is not installed; run: {install_command('serve')}")
     from gpt1.serve import server
 
     server.serve(name, config, hardware)
@@ -203,9 +206,12 @@ def train_tokenizer(
     inputs: Sequence[Path], vocab_size: int, out: Path, *, columns: TextColumns | None = None,
     end_of_document: str = END_OF_DOCUMENT, byte_fallback: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Learn a vocabulary from text files, folders of them, or the texts of tables; write it to `out`.
+    """Train a tokenizer on text files, folders of text files, or the texts of tables, and write it to `out`.
 
-    With `byte_fallback` it has a token for each byte, so that no text holds an unknown token.
+    With `byte_fallback` the vocabulary has a token for each byte, so that no text contains unknown tokens.
+
+    Returns:
+        {out, vocab_size}. The vocabulary is smaller than requested if the text does not support it.
     """
     if not inputs:
         raise UserError(
@@ -213,9 +219,9 @@ def train_tokenizer(
             "(.csv .tsv .jsonl .parquet)"
         )
     if (out / DETAILS).exists():
-        raise UserError(f"--out {out}: holds a model, which its tokenizer belongs to; choose another directory")
+        raise UserError(f"--out {out}: holds a model, which needs its tokenizer; choose another directory")
     if (out / "tokenizer.json").exists():
-        raise UserError(f"--out {out}: holds a tokenizer, which prepared text may need; choose a new directory")
+        raise UserError(f"--out {out}: holds a tokenizer, which prepared corpora may need; choose a new directory")
     files = [file for path in inputs for file in (sources((path,), "--input").values() if path.is_dir() else [path])]
     texts = console.reading(_texts(files, Columns.of(columns), end_of_document))
     tokenizer = train(texts, vocab_size, byte_fallback=byte_fallback)
@@ -244,7 +250,7 @@ def prepare_corpus(
     processes: int | None = None,
     ray: str | None = None,
 ) -> dict[str, Any]:
-    """Encode text files into shards in `out`, here or on the Ray cluster that `ray` names.
+    """Encode text files into shards in `out`, with local processes or on the Ray cluster at `ray`.
 
     Returns:
         {out, tokens, bytes, documents, shards}.
@@ -270,7 +276,7 @@ def encode(name: str | Path, texts: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def decode(name: str | Path, ids: Sequence[int]) -> dict[str, Any]:
-    """Return {text} of token ids."""
+    """Return {text}, the text of token ids."""
     if not ids:
         raise UserError("nothing to decode: give token ids, as in gpt1 tokenizer decode MODEL 17 42")
     return {"text": open_tokenizer(name).decode(ids)}
@@ -279,11 +285,11 @@ def decode(name: str | Path, ids: Sequence[int]) -> dict[str, Any]:
 def report(runs: Sequence[Path | str], out: Path | str | None = None) -> dict[str, Any]:
     """Write the report of a run, or the comparison of several, as one HTML file; return {"report": its path}.
 
-    `report(["runs/demo"])` writes `runs/demo/report.html`; of several runs it is `comparison.html` in the working
-    directory, unless `out` says otherwise.
+    `report(["runs/demo"])` writes `runs/demo/report.html`, a comparison `comparison.html` in the working directory,
+    unless `out` sets the path.
 
     Raises:
-        UserError: one of them is no run, or `out` cannot be written.
+        UserError: a directory is not a run, or `out` cannot be written.
     """
     written = write_report([Path(run) for run in runs], None if out is None else Path(out))
     console.say(f"Report: {written}")
@@ -291,7 +297,7 @@ def report(runs: Sequence[Path | str], out: Path | str | None = None) -> dict[st
 
 
 def doctor() -> dict[str, Any]:
-    """Return what is installed, which devices and dtypes work, and the measured matmul speed; print it for people."""
+    """Return and print installed versions, usable devices and dtypes, and the measured speed of matrix products."""
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -318,5 +324,5 @@ def doctor() -> dict[str, Any]:
     for reason in unusable:
         console.say(f"\n{reason}")
     if not facts["backends"] and not unusable:
-        console.say("No framework is installed. Run: pip install 'gpt1[torch]' or 'gpt1[mindspore]'")
+        console.say(f"No framework is installed; run: {install_command('torch')} (or: {install_command('mindspore')})")
     return facts

@@ -1,19 +1,19 @@
-"""The exceptions that are no faults of gpt1: the user's input, their wish to stop, a process that ended."""
+"""Exceptions that are not bugs in gpt1: invalid input, an interrupted run, a lost process."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something the person gave cannot be used as it is.
+    """Invalid user input.
 
-    The message is one line that names the flag, file and row, what was found, what was expected, and where possible a
+    The message is one line. It names the flag, file and row, what was found, what was expected and, if possible, a
     command that works. The command line prints it without a traceback and exits with code 2.
     """
 
 
 class Interrupted(Exception):
-    """The person stopped the run; its state has been saved, and the same command goes on from there."""
+    """Training was stopped by a signal after saving a checkpoint; the same command resumes it."""
 
 
 class PeerLost(Exception):
-    """Another process of the run has ended, so this one cannot go on; the last checkpoint stays."""
+    """Another process of a distributed run has ended, so training cannot continue; its checkpoints are kept."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gpt1.backends.dist import Ranks, process_rank
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
+from gpt1.system.extras import install_command
 
 if TYPE_CHECKING:  # the command line imports `backends.dist` and must print its help without importing NumPy
     import numpy as np
@@ -98,7 +99,9 @@ def chosen(hardware: DeviceConfig) -> str:
     available = installed()
     if name == "auto":
         if not available:
-            raise UserError("no framework is installed; run: pip install 'gpt1[torch]' or 'gpt1[mindspore]'")
+            raise UserError(
+                f"no framework is installed; run: {install_command('torch')} (or: {install_command('mindspore')})"
+            )
         name = available[0]
     require(name, f"--backend {name}")
     return name
@@ -112,7 +115,7 @@ def require(name: str, asked_by: str) -> None:
     """
     _require_known(name)
     if name not in installed():
-        raise UserError(f"{asked_by}: {NAMES[name]} is not installed; run: pip install 'gpt1[{name}]'")
+        raise UserError(f"{asked_by}: {NAMES[name]} is not installed; run: {install_command(name)}")
     import numpy as np
 
     if name == "mindspore" and int(np.__version__.partition(".")[0]) >= 2:  # its first reshape would fail

@@ -21,6 +21,7 @@ from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import DeviceConfig, DropoutConfig, Layout, ModelConfig, Stored
 from gpt1.errors import UserError
+from gpt1.system.extras import install_command
 from gpt1.system.files import dump_json, replace_directory
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
 
@@ -88,7 +89,7 @@ def _require_onnx(dtype: Stored) -> None:
         raise UserError(f"--dtype {dtype}: --to onnx supports float32 only")
     backends.require("torch", "--to onnx")
     if missing := [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]:
-        raise UserError(f"--to onnx: {' and '.join(missing)} not installed; run: pip install 'gpt1[onnx]'")
+        raise UserError(f"--to onnx: {' and '.join(missing)} not installed; run: {install_command('onnx')}")
 
 
 def _write_onnx(model: Model, path: Path) -> None:
@@ -101,7 +102,7 @@ def _write_onnx(model: Model, path: Path) -> None:
 
     onnx.export(model.config, model.params, path)
     if not onnx_check.installed():
-        console.say("Not compared with gpt1: ONNX Runtime is not installed (pip install onnxruntime).")
+        console.say("Not compared with gpt1: ONNX Runtime is not installed; run: pip install onnxruntime")
         return
     engine = backends.get(
         model.config, model.params, hardware=DeviceConfig(backend="torch", device="cpu", dtype="float32")

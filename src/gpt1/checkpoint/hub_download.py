@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def fetch(repos: list[Repo], select: Select) -> Snapshot | None:
         UserError: the hub denies access, the repository does not exist, or a checksum is wrong.
     """
     try:
-        return next(filter(None, (_from_hub(repo, select) for repo in repos)), None)
+        with _bars_on_terminals_only():
+            return next(filter(None, (_from_hub(repo, select) for repo in repos)), None)
     except Unreachable:
         if cached := next(filter(None, (_from_cache(repo, select) for repo in repos)), None):
             return cached
@@ -129,6 +131,21 @@ def _from_cache(repo: Repo, select: Select) -> Snapshot | None:
     for file in files:
         _require_intact(repo, folder / file, None)
     return Snapshot(folder, files)
+
+
+@contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    """Disable huggingface_hub's progress bars inside the block unless stderr is a terminal."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    disable = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if disable:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if disable:
+            enable_progress_bars()
 
 
 @contextmanager

@@ -17,6 +17,14 @@ RANDOM = "random:"
 """Prefix of names such as `random:tiny`: a randomly initialized model, accepted by `finetune` and the estimators."""
 
 
+def require_model_name(name: str, *, flag: str, random: bool = False) -> None:
+    """Raise UserError if the name is neither an existing directory nor that of a bundled model or one on the hub.
+
+    The hub is not asked, so that the check is fast. The arguments are those of `resolve_model`.
+    """
+    _find(name, _shown(name, flag), random)
+
+
 def resolve_model(name_or_path: str | Path, *, flag: str = "", random: bool = False, weights: bool = True) -> Path:
     """Return the directory of a model.
 
@@ -34,7 +42,19 @@ def resolve_model(name_or_path: str | Path, *, flag: str = "", random: bool = Fa
         UserError: the model or revision does not exist, or the hub is unreachable or denies access.
     """
     asked = os.fspath(name_or_path)
-    shown = f"{flag} {asked}" if flag else asked or "''"
+    found = _find(asked, _shown(asked, flag), random)
+    return (
+        found if isinstance(found, Path) else hub.fetch_model(asked, *found, shown=_shown(asked, flag), weights=weights)
+    )
+
+
+def _shown(asked: str, flag: str) -> str:
+    """Return the name as errors show it."""
+    return f"{flag} {asked}" if flag else asked or "''"
+
+
+def _find(asked: str, shown: str, random: bool) -> Path | tuple[str, str | None]:
+    """Return the directory of a local or bundled model, or the repository and revision of one on the hub."""
     if os.path.isdir(asked):
         return Path(asked)
     names = (*BUNDLED_MODELS, *((f"{RANDOM}SIZE",) if random else ()), *MODEL_NAMES)
@@ -58,7 +78,7 @@ def resolve_model(name_or_path: str | Path, *, flag: str = "", random: bool = Fa
     repository = hub.model_repository(asked, shown)
     if repository is None:
         raise UserError(f"{shown}: no such directory; {expected}")
-    return hub.fetch_model(asked, *repository, shown=shown, weights=weights)
+    return repository
 
 
 def _bundled(name: str, shown: str) -> Path:

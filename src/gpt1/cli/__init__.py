@@ -1,7 +1,7 @@
-"""The command line: flags to the functions of `api`, results to stdout (`--json`), errors to exit codes.
+"""The command line: parses flags, calls the functions of `api`, prints results, turns errors into exit codes.
 
-0 done · 1 a fault of gpt1 · 2 the person's input (one line, no traceback) · 130 interrupted after saving a checkpoint.
-The only package that knows the command-line library.
+Exit codes: 0 success; 1 a bug in gpt1 or a lost process; 2 invalid user input (one line on stderr, no traceback); 130
+interrupted, after saving a checkpoint. tyro, the command-line library, is imported in this package alone.
 """
 
 from __future__ import annotations
@@ -13,19 +13,24 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 import tyro
-from tyro import _errors as parse_errors
 
 from gpt1.backends.dist import VARIABLES, launcher, process_rank
+from gpt1.cli.help import command_help, overview
 from gpt1.cli.inference import evaluate, explain, generate, next_tokens, predict, report, score, serve
-from gpt1.cli.streams import prepare_streams, wide_enough
+from gpt1.cli.pages import EXAMPLES, PAGES, TOKENIZER_PAGES
+from gpt1.cli.parse_errors import one_line_errors
+from gpt1.cli.streams import prepare_streams
 from gpt1.cli.tools import TOKENIZER_COMMANDS, convert, doctor, push, tokenizer
 from gpt1.cli.training import prepare, reproduce, training_commands
+from gpt1.config.overrides import did_you_mean
 from gpt1.errors import Interrupted, PeerLost, UserError
 
 DESCRIPTION = (
-    "GPT-1: fine-tune it on labelled texts, evaluate, predict, explain, score, write. "
-    "gpt1 --version prints the version, gpt1 COMMAND --help what a command takes."
+    "GPT-1 (Radford et al. 2018): fine-tune it on labelled texts, evaluate and serve the result, generate text, and "
+    "pretrain from scratch. gpt1 --version prints the version."
 )
+HELP = {"-h", "--help", "--help-all"}
+"""Flags that print help instead of running the command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,23 +41,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv in (["--version"], ["-V"]):
             print(f"gpt1 {version('gpt1')}")
             return 0
-        with parse_errors.on_parse_error(_one_line), wide_enough():
-            _dispatch(argv)
-        sys.stdout.flush()  # here a broken pipe is handled, at the exit it is not
+        _dispatch(argv)
+        sys.stdout.flush()  # a broken pipe is handled here, but not at the interpreter's exit
     except UserError as error:
         _complain(str(error))
         return 2
     except PeerLost as error:
-        _complain(f"{error}; the same command goes on from the last checkpoint")
+        _complain(f"{error}; run the same command again to resume from the last checkpoint")
         return 1
-    except BrokenPipeError:  # the reader of our output went away, as in `gpt1 … | head`
+    except BrokenPipeError:  # the reader closed the pipe, as in `gpt1 … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         named = error.filename2 or error.filename
         if error.errno == errno.ENOSPC:
             where = f"{named}: " if named else ""
-            _complain(f"{where}{error.strerror}; what was whole stays: make room, and run the same command again")
+            _complain(
+                f"{where}{error.strerror}; completed files were kept: free some space, run the same command again"
+            )
         elif named is None:
             raise
         else:
@@ -64,31 +70,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except Interrupted:
-        _complain("stopped; the same command goes on from here")
+        _complain("stopped; run the same command again to resume")
         return 130
     return 0
 
 
 def _complain(message: str) -> None:
-    """Print why the command ends here, and which of several processes says so."""
+    """Print an error; in a run of several processes, with the rank of this one."""
     rank = os.environ.get(VARIABLES[launcher()][0], "0")
     print(f"gpt1{f' (rank {rank})' if rank != '0' else ''}: {message}", file=sys.stderr, flush=True)
 
 
 def _dispatch(argv: Sequence[str]) -> None:
-    commands, prog, description = _commands(argv), "gpt1", DESCRIPTION
+    commands, pages, prog = _commands(argv), PAGES, "gpt1"
+    description, examples = DESCRIPTION, EXAMPLES
     if argv[:1] == ["tokenizer"]:
-        commands, prog, description, argv = TOKENIZER_COMMANDS, "gpt1 tokenizer", tokenizer.__doc__ or "", argv[1:]
+        commands, pages, prog, argv = TOKENIZER_COMMANDS, TOKENIZER_PAGES, "gpt1 tokenizer", argv[1:]
+        description, examples = tokenizer.__doc__ or "", ()
     name, *rest = argv or ["--help"]
-    if name in commands and name != "pretrain" and (process := process_rank()).size > 1:
-        by = process.launcher
-        raise UserError(f"{by} started {process.size} processes; {prog} {name} runs in one, without {by}")
-    if name in commands:
-        tyro.cli(commands[name], prog=f"{prog} {name}", args=rest)
-    elif name in ("-h", "--help"):
-        tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=description, args=[name, *rest])
-    else:
-        raise UserError(f"{name!r} is no command; there are {', '.join(commands)}; see {prog} --help")
+    if name in HELP:
+        print(overview(prog, description, commands, pages, examples))
+        return
+    if name not in commands:
+        raise UserError(f"{name!r}: unknown command{did_you_mean(name, commands)} ({prog} --help lists all commands)")
+    prog, command, page = f"{prog} {name}", commands[name], pages[name]
+    if asked := HELP & set(rest):
+        print(command_help(prog, command, page, everything="--help-all" in asked))
+        return
+    if name != "pretrain" and (process := process_rank()).size > 1:
+        launcher = process.launcher
+        raise UserError(f"{launcher} started {process.size} processes; run {prog} as one process, without {launcher}")
+    with one_line_errors(prog, command, page.examples[0]):
+        tyro.cli(command, prog=prog, args=rest, add_help=False)
 
 
 def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
@@ -109,26 +122,3 @@ def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         "push": push,
         "doctor": doctor,
     }
-
-
-# ---- errors
-
-
-def _one_line(event: parse_errors.ParseErrorEvent) -> None:
-    """Say in one line what is wrong with the flags, instead of the library's box."""
-    where = f"; see {event.prog} --help"
-    match event:
-        case parse_errors.MissingArgs():
-            names = ", ".join(item.arg.display_name() for item in event.missing_arguments)
-            also = f"; unknown: {' '.join(event.unrecognized_tokens)}" if event.unrecognized_tokens else ""
-            raise UserError(f"missing: {names}{also}{where}")
-        case parse_errors.InvalidChoice():
-            choices = ", ".join(sorted(choice for choice in event.choices if choice != "None"))
-            raise UserError(f"{event.argument.display_name()} {event.value}: expected one of {choices}")
-        case parse_errors.UnrecognizedArgs():
-            raise UserError(f"unknown: {' '.join(event.tokens)}{where}")
-        case parse_errors.BadValue():
-            raise UserError(f"{event.argument.display_name()}: a value is missing or not allowed{where}")
-        case parse_errors.InstantiationFailure():
-            flag = f"{event.argument.display_name()}: " if event.argument else ""  # ours name their flag themselves
-            raise UserError(flag + event.message.partition("\n")[0].rstrip(".") + where)

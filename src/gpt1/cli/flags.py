@@ -1,4 +1,4 @@
-"""Flags and arguments that several commands share."""
+"""Flags and arguments that several commands share, and the metavars of settings."""
 
 from __future__ import annotations
 
@@ -7,23 +7,83 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-AsJson = Annotated[bool, arg(name="json", help="print JSON on stdout and nothing else there")]
+AsJson = Annotated[bool, arg(name="json", help="Print the result as one line of JSON on stdout.")]
+AsJsonList = Annotated[
+    bool,
+    arg(
+        name="json",
+        help="Print one line of JSON on stdout: an object for one result, a list of objects for several.",
+    ),
+]
 AsJsonLines = Annotated[
-    bool, arg(name="json", help="print JSON on stdout, a line each for the rows of --input, and nothing else there")
+    bool,
+    arg(
+        name="json",
+        help="Print JSON on stdout: an object for one result, a list of objects for several, and with --input one "
+        "object a line for each row.",
+    ),
 ]
 NAMES = (
-    "run or model directory, folder of OpenAI's release or MindNLP's, mini (comes with gpt1), or a model of the hub: "
-    "openai-gpt or OWNER/NAME, each also with @REVISION"
+    "a run or model directory, `mini` (bundled), a model of the hub (`openai-gpt`, OWNER/NAME, each also with "
+    "@REVISION), or a directory in the format of OpenAI's release or MindNLP"
 )
 """Names of a model, as `checkpoint.loading.resolve_model` knows them."""
 
 Run = Annotated[
     Positional[str],
-    arg(metavar="RUN", help="run directory, or another fine-tuned model: a directory, or OWNER/NAME[@REVISION] (hub)"),
+    arg(
+        metavar="RUN",
+        help="Fine-tuned model: a run directory, a model directory, or OWNER/NAME[@REVISION] on the hub.",
+    ),
 ]
-RunDirectory = Annotated[Positional[Path], arg(metavar="RUN", help="run directory, or a model directory")]
-LanguageModel = Annotated[Positional[str], arg(metavar="MODEL", help=NAMES)]
-Vocabulary = Annotated[Positional[str], arg(metavar="MODEL", help=f"tokenizer directory, {NAMES}")]
-Texts = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT", help="texts")]
-Source = Annotated[Path | None, arg(help="read the texts from this .csv .tsv .jsonl .parquet file")]
-Prompt = Annotated[Positional[str], arg(metavar="PROMPT", help="text to go on from (none: from <bos>)")]
+RunDirectory = Annotated[Positional[Path], arg(metavar="RUN", help="Run directory or model directory.")]
+LanguageModel = Annotated[Positional[str], arg(metavar="MODEL", help=f"Model: {NAMES}.")]
+Vocabulary = Annotated[Positional[str], arg(metavar="MODEL", help=f"Tokenizer directory or model. A model is {NAMES}.")]
+Texts = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT", help="Texts.")]
+Examples = Annotated[
+    Positional[tuple[str, ...]],
+    arg(
+        metavar="TEXT",
+        help="Texts to classify. For text pairs, the two texts of each pair; for multiple choice, the context and its "
+        "choices.",
+    ),
+]
+Source = Annotated[Path | None, arg(metavar="FILE", help="Read the texts from a .csv, .tsv, .jsonl or .parquet file.")]
+Prompt = Annotated[
+    Positional[str], arg(metavar="PROMPT", help="Start of the text (default: empty, the model begins at <bos>).")
+]
+
+METAVARS = {
+    "api_key_file": "FILE",
+    "choices": "COLUMNS",
+    "context": "COLUMN",
+    "corpus": "PATH",
+    "data": "DATA",
+    "data_root": "DIR",
+    "end_of_document": "LINE",
+    "host": "ADDRESS",
+    "label": "COLUMN",
+    "label_words": "WORDS",
+    "lr": "RATE",
+    "metric": "MODULE:FUNC",
+    "model": "MODEL",
+    "name": "NAME",
+    "out": "DIR",
+    "question": "COLUMN",
+    "recipe": "RECIPE",
+    "search": "SPACE",
+    "shutdown_timeout": "SECONDS",
+    "body_timeout": "SECONDS",
+    "size": "SIZE",
+    "task": "TASK",
+    "tasks": "NAMES",
+    "text": "COLUMN",
+    "text_a": "COLUMN",
+    "text_b": "COLUMN",
+    "timeout": "SECONDS",
+    "tokenizer": "MODEL",
+    "track": "NAMES",
+    "track_project": "NAME",
+    "weight": "COLUMN",
+}
+"""Metavars of settings that are not integers (N); others have that of their type (NUMBER, PATH, TEXT)."""

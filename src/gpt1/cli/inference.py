@@ -1,4 +1,4 @@
-"""Commands that use a model: evaluate, predict, explain, score, generate, next, serve, report."""
+"""Inference commands: evaluate, predict, explain, report, serve, score, generate, next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, UseAppendAction, arg
 
-from gpt1.cli.flags import AsJson, AsJsonLines, LanguageModel, Prompt, Run, Source, Texts
+from gpt1.cli.flags import AsJson, AsJsonLines, AsJsonList, Examples, LanguageModel, Prompt, Run, Source, Texts
 from gpt1.cli.output import bars, explanation, prediction, print_lines, print_one, print_some, scored, shown, write
 from gpt1.config import Columns, DeviceConfig, GenerateConfig, ServeConfig, TextColumns, ZeroShotConfig
 from gpt1.errors import UserError
@@ -19,30 +19,39 @@ def evaluate(
     run: Run,
     /,
     data: Annotated[
-        str, arg(help="folder, file, or data set of the hub: imdb, OWNER/NAME[:CONFIG], each also with @REVISION")
+        str,
+        arg(help="Data set: a file, a folder, `reviews` (bundled), or a data set of the hub, as for gpt1 finetune."),
     ],
     split: Annotated[
-        Literal["train", "valid", "test"], arg(help="split of the folder, or of the run's own file")
+        Literal["train", "valid", "test"],
+        arg(help="Split to score. Of a file, all rows are scored unless the run was trained on it."),
     ] = "test",
-    max_examples: Annotated[int | None, arg(help="most examples that are scored (a stratified sample)")] = None,
-    metric: Annotated[str | None, arg(help="your own metric as package.module:function")] = None,
+    max_examples: Annotated[
+        int | None, arg(help="Maximum number of examples, drawn at random and stratified (default: all).")
+    ] = None,
+    metric: Annotated[
+        str | None, arg(metavar="MODULE:FUNC", help="Additional metric, given as `package.module:function`.")
+    ] = None,
     baseline: Annotated[
-        bool, arg(help="also fit the plain baselines on the run's training rows (--zero-shot: majority)")
+        bool, arg(help="Fit baselines on the run's training rows for comparison; with --zero-shot, the majority class.")
     ] = True,
-    compare: Annotated[tuple[str, ...], arg(help="other runs, scored on the same rows in the same table")] = (),
+    compare: Annotated[
+        tuple[str, ...], arg(metavar="RUN", help="Other runs to score on the same rows for comparison.")
+    ] = (),
     columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
     zero_shot: Flat[ZeroShotConfig] = ZeroShotConfig(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
-    """Score a run's best model on a split of a data set, or on all of a file; with --zero-shot any language model.
+    """Score a fine-tuned model on a data set.
 
-    Computed in float32 unless --dtype says otherwise.
+    Prints metrics with confidence intervals, the confusion matrix, the worst errors and baselines. With --zero-shot,
+    RUN may be any language model. The dtype is float32 unless --dtype is set.
     """
     from gpt1 import api
 
     if zero_shot.zero_shot and compare:
-        raise UserError(f"--compare {compare[0]}: goes with fine-tuned models, not with --zero-shot")
+        raise UserError(f"--compare {compare[0]}: cannot be combined with --zero-shot; it compares fine-tuned models")
     score_split = (
         partial(api.evaluate_zero_shot, how=zero_shot)
         if zero_shot.zero_shot
@@ -63,26 +72,27 @@ def evaluate(
 
 def predict(
     run: Run,
-    texts: Texts = (),
+    texts: Examples = (),
     /,
     input: Source = None,
     output: Annotated[
         Path | None,
         arg(
-            help="write the predictions of --input to this new .jsonl .csv .tsv or .parquet file; the same command "
-            "goes on where it was stopped"
+            metavar="FILE",
+            help="Write the predictions of --input to a new .jsonl, .csv, .tsv or .parquet file. An interrupted "
+            "command is resumed by running it again.",
         ),
     ] = None,
     with_input: Annotated[
-        bool, arg(help="put the columns of --input before the predictions in --output, or in the lines of --json")
+        bool, arg(help="Include the columns of --input in --output, or in the lines of --json.")
     ] = False,
     columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
     as_json: AsJsonLines = False,
 ) -> None:
-    """Label texts: one by one, two by two for a model of pairs, a context and its choices for multiple choice.
+    """Predict the labels of texts.
 
-    Computed in float32 unless --dtype says otherwise.
+    The dtype is float32 unless --dtype is set.
     """
     from gpt1 import api
 
@@ -90,11 +100,11 @@ def predict(
         if texts:
             raise UserError("--input: give either a file or texts, not both")
         if with_input and output is None and not as_json:
-            raise UserError("--with-input: goes with --output FILE, or with --json")
+            raise UserError("--with-input: requires --output FILE or --json")
         predictions = api.predict_file(run, input, output, columns=columns, hardware=hardware, with_input=with_input)
         print_lines(predictions, as_json, prediction)
     elif output is not None or with_input:
-        raise UserError(f"{'--output' if output else '--with-input'}: goes with --input FILE")
+        raise UserError(f"{'--output' if output else '--with-input'}: requires --input FILE")
     else:
         _require_no_columns(columns)
         print_some(api.predict_texts(run, texts, hardware=hardware), as_json, prediction)
@@ -102,23 +112,30 @@ def predict(
 
 def explain(
     run: Run,
-    texts: Texts = (),
+    texts: Examples = (),
     /,
-    label: Annotated[str | None, arg(help="explain this label (None: the predicted one)")] = None,
+    label: Annotated[str | None, arg(metavar="LABEL", help="Label to explain (default: the predicted one).")] = None,
     occlusion: Annotated[
-        bool, arg(help="also take each word out and see what the probability does: a forward pass a word")
+        bool,
+        arg(help="Also remove each word in turn and print the change of the probability; one forward pass per word."),
     ] = False,
     attention: Annotated[
-        str | None, arg(metavar="LAYER[.HEAD]", help="also show where attention looks, in all heads or in one (from 0)")
+        str | None,
+        arg(
+            metavar="LAYER[.HEAD]",
+            help="Also print the attention weights of a layer, averaged over heads or of one head.",
+        ),
     ] = None,
-    html: Annotated[Path | None, arg(help="write a page with the words highlighted and every head's attention")] = None,
+    html: Annotated[
+        Path | None, arg(metavar="FILE", help="Write a page with highlighted words and the attention of every head.")
+    ] = None,
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
-    as_json: AsJson = False,
+    as_json: AsJsonList = False,
 ) -> None:
-    """Show which words moved a label, by gradient x input: positive weights speak for it.
+    """Show the words that a prediction depends on.
 
-    Texts are taken as by gpt1 predict. Computed in float32 unless --dtype says otherwise; colours on a terminal unless
-    NO_COLOR is set.
+    Each word gets a weight, gradient x input; positive weights support the label. The output is coloured on a terminal
+    unless NO_COLOR is set. The dtype is float32 unless --dtype is set.
     """
     from gpt1 import api
 
@@ -137,7 +154,11 @@ def score(
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
     as_json: AsJsonLines = False,
 ) -> None:
-    """Show each token's log-probability, the perplexity and the bits per byte of texts (float32 unless --dtype)."""
+    """Print log-probabilities and perplexity of texts.
+
+    Prints the log-probability of each token, and the perplexity and bits per byte of each text. The dtype is float32
+    unless --dtype is set.
+    """
     from gpt1 import api
 
     if input is not None:
@@ -151,7 +172,7 @@ def score(
 
 def _require_no_columns(columns: TextColumns) -> None:
     if flags := [name for name, column in vars(columns).items() if column is not None]:
-        raise UserError(f"--{flags[0].replace('_', '-')} {getattr(columns, flags[0])}: goes with --input FILE")
+        raise UserError(f"--{flags[0].replace('_', '-')} {getattr(columns, flags[0])}: requires --input FILE")
 
 
 def generate(
@@ -160,12 +181,12 @@ def generate(
     /,
     config: Flat[UseAppendAction[GenerateConfig]] = GenerateConfig(),  # noqa: B008 - frozen
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
-    as_json: AsJson = False,
+    as_json: AsJsonList = False,
 ) -> None:
-    """Let a model write on from a prompt; any model is a language model, a fine-tuned one too.
+    """Generate text from a prompt.
 
-    <eos> ends a text; <pad>, <bos>, <sep> and <unk> are never written. Computed in float32 unless --dtype says
-    otherwise: bfloat16 is faster, and a sample may then depend on --n.
+    MODEL may also be fine-tuned. <eos> ends a text; <pad>, <bos>, <sep> and <unk> are never generated. The dtype is
+    float32 unless --dtype is set; with bfloat16, which is faster, a sample may depend on --n.
     """
     from gpt1 import api
 
@@ -175,7 +196,7 @@ def generate(
         for sample in api.generate(model, prompt, config, hardware=hardware):
             print(f"{shown(prompt)}{sample['text']}\n")
     else:
-        before = iter([shown(prompt)])  # once, when nothing can be refused any more
+        before = iter([shown(prompt)])  # printed once, when all input has been validated
         api.generate(
             model, prompt, config, hardware=hardware,
             on_text=lambda delta: write(next(before, "") + delta.text + "\n" * bool(delta.finish_reason)),
@@ -186,11 +207,11 @@ def next_tokens(
     model: LanguageModel,
     prompt: Prompt = "",
     /,
-    top: Annotated[int, arg(help="show so many of the likeliest tokens")] = 10,
+    top: Annotated[int, arg(help="Number of tokens to print.")] = 10,
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
-    """Show how likely each token is to come next after a prompt (float32 unless --dtype says otherwise)."""
+    """Print the most likely next tokens of a prompt."""
     from gpt1 import api
 
     likely = api.next_tokens(model, prompt, top, hardware=hardware)
@@ -203,10 +224,11 @@ def serve(
     config: Flat[ServeConfig] = ServeConfig(),  # noqa: B008 - frozen
     hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
 ) -> None:
-    """Answer HTTP requests: a playground at /, the API under /v1 (OpenAI's completions too), its description at /docs.
+    """Serve a model over HTTP.
 
-    Computed in float32 unless --dtype says otherwise: bfloat16 is faster, and a probability may then differ in the
-    third digit with what stands beside it in a batch.
+    The playground is at /, the API under /v1 (OpenAI's completions included), its documentation at /docs. The dtype is
+    float32 unless --dtype is set; with bfloat16, which is faster, the third digit of a probability may depend on the
+    other texts of a batch.
     """
     from gpt1 import api
 
@@ -214,16 +236,18 @@ def serve(
 
 
 def report(
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="run directories")] = (),
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run directories.")] = (),
     /,
     out: Annotated[
-        Path | None, arg(help="the HTML file (None: RUN/report.html; of several runs comparison.html here)")
+        Path | None,
+        arg(metavar="FILE", help="HTML file to write (default: RUN/report.html, for several runs comparison.html)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write what a run is as one HTML file: scores, curves, mistakes, data, settings. Several runs are compared.
+    """Write the HTML report of a run, or compare runs.
 
-    Reads files of the run alone, of an unfinished one too. The file opens from disk, without network or script.
+    The report contains scores, curves, errors, data and settings. It is computed from the files of the run, which may
+    be unfinished. The HTML file needs no network and no JavaScript.
     """
     from gpt1 import api
 

@@ -1,4 +1,4 @@
-"""What commands print on stdout: JSON for programs, lines for people."""
+"""Output of commands on stdout: JSON with --json, otherwise text."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from gpt1.cli.streams import is_utf8
 from gpt1.system.serialization import to_json
 
 BAR_WIDTH = 40
-"""Characters of the longest bar of `gpt1 next`."""
+"""Length of the longest bar of `gpt1 next`, in characters."""
 
 
 def print_json(value: Any) -> None:
-    """Print JSON, with ASCII escapes where stdout is not UTF-8."""
+    """Print JSON in one line, with ASCII escapes if stdout is not UTF-8."""
     print(to_json(value, ascii_only=not is_utf8(sys.stdout.encoding)))
 
 
 def print_one(result: dict[str, Any], as_json: bool) -> None:
+    """Print the result as JSON; nothing without `as_json`, since the console has printed it."""
     if as_json:
         print_json(result)
 
 
 def print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
-    """Print one document for one result, a list for several."""
+    """Print the results: as JSON one object, or a list of several; otherwise a `line` for each."""
     if as_json:
         print_json(results[0] if len(results) == 1 else results)
     else:
@@ -34,6 +35,7 @@ def print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[dic
 
 
 def print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
+    """Print each result as it is computed: one line of JSON, or its `line`."""
     for result in results:
         if as_json:
             print_json(result)
@@ -42,24 +44,27 @@ def print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable
 
 
 def prediction(result: dict[str, Any]) -> str:
+    """Return a prediction as text: the label and its probability, or the value of a regression."""
     if result["label"] is None:
         return f"{result['score']:.4f}"
     return f"{result['label']}  {result['score']:.4f}"
 
 
 def explanation(result: dict[str, Any]) -> str:
-    """Return the words that moved a label, coloured on a terminal, and where attention looks, if that was asked for."""
+    """Return an explanation as text, coloured on a terminal, with the attention weights if it has them."""
     from gpt1.evaluation.report.highlight import attention_lines, in_terminal
 
     lines = [in_terminal(result, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))]
     if looks := result.get("attention"):
         heads = f"head {looks['head']}" if "head" in looks else "the mean of its heads"
-        cut = f" (the first {len(looks['tokens'])} tokens)" if looks["truncated"] else ""
-        lines += [f"layer {looks['layer']}, {heads}{cut}: each token and what it looks at", *attention_lines(looks)]
+        first = f" (the first {len(looks['tokens'])} tokens)" if looks["truncated"] else ""
+        title = f"layer {looks['layer']}, {heads}{first}: each token and the tokens it attends to most"
+        lines += [title, *attention_lines(looks)]
     return "\n".join(lines)
 
 
 def scored(result: dict[str, Any]) -> str:
+    """Return the log-probability of each token as text, and the text's perplexity and bits per byte."""
     lines = [
         f"{'' if value is None else f'{value:9.3f}':>9}  {token.replace('</w>', '')}"
         for token, value in zip(result["tokens"], result["logprobs"], strict=True)
@@ -73,16 +78,17 @@ def scored(result: dict[str, Any]) -> str:
 
 
 def write(text: str) -> None:
+    """Print a part of a text at once, without a line end."""
     print(text, end="", flush=True)
 
 
 def shown(prompt: str) -> str:
-    """Return the prompt as the text goes on from it: with the blank of its own, where one comes next."""
+    """Return the prompt without trailing blanks, since generated text begins with its own."""
     return prompt.rstrip(" ")
 
 
 def bars(result: dict[str, Any]) -> str:
-    """Return a line for each token: name, probability and bar."""
+    """Return a line for each token with its name, its probability and a bar."""
     from gpt1.tokenization.tokenizer import token_name
 
     tokens = result["tokens"]

@@ -1,4 +1,4 @@
-"""Commands around a model: its vocabulary, its files, this machine."""
+"""Commands for tokenizers, model files and the installation: tokenizer, convert, push, doctor."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
-from gpt1.cli.flags import NAMES, AsJson, RunDirectory, Texts, Vocabulary
+from gpt1.cli.flags import NAMES, AsJson, AsJsonList, RunDirectory, Texts, Vocabulary
 from gpt1.cli.output import print_one, print_some
 from gpt1.config import END_OF_DOCUMENT, Layout, Stored, TextColumns
 
 
 def tokenizer() -> None:
-    """Learn a vocabulary, and turn text into tokens and back: gpt1 tokenizer train | encode | decode."""
+    """Train a tokenizer, encode and decode text."""
 
 
 def tokenizer_train(
     input: Annotated[
         tuple[Path, ...],
-        arg(help="text files (.txt .gz .xz .zst), folders of them, or tables (.csv .tsv .jsonl .parquet)"),
+        arg(
+            help="Text files (.txt, also .gz, .xz, .zst), folders of text files, or tables (.csv .tsv .jsonl .parquet)."
+        ),
     ],
-    out: Annotated[Path, arg(help="directory of the new tokenizer")],
-    vocab_size: Annotated[int, arg(help="tokens to learn, special tokens included")] = 40_482,
-    end_of_document: Annotated[str, arg(help="a line of text files that ends a document")] = END_OF_DOCUMENT,
+    out: Annotated[Path, arg(help="Directory of the new tokenizer.")],
+    vocab_size: Annotated[int, arg(help="Size of the vocabulary, special tokens included.")] = 40_482,
+    end_of_document: Annotated[str, arg(help="Line that separates documents within a text file.")] = END_OF_DOCUMENT,
     byte_fallback: Annotated[
         bool,
         arg(
-            help="add a token for each byte and encode unknown characters as UTF-8 bytes instead of <unk>; "
-            "a word that ends with one takes 4 tokens more"
+            help="Add a token for each byte and encode unknown characters as UTF-8 bytes instead of <unk>. "
+            "A word that ends with one then takes 4 more tokens."
         ),
     ] = False,
     columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
-    """Learn a GPT-1 vocabulary (BPE) from texts."""
+    """Train a GPT-1 tokenizer (BPE) on texts."""
     from gpt1 import api
 
     result = api.train_tokenizer(
@@ -45,15 +47,23 @@ def tokenizer_train(
     print_one(result, as_json)
 
 
-def tokenizer_encode(model: Vocabulary, texts: Texts = (), /, as_json: AsJson = False) -> None:
-    """Show the tokens of texts."""
+def tokenizer_encode(model: Vocabulary, texts: Texts = (), /, as_json: AsJsonList = False) -> None:
+    """Print the tokens of texts."""
     from gpt1 import api
 
     print_some(api.encode(model, texts), as_json, lambda encoded: " ".join(map(str, encoded["tokens"])))
 
 
-def tokenizer_decode(model: Vocabulary, ids: Positional[tuple[int, ...]], /, as_json: AsJson = False) -> None:
-    """Turn token ids back into text. Capitals, some blanks and what became <unk> are not in the ids."""
+def tokenizer_decode(
+    model: Vocabulary,
+    ids: Annotated[Positional[tuple[int, ...]], arg(metavar="ID", help="Token ids.")],
+    /,
+    as_json: AsJson = False,
+) -> None:
+    """Convert token ids to text.
+
+    Capital letters, some blanks and unknown characters are not recovered: the ids do not contain them.
+    """
     from gpt1 import api
 
     print_some([api.decode(model, ids)], as_json, lambda decoded: str(decoded["text"]))
@@ -67,25 +77,25 @@ TOKENIZER_COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def convert(
-    source: Annotated[Positional[str], arg(metavar="SOURCE", help=NAMES)],
-    out: Annotated[Positional[Path], arg(metavar="OUT", help="new directory")],
+    source: Annotated[Positional[str], arg(metavar="MODEL", help=f"Model: {NAMES}.")],
+    out: Annotated[Positional[Path], arg(metavar="DIR", help="Output directory; must be new.")],
     /,
     to: Annotated[
         Layout,
-        arg(help="layout: a model directory of gpt1, the same for MindSpore, Hugging Face's, OpenAI's release, ONNX"),
+        arg(help="Layout of the output. See above."),
     ] = "gpt1",
     dtype: Annotated[
         Stored,
-        arg(help="dtype of the written weights, rounded to nearest; --to openai and --to onnx have float32 alone"),
+        arg(help="Dtype of the written weights. --to openai and --to onnx support float32 only."),
     ] = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """Write a model's weights and vocabulary in another layout; what has no place there is named.
+    """Convert a model to another layout.
 
-    gpt1 is Hugging Face's layout with gpt1.json and the special tokens, and holds a head; mindspore is the same with
-    the weights in mindspore.ckpt, under MindNLP's names; huggingface and openai hold the language model as OpenAI
-    published it. onnx is the first with the model as a graph, model.onnx, which ONNX Runtime and others run; its
-    README.md has a program.
+    Layouts: `gpt1` is Hugging Face's layout with gpt1.json, the special tokens and the head. `mindspore` is the same
+    with the weights in mindspore.ckpt under MindNLP's names. `huggingface` and `openai` hold the language model alone,
+    as OpenAI published it. `onnx` is `gpt1` with the model as a graph, model.onnx, for ONNX Runtime; its README.md
+    contains an example program. Parts that the layout cannot hold are listed.
     """
     from gpt1 import api
 
@@ -94,17 +104,24 @@ def convert(
 
 def push(
     run: RunDirectory,
-    repo: Annotated[Positional[str], arg(metavar="REPO", help="repository on the hub, OWNER/NAME; made if need be")],
+    repo: Annotated[
+        Positional[str], arg(metavar="REPO", help="Repository on the hub, OWNER/NAME; created if it does not exist.")
+    ],
     /,
-    private: Annotated[bool, arg(help="make a new repository private")] = False,
-    revision: Annotated[str | None, arg(help="branch to upload to; made if need be (None: main)")] = None,
-    license: Annotated[str | None, arg(help="licence of the model, for the card: apache-2.0, mit, cc-by-4.0 …")] = None,
-    language: Annotated[str | None, arg(help="language of its texts, for the card: en, zh …")] = None,
+    private: Annotated[bool, arg(help="Create the repository as private.")] = False,
+    revision: Annotated[
+        str | None, arg(metavar="BRANCH", help="Branch to upload to (default: main); created if it does not exist.")
+    ] = None,
+    license: Annotated[
+        str | None, arg(metavar="NAME", help="License in the model card: apache-2.0, mit, cc-by-4.0, …")
+    ] = None,
+    language: Annotated[str | None, arg(metavar="CODE", help="Language in the model card: en, zh, …")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish a run's best model on the Hugging Face hub, with its card and the run's report.html.
+    """Publish a model on the Hugging Face hub.
 
-    The model directory's own files are uploaded, never a checkpoint. The token is that of `hf auth login` or HF_TOKEN.
+    Uploads the model directory, with its model card, and the run's report.html; checkpoints are not uploaded. The
+    access token is that of `hf auth login` or the environment variable HF_TOKEN.
     """
     from gpt1 import api
 
@@ -112,7 +129,7 @@ def push(
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Show what is installed, which devices and dtypes work, and how fast they multiply."""
+    """Print installed versions, devices, dtypes and their speed."""
     from gpt1 import api
 
     print_one(api.doctor(), as_json)

@@ -1,11 +1,13 @@
-"""Commands that train, and that prepare text for it."""
+"""Training commands: finetune, sweep, pretrain, prepare, reproduce."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+from tyro import MISSING
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import arg
 
@@ -18,16 +20,16 @@ from gpt1.errors import UserError
 
 Seeds = Annotated[
     int | None,
-    arg(help="run so many seeds from --seed on, in OUT/seed-N, on the same splits, and show the median and the spread"),
+    arg(help="Run N seeds, from --seed on, in OUT/seed-N on the same splits, and report their median and spread."),
 ]
 
 
 def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
-    """Return `finetune`, `pretrain` and `sweep`, whose defaults are those of the recipe that the command line names."""
+    """Return the commands whose defaults depend on --recipe, with the values of the recipe in `argv`."""
     defaults, pretrain_defaults = _finetune_defaults(argv), _pretrain_defaults(argv)
 
     def finetune(config: Flat[FinetuneConfig] = defaults, seeds: Seeds = None, as_json: AsJson = False) -> None:
-        """Fine-tune a model on labelled texts, or go on with the run in --out."""
+        """Fine-tune a model on labelled texts."""
         from gpt1 import api
 
         print_one(api.finetune(config) if seeds is None else api.finetune_seeds(config, seeds), as_json)
@@ -37,13 +39,17 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         how: Flat[SweepConfig] = SweepConfig(),  # noqa: B008
         as_json: AsJson = False,
     ) -> None:
-        """Search settings of gpt1 finetune by their validation metric; several processes may share one --out."""
+        """Search the best settings of gpt1 finetune.
+
+        Trials are compared by the validation metric. Several processes with the same --out share the work. All flags
+        of gpt1 finetune are accepted.
+        """
         from gpt1 import api
 
         print_one(api.sweep(config, how), as_json)
 
     def pretrain(config: Flat[PretrainConfig] = pretrain_defaults, as_json: AsJson = False) -> None:
-        """Train a language model on plain text, or go on with the run in --out."""
+        """Train a language model on plain text."""
         from gpt1 import api
 
         results = api.pretrain(config)
@@ -53,17 +59,18 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
 
 
 def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
-    """Return the settings that the other flags of `gpt1 finetune` change: those of `--recipe NAME`, where it stands."""
+    """Return the defaults of the flags of `gpt1 finetune` and `sweep`: the values of `--recipe NAME`, if given."""
     name = _recipe_name(argv, "finetune") or _recipe_name(argv, "sweep")
-    return recipe(name) if name else FinetuneConfig()
+    return replace(recipe(name) if name else FinetuneConfig(), data=MISSING, out=MISSING)
 
 
 def _pretrain_defaults(argv: Sequence[str]) -> PretrainConfig:
     name = _recipe_name(argv, "pretrain")
-    return pretraining(name) if name else PretrainConfig()
+    return replace(pretraining(name) if name else PretrainConfig(), corpus=MISSING, out=MISSING)
 
 
 def _recipe_name(argv: Sequence[str], command: str) -> str:
+    """Return the value of the last --recipe on the command line of `command`; "" if there is none."""
     named = ""
     words = iter(argv if argv[:1] == [command] else ())
     for word in words:
@@ -74,24 +81,21 @@ def _recipe_name(argv: Sequence[str], command: str) -> str:
 
 
 def prepare(
-    corpus: Annotated[tuple[Path, ...], arg(help="text files (.txt, also .gz .xz .zst), or folders of them")],
-    tokenizer: Annotated[str, arg(help=f"tokenizer directory, {NAMES}")],
-    out: Annotated[Path, arg(help="directory of the prepared corpus")],
-    end_of_document: Annotated[
-        str, arg(help="a line that ends a document; the end of a file always does")
-    ] = END_OF_DOCUMENT,
-    processes: Annotated[int | None, arg(help="files that are encoded at once (None: as many as cores)")] = None,
+    corpus: Annotated[tuple[Path, ...], arg(help="Text files (.txt, also .gz, .xz, .zst), or folders of text files.")],
+    tokenizer: Annotated[str, arg(metavar="MODEL", help=f"Tokenizer directory or model. A model is {NAMES}.")],
+    out: Annotated[Path, arg(metavar="DIR", help="Output directory. An unfinished preparation in it is resumed.")],
+    end_of_document: Annotated[str, arg(help="Line that separates documents within a file.")] = END_OF_DOCUMENT,
+    processes: Annotated[int | None, arg(help="Number of worker processes (default: the number of cores).")] = None,
     ray: Annotated[
         str | None,
         arg(
             metavar="ADDRESS",
-            help="encode on a Ray cluster whose nodes all see the same files: local (one for this command), auto, or "
-            "HOST:PORT",
+            help="Encode on a Ray cluster with a shared file system. `local` (starts one), `auto` or HOST:PORT.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Encode text files for gpt1 pretrain; the same command goes on where it was stopped."""
+    """Encode text files for gpt1 pretrain."""
     from gpt1 import api
 
     summary = api.prepare_corpus(corpus, tokenizer, out, end_of_document=end_of_document, processes=processes, ray=ray)
@@ -99,12 +103,15 @@ def prepare(
 
 
 def reproduce(config: Flat[ReproduceConfig], as_json: AsJson = False) -> None:
-    """Repeat the paper's fine-tuning results, several seeds each, on the data that is there; print its table beside."""
+    """Reproduce the paper's fine-tuning results.
+
+    Fine-tunes with several seeds on each data set in --data-root and prints the results next to the paper's.
+    """
     from gpt1 import api
 
     table = api.reproduce(config)
     print_one(table, as_json)
     if failed := [row["task"] for row in table["rows"] if row["error"]]:
         raise UserError(
-            f"{len(failed)} of {len(table['rows'])} rows failed: {', '.join(failed)}; the reasons stand above"
+            f"{len(failed)} of {len(table['rows'])} rows failed: {', '.join(failed)}; the reasons are printed above"
         )

@@ -1,6 +1,6 @@
-"""Every number a run depends on, each with its default and its meaning, in frozen dataclasses.
+"""All settings with their defaults, in frozen dataclasses.
 
-The docstring under a field is its help text on the command line. A default stands here and nowhere else.
+The docstring below a field is the help text of its flag. Defaults are defined here only.
 """
 
 from __future__ import annotations

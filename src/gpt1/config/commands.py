@@ -1,4 +1,4 @@
-"""The settings of whole runs: `gpt1 finetune`, `pretrain` and `reproduce`."""
+"""Settings of `gpt1 finetune`, `pretrain` and `reproduce`."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ Init = Literal["normal", "xavier"]
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """Fine-tune a model on labelled texts (Radford et al. 2018, §3.2). The defaults are recipe `paper-finetune`."""
+    """Settings of fine-tuning (Radford et al. 2018, §3.2).
+
+    The defaults are those of the recipe `paper-finetune`.
+    """
 
     data: str = ""
-    """Needed: a folder with train/valid/test files, one .csv .tsv .jsonl .parquet file, `reviews`, or a data set of
-    the hub: `imdb` and others by name, OWNER/NAME or OWNER/NAME:CONFIG, each also with @REVISION (commit, tag or
-    branch)."""
+    """Data set. A file (.csv .tsv .jsonl .parquet), a folder with a file per split, `reviews` (bundled), or a data set
+    of the hub (`imdb`, OWNER/NAME[:CONFIG][@REVISION])."""
     out: Path = Path()
-    """Needed: the run's directory; the same command with the same directory resumes."""
+    """Run directory. An existing run is resumed."""
     task: TaskName | None = None
-    """What the data asks for (None: seen from its columns).
-    classification, entailment, similarity, multiple-choice, or a task that an installed package adds."""
+    """Task type (default: inferred from the columns). classification, entailment, similarity, multiple-choice, or a
+    task of an installed package."""
     model: str = "mini"
-    """Model to start from: `mini` (comes with gpt1), `random:SIZE` (gpt1, mini, tiny), a run or model directory, a
-    folder of OpenAI's release or MindNLP's, or a model of the hub: `openai-gpt` or OWNER/NAME, each also with
-    @REVISION."""
+    """Model to start from. `mini` (bundled), `random:SIZE` (gpt1, mini, tiny), a run or model directory, or a
+    model of the hub (`openai-gpt`, OWNER/NAME[@REVISION])."""
     recipe: str | None = None
-    """Named complete settings: paper-finetune, openai-finetune, mindspore-imdb, quickstart.
-    Other flags change single values of it. (In Python: `gpt1.recipe(name, …)`.)"""
+    """Set of values listed below (default: paper-finetune)."""
     tokenizer: str | None = None
-    """Tokenizer directory or model, named as for --model, for `random:SIZE` (None: learned from the training split)."""
+    """Tokenizer directory or model whose tokenizer `random:SIZE` uses (default: trained on the training split)."""
     vocab_size: int | None = None
-    """Size of the vocabulary to learn for `random:SIZE` (None: the size's)."""
+    """Size of the vocabulary that is trained for `random:SIZE` (default: given by SIZE)."""
     segments: bool = False
-    """Add a segment embedding for each part of the input (zero at the start)."""
+    """Add a segment embedding, initially zero, for each part of the input."""
     head_bias: bool = False
-    """Give the task's head a bias (OpenAI). Hugging Face's head has none: `transformers` would ignore it."""
+    """Add a bias to the task's head, as in OpenAI's code. `transformers` ignores it: Hugging Face's head has none."""
     select_by: Literal["metric", "loss"] = "metric"
-    """The best model is the one with the best validation `metric` (the task's first) or `loss`."""
+    """Criterion of the best model on the validation split. `metric`: the task's first metric."""
     metric: str | None = None
-    """Your own metric as `package.module:function` of (labels, predictions), reported and selected by."""
+    """Additional metric, a function of (labels, predictions) given as `package.module:function`. It is reported and
+    selects the best model; larger is better."""
     baseline: bool = True
-    """Also fit the plain baselines (TF-IDF and the like) on the same data."""
+    """Fit baselines, such as logistic regression on TF-IDF, on the same data for comparison."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -61,16 +62,16 @@ class FinetuneConfig:
 
     @property
     def drawn_by(self) -> int:
-        """The seed that the splits are drawn with."""
+        """Seed of the random splits: --split-seed, or --seed without it."""
         return self.loop.seed if self.split.split_seed is None else self.split.split_seed
 
     def with_fixed_splits(self) -> Self:
-        """Return the settings that draw the same splits whatever the seed becomes."""
+        """Return these settings with the seed of the splits fixed, so that another --seed keeps the splits."""
         return replace(self, split=replace(self.split, split_seed=self.drawn_by))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the settings that a run's `config.json` holds; what it does not name has its default."""
+        """Return the settings stored in a run's `config.json`; missing ones have their defaults."""
         parts: dict[str, type] = {
             "optim": OptimConfig, "dropout": DropoutConfig, "loss": LossConfig, "loop": LoopConfig, "columns": Columns,
             "split": DataConfig, "tracking": TrackConfig,
@@ -80,45 +81,48 @@ class FinetuneConfig:
 
 
 END_OF_DOCUMENT = "<|endofbook|>"
-"""A line of a corpus that ends a document, unless a flag says otherwise."""
+"""Default line that separates the documents of a text file."""
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Train a language model on plain text (Radford et al. 2018, §3.1, §4.1). The defaults are `paper-pretrain`'s."""
+    """Settings of pretraining (Radford et al. 2018, §3.1, §4.1).
+
+    The defaults are those of the recipe `paper-pretrain`.
+    """
 
     corpus: tuple[Path, ...] = ()
-    """Text files (.txt, also .gz .xz .zst), folders of them, or what `gpt1 prepare` made."""
+    """Training text. Text files (.txt, also .gz, .xz, .zst), folders of text files, or the output of `gpt1 prepare`."""
     out: Path = Path()
-    """Needed: the run's directory; the same command with the same directory resumes."""
+    """Run directory. An existing run is resumed."""
     size: str | None = None
-    """Size of a new model: gpt1, mini or tiny (None: gpt1)."""
+    """Size of a new model, gpt1, mini or tiny (default: gpt1)."""
     model: str | None = None
-    """Model to continue instead of a new one, named as for `gpt1 finetune` (without `random:SIZE`)."""
+    """Model to continue training, named as for `gpt1 finetune` (default: a new model of --size)."""
     recipe: str | None = None
-    """Named complete settings: paper-pretrain, mindspore-pretrain, mini-books, mini-books-512.
-    Other flags change single values of it. (In Python: `recipes.pretraining(name)`.)"""
+    """Set of values listed below (default: paper-pretrain)."""
     tokenizer: str | None = None
-    """Tokenizer directory or model, named as for --model, of a new model (None: learned from the corpus)."""
+    """Tokenizer directory or model whose tokenizer a new model uses (default: trained on the corpus)."""
     vocab_size: int | None = None
-    """Size of the vocabulary to learn (None: the size's)."""
+    """Size of the vocabulary that is trained for a new model (default: given by --size)."""
     context: int | None = None
-    """Tokens of a window (None: the model's whole context).
-    With fewer, the positions beyond stay untrained: train on with `--model RUN` and the whole context."""
+    """Tokens per window (default: the model's context). Positions beyond a shorter window stay untrained; continue
+    with `--model RUN` and the full context to train them."""
     valid: tuple[Path, ...] = ()
-    """Text files of the validation corpus (empty: the end of the corpus)."""
+    """Text files of the validation corpus. Without them the end of --corpus is used."""
     valid_fraction: float = 0.005
-    """Share of the corpus's tokens, at its end, that validates where --valid names no files."""
+    """Share of the tokens of --corpus, at its end, used for validation without --valid."""
     valid_windows: int | None = 512
-    """Evaluate on so many windows, spread evenly, while training; all of them count in the end."""
+    """Number of evenly spaced validation windows used during training. The final evaluation uses all windows."""
     sample_prompt: str | None = None
-    """At each evaluation show how the model goes on from this text (None: words of the validation text)."""
+    """Prompt of the sample text printed at each evaluation (default: a few words of the validation text)."""
     sample_tokens: int = 40
-    """Tokens that it then writes; 0 shows nothing."""
+    """Length of the sample text in tokens; 0 disables it."""
     end_of_document: str = END_OF_DOCUMENT
-    """A line that ends a document; the end of a file always does."""
+    """Line that separates documents within a file."""
     init: Init = "normal"
-    """Matrices of a new model: `normal` is N(0, 0.02) (the paper), `xavier` uniform after Glorot & Bengio 2010."""
+    """Initialization of a new model's matrices. `normal`: N(0, 0.02), as in the paper; `xavier`: uniform (Glorot &
+    Bengio 2010)."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2.5e-4, schedule="cosine", warmup=2_000))
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=100, batch_size=64, micro_batch_tokens=16_384))
@@ -126,7 +130,7 @@ class PretrainConfig:
     tracking: TrackConfig = field(default_factory=TrackConfig)
 
     def __post_init__(self) -> None:
-        if self.tokenizer is not None:  # the same run, whether it is words, words/ or ./words
+        if self.tokenizer is not None:  # words, words/ and ./words are the same setting when runs are compared
             object.__setattr__(self, "tokenizer", str(PurePosixPath(self.tokenizer)))
         require(self.size in (None, *SIZES), "size", self.size, f"one of {', '.join(SIZES)}")
         require_one_of(Init, "init", self.init)
@@ -136,8 +140,8 @@ class PretrainConfig:
         require(most is None or most >= 1, "valid_windows", most, "1 or more")
         require(0 <= self.sample_tokens <= 10_000, "sample_tokens", self.sample_tokens, "0 to 10,000")
         for part, names, why in (
-            (self.loop, ("bucketing", "drop_last", "pad_to"), "the default: all windows have one length"),
-            (self.dropout, ("clf_pdrop", "clf_shared"), "the default: a language model has no head"),
+            (self.loop, ("bucketing", "drop_last", "pad_to"), "the default, since all windows have the same length"),
+            (self.dropout, ("clf_pdrop", "clf_shared"), "the default, since a language model has no head"),
         ):
             for name in names:
                 value = getattr(part, name)
@@ -146,7 +150,7 @@ class PretrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the settings that a run's `config.json` holds; what it does not name has its default."""
+        """Return the settings stored in a run's `config.json`; missing ones have their defaults."""
         parts: dict[str, type] = {
             "optim": OptimConfig,
             "dropout": DropoutConfig,
@@ -160,26 +164,27 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class ReproduceConfig:
-    """Which of the paper's fine-tuning results to repeat, on which data, from which model."""
+    """Settings of `gpt1 reproduce`: which of the paper's fine-tuning results, on which data, from which model."""
 
     data_root: Path
-    """Folder with a folder for each data set: mnli snli scitail qnli rte storycloze race cola sst2 mrpc stsb qqp."""
+    """Directory with a folder for each data set. Its name: mnli, snli, scitail, qnli, rte, storycloze, race, cola,
+    sst2, mrpc, stsb or qqp."""
     out: Path = Path("runs/reproduce")
-    """Directory of the runs, ROW/seed-N; the same command goes on where it was."""
+    """Directory of the runs, ROW/seed-N. Existing runs are resumed."""
     tasks: str = ""
-    """Only these data sets, such as `cola,rte` (empty: all that are there)."""
+    """Data sets to use, separated by commas, such as `cola,rte`. Without it, all that exist in --data-root."""
     seeds: int = 3
-    """Runs of each row, with the seeds 0, 1, …"""
+    """Number of runs of each row, with the seeds 0, 1, …"""
     model: str = "openai-gpt"
-    """As for `gpt1 finetune`."""
+    """Model to start from, named as for `gpt1 finetune`."""
     recipe: str = "paper-finetune"
-    """Named complete settings of each run."""
+    """Recipe of each run, as for `gpt1 finetune`."""
     max_examples: int | None = None
-    """Most examples of each split that are used, for a quick try."""
+    """Maximum number of examples per split, drawn at random and stratified, for a quick trial (default: all)."""
     epochs: float | None = None
-    """Passes over the training split (None: the recipe's)."""
+    """Epochs of each run (default: the recipe's)."""
     max_steps: int | None = None
-    """Stop each run after so many optimiser steps."""
+    """Maximum number of optimizer steps per run (default: no limit)."""
     hardware: DeviceConfig = field(default_factory=DeviceConfig)
 
     def __post_init__(self) -> None:

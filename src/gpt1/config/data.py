@@ -1,4 +1,4 @@
-"""Which columns and which part of the data a run reads."""
+"""Settings of the data: columns, splits, truncation."""
 
 from __future__ import annotations
 
@@ -13,59 +13,65 @@ SplitStrategy = Literal["stratified", "openai"]
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Which column of the data holds which text; `None` finds it by its usual names. Names match in any case."""
+    """Columns of the texts (default: found by their usual names).
+
+    Names match in any case.
+    """
 
     text: str | None = None
-    """Column of the text (classification)."""
+    """Column of the text, for classification."""
     text_a: str | None = None
-    """Column of the first text of a pair."""
+    """Column of the first text of a pair, for entailment and similarity."""
     text_b: str | None = None
     """Column of the second text of a pair."""
     context: str | None = None
-    """Column of a multiple-choice question's context."""
+    """Column of the context, for multiple choice."""
     question: str | None = None
-    """Column of a multiple-choice question."""
+    """Column of the question, for multiple choice."""
     choices: str | None = None
-    """Column of the list of choices, or several columns of one choice each: `ending0,ending1`."""
+    """Column with the list of choices, or several columns with one choice each: `ending0,ending1`."""
 
 
 @dataclass(frozen=True)
 class Columns(TextColumns):
-    """Which column of the data holds what; `None` finds it by its usual names. Names match in any case."""
+    """Columns of the data (default: found by their usual names).
+
+    Names match in any case.
+    """
 
     label: str | None = None
     """Column of the label."""
     weight: str | None = None
-    """Column of the example's weight in the loss (never found by name; None: every example weighs 1)."""
+    """Column of the example's weight in the loss (default: every weight is 1)."""
 
     @classmethod
     def of(cls, columns: TextColumns | None) -> Self:
-        """Return these columns with the others by their usual names."""
+        """Return these text columns with the other columns found by their usual names."""
         return cls(**asdict(columns or cls()))
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What part of the data is used, and how it is split where it does not come split."""
+    """Splits, sampling and truncation of the data."""
 
     train_fraction: float = 1.0
-    """Use only a random stratified part of the training split."""
+    """Share of the training split to use, drawn at random and stratified by label."""
     valid_fraction: float | None = None
-    """Share of the training examples drawn (stratified) for validation where the data brings none (None: 0.1)."""
+    """Share of the training examples used for validation if the data has no validation split (default: 0.1)."""
     test_fraction: float | None = None
-    """Share drawn for the test where the data is a single file (None: 0.1)."""
+    """Share of the examples used as the test split if the data is a single file (default: 0.1)."""
     split_seed: int | None = None
-    """Seed of these draws and of --max-examples (None: --seed), so that runs with other seeds have the same splits."""
+    """Seed of the random splits and of --max-examples (default: --seed). Set it to keep them while --seed varies."""
     max_examples: int | None = None
-    """Most examples of each split that are used (a seeded, stratified sample), for a quick try."""
+    """Maximum number of examples per split, drawn at random and stratified, for a quick trial (default: all)."""
     max_length: int | None = None
-    """Most tokens a sequence, special tokens included (None: the model's context)."""
+    """Maximum sequence length in tokens, special tokens included (default: the model's context)."""
     truncation: Truncation = "longest"
-    """How a sequence of two parts that is too long is truncated.
-    `longest`: its longest text loses tokens first; `half`: each part keeps half the length minus 2 (OpenAI)."""
+    """Truncation of sequences with two texts. `longest`: the longer text loses tokens first; `half`: each text keeps
+    half the maximum length minus 2 (OpenAI's code)."""
     split_strategy: SplitStrategy = "stratified"
-    """How validation examples are drawn where the data has no validation split.
-    `stratified`: by label, with `--seed`; `openai`: as OpenAI drew them for ROCStories, with a seed of its own."""
+    """Selection of validation examples if the data has no validation split. `stratified`: by label, with the split
+    seed; `openai`: as OpenAI's code splits ROCStories, with a seed of its own."""
 
     def __post_init__(self) -> None:
         require_one_of(Truncation, "truncation", self.truncation)

@@ -1,4 +1,4 @@
-"""Where a model runs, and in which numbers."""
+"""Backend, device and dtype settings."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ Device = Literal["auto", "cpu", "cuda", "mps", "ascend"]
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Where the model runs."""
+    """Backend, device and dtype."""
 
     backend: Backend = "auto"
-    """Framework (`auto`: the installed one, PyTorch where both are)."""
+    """Framework. `auto`: the installed one, PyTorch if both are."""
     device: Device = "auto"
-    """`auto` takes CUDA (PyTorch) or Ascend (MindSpore) where it is there, else the CPU."""
+    """Device. `auto`: CUDA or Ascend if available, otherwise the CPU."""
     dtype: DType = "auto"
-    """`auto`: float32 for every answer; in training bfloat16 over float32 weights where the device computes it fast."""
+    """Dtype of the computation. `auto`: float32 for inference; for training bfloat16 with float32 weights on devices
+    with fast bfloat16, otherwise float32."""
     compile: bool = False
-    """Compile the model (PyTorch's torch.compile)."""
+    """Compile the model with torch.compile, on CUDA."""
     eager: bool = False
-    """Train operator by operator instead of in compiled graphs, to find a fault (MindSpore)."""
+    """Run MindSpore operator by operator instead of as compiled graphs, for debugging."""
 
     def float32_unless_set(self) -> Self:
-        """Return these settings with `auto` meaning float32: what answers are computed in unless a dtype is named."""
+        """Return these settings with the dtype `auto` replaced by float32, the default for inference."""
         return replace(self, dtype="float32") if self.dtype == "auto" else self

@@ -1,4 +1,4 @@
-"""How a model is used: what it writes, how it labels without a head, how it is stored."""
+"""Settings of text generation."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from dataclasses import dataclass
 from gpt1.config.checks import require
 
 MOST_SAMPLES = 64
-"""Samples of one prompt: each has a cache of its own, 38 MB in float32 for 512 tokens of the paper's model."""
+"""Maximum number of samples per prompt. Each has its own KV cache: 38 MB in float32 for 512 tokens of GPT-1."""
 
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """How a model writes on from a prompt. `<pad> <bos> <sep> <unk>` are never written; `<eos>` ends a text."""
+    """Settings of text generation.
+
+    `<pad>`, `<bos>`, `<sep>` and `<unk>` are never generated; `<eos>` ends a text.
+    """
 
     max_tokens: int = 128
-    """Most tokens to write."""
+    """Maximum number of tokens to generate."""
     temperature: float = 0.8
-    """What the logits are divided by: below 1 likely tokens become likelier; 0 always takes the likeliest (greedy)."""
+    """Divisor of the logits. Below 1, likely tokens become more likely; 0 is greedy decoding."""
     top_k: int | None = None
-    """Draw among so many of the likeliest tokens (None: all)."""
+    """Sample from the K most likely tokens (default: all)."""
     top_p: float = 0.95
-    """Draw among the fewest of the likeliest tokens whose probabilities sum to this share, after --top-k; 1: all."""
+    """Sample from the smallest set of most likely tokens whose probabilities sum to P, after --top-k; 1 disables it."""
     repetition_penalty: float = 1.0
-    """Above 1 there is less repetition (Keskar et al. 2019, §4.1).
-    A positive logit of a token that stands in the prompt or the text is divided by it, a negative one multiplied."""
+    """Penalty on tokens that occur in the prompt or the text; 1 disables it. Their positive logits are divided by it,
+    negative ones multiplied (Keskar et al. 2019, §4.1)."""
     seed: int = 0
-    """Seed of the draws: token t of sample i is a function of (seed, i, t) and the logits, whatever else is written."""
+    """Seed of the sampling. Token t of sample i depends on (seed, i, t) and its logits only."""
     stop: tuple[str, ...] = ()
-    """End the text before this string (may be given again for others); in lower case, as all text is here."""
+    """String before which the text ends, in lower case like all generated text. Repeatable."""
     n: int = 1
-    """Samples to write."""
+    """Number of samples to generate."""
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 1, "max_tokens", self.max_tokens, "1 or more")

@@ -1,10 +1,10 @@
-"""Settings by the names of their flags, for Python: `with_overrides(FinetuneConfig(), {"lr": 2e-5})`."""
+"""Settings by name, for Python: `with_overrides(FinetuneConfig(), {"lr": 2e-5})`."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -16,11 +16,17 @@ from gpt1.errors import UserError
 Config = TypeVar("Config")
 
 FLAG = re.compile(r"^--([\w-]+) ")
-"""How the command line's errors begin."""
+"""Start of an error message that names a flag."""
+
+SIMILARITY = 0.6
+"""Least similarity (difflib's ratio) of a name that is suggested for an unknown one."""
 
 
 def setting_holders(config: Any) -> dict[str, str]:
-    """Return {setting: the field of `config` that holds it, "" for `config` itself}; a setting is a flag with `_`."""
+    """Return {setting: the part of `config` that holds it, "" for `config` itself}.
+
+    A setting's name is that of its flag with underscores: `max_length` for --max-length.
+    """
     holders: dict[str, str] = {}
     for item in fields(config):
         part = getattr(config, item.name)
@@ -29,25 +35,26 @@ def setting_holders(config: Any) -> dict[str, str]:
 
 
 def value_of(config: Any, name: str) -> Any:
-    """Return what `config`, or whichever of its parts holds it, has for a setting."""
+    """Return the value of a setting, which `config` or one of its parts holds."""
     holder = setting_holders(config)[name]
     return getattr(getattr(config, holder) if holder else config, name)
 
 
 def with_overrides(config: Config, settings: Mapping[str, Any], command: str = "finetune") -> Config:
-    """Return the dataclass `config` with other values for `settings`, whichever of its parts holds them.
+    """Return the dataclass `config` with new values for `settings`, which it or its parts hold.
 
-    `command` is the one whose flags they are.
+    `command` is the command whose flags the settings are, for error messages.
 
     Raises:
-        UserError: there is no such setting (the message lists similar names), or its value is of another kind.
+        UserError: a setting is unknown (the message lists similar names), or a value has the wrong type.
     """
     holders = setting_holders(config)
     values: dict[str, dict[str, Any]] = {}
     for name, value in settings.items():
         if name not in holders:
-            near = difflib.get_close_matches(name, holders, 3, 0.6)
-            raise UserError(f"{name}: no setting of this name; {_near(near)}all are flags of gpt1 {command} --help")
+            raise UserError(
+                f"{name}: unknown setting{did_you_mean(name, holders)} (gpt1 {command} --help-all lists all as flags)"
+            )
         holder = holders[name]
         hints = get_type_hints(type(getattr(config, holder) if holder else config))
         values.setdefault(holder, {})[name] = _fitting(name, value, hints[name])
@@ -59,20 +66,22 @@ def with_overrides(config: Config, settings: Mapping[str, Any], command: str = "
 
 @contextmanager
 def named_as_in_python() -> Iterator[None]:
-    """Let an error that begins with a flag, `--top 0: …`, begin with the argument: `top=0: …`."""
+    """Replace the flag at the start of an error, `--top 0: …`, with the argument: `top=0: …`."""
     try:
         yield
     except UserError as error:
         raise UserError(FLAG.sub(lambda flag: f"{flag[1].replace('-', '_')}=", str(error))) from None
 
 
-def _near(names: list[str]) -> str:
-    return f"near it: {', '.join(names)}; " if names else ""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean …?" with the names nearest to `name`; "" if none is similar."""
+    near = difflib.get_close_matches(name, list(known), 2, SIMILARITY)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _fitting(name: str, value: Any, hint: Any) -> Any:
-    """Return `value` as a field of type `hint` holds it: a str of a path as a `Path`, and the other way round."""
-    for kind in _kinds(hint):
+    """Return `value` as type `hint`: str and `Path` are converted to each other, int to float, list to tuple."""
+    for kind in alternatives(hint):
         if get_origin(kind) is Literal:
             if value in get_args(kind):
                 return value
@@ -86,19 +95,21 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
             return float(value)
         elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             return value
-    raise UserError(f"{name}={value!r}: expected {_expected(hint)}")
+    raise UserError(f"{name}={value!r}: expected {expected(hint)}")
 
 
-def _kinds(hint: Any) -> tuple[Any, ...]:
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union; any other type alone."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
-def _expected(hint: Any) -> str:
+def expected(hint: Any) -> str:
+    """Describe the values of a type, for error messages."""
     if get_origin(hint) is Literal:
         return f"one of {', '.join(get_args(hint))}"
-    if len(kinds := _kinds(hint)) > 1:
-        return " or ".join(map(_expected, kinds))
+    if len(kinds := alternatives(hint)) > 1:
+        return " or ".join(map(expected, kinds))
     if get_origin(hint) is tuple:
-        return f"a list, of each {_expected(get_args(hint)[0])}"
+        return f"a list, each item {expected(get_args(hint)[0])}"
     words = {float: "a number", int: "a whole number", bool: "True or False", NoneType: "None", Path: "a path"}
-    return words.get(hint, "a text")
+    return words.get(hint, "a string")

@@ -1,7 +1,6 @@
-"""Complete runs by name. A recipe is a function that returns every setting; its docstring gives source and result.
+"""Recipes: named sets of values for all settings. Each docstring gives the source and the expected result.
 
-`gpt1 finetune --recipe NAME` and `gpt1 pretrain --recipe NAME` start from these settings; any other flag changes a
-single one.
+`gpt1 finetune --recipe NAME` and `gpt1 pretrain --recipe NAME` use these values as defaults of the other flags.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from gpt1.errors import UserError
 
 
 def paper_finetune() -> FinetuneConfig:
-    """Fine-tuning as Radford et al. 2018, §4.1, has it.
+    """Fine-tuning of Radford et al. 2018, §4.1.
 
-    lr 6.25e-5, batch 32, 3 epochs, linear decay after a warm-up over 0.2 % of training, λ = 0.5, dropout 0.1 (the
-    classifier's too), gradient clipped at norm 1, the best epoch by the validation metric.
+    Learning rate 6.25e-5 with linear decay after a warm-up over 0.2 % of training, batch size 32, 3 epochs, λ = 0.5,
+    dropout 0.1 (also before the head), gradient norm clipped at 1; the best epoch by the validation metric.
     Expected from the released weights: the paper's table (SST-2 91.3, CoLA 45.4, MRPC 82.3, STS-B 82.0, RTE 56.0 …).
     """
     return FinetuneConfig(
@@ -31,17 +30,17 @@ def paper_finetune() -> FinetuneConfig:
 
 
 def openai_finetune() -> FinetuneConfig:
-    """Fine-tuning as OpenAI's code did it (openai/finetune-transformer-lm, `train.py`, `opt.py`, `datasets.py`).
+    """Fine-tuning of OpenAI's code (openai/finetune-transformer-lm: `train.py`, `opt.py`, `datasets.py`).
 
-    `paper-finetune`, and wherever the code differs from the paper, as the code: weight decay times the bias-corrected
-    rate, ε outside the correction, embedding dropout on the matrix, one classifier mask for all choices, a head with a
-    bias, LM loss as the mean over sequences with position rows in its softmax, parts cut by themselves, their draw of
-    the validation examples, whole batches only; batch 32 as 4 micro-batches of 8 (their GPUs), no bucketing.
-    docs/fidelity.md has each with its test. What remains different: the random streams (order, dropout, new rows);
-    `<pad>` is a row of its own in the softmax, where they pad with row 0; the softmax runs over all position rows,
-    theirs over as many as the data's longest input has; they also evaluate after 1,000, 2,000, 4,000 … steps of the
-    first epoch; they compute in float32 (`--dtype float32`).
-    Expected from the released weights on ROCStories: 85.8, the median of ten runs (the paper's table has 86.5).
+    `paper-finetune` with the code's behaviour wherever it differs from the paper: weight decay multiplied by the
+    bias-corrected rate, ε outside the correction, dropout of the embedding matrix, one head mask for all choices, a
+    bias in the head, LM loss averaged over sequences with position rows in its softmax, each text truncated by itself,
+    OpenAI's split of the validation examples, no incomplete batches; batch size 32 as 4 micro-batches of 8 (one per
+    GPU of theirs), no bucketing. docs/fidelity.md lists each difference with its test.
+    Remaining differences: the random streams (order, dropout, new rows); `<pad>` has its own row in the softmax, the
+    code pads with row 0; the softmax includes all position rows, the code's as many as the longest input has; the code
+    also evaluates after 1,000, 2,000, 4,000 … steps of the first epoch; it computes in float32 (`--dtype float32`).
+    Expected from the released weights on ROCStories: 85.8, the median of ten runs (86.5 in the paper's table).
     """
     return FinetuneConfig(
         head_bias=True,
@@ -60,13 +59,13 @@ def openai_finetune() -> FinetuneConfig:
 
 
 def mindspore_imdb() -> FinetuneConfig:
-    """The lesson "GPT-1 in practice with MindSpore": IMDB sentiment from a tenth of the training set.
+    """IMDB sentiment of the lesson "GPT-1 in practice with MindSpore", on a tenth of the training set.
 
-    A random stratified 10 % of the training split, of which 30 % validates; batch 4, 1 epoch, lr 2e-5 falling linearly
-    to 0 without warm-up, Adam 0.9/0.999/1e-8, no weight decay, clip 1.0, dropout 0.1 (none before the head: the
-    lesson's model has none), no auxiliary loss, 512 tokens; the lowest validation loss is the best model.
-    Expected from the released weights: 0.889 to 0.901 on the validation part (one MindNLP run on Ascend; its test set
-    was never scored). Measured from random:mini: docs/results.md.
+    A random stratified 10 % of the training split, 30 % of it for validation; batch size 4, 1 epoch, learning rate 2e-5
+    with linear decay to 0 and no warm-up, Adam 0.9/0.999/1e-8, no weight decay, gradient norm clipped at 1, dropout 0.1
+    (none before the head, as in the lesson's model), no auxiliary loss, 512 tokens; the best epoch by validation loss.
+    Expected from the released weights: 0.889 to 0.901 on the validation split (one MindNLP run on Ascend; its test
+    split was not scored). Measured from random:mini: docs/results.md.
     """
     return FinetuneConfig(
         task="classification",
@@ -89,11 +88,12 @@ def mindspore_imdb() -> FinetuneConfig:
 
 
 def quickstart() -> FinetuneConfig:
-    """A few hundred short texts and a small model on a laptop: more and larger steps than the paper takes.
+    """Small model and a few hundred short texts on a laptop: more and larger steps than the paper's.
 
-    Made for `make demo`: the bundled model on the sample reviews in 40 s on one core. The rate is the middle of 1e-4 to
-    3e-4, which validation did not tell apart: with an early mini (4 M tokens of pretraining), mean of seeds 0 to 2,
-    0.69, 0.73, 0.72, 0.72 and 0.69 were right at 5e-5, 1e-4, 2e-4, 3e-4 and 5e-4. The bundled one, seed 0: 0.72.
+    Used by `make demo`: the bundled model on the bundled reviews in 40 s on one core. The learning rate is the middle
+    of 1e-4 to 3e-4, between which validation shows no difference: the accuracy at 5e-5, 1e-4, 2e-4, 3e-4 and 5e-4 was
+    0.69, 0.73, 0.72, 0.72 and 0.69 (an early mini with 4 M tokens of pretraining, mean of the seeds 0 to 2). Bundled
+    model, seed 0: 0.72.
     """
     return FinetuneConfig(
         loss=LossConfig(lm_coef=0.5),
@@ -114,12 +114,12 @@ RECIPES: dict[str, Callable[[], FinetuneConfig]] = {
 
 
 def paper_pretrain() -> PretrainConfig:
-    """Pretraining as Radford et al. 2018, §4.1, has it: 100 epochs of BooksCorpus in batches of 64 × 512 tokens.
+    """Pretraining of Radford et al. 2018, §4.1: 100 epochs of BooksCorpus in batches of 64 × 512 tokens.
 
-    Adam with a highest rate of 2.5e-4, reached linearly over 2,000 updates and then annealed to 0 by a cosine;
-    N(0, 0.02); dropout 0.1 on embeddings, residuals and attention; decoupled decay 0.01 on all but biases and gains.
-    The paper gives no β (0.9/0.999 as OpenAI's fine-tuning code) and no clipping (1.0, as there).
-    Expected: a perplexity of 18.4 a token on BooksCorpus.
+    Adam with a peak learning rate of 2.5e-4, reached linearly over 2,000 steps and then decayed to 0 by a cosine;
+    initialization N(0, 0.02); dropout 0.1 on embeddings, residuals and attention; decoupled weight decay 0.01 on all
+    parameters but biases and gains. The paper specifies neither β (here 0.9/0.999, as in OpenAI's fine-tuning code) nor
+    clipping (here 1.0, as there). Expected: a perplexity of 18.4 per token on BooksCorpus.
     """
     return PretrainConfig(
         context=512,
@@ -133,10 +133,11 @@ def paper_pretrain() -> PretrainConfig:
 
 
 def mindspore_pretrain() -> PretrainConfig:
-    """Pretraining as the MindSpore course on GPT-1 has it: 100,000 steps of 64 × 512 tokens, 3.28 billion in all.
+    """Pretraining of the MindSpore course on GPT-1: 100,000 steps of 64 × 512 tokens, 3.28 billion in total.
 
-    Adam β 0.9/0.99, a highest rate of 2.5e-4 after 2,000 steps of warm-up, linear decay, Xavier-uniform matrices
-    (embeddings too), zero biases, dropout 0.1, decay 0.01, clip 1.0.
+    Adam with β 0.9/0.99, a peak learning rate of 2.5e-4 after 2,000 steps of warm-up, linear decay, Xavier-uniform
+    initialization of all matrices, embeddings included, zero biases, dropout 0.1, weight decay 0.01, gradient norm
+    clipped at 1.
     """
     return PretrainConfig(
         context=512,
@@ -146,7 +147,7 @@ def mindspore_pretrain() -> PretrainConfig:
         ),
         dropout=DropoutConfig(embd_pdrop=0.1, resid_pdrop=0.1, attn_pdrop=0.1),
         loop=LoopConfig(
-            epochs=100_000,  # more than any corpus needs: the steps decide
+            epochs=100_000,  # more than any corpus needs: max_steps ends the run
             max_steps=100_000,
             batch_size=64,
             micro_batch_tokens=16_384,
@@ -155,14 +156,14 @@ def mindspore_pretrain() -> PretrainConfig:
 
 
 def mini_books() -> PretrainConfig:
-    """The bundled `mini` on a CPU, first stage: windows of 128 tokens at a constant rate, for as long as there is time.
+    """First pretraining stage of the bundled `mini` on a CPU: windows of 128 tokens at a constant learning rate.
 
-    A rate of 1e-3 after a warm-up of 100 steps left this post-norm model at the frequencies of single tokens (6.6 nats)
-    for good; with 3e-4 to 7e-4 after 100 to 300 steps it is past them after 0.1 million tokens. The rate stays up after
-    its warm-up, so that the run may be stopped anywhere and `mini-books-512` takes over from its best model. No
+    With a learning rate of 1e-3 after 100 steps of warm-up this post-norm model did not get beyond the frequencies of
+    single tokens (6.6 nats); with 3e-4 to 7e-4 after 100 to 300 steps it does within 0.1 million tokens. The rate is
+    constant so that the run may be stopped at any step and continued with `mini-books-512` from its best model. No
     dropout: on a CPU the model sees each token once or twice and does not overfit.
-    Measured, 127 MB of novels, seed 0, 2 shared cores, bits per byte on whole novels after so many million tokens: 1.82
-    (2.0), 1.59 (8.2), 1.53 (14.3), 1.506 (18.4, after two hours at 700 to 4,600 tokens/s). Nothing was saturated.
+    Measured on 127 MB of novels, seed 0, 2 shared cores, in bits per byte on held-out novels (million tokens): 1.82
+    (2.0), 1.59 (8.2), 1.53 (14.3), 1.506 (18.4, after two hours at 700 to 4,600 tokens/s), still decreasing.
     """
     return PretrainConfig(
         size="mini",
@@ -176,10 +177,10 @@ def mini_books() -> PretrainConfig:
 
 
 def mini_books_512() -> PretrainConfig:
-    """The bundled `mini` on a CPU, second stage: all 512 positions, the rate falling to 0.
+    """Second pretraining stage of the bundled `mini` on a CPU: windows of 512 tokens, linear decay to 0.
 
-    `--model` is the first stage's run. Measured after its 18.4 M tokens, with `--max-steps 800` (3.3 M tokens in 17
-    minutes): 1.449 bits per byte. That is the bundled model.
+    `--model` is the run of the first stage. Measured after its 18.4 M tokens with `--max-steps 800` (3.3 M tokens in 17
+    minutes): 1.449 bits per byte. The result is the bundled model.
     """
     return PretrainConfig(
         context=512,
@@ -200,16 +201,16 @@ PRETRAINING: dict[str, Callable[[], PretrainConfig]] = {
 
 
 def recipe(name: str, /, **settings: Any) -> FinetuneConfig:
-    """Return the settings of a recipe for `finetune`, changed by those that are given under the names of their flags.
+    """Return the settings of a fine-tuning recipe, with single settings replaced by keyword arguments.
 
-    `recipe("mindspore-imdb", data="imdb", out="runs/imdb", lr=1e-5)` is what `gpt1 finetune --recipe mindspore-imdb
-    --data imdb --out runs/imdb --lr 1e-5` runs: the one goes on with a run of the other.
+    `recipe("mindspore-imdb", data="imdb", out="runs/imdb", lr=1e-5)` are the settings of `gpt1 finetune --recipe
+    mindspore-imdb --data imdb --out runs/imdb --lr 1e-5`; either can resume a run of the other.
 
     Raises:
-        UserError: there is no recipe or no setting of this name, or a value cannot be used.
+        UserError: the recipe or a setting is unknown, or a value is invalid.
     """
     if name not in RECIPES:
-        raise UserError(f"--recipe {name}: unknown; there are {', '.join(RECIPES)}")
+        raise UserError(f"--recipe {name}: unknown; expected one of {', '.join(RECIPES)}")
     return with_overrides(RECIPES[name](), {"recipe": name} | settings)
 
 
@@ -217,8 +218,8 @@ def pretraining(name: str) -> PretrainConfig:
     """Return the settings of a pretraining recipe.
 
     Raises:
-        UserError: there is no recipe of this name.
+        UserError: the recipe is unknown.
     """
     if name not in PRETRAINING:
-        raise UserError(f"--recipe {name}: unknown; for pretraining there are {', '.join(PRETRAINING)}")
+        raise UserError(f"--recipe {name}: unknown; expected one of {', '.join(PRETRAINING)}")
     return PRETRAINING[name]()

@@ -1,4 +1,4 @@
-"""How a model is served over HTTP: where, to whom, and how much of it at a time."""
+"""Settings of the HTTP server."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from gpt1.config.checks import require
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """Where the server listens, and what it refuses so that it keeps answering."""
+    """Address, API key and limits of the server."""
 
     host: str = "127.0.0.1"
-    """Address to listen at; 0.0.0.0 is every network of this machine: give an API key then."""
+    """Address to listen on. 0.0.0.0 listens on all networks; set an API key then."""
     port: int = 8000
-    """Port to listen at; 0 takes a free one, which is printed."""
+    """Port to listen on; 0 chooses a free one and prints it."""
     name: str | None = None
-    """What the model is called in answers (None: the name of its directory)."""
+    """Name of the model in responses (default: the name of its directory)."""
     api_key_file: Path | None = None
-    """File whose first line is the key that /v1 asks for (None: the variable GPT1_API_KEY, else no key)."""
+    """File whose first line is the API key that /v1 requires (default: the environment variable GPT1_API_KEY; without
+    either, no key)."""
     max_inputs: int = 32
-    """Most inputs of a request (also prompts times --n of a completion)."""
+    """Maximum number of inputs per request; for completions, of prompts times `n`."""
     max_bytes: int = 2_000_000
-    """Most bytes of a request's body."""
+    """Maximum size of a request's body in bytes."""
     max_tokens: int = 2_048
-    """Most tokens that a completion may ask for."""
+    """Maximum number of tokens that a completion may request."""
     max_request_tokens: int = 16_384
-    """Most tokens of a request that is computed as a whole: the texts to score, or a text without each of its words."""
+    """Maximum number of tokens of a request that is computed in one call: scoring texts, or occlusion of each word."""
     max_queue_size: int = 512
-    """Most inputs that wait; further requests get 429."""
+    """Maximum number of queued inputs; further requests get status 429."""
     batch_tokens: int | None = None
-    """Padded tokens that are computed at once (None: half of what the device computes fastest).
-    More gains nothing and lets short texts wait for long ones."""
+    """Maximum number of padded tokens per batch (default: half of the device's most efficient batch). A larger value
+    makes short texts wait for long ones."""
     max_batch_size: int = 8
-    """Most completions that are generated at once; others wait. Each has a cache, 38 MB for the paper's model."""
+    """Maximum number of completions generated at once; others are queued. Each has a KV cache, 38 MB for GPT-1."""
     timeout: float = 60.0
-    """Seconds until a request that is not answered gets 504, and one that streams is cut."""
+    """Seconds after which an unanswered request gets status 504 and a streaming response ends."""
     body_timeout: float = 10.0
     """Seconds that a client may take to send a request's body."""
     shutdown_timeout: float = 30.0
-    """Most seconds that running requests still get after SIGTERM or Ctrl-C; new ones get 503."""
+    """Seconds that running requests may take after SIGTERM or Ctrl-C; new ones get status 503."""
 
     def __post_init__(self) -> None:
         require(0 <= self.port < 65_536, "port", self.port, "0 to 65,535")

@@ -1,4 +1,4 @@
-"""What `gpt1 sweep` searches, and for how long."""
+"""Settings of `gpt1 sweep`."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from dataclasses import dataclass
 from gpt1.config.checks import require
 
 READY_SEARCH = "lr=1e-5..1e-3:log,epochs=2|3|4,lm_coef=0|0.25|0.5,batch_size=8|16|32,dropout=0..0.3"
-"""Around the paper's fine-tuning (6.25e-5, 3 epochs, 0.5, 32, 0.1)."""
+"""Default search space, around the paper's values (lr 6.25e-5, 3 epochs, λ 0.5, batch size 32, dropout 0.1)."""
 
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """Which settings are searched; the others are those of the flags of `gpt1 finetune`."""
+    """Search space and number of trials; all other settings are flags of `gpt1 finetune`."""
 
     search: str = READY_SEARCH
-    """Settings of `gpt1 finetune` with their values, commas between them.
-    `NAME=LOW..HIGH`, `NAME=LOW..HIGH:log` or `NAME=A|B|C`.
-    `dropout` is all four at once, `seed=0|1|2` the luck of the draw."""
+    """Search space, a list of settings of `gpt1 finetune` separated by commas. Each is `NAME=LOW..HIGH`,
+    `NAME=LOW..HIGH:log` or `NAME=A|B|C`; `dropout` sets all four dropout probabilities."""
     trials: int = 20
-    """Trials of all processes together."""
+    """Number of trials, of all processes together."""
     timeout: float | None = None
-    """Begin no trial after so many seconds."""
+    """Seconds after which no further trial starts (default: no limit)."""
     prune: bool = True
-    """End a trial whose validation is worse than the median of the others at the same point."""
+    """Stop a trial whose validation metric is worse than the median of the other trials at the same step."""
 
     def __post_init__(self) -> None:
         require(self.trials >= 1, "trials", self.trials, "1 or more")

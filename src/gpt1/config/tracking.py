@@ -1,4 +1,4 @@
-"""Where else the figures of a run are shown."""
+"""Settings of experiment trackers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 @dataclass(frozen=True)
 class TrackConfig:
-    """Trackers that follow the run's log; none by default."""
+    """Experiment trackers."""
 
     track: str = ""
-    """Also send the log's figures to a tracker, or to several: `tensorboard,wandb`.
-    `tensorboard` (files in OUT/trackers/tensorboard), `wandb` (Weights & Biases), `mlflow`, `trackio`.
-    A tracker that fails never stops a run."""
+    """Trackers that receive the metrics of the log, separated by commas: `tensorboard` (writes to
+    OUT/trackers/tensorboard), `wandb` (Weights & Biases), `mlflow`, `trackio`. A failing tracker does not stop the
+    run."""
     track_project: str = "gpt1"
-    """Project (MLflow: experiment) under which these trackers show the run."""
+    """Project of the run in the trackers (MLflow: experiment)."""
 
     def __post_init__(self) -> None:
         for name in self.names:
@@ -27,5 +27,5 @@ class TrackConfig:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The trackers, each once."""
+        """Names of the trackers without duplicates."""
         return tuple(dict.fromkeys(name.strip() for name in self.track.split(",") if name.strip()))

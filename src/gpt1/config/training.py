@@ -1,4 +1,4 @@
-"""How a model is trained: dropout, losses, the update rule, the walk of the loop."""
+"""Settings of training: dropout, loss, optimizer, loop."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ LmMean = Literal["token", "sequence"]
 
 @dataclass(frozen=True)
 class DropoutConfig:
-    """Drop probabilities during training (Radford et al. 2018, §4.1: 0.1 everywhere)."""
+    """Dropout (Radford et al. 2018, §4.1: 0.1 everywhere)."""
 
     embd_pdrop: float = 0.1
-    """On the sum of token, position and segment embeddings."""
+    """Dropout probability of the sum of token, position and segment embeddings."""
     resid_pdrop: float = 0.1
-    """On the output of each sub-layer before it is added to the residual stream."""
+    """Dropout probability of each sub-layer's output, before it is added to the residual stream."""
     attn_pdrop: float = 0.1
-    """On the attention weights."""
+    """Dropout probability of the attention weights."""
     clf_pdrop: float = 0.1
-    """On the state that the task's head reads."""
+    """Dropout probability of the hidden state that the task's head reads."""
     embd_matrix: bool = False
-    """Let `embd_pdrop` act on the whole embedding matrix (tokens, positions, segments) instead of on the sum (OpenAI).
-    All occurrences of a token in a micro-batch lose the same elements, and so does the softmax of the LM loss."""
+    """Apply --embd-pdrop to the embedding matrix (tokens, positions, segments) instead of the sum, as in OpenAI's
+    code. All occurrences of a token in a micro-batch, and the softmax of the LM loss, then share one mask."""
     clf_shared: bool = False
-    """One mask of `clf_pdrop` for all choices of a question, instead of one for each (OpenAI)."""
+    """Use one --clf-pdrop mask for all choices of a question instead of one per choice, as in OpenAI's code."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -39,21 +39,22 @@ class DropoutConfig:
 
     @classmethod
     def none(cls) -> Self:
+        """Return settings without dropout."""
         return cls(0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The auxiliary language-modelling loss of fine-tuning (Radford et al. 2018, §3.2)."""
+    """Auxiliary language-modelling loss (Radford et al. 2018, §3.2)."""
 
     lm_coef: float = 0.5
-    """Weight λ of the auxiliary language-modelling loss (eq. 5)."""
+    """Weight λ of the auxiliary language-modelling loss (equation 5); 0 disables it."""
     lm_mean: LmMean = "token"
-    """What the LM loss of a step is the mean over.
-    `token`: all its tokens; `sequence`: each sequence's tokens, then the sequences (OpenAI)."""
+    """Averaging of the LM loss. `token`: over all tokens of a step; `sequence`: over the tokens of each sequence, then
+    over the sequences (OpenAI's code)."""
     lm_over_positions: bool = False
-    """Let the softmax of the LM loss also run over the rows of the position embedding.
-    In OpenAI's code they stand in the same matrix as the tokens."""
+    """Include the position embeddings in the softmax of the LM loss, as in OpenAI's code, where they are rows of the
+    token embedding matrix."""
 
     def __post_init__(self) -> None:
         require(0 <= self.lm_coef < math.inf, "lm_coef", self.lm_coef, "zero or more")
@@ -62,25 +63,29 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with decay on matrices only, and the learning rate's schedule."""
+    """Optimizer (AdamW) and learning rate."""
 
     lr: float = 6.25e-5
-    """Highest learning rate."""
+    """Peak learning rate."""
     schedule: Schedule = "linear"
-    """How the rate falls to zero: `linear` is 1 - t/T from step 0, `cosine` half a cosine, `constant` not at all."""
+    """Decay of the learning rate. `linear`: 1 - t/T from step 0; `cosine`: half a cosine; `constant`: no decay."""
     warmup: float = 0.002
-    """Linear warm-up: a share of all steps when below 1, a number of steps otherwise."""
+    """Linear warm-up of the learning rate: a share of all steps if below 1, otherwise a number of steps."""
     beta1: float = 0.9
+    """Decay rate β1 of Adam's first moment."""
     beta2: float = 0.999
+    """Decay rate β2 of Adam's second moment."""
     eps: float = 1e-8
+    """Constant ε added to Adam's denominator."""
     weight_decay: float = 0.01
-    """Decoupled decay on every parameter with two dimensions (embeddings too); never on biases and gains."""
+    """Decoupled weight decay of all matrices, embeddings included. Biases and LayerNorm gains are not decayed."""
     decay_with_correction: bool = False
-    """Multiply the decay by the bias-corrected rate lr √(1 - β2^t) / (1 - β1^t) instead of lr (OpenAI)."""
+    """Multiply the weight decay by the bias-corrected rate lr √(1 - β2^t) / (1 - β1^t) instead of lr, as in OpenAI's
+    code."""
     eps_outside_correction: bool = False
-    """Add `eps` to √v itself instead of to the bias-corrected √v (OpenAI)."""
+    """Add ε to √v instead of to the bias-corrected √v, as in OpenAI's code."""
     max_grad_norm: float = 1.0
-    """Largest global norm of the gradient: a larger one is clipped; 0 disables clipping."""
+    """Maximum global norm of the gradient; larger gradients are clipped, 0 disables clipping."""
 
     def __post_init__(self) -> None:
         require(0 < self.lr < math.inf, "lr", self.lr, "a positive number")
@@ -93,37 +98,36 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How the loop walks: epochs, batches, and when it evaluates, saves and stops."""
+    """Training loop."""
 
     epochs: float = 3
-    """Passes over the training split (a fraction is allowed)."""
+    """Epochs, fractions allowed."""
     max_steps: int | None = None
-    """Stop after so many optimiser steps; the schedule then ends there."""
+    """Maximum number of optimizer steps; the learning-rate schedule ends there (default: given by --epochs)."""
     batch_size: int = 32
-    """Examples an optimiser step."""
+    """Examples per optimizer step."""
     micro_batch_size: int | None = None
-    """Examples that are computed at once; the gradients of a step are accumulated.
-    None: the whole batch, or as many as `micro_batch_tokens` allows."""
+    """Examples per micro-batch; gradients are accumulated over a step (default: the batch, or as many examples as
+    --micro-batch-tokens allows)."""
     micro_batch_tokens: int = 8_192
-    """Most tokens (padding included) that are computed at once when `micro_batch_size` is not given."""
+    """Maximum number of tokens per micro-batch, padding included, without --micro-batch-size."""
     bucketing: bool = True
-    """Batch texts of similar length together (sorted inside windows of a seeded shuffle)."""
+    """Batch texts of similar length together: sort by length within windows of a seeded shuffle."""
     drop_last: bool = False
-    """Leave out what is left of an epoch's shuffled examples when no whole batch is (OpenAI)."""
+    """Drop the last batch of an epoch if it is incomplete, as in OpenAI's code."""
     pad_to: Padding = "bucket"
-    """What a batch is padded to: its longest text (`longest`), the maximal length (`max`), or the next `bucket`.
-    Buckets are what the backend works best with: multiples of 16 for PyTorch, twelve lengths for MindSpore on a CPU,
-    one on Ascend."""
+    """Length to which a batch is padded. `longest`: its longest text; `max`: the maximum length; `bucket`: the next of
+    the backend's lengths (PyTorch: multiples of 16; MindSpore: twelve on a CPU, one on Ascend)."""
     eval_every: int | None = None
-    """Also evaluate every so many steps (always at the end of an epoch)."""
+    """Steps between evaluations, in addition to the end of each epoch (default: none)."""
     save_every: int | None = None
-    """Also save a checkpoint every so many steps (always at the end of an epoch)."""
+    """Steps between checkpoints, in addition to the end of each epoch (default: none)."""
     log_every: int = 10
-    """Steps between two lines of the log."""
+    """Steps between lines of the log."""
     patience: int | None = None
-    """Stop when so many evaluations in a row brought no better validation metric."""
+    """Stop after N evaluations without improvement of the validation criterion (default: never)."""
     seed: int = 0
-    """Seed of the splits, the initial weights, the order of the data and the dropout."""
+    """Seed of splits, weights, data order, dropout."""
 
     def __post_init__(self) -> None:
         require(0 < self.epochs < math.inf, "epochs", self.epochs, "a positive number")

@@ -14,24 +14,23 @@ Heuristic = Literal["acceptability", "sentiment", "choice"]
 
 @dataclass(frozen=True)
 class ZeroShotConfig:
-    """Label with the language model alone, without a head and without training (Radford et al. 2018, §5)."""
+    """Zero-shot labelling with the language model (Radford et al. 2018, §5)."""
 
     zero_shot: bool = False
-    """Use the language model alone, by a heuristic of the paper; no head is needed."""
+    """Label with the language model alone, by a heuristic of the paper; no fine-tuning is required."""
     heuristic: Heuristic | None = None
-    """What stands for a label (None: by the columns (choices) or the data's name (cola, sst2, imdb, reviews)).
-    `acceptability`: mean log-probability of a text; `sentiment`: which of --label-words
-    follows; `choice`: which choice."""
+    """Heuristic (default: inferred from the columns or the data set's name). `acceptability`: mean log-probability of
+    the text; `sentiment`: the more likely of --label-words after the text; `choice`: the more likely choice."""
     threshold: float | None = None
-    """Texts with a mean log-probability above it are acceptable (None: the best on the training split)."""
+    """Mean log-probability above which a text is acceptable (default: the best on the training split)."""
     label_words: str = "negative,positive"
-    """Word for each label, in the order of their ids, for `sentiment`."""
+    """Words for the labels, in the order of the label ids, for `sentiment`."""
     prompt_suffix: str = "very"
-    """Text that is added to each text before the label words, for `sentiment`."""
+    """Text appended to each input before the label words, for `sentiment`."""
 
     def __post_init__(self) -> None:
         require(self.threshold is None or math.isfinite(self.threshold), "threshold", self.threshold, "a number")
         if not self.zero_shot and any(getattr(self, item.name) != item.default for item in fields(self)):
             raise UserError(
-                "--heuristic, --threshold, --label-words and --prompt-suffix go with --zero-shot: add it, or drop them"
+                "--heuristic, --threshold, --label-words and --prompt-suffix require --zero-shot: add it or remove them"
             )

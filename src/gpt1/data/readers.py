@@ -143,7 +143,7 @@ def open_binary(path: Path) -> Iterator[BinaryIO]:
             try:
                 import zstandard
             except ImportError:
-                raise UserError(f"{path}: .zst files need zstandard: pip install zstandard") from None
+                raise UserError(f"{path}: .zst files need zstandard; run: pip install zstandard") from None
             opener, broken = _open_zstd, (zstandard.ZstdError, *broken)
         case _:
             opener = partial(Path.open, mode="rb")
@@ -294,7 +294,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
     try:
         import polars
     except ImportError:
-        raise UserError(f"{path}: .parquet files need polars: pip install polars") from None
+        raise UserError(f"{path}: .parquet files need polars; run: pip install polars") from None
     start = 0
     try:
         while len(table := polars.scan_parquet(path).slice(start, _PARQUET_ROWS).collect()):

@@ -1,6 +1,6 @@
-"""scikit-learn's API: `fit` and `predict` for lists of texts, of pairs, and of questions with their choices.
+"""scikit-learn estimators for lists of texts, of text pairs, and of multiple-choice questions.
 
-scikit-learn is imported with this package, and the package when one of its classes is first used.
+This package imports scikit-learn; `gpt1` imports the package when one of its classes is first used.
 """
 
 from gpt1.estimator.classifier import GPT1Classifier
@@ -9,12 +9,12 @@ from gpt1.estimator.regressor import GPT1Regressor
 __all__ = ["EXPECTED_FAILED_CHECKS", "GPT1Classifier", "GPT1Regressor"]
 
 EXPECTED_FAILED_CHECKS = {
-    "check_estimators_pickle": "weights are never pickled: a model that was not saved refuses (Estimator.__getstate__)",
-    "check_sample_weight_equivalence_on_dense_data": "a row that weighs 0 or 2 still is one row: it fills a place of a "
-    "batch and draws its dropout, and the LM loss, which has no label, reads it as often as it stands there",
+    "check_estimators_pickle": "weights are never pickled: pickling an unsaved model fails (Estimator.__getstate__)",
+    "check_sample_weight_equivalence_on_dense_data": "a row with weight 0 or 2 is one row of a batch with its own "
+    "dropout mask, and its weight does not apply to the LM loss, which uses no label",
 }
-"""scikit-learn's estimator checks that do not hold, with reasons.
+"""Estimator checks of scikit-learn that are expected to fail, with reasons.
 
-The checks feed tables of numbers. An estimator of texts (tags: no `two_d_array`) gets none of them, so the tests run
-them on a subclass that writes numbers as words; all others pass.
+The checks pass tables of numbers. They are skipped for an estimator of texts (its tags lack `two_d_array`), so the
+tests run them on a subclass that converts numbers to words; all other checks pass.
 """

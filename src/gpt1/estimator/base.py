@@ -1,4 +1,4 @@
-"""What classifier and regressor share: settings, `fit` by the one training loop, `save`, `load`, what is pickled."""
+"""Base class of the estimators: settings, training, saving, loading and pickling."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from gpt1.tasks.metrics import own_metric
 from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
 
 ESTIMATOR = "estimator.json"
-"""What a saved estimator's directory holds beside the model: its parameters and its classes as they were."""
+"""File in the model directory of a saved estimator that stores its parameters and classes."""
 
 UNUSED = ("out", "tracking")
-"""Settings of a recipe that `fit` refuses where they are set (`validation.require_use`), so that none is kept."""
+"""Settings that `fit` refuses (`validation.require_use`) and that are therefore not stored."""
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
-    """What classifier and regressor share: settings, `fit` by the one training loop, `save` and `load`."""
+    """Base class of classifier and regressor: settings, training, `save` and `load`."""
 
     problem_type: ClassVar[ProblemType]
     other_model: ClassVar[str]
-    """The error about a model of another problem type."""
+    """Error message for a model of another problem type."""
     model_: LoadedModel
     n_truncated_: int
     _directory: str | None
@@ -84,7 +84,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     # ---- settings
 
     def _config(self) -> FinetuneConfig:
-        """Return the recipe's settings with those that the parameters name."""
+        """Return the recipe's settings, replaced by the parameters that are not None."""
         base = self.recipe if isinstance(self.recipe, FinetuneConfig) else recipe_named(self.recipe)
         named = (
             "model", "task", "epochs", "lr", "batch_size", "max_length", "lm_coef", "backend", "device", "dtype",
@@ -108,10 +108,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     # ---- fit
 
     def _train(self, examples: list[Example], task: Task, labels: Labels, config: FinetuneConfig) -> None:
-        """Fine-tune on labelled, weighted examples; set the attributes of a fitted estimator."""
+        """Fine-tune on labelled, weighted examples and set the attributes of a fitted estimator."""
         with ExitStack() as during:
             during.enter_context(console.muted(not self.verbose))
-            if self.out is None:  # a run that is only read, in an empty directory: nothing is kept
+            if self.out is None:  # read_only: nothing is written
                 run = RunDirectory(Path(during.enter_context(TemporaryDirectory())), read_only=True)
             else:
                 run = RunDirectory(Path(self.out))
@@ -139,7 +139,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
             try:
                 progress = training.run(keep, run.checkpoints, run.log)
-            except Interrupted:  # an Exception, which cross-validation would take for a fit that failed
+            except Interrupted:  # an Exception, which cross-validation would treat as a failed fit
                 raise KeyboardInterrupt from None
             if training.valid is None:
                 keep(progress)
@@ -151,7 +151,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             self._note(run.model)
 
     def _logits(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
-        """Return (n, C) scores of the examples."""
+        """Return the (n, C) scores of the examples."""
         check_is_fitted(self, "model_")
         classifier = self.model_.require_classifier()
         examples = self.model_.examples(X, "X")
@@ -161,16 +161,16 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     # ---- save, load, pickle
 
     def save(self, directory: Path | str) -> None:
-        """Write the fitted model as a model directory (safetensors and JSON), in place of what stood there.
+        """Write the fitted model to a model directory (safetensors and JSON), replacing an existing one.
 
-        `load` gives the estimator back; `gpt1.load`, the commands and `transformers` read the directory too.
+        `load` restores the estimator; `gpt1.load`, the commands and `transformers` can read the directory too.
         """
         check_is_fitted(self, "model_")
         self.model_.save(directory)
         self._note(Path(directory))
 
     def _note(self, directory: Path) -> None:
-        """Write the estimator's own file into its model's directory, and remember the directory."""
+        """Write `ESTIMATOR` to the model directory and record the directory for pickling."""
         write_json(directory / ESTIMATOR, self._described())
         self._directory = str(directory.absolute())
         self._digest = sha256(directory / DETAILS)
@@ -180,7 +180,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(self.recipe, FinetuneConfig):
             params["recipe"] = {key: value for key, value in asdict(self.recipe).items() if key not in UNUSED}
         if self.random_state is not None and not isinstance(self.random_state, int | np.integer):
-            params["random_state"] = None  # a generator's state has no word in JSON, and the draw was made
+            params["random_state"] = None  # JSON cannot store a generator, and the seed has been drawn
         params = {
             name: str(value) if isinstance(value, Path) else value.item() if isinstance(value, np.generic) else value
             for name, value in params.items()
@@ -189,12 +189,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def load(cls, name: Path | str, **params: Any) -> Self:
-        """Return the fitted estimator that `save` (or `fit` with `out`) wrote; `params` change its parameters.
+        """Return the fitted estimator that `save` (or `fit` with `out`) wrote, with `params` replacing its parameters.
 
-        Any other fine-tuned model makes one too, by the names of `gpt1.load`; its classes are the labels' names.
+        `name` may also be any other fine-tuned model, as for `gpt1.load`; its classes are then the names of its labels.
 
         Raises:
-            UserError: there is no model with a head, or it is that of another class.
+            UserError: the model does not exist or has no head, or it belongs to another class of estimator.
         """
         directory = resolve_model(name)
         model = open_model(directory)
@@ -222,7 +222,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return with_overrides(base, overrides)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a copy with the same model, which nothing changes: `fit` makes a new one."""
+        """Return a copy that shares the model, which is immutable: `fit` creates a new one."""
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
         kept = {"model_": self.__dict__["model_"]} if "model_" in self.__dict__ else {}
@@ -231,25 +231,26 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what pickle (joblib) keeps: of a fitted model its directory, never the weights."""
+        """Return the state that pickle (joblib) stores: for a fitted model its directory, never the weights."""
         state: dict[str, Any] = dict(super().__getstate__())
         if state.pop("model_", None) is None:
             return state
         if self._directory is None:
             raise UserError(
                 f"a fitted {type(self).__name__} is not pickled with its weights: save it first, model.save(DIR), or "
-                f"fit it with out=DIR; then the pickle names DIR. {type(self).__name__}.load(DIR) needs no pickle. "
-                "Where n_jobs sends fitted estimators to a process: n_jobs=1, or joblib.parallel_config('threading')"
+                f"fit it with out=DIR; the pickle then refers to DIR. {type(self).__name__}.load(DIR) needs no pickle. "
+                "For n_jobs with fitted estimators: n_jobs=1, or joblib.parallel_config('threading')"
             )
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state and load the model from its directory; raises UserError if that model is gone."""
         super().__setstate__(state)
         if state.get("_directory") is None:
             return
         directory = Path(state["_directory"])
         if not (directory / DETAILS).exists() or sha256(directory / DETAILS) != state["_digest"]:
-            raise UserError(f"{directory}: the model that this pickle names is gone, or another one is there")
+            raise UserError(f"{directory}: the model that this pickle refers to was deleted or replaced")
         self.model_ = LoadedModel.of(load_model(directory), self._hardware())
 
 

@@ -1,4 +1,4 @@
-"""GPT-1 as a classifier of scikit-learn."""
+"""scikit-learn classifier."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from gpt1.tasks.metrics import probabilities
 
 
 class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
-    """GPT-1, fine-tuned by `fit`, as a classifier of scikit-learn.
+    """Classifier that fine-tunes a GPT-1.
 
-    X is a list (array, Series) of texts; of pairs (text, text), also an array of two columns; or of (context, [choice,
-    choice, …]), where y counts the right choice from 0. Labels come back as they were. Long texts are cut to
-    `max_length` tokens, and `n_truncated_` counts those of the training.
+    X is a list, array or Series of n examples: texts; pairs (text, text), or an array (n, 2); or questions (context,
+    [choice, choice, …]), for which y is the index of the correct choice. y holds labels of any type that NumPy can
+    sort; `predict` returns that type. Examples are truncated to `max_length` tokens; `n_truncated_` counts the
+    truncated training examples.
 
     >>> import gpt1
     >>> texts = ["warm and funny", "dull and slow", "a funny film", "a slow film"] * 4
@@ -35,29 +36,32 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     (['bad', 'good'], (1, 2))
 
     Args:
-        model: as `--model`: `mini`, `random:SIZE`, a directory, or a model of the hub (`openai-gpt`, OWNER/NAME, each
-            also with @REVISION). None: the recipe's, `mini`.
-        recipe: name of a recipe, or all settings: `gpt1.recipe("paper-finetune", clf_pdrop=0.2)`.
-        task: classification, entailment, similarity or multiple-choice; None: what the shape of X poses.
-        epochs, lr, batch_size, max_length, lm_coef: as the flags of `gpt1 finetune`; None: the recipe's.
-        validation_fraction: share of the rows on which the best epoch is chosen; None: the recipe's, which mostly has
-            none: all rows are trained on and the last weights are the model.
-        class_weight: None, "balanced" or {label: weight}, times `sample_weight`.
-        random_state: seed, or a NumPy generator that draws one; None: the recipe's, 0.
-        backend, device, dtype: as the flags. `fit` computes in bfloat16 where that is fast, and predictions in float32,
-            unless `dtype` says otherwise.
-        out: run directory that keeps log, checkpoints and model: the same `fit` goes on there. None: nothing is kept.
-        verbose: 0 says nothing, 1 what `gpt1 finetune` says.
+        model: Model to start from: `mini`, `random:SIZE`, a directory, or a model of the hub (`openai-gpt`, OWNER/NAME,
+            each also with @REVISION). None: the recipe's, `mini`.
+        recipe: Name of a recipe, or all settings: `gpt1.recipe("paper-finetune", clf_pdrop=0.2)`.
+        task: classification, entailment, similarity or multiple-choice. None: inferred from the shape of X.
+        epochs, lr, batch_size, max_length, lm_coef: As the flags of `gpt1 finetune`. None: the recipe's.
+        validation_fraction: Share of the examples used to select the best epoch. None: the recipe's. Recipes without
+            one train on all examples and keep the last weights.
+        class_weight: None, "balanced" or {label: weight}; multiplied with `sample_weight`.
+        random_state: Seed, or a NumPy generator that one is drawn from. None: the recipe's, 0.
+        backend, device, dtype: As the flags of `gpt1 finetune`. Without `dtype`, `fit` computes in bfloat16 on devices
+            with fast bfloat16, and predictions are computed in float32.
+        out: Run directory for log, checkpoints and model, from which the same `fit` resumes. None: nothing is stored.
+        verbose: 1 prints the notices of `gpt1 finetune`, 0 nothing.
 
     Attributes:
-        classes_ (C,); model_: a `LoadedModel`, as `gpt1.load` gives it; n_truncated_.
+        classes_: (C,) sorted labels.
+        model_: `LoadedModel`, as returned by `gpt1.load`.
+        n_truncated_: Number of truncated training examples.
 
     Raises:
-        UserError (a ValueError): X, y, weights or settings cannot be used. NotFittedError: predicting before `fit`.
+        UserError: X, y, weights or settings are invalid (a ValueError).
+        NotFittedError: The estimator predicts before `fit`.
     """
 
     problem_type = SINGLE_LABEL
-    other_model = "this model is no classifier with named labels; gpt1.load(DIR).predict(…) takes it"
+    other_model = "this model is not a classifier with named labels; use gpt1.load(DIR).predict(…)"
     classes_: NDArray[Any]
 
     def __init__(
@@ -75,7 +79,7 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         self.class_weight = class_weight
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Fine-tune on texts with labels; `sample_weight` (n,) weighs the examples in the loss."""
+        """Fine-tune on n labelled examples; `sample_weight` (n,) holds their weights in the loss."""
         config = self._config()
         task, examples = task_of_values(X, self.problem_type, config.task, type(self).__name__)
         targets = checked_targets(self, y, len(examples))
@@ -91,7 +95,7 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
                 raise UserError(f"y holds one class, {classes.tolist()[0]!r}: a classifier needs at least 2 classes")
             labels = Labels(tuple(map(str, classes.tolist())))
             if len(set(labels.names)) < len(classes):
-                raise UserError(f"y: two of the classes {classes.tolist()} are written alike")
+                raise UserError(f"y: two of the classes {classes.tolist()} are equal as text")
             row_labels = [labels.names[index] for index in ids]
         if self.class_weight is not None:
             weights = weights * compute_sample_weight(self.class_weight, targets)
@@ -102,17 +106,17 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Return the scores before the softmax: (n, C), and of two classes (n,), the second minus the first."""
+        """Return the scores before the softmax, (n, C); for two classes their difference, second minus first, (n,)."""
         logits = self._scores(X).astype(np.float64)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Return (n, C) probabilities in the order of `classes_`."""
+        """Return the (n, C) probabilities in the order of `classes_`."""
         likely: NDArray[np.float64] = probabilities(self._scores(X))
         return likely
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
-        """Return the likeliest label of each example, of the type that `fit` was given."""
+        """Return the most likely label of each example, (n,), with the dtype of the training labels."""
         best = self._scores(X).argmax(1)
         labels: NDArray[Any] = self.classes_[best]
         return labels
@@ -120,7 +124,7 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
         logits = self._logits(X)
         if logits.shape[1] != len(self.classes_):
-            raise UserError(f"X: {logits.shape[1]} choices found, {len(self.classes_)} expected as in the training")
+            raise UserError(f"X: {logits.shape[1]} choices found, {len(self.classes_)} expected as in training")
         return logits
 
     def _described(self) -> dict[str, Any]:

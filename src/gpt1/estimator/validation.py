@@ -1,4 +1,4 @@
-"""What is given to `fit` beside X: labels, weights, and settings, each checked."""
+"""Validation of the arguments of `fit`: labels, weights and settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Weights = NDArray[np.float64]
 
 
 def checked_targets(estimator: object, y: Any, count: int) -> NDArray[Any]:
-    """Return y as an array (n,) without NaN."""
+    """Return y as an array (n,) without NaN; raises UserError if it is not."""
     if y is None:
         raise UserError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
     _require_one_kind(y)
@@ -33,7 +33,7 @@ def checked_targets(estimator: object, y: Any, count: int) -> NDArray[Any]:
 
 
 def _require_one_kind(y: Any) -> None:
-    """Raises UserError where NumPy would make texts of a list's numbers, or None stands for a label."""
+    """Raise UserError if y holds None, or texts and numbers, which NumPy would convert to texts."""
     values = y.tolist() if isinstance(y, np.ndarray) else list(y) if isinstance(y, list | tuple) else []
     if (missing := next((n for n, value in enumerate(values) if value is None), None)) is not None:
         raise UserError(f"y[{missing}] is None: a label expected")
@@ -46,23 +46,23 @@ def _require_one_kind(y: Any) -> None:
 
 
 def checked_weights(sample_weight: Any, count: int) -> Weights:
-    """Return (n,) weights of at least 0, of which some are above."""
+    """Return the weights as an array (n,) of numbers of at least 0, not all of them 0; None: ones."""
     if sample_weight is None:
         return np.ones(count)
     weights = np.asarray(sample_weight, np.float64)
     if weights.ndim == 0:
         weights = np.full(count, weights)
     if weights.shape != (count,):
-        raise UserError(f"sample_weight has the shape {weights.shape}, ({count},) expected: a weight an example")
+        raise UserError(f"sample_weight has the shape {weights.shape}, ({count},) expected: one weight per example")
     if not np.isfinite(weights).all() or weights.min() < 0:
-        raise UserError("sample_weight holds a weight that is negative or no finite number")
+        raise UserError("sample_weight holds a weight that is negative or not finite")
     if not weights.any():
         raise UserError("sample_weight: all weights are zero; at least one must be non-zero")
     return weights
 
 
 def checked_choices(targets: NDArray[Any], examples: Sequence[Example]) -> NDArray[np.int64]:
-    """Return y of multiple choice as int64: the right choice of each example, counted from 0."""
+    """Return the targets of multiple choice as int64: the index of each example's correct choice."""
     for index, (choice, example) in enumerate(zip(targets.tolist(), examples, strict=True)):
         if choice not in range(len(example.choices)):
             raise UserError(f"y[{index}] is {choice!r}, expected a choice, 0 to {len(example.choices) - 1}")
@@ -70,12 +70,13 @@ def checked_choices(targets: NDArray[Any], examples: Sequence[Example]) -> NDArr
 
 
 def labelled(examples: Sequence[Example], labels: Sequence[Any], weights: Weights) -> list[Example]:
+    """Return the examples with their labels and weights."""
     triples = zip(examples, labels, weights.tolist(), strict=True)
     return [replace(example, label=label, weight=weight) for example, label, weight in triples]
 
 
 def drawn(examples: list[Example], config: FinetuneConfig) -> dict[str, list[Example]]:
-    """Return the examples to train on and, where a share is asked for, those to validate on."""
+    """Return {"train": examples}, and "valid" if the settings have a validation fraction."""
     fraction = config.split.valid_fraction
     if fraction is None:
         return {"train": examples}
@@ -84,12 +85,12 @@ def drawn(examples: list[Example], config: FinetuneConfig) -> dict[str, list[Exa
         openai_split(examples, fraction) if by_openai else stratified_split(examples, fraction, config.loop.seed)
     )
     if not drawn:
-        raise UserError(f"validation_fraction={fraction}: no row of {len(examples)} is left to validate on")
+        raise UserError(f"validation_fraction={fraction}: no row of {len(examples)} is left for validation")
     return {"train": rest, "valid": drawn}
 
 
 def require_use(config: FinetuneConfig) -> None:
-    """Refuse what only a run from files has a use for: nothing is ignored."""
+    """Raise UserError if a setting applies to runs from files only, since no setting is ignored."""
     usual = FinetuneConfig()
     idle = {name: (getattr(config, name), getattr(usual, name)) for name in ("data", "out", "columns")}
     for name in ("train_fraction", "test_fraction", "max_examples"):
@@ -101,4 +102,4 @@ def require_use(config: FinetuneConfig) -> None:
     for name, (value, expected) in idle.items():
         if value != expected:
             needs = "validation_fraction" if name in ("patience", "eval_every", "metric") else "gpt1 finetune"
-            raise UserError(f"recipe: {name} is {value}, which fit has no use for without {needs}; leave it out")
+            raise UserError(f"recipe: {name} is {value}, which fit cannot use without {needs}; leave it out")

@@ -48,7 +48,7 @@ def evaluate(
     data = str(data)
     path = resolve_model(model)
     trained_on = _run_settings(path)
-    classifier = Classifier.open(path, hardware)
+    classifier = Classifier.open(path, hardware, shown=str(model), zero_shot=True)
     others = {str(other): _of_the_same_kind(other, str(model), classifier, hardware) for other in compare}
     kind = classifier.task.input_kind
     examples = load_evaluation_data(trained_on, data, split, columns or Columns(), kind).read(split)

@@ -39,14 +39,19 @@ class Classifier:
         self.collator = Collator(model.tokenizer.pad, model.max_length, padding, engine.buckets)
 
     @classmethod
-    def open(cls, name: str | Path, hardware: DeviceConfig | None = None, *, flag: str = "") -> Self:
+    def open(
+        cls, name: str | Path, hardware: DeviceConfig | None = None, *, flag: str = "", shown: str = "",
+        zero_shot: bool = False,
+    ) -> Self:  # fmt: skip
         """Load a model by its name (`loading.resolve_model`), in float32 unless `hardware` sets a dtype.
+
+        `shown` is the name that errors show if it differs, `zero_shot` as in `head_of`.
 
         Raises:
             UserError: the model does not exist, has no head, or its files are damaged.
         """
         model = open_model(name, flag=flag)
-        head_of(model)  # before a framework is imported
+        head_of(model, shown or str(name), zero_shot=zero_shot)  # before a framework is imported
         return cls(model, backends.for_answers(model.config, model.params, hardware))
 
     def encode(self, examples: Sequence[Example], *, labelled: bool = False) -> EncodedExamples:
@@ -100,15 +105,18 @@ class Classifier:
         return self.problem_type.prediction(logits, self.labels.names)
 
 
-def head_of(model: Model) -> Head:
+def head_of(model: Model, shown: str = "", *, zero_shot: bool = False) -> Head:
     """Return the head of a fine-tuned model.
+
+    `shown` is the model's name in the error, which also advises --zero-shot if `zero_shot` is set.
 
     Raises:
         UserError: the model is a language model without a head.
     """
     if model.config.head is None:
         raise UserError(
-            "this model is a language model without a task; fine-tune it first: gpt1 finetune --model DIR …, in Python "
-            "gpt1.GPT1Classifier(DIR).fit(texts, labels)"
+            f"{shown or 'this model'} is a language model without a task; fine-tune it first: gpt1 finetune --model "
+            f"{shown or 'DIR'} --data DATA --out RUN, in Python gpt1.GPT1Classifier({shown or 'DIR'!r}).fit(texts, "
+            f"labels){'; or label without training: add --zero-shot' if zero_shot else ''}"
         )
     return model.config.head

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gpt1.errors import UserError
+from gpt1.system.extras import install_command
 
 _SUSPECT = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f]|&#?[0-9A-Za-z]{1,24};")
 """Parts of ASCII text that ftfy may change: control characters, carriage returns, entities."""
@@ -111,5 +112,5 @@ def not_installed(package: str) -> UserError:
     """Return the error for a missing package of the pre-tokenizer `openai`."""
     return UserError(
         f"{package} is not installed; the original tokenisation (pre-tokenizer `openai`) requires it; "
-        "run: pip install 'gpt1[openai]' (in a clone: pip install -e '.[openai]')"
+        f"run: {install_command('openai')}"
     )

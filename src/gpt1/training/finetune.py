@@ -33,7 +33,7 @@ from gpt1.tasks import Labels, Task
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
 from gpt1.training.loop import stop_at_once
-from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
+from gpt1.training.setup import FinetuneSetup, encode_splits, require_start, starting_model
 from gpt1.training.trackers import attach_trackers
 
 
@@ -71,6 +71,7 @@ def _finetune(
     extra_metrics = own_metric(config.metric if metric is None else metric)
     if not run.finished:
         backends.check(config.hardware)
+    require_start(config, run)
     data = load_data(config, files)
     for note in data.notes:
         console.say(note)

@@ -278,7 +278,8 @@ def _graceful_stop() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
         with suppress(RuntimeError):  # the signal may have interrupted another write to stderr
-            console.say("Stopping after this step; press Ctrl-C again to stop at once.", urgent=True)
+            at_once = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
+            console.say(f"Stopping after this step{at_once}.", urgent=True)
 
     with _signal_handler(on_signal):
         yield stop

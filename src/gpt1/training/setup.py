@@ -8,7 +8,7 @@ from dataclasses import replace
 from gpt1 import backends, console
 from gpt1.backends.parameters import HEAD, initialise
 from gpt1.checkpoint.event_log import RunLog
-from gpt1.checkpoint.loading import open_model, open_tokenizer, random_size
+from gpt1.checkpoint.loading import open_model, open_tokenizer, random_size, require_model_name
 from gpt1.checkpoint.model_dir import Model
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.checkpoint.train_state import Checkpoints, Progress
@@ -52,25 +52,38 @@ def starting_model(config: FinetuneConfig, data: TaskData, run: RunDirectory | N
     head = replace(data.labels.head(data.task.name), bias=config.head_bias)
     label_names = data.labels.names
     n_segments = data.task.n_parts if config.segments else 0
+    require_start(config, run)
     if (size := random_size(config.model)) is not None:
-        if size not in SIZES:
-            raise UserError(
-                f"--model {config.model}: unknown size; there are {', '.join('random:' + s for s in SIZES)}"
-            )
         tokenizer = _tokenizer(config, SIZES[size], data, run)
         shape = replace(SIZES[size], vocab_size=tokenizer.vocab_size, n_segments=n_segments, head=head)
         max_length = _max_length(config, shape)
         params = initialise(shape, config.loop.seed)
         return Model(shape, params, tokenizer, label_names, max_length, truncation=config.split.truncation)
-    for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
-        if value is not None:
-            raise UserError(f"--{flag} {value}: {config.model} has its own vocabulary; only for --model random:SIZE")
     loaded = open_model(config.model, flag="--model", random=True)
     shape = replace(loaded.config, head=head, n_segments=max(n_segments, loaded.config.n_segments))
     body = {name: value for name, value in loaded.params.items() if not name.startswith(HEAD)}
     params = initialise(shape, config.loop.seed, body)
     max_length = _max_length(config, shape)
     return Model(shape, params, loaded.tokenizer, label_names, max_length, loaded.provenance, config.split.truncation)
+
+
+def require_start(config: FinetuneConfig, run: RunDirectory | None) -> None:
+    """Check --model, --tokenizer and --vocab-size before the data is read; models on the hub are not looked up.
+
+    Raises:
+        UserError: a name is not that of a model or tokenizer, or a flag does not apply to the model.
+    """
+    if (size := random_size(config.model)) is None:
+        for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
+            if value is not None:
+                raise UserError(
+                    f"--{flag} {value}: {config.model} has its own vocabulary; only for --model random:SIZE"
+                )
+        require_model_name(config.model, flag="--model", random=True)
+    elif size not in SIZES:
+        raise UserError(f"--model {config.model}: unknown size; there are {', '.join('random:' + s for s in SIZES)}")
+    elif config.tokenizer and not (run and run.tokenizer.exists()):
+        require_model_name(config.tokenizer, flag="--tokenizer")
 
 
 def _tokenizer(config: FinetuneConfig, size: ModelConfig, data: TaskData, run: RunDirectory | None) -> Tokenizer:

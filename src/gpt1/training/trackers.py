@@ -174,7 +174,7 @@ def attach_trackers(config: TrackConfig, log: RunLog, out: Path, settings: Any) 
     """
     for name in config.names:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"--track {name}: the package is not installed; pip install {name}")
+            raise UserError(f"--track {name}: the package is not installed; run: pip install {name}")
     followers = [_Follower(name, log, out, config.track_project, _flat(settings)) for name in config.names]
     log.followers.extend(followers)
     try:

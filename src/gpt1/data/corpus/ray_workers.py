@@ -26,6 +26,7 @@ from typing import Any
 from gpt1.data.corpus.local_workers import Answers, largest_first
 from gpt1.data.corpus.shards import Answer, Request, answers, is_complete, tokenizer_from_json, tokenizer_to_json
 from gpt1.errors import UserError
+from gpt1.system.extras import install_command
 from gpt1.system.processes import cores, start_python
 from gpt1.tokenization.tokenizer import Tokenizer
 
@@ -58,7 +59,7 @@ class RayWorkers:
         if self.processes is not None and self.processes < 1:
             raise UserError(f"--processes {self.processes}: expected 1 or more")
         if importlib.util.find_spec("ray") is None:
-            raise UserError(f"--ray {self.address}: Ray is not installed; run: pip install 'gpt1[ray]'")
+            raise UserError(f"--ray {self.address}: Ray is not installed; run: {install_command('ray')}")
         _require_address(self.address)
 
     def encode(self, requests: Sequence[Request], tokenizer: Tokenizer) -> Answers:

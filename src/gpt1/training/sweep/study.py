@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from gpt1 import console
 from gpt1.errors import UserError
+from gpt1.system.extras import install_command
 from gpt1.tasks.metrics import SMALLER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ RANDOM_TRIALS = 5
 def require_optuna() -> None:
     """Raise UserError if Optuna is not installed."""
     if importlib.util.find_spec("optuna") is None:
-        raise UserError("gpt1 sweep: Optuna is not installed; pip install 'optuna>=4'")
+        raise UserError(f"gpt1 sweep: Optuna is not installed; run: {install_command('sweep')}")
 
 
 class Study:
