@@ -1,7 +1,8 @@
-"""Take the pictures of the playground: python docs/images/playground.py RUN, a run of `make demo` (runs/demo).
+"""Screenshots of the playground.
 
-Serves RUN (a classifier of reviews) and `mini` on free ports of this machine, drives the page in a headless Chromium
-and writes playground-*.png beside this file. Needs playwright and Chromium, the system's or Playwright's own.
+Usage: python docs/images/playground.py RUN, with a run of `make demo` (runs/demo). Serves RUN and `mini` on free local
+ports, drives the page in a headless Chromium and writes playground-*.png next to this file. Requires playwright and
+Chromium, from the system or installed by playwright.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ HERE = Path(__file__).parent
 DESK = {"width": 860, "height": 600}
 PHONE = {"width": 390, "height": 600}
 SEED = "7"
-"""Of the text that is written, so that the picture is the same each time."""
+"""Seed of the generated text."""
 
 
 @contextmanager
 def served(model: str) -> Iterator[str]:
-    """The address of `gpt1 serve MODEL`."""
+    """Run `gpt1 serve MODEL`; yield its address."""
     command = [sys.executable, "-m", "gpt1", "serve", model, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -75,7 +76,7 @@ PICTURES: dict[str, tuple[str, str, Any, dict[str, Any]]] = {
     "attention": ("mini", "attention", attention, {}),
     "phone": ("run", "classify", None, {"locale": "zh-CN", "color_scheme": "dark", "viewport": PHONE}),
 }
-"""Picture -> (model, panel, what is done there, what the browser is)."""
+"""Picture -> (model, panel, actions in the panel, settings of the browser context)."""
 
 
 def take(browser: Browser, name: str, url: str) -> None:
