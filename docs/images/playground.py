@@ -1,8 +1,7 @@
-"""Screenshots of the playground.
+"""Take the pictures of the playground: python docs/images/playground.py RUN, a run of `make demo` (runs/demo).
 
-Usage: python docs/images/playground.py RUN, with a run of `make demo` (runs/demo). Serves RUN and `mini` on free local
-ports, drives the page in a headless Chromium and writes playground-*.png next to this file. Requires playwright and
-Chromium, from the system or installed by playwright.
+Serves RUN (a classifier of reviews) and `mini` on free ports of this machine, drives the page in a headless Chromium
+and writes playground-*.png beside this file. Needs playwright and Chromium, the system's or Playwright's own.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ HERE = Path(__file__).parent
 DESK = {"width": 860, "height": 600}
 PHONE = {"width": 390, "height": 600}
 SEED = "7"
-"""Seed of the generated text."""
+"""Of the text that is written, so that the picture is the same each time."""
 
 
 @contextmanager
 def served(model: str) -> Iterator[str]:
-    """Run `gpt1 serve MODEL`; yield its address."""
+    """The address of `gpt1 serve MODEL`."""
     command = [sys.executable, "-m", "gpt1", "serve", model, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -76,7 +75,7 @@ PICTURES: dict[str, tuple[str, str, Any, dict[str, Any]]] = {
     "attention": ("mini", "attention", attention, {}),
     "phone": ("run", "classify", None, {"locale": "zh-CN", "color_scheme": "dark", "viewport": PHONE}),
 }
-"""Picture -> (model, panel, actions in the panel, settings of the browser context)."""
+"""Picture -> (model, panel, what is done there, what the browser is)."""
 
 
 def take(browser: Browser, name: str, url: str) -> None:

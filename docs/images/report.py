@@ -1,8 +1,8 @@
-"""Screenshots of reports.
+"""Take the pictures of reports: python docs/images/report.py RUN OTHER LANGUAGE-MODEL, of three runs.
 
-Usage: python docs/images/report.py RUN OTHER LANGUAGE-MODEL. RUN is a run of `make demo` (runs/demo), OTHER another run
-on the same rows, LANGUAGE-MODEL a run of `gpt1 pretrain`. Writes their reports, opens them in a headless Chromium and
-writes report-*.png next to this file. Requires playwright and Chromium, from the system or installed by playwright.
+RUN is a run of `make demo` (runs/demo), OTHER another one on the same rows, LANGUAGE-MODEL one of `gpt1 pretrain`.
+Writes their reports, opens them in a headless Chromium and puts report-*.png beside this file. Needs playwright and
+Chromium, the system's or Playwright's own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PICTURES: dict[str, tuple[tuple[int, ...], str, dict[str, Any]]] = {
     "pretraining": ((2,), "header", {}),
     "comparison": ((0, 1), "header", {"color_scheme": "dark"}),
 }
-"""Picture -> (indices of the runs, selector at the top of the picture, settings of the browser page)."""
+"""Picture -> (which of the runs, the part of the page that stands at the top, what the browser is)."""
 
 
 def main(*runs: str) -> None:
