@@ -1,4 +1,4 @@
-"""The pages of the documentation, and what the tests read from them."""
+"""Pages of the documentation: their code blocks, commands, sessions and anchors."""
 
 from __future__ import annotations
 
