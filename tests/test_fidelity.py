@@ -39,7 +39,7 @@ def test_the_page_has_its_rows() -> None:
     """A changed layout must not leave the tests below without rows."""
     assert len(rows()) >= 35
     assert len({row[0] for row in rows()}) == len(rows())
-    for topic in ("head", "causal mask", "weight decay", "too long texts", "embeddings", "released weights"):
+    for topic in ("head", "causal mask", "weight decay", "truncation", "embeddings", "released weights"):
         assert topic in {row[0] for row in rows()}
 
 

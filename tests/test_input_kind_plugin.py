@@ -1,6 +1,6 @@
 """Input kinds of other packages, with their tasks. Run: pytest tests/test_input_kind_plugin.py
 
-The package is the example of CONTRIBUTING.md under "An input kind of your own".
+The package is the example of CONTRIBUTING.md under "Add an input kind as a plugin".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The lesson is true in both languages: its Python prints what stands below it, its commands parse, its links lead on.
+"""The lesson's Python prints what the page shows, in both languages, and the names on the page exist.
 
 Run: pytest tests/test_lesson.py
 """
@@ -17,30 +17,15 @@ from pathlib import Path
 import pytest
 
 import gpt1
-from gpt1 import api
-from gpt1.cli import main
 from gpt1.config import FinetuneConfig
 from gpt1.config.overrides import setting_holders
+from support.pages import ROOT, blocks, prose, read
 
-ROOT = Path(__file__).parents[1]
-ENGLISH, CHINESE = ROOT / "docs" / "mindspore.md", ROOT / "docs" / "mindspore.zh-CN.md"
-PAGES = {"en": ENGLISH.read_text(encoding="utf-8"), "zh-CN": CHINESE.read_text(encoding="utf-8")}
-
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    """(language, text) of each block of code, in order."""
-    return BLOCK.findall(page)
-
-
-def prose(page: str) -> str:
-    return BLOCK.sub("", COMMENT.sub("", page))
+PAGES = {"en": read("docs/mindspore.md"), "zh-CN": read("docs/mindspore.zh-CN.md")}
 
 
 def spans(page: str) -> list[str]:
-    """What stands in backticks in a line."""
+    """Return the text of each pair of backticks in a line."""
     return re.findall(r"`([^`\n]+)`", prose(page))
 
 
@@ -75,16 +60,6 @@ def test_every_snippet_has_its_output() -> None:
     assert len(SNIPPETS) > 8
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if "gpt1" in command.split()])
-def test_a_command_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = []
-    for name in api.__all__:
-        monkeypatch.setattr(api, name, lambda *args, **flags: ran.append(args) or {})
-    words = shlex.split(command)
-    assert main(words[words.index("gpt1") + 1 :]) == 0  # msrun's words stand before it
-    assert len(ran) == 1
-
-
 def test_the_example_has_the_flags_that_the_lesson_gives_it() -> None:
     [command] = [command for command in COMMANDS if command.startswith("python examples/")]
     script, *words = shlex.split(command)[1:]
@@ -117,30 +92,3 @@ def test_what_the_lesson_names_is_there(page: str) -> None:
                 assert {keyword.arg for keyword in call.keywords} <= known, span
         if span.startswith("--"):
             assert span.split()[0].removeprefix("--").replace("-", "_") in settings, span
-
-
-@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
-def test_its_links_lead_somewhere(page: str) -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", prose(page)) if not link.startswith("http")]
-    assert len(links) >= 4
-    for link in links:
-        assert (ENGLISH.parent / link.partition("#")[0]).exists(), link
-
-
-def test_both_languages_say_the_same() -> None:
-    """Code, outputs, places to fill, headings, tables and names are equal; only the words differ."""
-    english, chinese = PAGES.values()
-    assert blocks(english) == blocks(chinese)
-    assert COMMENT.findall(english) == COMMENT.findall(chinese)
-    assert _outline(english) == _outline(chinese)
-    assert sorted(spans(english)) == sorted(spans(chinese))
-
-
-def _outline(page: str) -> list[str]:
-    """The level and number of each heading, and each row of a table as its number of cells."""
-    lines = prose(page).splitlines()
-    return [
-        re.match(r"#+ ?[\d.]*", line)[0].strip() if line.startswith("#") else str(line.count("|"))
-        for line in lines
-        if line.startswith(("#", "|"))
-    ]
