@@ -15,6 +15,7 @@ from importlib.metadata import version
 import tyro
 from tyro import _errors as parse_errors
 
+from gpt1 import console
 from gpt1.backends.dist import VARIABLES, launcher, process_rank
 from gpt1.cli.inference import evaluate, explain, generate, next_tokens, predict, report, score, serve
 from gpt1.cli.streams import prepare_streams, wide_enough
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv in (["--version"], ["-V"]):
             print(f"gpt1 {version('gpt1')}")
             return 0
-        with parse_errors.on_parse_error(_one_line), wide_enough():
+        with parse_errors.on_parse_error(_one_line), wide_enough(), console.command_line():
             _dispatch(argv)
         sys.stdout.flush()  # here a broken pipe is handled, at the exit it is not
     except UserError as error:
