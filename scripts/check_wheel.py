@@ -39,6 +39,14 @@ import gpt1
 reveal_type(gpt1.recipe)
 reveal_type(gpt1.predict("runs/demo", ["good"]))
 """
+MYPY = """\
+[mypy]
+
+[mypy-matplotlib.*,mindspore.*,polars.*,scipy.*,sklearn.*,torch.*]
+follow_imports = skip
+ignore_missing_imports = True
+"""
+"""The types of large libraries are not needed and take mypy minutes."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +232,7 @@ def check_types(environment: Environment, cell: Cell) -> None:
     """Mypy of this script's environment sees the types of the installed package (py.typed)."""
     path = environment.folder / "typed.py"
     path.write_text(TYPED, encoding="utf-8")
+    path.with_name("mypy.ini").write_text(MYPY, encoding="utf-8")
     words = [sys.executable, "-m", "mypy", "--python-executable", environment.python, "--cache-dir", ".mypy", path.name]
     said = run(words, environment.folder, environment.variables)
     revealed = re.findall(r'Revealed type is "(.*)"', said)
@@ -293,13 +302,14 @@ def check(cell: Cell, wheel: Path, folder: Path) -> Result:
         result.python, result.numpy = json.loads(environment.run(["-c", ask]))
         result.installed = megabytes(folder)
         for step in STEPS:
-            print(f"{cell.name}: {step.__name__}", flush=True)
+            print(f"{cell.name}: {step.__name__}", end="", flush=True)
             started = time.monotonic()
             step(environment, cell)
             result.seconds[step.__name__] = time.monotonic() - started
+            print(f"  {result.seconds[step.__name__]:.0f} s", flush=True)
     except (Failed, subprocess.TimeoutExpired, OSError, ValueError, KeyError) as error:
         result.state = "FAILED"
-        print(f"{cell.name}: {type(error).__name__}: {error}", flush=True)
+        print(f"\n{cell.name}: {type(error).__name__}: {error}", flush=True)
     return result
 
 

@@ -223,7 +223,7 @@ def test_a_stopped_study_goes_on_and_a_finished_one_is_read(
     page = workplace / "page.md"
     page.write_text(f"{results.BEGIN}{results.END}")
     assert command(workplace, "out", "--markdown", str(page)) == 130
-    assert "stopped; the same command goes on from here" in capsys.readouterr().err
+    assert "stopped; run the same command again to resume" in capsys.readouterr().err
     stop_at = 3
     for _ in range(2):
         assert command(workplace, "out", "--markdown", str(page)) == 0
@@ -252,7 +252,7 @@ def test_runs_of_another_model_are_refused(workplace: Path, capsys: pytest.Captu
 
 def test_a_spent_budget_starts_no_run(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(workplace, "spent", "--budget-minutes", "0") == 1
-    assert "The budget leaves no time for rte/random-lr0.001/seed-0" in capsys.readouterr().err
+    assert "The remaining budget is too short for rte/random-lr0.001/seed-0" in capsys.readouterr().err
     assert not (workplace / "spent/rte").exists()
 
 
