@@ -346,6 +346,7 @@ def show(results: Sequence[Result], wheel: Path) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the command's arguments, validated."""
     names = [cell.name for cell in CELLS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cells", nargs="*", metavar="CELL", help=f"cells to test: {', '.join(names)}")
@@ -366,6 +367,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Run the cells; return the exit code."""
     flags = parse_arguments()
     cells = [cell for cell in CELLS if flags.all or flags.list or cell.name in flags.cells]
     if flags.list:

@@ -47,6 +47,7 @@ def public(version: str) -> str:
 
 
 def main() -> None:
+    """Write the lock file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--constraints", type=Path, default=ROOT / "constraints.txt", help="hand-written constraints")
     parser.add_argument("--output", type=Path, default=ROOT / "requirements.lock", help="file to write")
