@@ -1,6 +1,6 @@
-# gpt1 serve in a container. PyTorch's CPU build has a package index of its own (see its installation page):
+# Container of gpt1 serve. PyTorch's CPU build has its own package index (see PyTorch's installation page):
 #   docker build --build-arg PIP_EXTRA_INDEX_URL=… -t gpt1 .
-# Without it pip takes the build with CUDA, several GB. Then, for example:
+# Without it pip installs the CUDA build, several GB. Example:
 #   docker run --rm -p 8000:8000 -v ./runs/demo/model:/model:ro -e GPT1_API_KEY=… gpt1 /model --name demo --host 0.0.0.0
 FROM python:3.12-slim
 

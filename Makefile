@@ -1,4 +1,4 @@
-# `make demo` and `make test` each do all the set-up by themselves, in .venv; `make test-mindspore` in .venv-mindspore.
+# `make demo` and `make test` set up .venv by themselves; `make test-mindspore` sets up .venv-mindspore, without PyTorch.
 PYTHON ?= python3
 EXTRAS ?= dev
 VENV   := .venv
@@ -7,14 +7,19 @@ READY  := $(VENV)/.ready-$(EXTRAS)
 ALONE  := .venv-mindspore
 ALONE_EXTRAS := test,mindspore
 DEMO   := runs/demo
+CODE   := src tests benchmarks examples scripts
 # Flags of pytest, such as TESTS="-k segments".
 TESTS  ?=
-# Processes that share the tests: one a core and at most 8, or a number; with 0 pytest runs them itself, for a debugger.
+# Flags of scripts/check_wheel.py, such as CELLS="--all".
+CELLS  ?= py311-numpy1
+# Test processes: `auto` is one per core, at most 8; 0 runs the tests in pytest's own process, for a debugger.
 WORKERS ?= auto
-# A thread each: twice as many threads as cores wait for each other most of the time.
+# One thread per process: with two per core, threads spend most of their time waiting for each other.
 PYTEST := -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+# The locked versions are those of Python 3.11 on Linux; elsewhere constraints.txt alone applies.
+LOCK   := $(shell $(PYTHON) -c 'import sys; print("requirements.lock" * (sys.version_info[:2] == (3, 11) and sys.platform == "linux"))')
 
-.PHONY: demo test test-mindspore check check-full format clean
+.PHONY: demo test test-mindspore check-full lint format lock wheel clean
 
 demo: $(READY)
 	rm -rf $(DEMO) $(DEMO)-random
@@ -25,12 +30,15 @@ demo: $(READY)
 	$(BIN)/gpt1 evaluate $(DEMO) --data reviews --compare $(DEMO)-random
 	$(BIN)/gpt1 predict $(DEMO) "Warm, funny and over far too soon." "The handle broke on the second day."
 
-test: $(READY)
-	$(BIN)/ruff check src tests benchmarks examples notebooks
-	$(BIN)/ruff format --check src tests benchmarks examples
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(TESTS)
+
+lint: $(READY)
+	$(BIN)/ruff check $(CODE) notebooks
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/codespell $(CODE) docs .ci .github Makefile Dockerfile *.md *.toml *.txt *.yaml *.cff
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(TESTS)
 
 test-mindspore: $(ALONE)/.ready
 	OMP_NUM_THREADS=1 $(ALONE)/bin/python $(PYTEST) -m "not slow" $(TESTS)
@@ -39,20 +47,31 @@ check-full: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(TESTS)
 
 format: $(READY)
-	$(BIN)/ruff check --fix src tests benchmarks examples
-	$(BIN)/ruff format src tests benchmarks examples
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
 
+lock: # resolves all dependencies anew; nothing is installed
+	$(PYTHON) scripts/lock.py
+
+wheel: $(READY) # builds dist/, and tests the wheel in environments of its own
+	rm -rf dist
+	PIP_CONSTRAINT="$(LOCK)" PIP_BUILD_CONSTRAINT="$(LOCK)" $(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/check_wheel.py $(CELLS)
+
+# PIP_CONSTRAINT also applies to the build backend with pip < 26.2, PIP_BUILD_CONSTRAINT with pip >= 25.3.
 define install  # 1: the environment, 2: the extras
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is required: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(1)
-	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(2)]'
+	PIP_CONSTRAINT="constraints.txt $(LOCK)" PIP_BUILD_CONSTRAINT="$(LOCK)" \
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(2)]'
 endef
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt requirements.lock
 	$(call install,$(VENV),$(EXTRAS))
 	touch $(READY)
 
-$(ALONE)/.ready: pyproject.toml constraints.txt
+$(ALONE)/.ready: pyproject.toml constraints.txt requirements.lock
 	$(call install,$(ALONE),$(ALONE_EXTRAS))
 	touch $@
 

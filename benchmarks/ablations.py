@@ -1,7 +1,4 @@
-"""The paper's ablations at small scale: which runs they are, and the tables that their scores make.
-
-Nothing runs here; `results.py` does that.
-"""
+"""Plan and tables of the paper's ablations at small scale; `results.py` runs them."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ from gpt1.training.paper_results import EXPERIMENTS, Experiment, Result
 
 Arm = Literal["random", "pretrained", "pretrained-without-lm-loss"]
 ARMS: tuple[Arm, ...] = ("random", "pretrained", "pretrained-without-lm-loss")
-"""What is compared: the first with the second, and the third with the second."""
+"""Arms of the comparison: the first against the second, and the third against the second."""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What a task reaches without one thing (Radford et al. 2018, table 5), in percent."""
+    """Scores of a task without pretraining or without the LM loss, in percent (Radford et al. 2018, table 5)."""
 
     without_pretraining: float
     without_lm_loss: float
@@ -35,21 +32,21 @@ ABLATIONS = {
     "rte": Ablation(53.8, 54.4),
     "stsb": Ablation(30.9, 83.2),
 }
-"""With both, table 5 has the figures of `paper.EXPERIMENTS`. It has no Story Cloze."""
+"""The scores with both are those of `EXPERIMENTS`. Table 5 has no Story Cloze."""
 
 IMDB = Experiment("imdb", "classification", "accuracy", (Result("IMDB", math.nan),))
 """Not in the paper."""
 TASK = {each.name: each for each in (IMDB, *EXPERIMENTS) if each.name in ("imdb", "storycloze", *ABLATIONS)}
 TUNED_ON = ("sst2", "stsb")
-"""A single text and a pair, short, and both learned by random weights too."""
+"""A task of single texts and one of pairs; both are short, and random weights learn both."""
 WITHOUT_LM_LOSS = ("rte", "sst2", "stsb")
-"""Tasks of the third arm. In the paper the auxiliary loss helped the first and not the others."""
+"""Tasks of the third arm. In the paper the auxiliary loss improved only the first."""
 LM_COEF = recipe("paper-finetune").loss.lm_coef
 
 
 @dataclass(frozen=True)
 class Run:
-    """One fine-tuning."""
+    """One fine-tuning run."""
 
     task: str
     arm: Arm
@@ -66,21 +63,21 @@ class Run:
 
 
 Score = Mapping[str, Any]
-"""Of a finished run: {"score" (of the scored rows), "valid", "baseline": {name: value}, "cut", "seconds"}."""
+"""Scores of a finished run: {"score" (of the scored rows), "valid", "baseline": {name: value}, "cut", "seconds"}."""
 Rates = Mapping[Arm, float]
-"""The learning rate of each arm."""
+"""Learning rate of each arm."""
 
 
-# ---- which runs
+# ---- plan
 
 
 def tuning(tasks: Sequence[str], lrs: Sequence[float]) -> list[Run]:
-    """Return the runs by which the learning rates are chosen; some of them are runs of the tables too."""
+    """Return the runs that select the learning rates; some of them are also runs of the tables."""
     return [Run(task, arm, lr, 0) for task, arm, lr in product(tasks, ARMS, lrs)]
 
 
 def choose(tasks: Sequence[str], lrs: Sequence[float], scores: Mapping[Run, Score]) -> dict[Arm, float]:
-    """Return the learning rate of each arm that has the best mean of the tasks' validation metrics."""
+    """Return each arm's learning rate with the best mean of the tasks' validation metrics."""
 
     def validation(arm: Arm, lr: float) -> float:
         return fmean(scores[Run(task, arm, lr, 0)]["valid"] for task in tasks)
@@ -89,7 +86,7 @@ def choose(tasks: Sequence[str], lrs: Sequence[float], scores: Mapping[Run, Scor
 
 
 def planned(tasks: Sequence[str], seeds: int, lr: Rates) -> list[Run]:
-    """Return the runs of the tables: seed by seed, the arms of a task one after the other."""
+    """Return the runs of the tables, ordered by seed, task and arm."""
     return [
         Run(task, arm, lr[arm], seed)
         for seed, task, arm in product(range(seeds), tasks, ARMS)
@@ -97,7 +94,7 @@ def planned(tasks: Sequence[str], seeds: int, lr: Rates) -> list[Run]:
     ]
 
 
-# ---- the tables
+# ---- tables
 
 
 PRETRAINING = (
@@ -110,9 +107,9 @@ LM_LOSS = ("task", "metric", "λ = 0", f"λ = {LM_COEF:g}", "seeds", "the LM los
 def pretraining_rows(
     tasks: Sequence[str], rows: Mapping[str, Any], seeds: int, lr: Rates, scores: Mapping[Run, Score]
 ) -> list[list[str]]:
-    """Return a line for each task of which both arms are finished with at least one seed.
+    """Return a row for each task with at least one seed finished in both arms.
 
-    `rows` has {"counts": rows of each split, "scored": name of the scored split} of each task.
+    `rows` maps a task to {"counts": rows of each split, "scored": name of the scored split}.
     """
     lines = []
     for task in tasks:
@@ -139,7 +136,7 @@ def pretraining_rows(
 
 
 def lm_loss_rows(tasks: Sequence[str], seeds: int, lr: Rates, scores: Mapping[Run, Score]) -> list[list[str]]:
-    """Return a line for each task that was fine-tuned from the pretrained model with and without the auxiliary loss."""
+    """Return a row for each task that was fine-tuned from the pretrained model with and without the auxiliary loss."""
     lines = []
     for task in (task for task in tasks if task in WITHOUT_LM_LOSS):
         without, with_ = finished_in_both(task, "pretrained-without-lm-loss", "pretrained", seeds, lr, scores)
@@ -161,7 +158,7 @@ def lm_loss_rows(tasks: Sequence[str], seeds: int, lr: Rates, scores: Mapping[Ru
 def finished_in_both(
     task: str, before: Arm, after: Arm, seeds: int, lr: Rates, scores: Mapping[Run, Score]
 ) -> tuple[list[float], list[float]]:
-    """Return the scores of the seeds of which both runs are finished, so that a cut compares like with like."""
+    """Return the scores of the seeds for which both runs are finished, so that a partial study compares equal seeds."""
     pairs = [[Run(task, arm, lr[arm], seed) for arm in (before, after)] for seed in range(seeds)]
     whole = [pair for pair in pairs if scores.keys() >= set(pair)]
     return [scores[a]["score"] for a, _ in whole], [scores[b]["score"] for _, b in whole]
@@ -174,9 +171,9 @@ def spread(values: Sequence[float]) -> str:
 
 
 def direction(before: Sequence[float], after: Sequence[float], papers: float | None) -> str:
-    """Say which side is better by its median, whether the ranges overlap, and whether the paper has the same sign.
+    """Return which side has the better median, whether the ranges overlap, and whether the paper agrees in sign.
 
-    `papers` is the paper's difference, after less before; None where it has none.
+    `papers` is the paper's difference, after minus before; None if it has none.
     """
     difference = median(after) - median(before)
     words = "better" if difference > 0 else "worse" if difference < 0 else "neither"
@@ -192,7 +189,7 @@ def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str
 
 
 def _baselines(score: Score) -> tuple[tuple[str, float], float]:
-    """Return name and value of the plain baseline, and the value of the same answer for all."""
+    """Return name and value of the text baseline, and the value of predicting one answer for all rows."""
     (name, value), *_, (_, one_answer) = score["baseline"].items()
     return (name.partition(" +")[0], value), one_answer
 

@@ -1,15 +1,15 @@
-"""gpt1 on PyTorch beside gpt1 on MindSpore, in one run and on the same work: training steps and inference, float32.
+"""Speed of gpt1 on PyTorch and on MindSpore: training steps and inference in float32, in one process.
 
-    python benchmarks/backends.py                  the 12-layer model on a CPU
-    python benchmarks/backends.py --size mini      the bundled model's shape
-    python benchmarks/backends.py --quick          a smoke test with a tiny model; the times mean nothing
+    python benchmarks/backends.py                  12-layer model on a CPU
+    python benchmarks/backends.py --size mini      shape of the bundled model
+    python benchmarks/backends.py --quick          smoke test with a tiny model; the times mean nothing
 
-Equal on both sides: weights, batches, dropout 0.1 with the same masks, the update. Both engines of a work stand in one
-process and take turns step by step, so that what disturbs one disturbs the other; shown are medians, and of the ratios
-those of the rounds. MindSpore's graphs are compiled before the clock starts; how long that took stands in a column of
-its own. The losses of all steps are compared.
+Both backends use the same weights, batches, dropout masks (0.1) and update rule. For each workload both engines run in
+one process and alternate step by step, so that other load affects both equally. The tables show medians; a ratio is the
+median of the ratios of all rounds. MindSpore compiles its graphs before the timing starts; the compile time has its own
+column. The losses of all steps are compared.
 
-Both frameworks' threads are told not to spin while they wait (OMP_WAIT_POLICY=PASSIVE, unless it is set).
+Waiting threads of both frameworks do not spin (OMP_WAIT_POLICY=PASSIVE, unless the variable is set).
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from gpt1.console import say, table
 SIDES = ("torch", "mindspore")
 
 UNTIMED = 2
-"""Steps before the clock starts; MindSpore compiles at the first."""
+"""Untimed steps; MindSpore compiles in the first."""
 
 RATE = 1e-6
-"""So low that a dozen steps do not make more of a rounding error: what is random here is not there to be learnt."""
+"""Low enough that a dozen steps on random tokens do not amplify rounding errors."""
 
 LOSS_TOLERANCE = 1e-4
-"""Relative: float32 sums in other orders."""
+"""Relative difference; the backends sum float32 numbers in different orders."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Sequences of random tokens, and what is done with them."""
+    """Workload on sequences of random tokens."""
 
     kind: str
     """`classification`, `language model`, or `both`: a classifier with the auxiliary loss."""
@@ -78,13 +78,13 @@ class Work:
             tokens,
             eos_positions=np.full(self.n_sequences, self.length - 1, np.int32),
             labels=None if self.kind == "language model" else stream.integers(2, size=self.n_sequences),
-            batches_of_this_shape=1_000,  # scoring as of a large set, which MindSpore compiles for
+            batches_of_this_shape=1_000,  # as for a large data set: MindSpore compiles the graph
             lm_targets=None if self.kind == "classification" else targets,
         )
 
 
 def measure(work: Work, size: str, rounds: int) -> dict[str, Any]:
-    """Return the seconds of each side's training steps and inference, and the largest relative difference of losses."""
+    """Return the seconds of training steps and inference per backend, and the largest relative loss difference."""
     engines = {side: work.engine(side, size) for side in SIDES}
     seconds: dict[str, dict[str, list[float]]] = {what: {side: [] for side in SIDES} for what in ("step", "inference")}
     losses: dict[str, list[float]] = {side: [] for side in SIDES}
@@ -121,12 +121,12 @@ def row(found: Mapping[str, Any], what: str) -> list[str]:
 
 
 def main() -> int:
-    """Run the script; return its exit code: 1 where the losses of both sides differ, 2 where a framework is missing."""
+    """Run the script; return its exit code: 1 if the losses differ, 2 if a framework is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=tuple(SIZES), default="gpt1")
-    parser.add_argument("--rounds", type=int, help="timed steps of each side (default: 7; quick 2)")
-    parser.add_argument("--quick", action="store_true", help="a tiny model and short sequences: a smoke test")
-    parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
+    parser.add_argument("--rounds", type=int, help="timed steps per backend (default: 7; quick 2)")
+    parser.add_argument("--quick", action="store_true", help="smoke test with a tiny model and short sequences")
+    parser.add_argument("--json", type=Path, help="JSON file for the results and the machine's description")
     args = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if missing := set(SIDES) - set(backends.installed()):
@@ -135,12 +135,12 @@ def main() -> int:
     size, rounds = ("tiny" if args.quick else args.size), args.rounds or (2 if args.quick else 7)
     short, long = (16, 32) if args.quick else (128, 512)
     about = introduce()
-    say(f"{size}: {count(SIZES[size]) / 1e6:.1f} M parameters; {rounds} timed steps of each side.\n")
+    say(f"{size}: {count(SIZES[size]) / 1e6:.1f} M parameters; {rounds} timed steps per backend.\n")
     works = [
         Work("classification", 4, short), Work("classification", 4, long), Work("both", 4, short),
         Work("language model", 4, short),
     ]  # fmt: skip
-    # A process for each: MindSpore keeps the memory of a graph for good.
+    # One process per workload: MindSpore never frees the memory of a graph.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         results = list(pool.map(measure, works, [size] * len(works), [rounds] * len(works)))
     columns = ("float32", "PyTorch s", "MindSpore s", "MindSpore / PyTorch", "rounds", "compiling s")
@@ -149,7 +149,7 @@ def main() -> int:
     agree = largest <= LOSS_TOLERANCE
     say(f"\nLargest relative difference of a step's losses: {largest:.1e}.")
     if not agree:
-        say("They should be the same.")
+        say("The losses should agree.")
     if args.json:
         args.json.write_text(json.dumps({"machine": about, "size": size, "results": results}, indent=1) + "\n")
     return 0 if agree else 1

@@ -1,11 +1,11 @@
-"""How many graphs MindSpore compiles for each recipe, and how long that takes.
+"""Number of graphs that MindSpore compiles for each recipe, and the time of compiling them.
 
     python benchmarks/compiling.py --data DIR      reviews with the columns text and label; the bundled model `mini`
-    python benchmarks/compiling.py                 the bundled sample reviews, which most recipes are not made for
+    python benchmarks/compiling.py                 bundled sample reviews, which are too few for most recipes
 
-The batches of a recipe's whole run are laid out, and one of each shape is trained on twice: what the first time took
-longer is the compiling. Validation and test are scored in shapes of their own; those of few batches stay operator by
-operator there. Pretraining has windows of one length, and so one shape.
+The script collects the batch shapes of a recipe's whole run and trains twice on one batch of each shape: the compile
+time is the difference between the first and the second call. Scoring the validation and test splits uses shapes of its
+own; shapes that few batches have are not compiled. Pretraining uses windows of one length, hence one shape.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gpt1.training.setup import encode_splits
 
 
 def measure(config: FinetuneConfig) -> dict[str, Any]:
-    """Return the number of graphs of a run, and the seconds of those of training and of inference."""
+    """Return the number of graphs of a run and their compile times in seconds, for training and for inference."""
     data = gpt1.load_data(config)
     start = gpt1.starting_model(config, data)
     encoded = encode_splits(config, data, start)
@@ -63,7 +63,7 @@ def _one_of_each_shape(batches: Iterable[Batch]) -> list[Batch]:
 
 
 def _compiling(batches: Iterable[Batch], run: Callable[[Batch], Any]) -> list[float]:
-    """Return how much longer than the next one the call took that compiled the shape of each batch."""
+    """Return the compile time of each batch's shape: the first call's seconds minus the second's."""
     found = []
     for batch in batches:
         taken = []
@@ -76,12 +76,12 @@ def _compiling(batches: Iterable[Batch], run: Callable[[Batch], Any]) -> list[fl
 
 
 def main() -> int:
-    """Run the script; return its exit code: 2 where the data or MindSpore is missing."""
+    """Run the script; return its exit code: 2 if the data or MindSpore is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="reviews", help="folder or file of labelled texts")
-    parser.add_argument("--model", default="mini", help="as of gpt1 finetune")
+    parser.add_argument("--model", default="mini", help="as in gpt1 finetune")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="JSON file for the results")
     args = parser.parse_args()
     introduce("the seconds say little")
     results = {}

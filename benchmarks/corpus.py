@@ -1,8 +1,8 @@
-"""Time and memory of learning a vocabulary and of preparing a corpus, for a little text and for ten times as much.
+"""Time and memory of training a tokenizer and preparing a corpus, on a folder of text files and on a tenth of it.
 
-    python benchmarks/corpus.py --corpus DIR        a folder of text files; a tenth of them is the little text
+    python benchmarks/corpus.py --corpus DIR
 
-Each command runs as a person runs it. The memory is the peak of its largest process, as the system counts it.
+Each command runs from its console script. Memory is the peak resident memory of its largest process.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Measured:
 
 
 def measure(command: str, words: list[object], files: list[Path], size: float) -> Measured:
-    """Run `gpt1 WORDS` in a process of its own.
+    """Run `gpt1 WORDS` in a process.
 
     Raises:
-        UserError: it failed; its own words stand above.
+        UserError: the command failed; its error message is printed above.
     """
     started = time.perf_counter()
     process = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-m", "gpt1", *map(str, words)])
@@ -51,11 +51,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, nargs="+", required=True, help="text files (.txt .gz .xz .zst), folders")
     parser.add_argument("--vocab-size", type=int, default=8_192)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="JSON file for the results")
     args = parser.parse_args()
     about = machine()
     if (about["load"] or 0) > BUSY:
-        say("Other programs are running here: the times mean little, the memory is what it is.")
+        say("Other programs are using this machine: the times are unreliable, the memory figures are not affected.")
     try:
         files = list(sources(args.corpus).values())
         found = []

@@ -1,12 +1,12 @@
-"""Do the words that weigh most matter most? Each is taken out of real reviews, and the probability looked at again.
+"""Faithfulness of explanations: remove the word with the largest attribution from a review and predict again.
 
     python benchmarks/explain.py --data DIR                 train and test files of reviews (text, label); trains mini
-    python benchmarks/explain.py --data DIR --run RUN       a run of `gpt1 finetune` instead
+    python benchmarks/explain.py --data DIR --run RUN       existing run of `gpt1 finetune`
 
-The heaviest word of a review (by gradient x input, whatever its sign) is compared with the one of median weight: how
-often does taking it out change the probability of the predicted label more? A word drawn at random does so in half of
-the reviews, but for its luck; it stands beside. Words are taken out of the text itself, not by `explain`'s occlusion,
-and reviews that the model reads whole are drawn, so that no other word comes in.
+The word with the largest absolute attribution (gradient x input) is compared with the word of median attribution: the
+script counts how often removing the first changes the probability of the predicted label more. A random word is the
+baseline (about half of the reviews). Words are removed from the text itself, not by `explain`'s occlusion. Only reviews
+that fit into the context are sampled, so that removing a word does not bring a truncated one in.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from gpt1.inference.explainer import Explainer
 from gpt1.training.finetune import finetune
 
 AT_ONCE = 50
-"""Reviews that are explained together."""
+"""Reviews per batch."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """What taking words out of one review does to the probability of its predicted label."""
+    """Changes of the predicted label's probability when single words of a review are removed."""
 
     top_word: str
     top: float
@@ -48,13 +48,13 @@ class Review:
 
 
 def train(data: str, out: Path) -> None:
-    """Fine-tune mini on 2,000 reviews of at most 160 tokens: about a quarter of an hour on one core."""
+    """Fine-tune mini on 2,000 reviews of at most 160 tokens: about 15 minutes on one core."""
     finetune(recipe("quickstart", data=data, out=str(out), max_examples=2_000, max_length=160, lr=3e-4, epochs=3,
                     baseline=False))  # fmt: skip
 
 
 def drawn(model: Classifier, data: str, count: int, seed: int) -> list[Example]:
-    """Return up to `count` test reviews that the model reads whole."""
+    """Return up to `count` test reviews that fit into the model's context."""
     every = load_dataset(Path(data)).splits["test"]
     order = np.random.default_rng(seed).permutation(len(every))
     found: list[Example] = []
@@ -67,7 +67,7 @@ def drawn(model: Classifier, data: str, count: int, seed: int) -> list[Example]:
 
 
 def measure(model: Classifier, examples: Sequence[Example], seed: int) -> list[Review]:
-    """Return a row for each review."""
+    """Return one row per review."""
     stream = np.random.default_rng(seed)
     rows = []
     for start in range(0, len(examples), AT_ONCE):
@@ -97,14 +97,14 @@ def share(larger: NDArray[np.bool_], seed: int) -> str:
 
 
 def main() -> int:
-    """Run the script; return its exit code: 2 where the data or the run cannot be used."""
+    """Run the script; return its exit code: 2 if the data or the run is invalid."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder with train and test files of reviews")
-    parser.add_argument("--run", type=Path, help="a run of gpt1 finetune (default: train mini now)")
-    parser.add_argument("--out", type=Path, default=Path("runs/explain"), help="where the run goes that is trained now")
+    parser.add_argument("--data", required=True, help="folder with a train and a test file of reviews")
+    parser.add_argument("--run", type=Path, help="run of gpt1 finetune (default: fine-tune mini)")
+    parser.add_argument("--out", type=Path, default=Path("runs/explain"), help="run directory (without --run)")
     parser.add_argument("--reviews", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write every review's row and the machine here")
+    parser.add_argument("--json", type=Path, help="JSON file for the rows of all reviews and the machine's description")
     args = parser.parse_args()
     try:
         about = introduce(advice="")  # no speeds are measured
@@ -123,14 +123,14 @@ def main() -> int:
 
 
 def report(rows: Sequence[Review], seed: int) -> None:
-    """Print how often the heaviest word changes more than the median one, and by how much each changes."""
+    """Print how often the top word changes the probability more than the median word, and all mean changes."""
     top, median, random = (np.array([getattr(row, name) for row in rows]) for name in ("top", "median", "random"))
     say(f"\n{len(rows)} reviews: the probability of the predicted label without one word")
     table(
-        ["word", "mean change", "median change", "changes more than the word of median weight"],
+        ["word", "mean change", "median change", "larger than that of the median word"],
         [
-            ["the heaviest", f"{top.mean():.4f}", f"{np.median(top):.4f}", share(top > median, seed)],
-            ["of median weight", f"{median.mean():.4f}", f"{np.median(median):.4f}", ""],
+            ["largest attribution", f"{top.mean():.4f}", f"{np.median(top):.4f}", share(top > median, seed)],
+            ["median attribution", f"{median.mean():.4f}", f"{np.median(median):.4f}", ""],
             ["drawn at random", f"{random.mean():.4f}", f"{np.median(random):.4f}", share(random > median, seed)],
         ],
     )

@@ -1,18 +1,17 @@
-"""gpt1 beside `transformers`, in one run and on the same work: fine-tuning and classification.
+"""Speed of fine-tuning and classification with gpt1 and with `transformers`, in one run.
 
-    python benchmarks/finetune.py              12 layers, texts of IMDB's lengths: speeds and their ratios
-    python benchmarks/finetune.py --check      the same batches through both: other losses mean exit code 1
-    python benchmarks/finetune.py --quick      a smoke test of either
+    python benchmarks/finetune.py              12 layers, texts with the lengths of IMDB: speeds and ratios
+    python benchmarks/finetune.py --check      compares their losses on the same batches; exit code 1 if they differ
+    python benchmarks/finetune.py --quick      smoke test, also with --check
 
-Training is `transformers.Trainer` as its documentation has people use it (float32, batches in random order, each padded
-to its longest text by `DataCollatorWithPadding`) and the same with `bf16=True`, against gpt1's engine and batches.
-Equal on both sides: weights, token ids (compared by digest), batch size, number of steps, AdamW, schedule, clipping,
-and dropout on embeddings, residuals and attention. The clock runs from the end of the last warm-up step to the end of
-the last step, batching included. Classification is `transformers.pipeline` against `Classifier.predict`, from text to
-probabilities.
+Training compares gpt1's engine and batches with `transformers.Trainer`, used as in its documentation (float32, batches
+in random order, each padded to its longest text by `DataCollatorWithPadding`) and with `bf16=True`. Both use the same
+weights, token ids (compared by digest), batch size, number of steps, AdamW, schedule, gradient clipping, and dropout on
+embeddings, residuals and attention. Timing starts after the last warm-up step and ends after the last step; it includes
+batching. Classification compares `Classifier.predict` with `transformers.pipeline`, from texts to probabilities.
 
-Each measurement has a process of its own, so that neither side profits from what the other does to the allocator, and
-peak memory is that of one contestant. Rounds go through the contestants in alternating order; medians are shown.
+Each measurement runs in its own process, so that the contestants share no allocator and peak memory is that of one
+contestant. The order of the contestants alternates between rounds; the tables show medians.
 """
 
 from __future__ import annotations
@@ -68,25 +67,25 @@ BATCH_SIZE = 4
 OPTIM = OptimConfig(lr=2e-5, schedule="linear", warmup=0.0, weight_decay=0.01, max_grad_norm=1.0)
 DROPOUT = 0.1
 BUSY = 0.5
-"""Load average above which other programs are taking the machine's time."""
+"""Load average above which the machine counts as busy."""
 
 LENGTHS = statistics.NormalDist(5.45, 0.65)
 """Logarithms of the lengths of 4,000 IMDB training reviews in tokens of GPT-1's vocabulary: their median is 215, their
-mean after the cut at 512, which meets 13 % of them, 257."""
+mean after truncation to 512 tokens, which affects 13 % of them, 257."""
 
 CHECK_STEPS = 30
 CHECK_SHORTER = 8
-"""`--check` takes the first eighth of each text."""
+"""`--check` uses the first eighth of each text."""
 LOSS_TOLERANCE = 1e-3
-"""The key bias has a zero gradient: Adam turns its rounding noise into steps, which 30 updates add up."""
+"""The gradient of the key bias is zero; Adam turns its rounding noise into steps, which 30 updates accumulate."""
 
 Row = tuple[str, int]
-"""A text and the id of its label."""
+"""Text and label id."""
 Measured = dict[str, Any]
 
 
 class Given:
-    """What every contestant of a script is given: `work.json` of the run's folder, beside the model directory `model`.
+    """Workload of all contestants of a script: `work.json` in the run's folder, next to the model directory `model`.
 
     Subclasses are dataclasses.
     """
@@ -104,7 +103,7 @@ class Given:
         return DeviceConfig("torch", self.device, dtype, compiled)  # type: ignore[arg-type]
 
     def wait(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait until the device has finished."""
         if self.device == "cuda":
             import torch
 
@@ -113,7 +112,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Work(Given):
-    """The texts, and how they are trained on."""
+    """Texts and training settings."""
 
     warmup: list[Row]
     timed: list[Row]
@@ -122,7 +121,7 @@ class Work(Given):
     bucketing: bool = True
 
 
-# ---- contestants: (folder, seed) -> what was measured, in this process
+# ---- contestants: (folder, seed) -> measurement of this process
 
 
 def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> Measured:
@@ -161,7 +160,7 @@ def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> Measured:
         adam_beta2=OPTIM.beta2,
         adam_epsilon=OPTIM.eps,
         max_grad_norm=OPTIM.max_grad_norm,
-        train_sampling_strategy="sequential",  # of `dataset`, which is in random order: the one that gpt1 draws
+        train_sampling_strategy="sequential",  # `dataset` is already in the random order that gpt1 draws
         seed=seed,
         bf16=bf16,
         use_cpu=work.device == "cpu",
@@ -182,7 +181,7 @@ def train_with_trainer(folder: Path, seed: int, *, bf16: bool) -> Measured:
 
 
 def train_with_gpt1(folder: Path, seed: int, *, dtype: DType, compiled: bool = False) -> Measured:
-    """Fine-tune with gpt1's engine and batches: what its loop does at each step."""
+    """Fine-tune with gpt1's engine and batches, as its training loop does."""
     work, model = Work.load(folder), load_model(folder / "model")
     dropout = DropoutConfig(work.dropout, work.dropout, work.dropout, clf_pdrop=0.0)  # as in transformers
     engine = backends.get(
@@ -255,7 +254,7 @@ TRAINING: dict[str, Callable[[Path, int], Measured]] = {
     "Trainer bfloat16": partial(train_with_trainer, bf16=True),
     "gpt1 float32": partial(train_with_gpt1, dtype="float32"),
     "gpt1 auto": partial(train_with_gpt1, dtype="auto"),
-    "gpt1 auto, compiled": partial(train_with_gpt1, dtype="auto", compiled=True),  # on CUDA alone
+    "gpt1 auto, compiled": partial(train_with_gpt1, dtype="auto", compiled=True),  # on CUDA only
 }
 CLASSIFICATION: dict[str, Callable[[Path, int], Measured]] = {
     "pipeline, batch 1": partial(classify_with_pipeline, batch_size=1),
@@ -267,7 +266,7 @@ CONTESTANTS = TRAINING | CLASSIFICATION
 
 
 def encode_rows(model: Model, rows: Sequence[Row]) -> EncodedExamples:
-    """Return the rows as token ids, the way that gpt1's classification task has them."""
+    """Return the rows as token ids, encoded as in gpt1's classification task."""
     encoded = encode(TASKS["classification"], _examples(rows), model.tokenizer, model.max_length)
     return replace(encoded, labels=_label_ids(rows))
 
@@ -290,7 +289,7 @@ def quiet_transformers() -> Any:
 
 
 def machine_use(device: str, dtype: str) -> Measured:
-    """Return peak memory (GB; of the GPU where there is one) and the speed of a plain matrix product (GFLOP/s)."""
+    """Return the peak memory (GB; of the GPU if there is one) and the speed of a matrix product (GFLOP/s)."""
     import torch
 
     from gpt1.backends.torch.device import matmul_speed
@@ -301,17 +300,17 @@ def machine_use(device: str, dtype: str) -> Measured:
 
 
 def peak_resident() -> float | None:
-    """Return this process's peak resident memory in GB, where Linux says it (getrusage counts the parent's too)."""
+    """Return this process's peak resident memory in GB from /proc (getrusage includes the parent's)."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("VmHWM")), None)
 
 
-# ---- the work
+# ---- workload
 
 
 def prepare(args: argparse.Namespace, folder: Path, size: str = "gpt1") -> tuple[EncodedExamples, ModelConfig]:
-    """Write what every contestant gets; return the texts to be timed, encoded by gpt1, and the model's shape."""
+    """Write the input of all contestants; return the timed texts, encoded by gpt1, and the model's shape."""
     rng = np.random.default_rng(0)
     n_warm, n_timed = (0, CHECK_STEPS * BATCH_SIZE) if args.check else (args.warmup * BATCH_SIZE, args.texts)
     plain = SIZES["tiny" if args.quick else size]
@@ -339,11 +338,11 @@ def prepare(args: argparse.Namespace, folder: Path, size: str = "gpt1") -> tuple
 def _real(
     args: argparse.Namespace, n_warm: int, n_timed: int, vocab_size: int, rng: np.random.Generator
 ) -> tuple[list[Row], tuple[str, ...], Tokenizer]:
-    """Return a draw, stratified by label, from the training split of --data, the labels' names and a vocabulary."""
+    """Return a stratified sample of the training split of --data, the labels' names and a vocabulary."""
     data, count = load_data(FinetuneConfig(data=args.data, task="classification")), n_warm + n_timed
     train = data.splits["train"]
     if len(train) < count:
-        raise UserError(f"--data {args.data}: {len(train):,} training texts found, {count:,} needed; lower --texts")
+        raise UserError(f"--data {args.data}: {len(train):,} training texts found, {count:,} required; lower --texts")
     if args.tokenizer:
         tokenizer = Tokenizer.load(args.tokenizer)
     else:
@@ -357,9 +356,9 @@ def _real(
 def _synthetic(
     args: argparse.Namespace, n_warm: int, n_timed: int, vocab_size: int, rng: np.random.Generator
 ) -> tuple[list[Row], tuple[str, ...], Tokenizer]:
-    """Return texts of pronounceable words under Zipf's law, with random labels: their names and a vocabulary too.
+    """Return texts of pronounceable words under Zipf's law with random labels, the labels' names and a vocabulary.
 
-    The lengths are the quantiles of `LENGTHS`, among the warm-up texts and among the timed ones.
+    The lengths are the quantiles of `LENGTHS`, separately for warm-up texts and timed texts.
     """
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     words = list(dict.fromkeys("".join(rng.choice(syllables, rng.integers(1, 5))) for _ in range(5_000)))
@@ -375,18 +374,18 @@ def _synthetic(
         for place in rng.permutation(count):
             n_tokens = int(math.exp(LENGTHS.inv_cdf((place + 0.5) / count)))
             drawn = rng.choice(len(words), n_tokens, p=share)
-            kept = drawn[np.cumsum(cost[drawn]) <= n_tokens - 2]  # <bos> and <eos> come with it
+            kept = drawn[np.cumsum(cost[drawn]) <= n_tokens - 2]  # plus <bos> and <eos>
             rows.append((" ".join(words[i] for i in kept), int(rng.integers(2))))
     return rows, ("negative", "positive"), tokenizer
 
 
-# ---- measuring
+# ---- measurement
 
 
 def run_contestant(name: str, folder: Path, seed: int, script: str = __file__) -> Measured:
-    """Run one contestant of a script in a new process and return what it measured."""
+    """Run one contestant of a script in a new process and return its measurement."""
     command = [sys.executable, script, "--contestant", name, "--work", str(folder), "--seed", str(seed)]
-    # Trainer would take every GPU that it sees.
+    # Trainer uses every visible GPU.
     environment = {"CUDA_VISIBLE_DEVICES": "0"} | os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
@@ -396,7 +395,7 @@ def run_contestant(name: str, folder: Path, seed: int, script: str = __file__) -
 
 
 def measure(names: Sequence[str], folder: Path, rounds: int, script: str = __file__) -> dict[str, list[Measured]]:
-    """Return each contestant's measurements, one a round; every other round goes backwards."""
+    """Return each contestant's measurements, one per round; every second round runs in reverse order."""
     results: dict[str, list[Measured]] = {name: [] for name in names}
     widest = max(map(len, names))
     for seed in range(rounds):
@@ -407,11 +406,11 @@ def measure(names: Sequence[str], folder: Path, rounds: int, script: str = __fil
 
 
 def forward_flops(shape: ModelConfig, lengths: NDArray[np.int64]) -> float:
-    """Return the floating-point operations that the task's scores of texts of these lengths need at least.
+    """Return the minimum floating-point operations for the task's scores of texts of these lengths.
 
     Per text of n tokens: 2 n (12 (L - 1) + 2) D² in the weight matrices, 4 D (L - 1) n (n + 1) / 2 in causal attention.
-    Of the last layer all tokens need keys and values; the rest, 2 · 10 D² + 4 D n, is needed at `<eos>` alone.
-    Embeddings are look-ups. Padding, and what a program computes beyond this, is no work. Training takes 3 times this.
+    In the last layer all tokens need keys and values; the rest, 2 · 10 D² + 4 D n, is only needed at `<eos>`.
+    Embeddings are look-ups. Padding and redundant computation do not count. Training takes 3 times this.
     """
     n, width, before_last = lengths.astype(np.float64), shape.n_embd, shape.n_layer - 1
     matrices = 2 * n * (12 * before_last + 2) * width**2 + 2 * 10 * width**2
@@ -420,7 +419,7 @@ def forward_flops(shape: ModelConfig, lengths: NDArray[np.int64]) -> float:
 
 
 def matmul_peaks(results: Mapping[str, Sequence[Measured]]) -> dict[str, float]:
-    """Return the fastest matrix product that any contestant saw in each dtype, in GFLOP/s."""
+    """Return the fastest matrix product of all contestants in each dtype, in GFLOP/s."""
     peaks: dict[str, float] = {}
     for found in (found for rounds in results.values() for found in rounds):
         peaks[found["dtype"]] = max(found["matmul_gflops"], peaks.get(found["dtype"], 0.0))
@@ -430,7 +429,7 @@ def matmul_peaks(results: Mapping[str, Sequence[Measured]]) -> dict[str, float]:
 def summarise(
     results: Mapping[str, Sequence[Measured]], lengths: NDArray[np.int64], flops: float, peaks: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
-    """Return each contestant's figures, from the median of its rounds; `flops` is the work of one round."""
+    """Return each contestant's results, from the median of its rounds; `flops` is the work of one round."""
     summary: dict[str, dict[str, Any]] = {}
     for name, rounds in results.items():
         seconds = statistics.median(found["seconds"] for found in rounds)
@@ -450,7 +449,7 @@ def summarise(
 
 
 def show(title: str, summary: Mapping[str, Mapping[str, Any]], references: Mapping[str, str]) -> None:
-    """Print the table; `references` are {column: the contestant that the others are compared with}."""
+    """Print the table; `references` maps a column to the contestant that the others are compared with."""
 
     def row(name: str, found: Mapping[str, Any]) -> list[str]:
         speed, memory, padding = found["texts_per_second"], found["memory_gb"], found.get("padding")
@@ -476,7 +475,7 @@ def show(title: str, summary: Mapping[str, Mapping[str, Any]], references: Mappi
 
 
 def compare(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure training and classification, print both tables, return the figures."""
+    """Measure training and classification, print both tables, return the results."""
     encoded, shape = prepare(args, folder)
     training = [name for name in TRAINING if args.device == "cuda" or "compiled" not in name]
     steps = math.ceil(len(encoded) / BATCH_SIZE)
@@ -530,7 +529,7 @@ def _require_same_ids(encoded: EncodedExamples, *measured: Measured) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures are measured on and with."""
+    """Return a description of the machine and the library versions."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -548,7 +547,7 @@ def machine() -> dict[str, Any]:
 def parsed(
     parser: argparse.ArgumentParser, contestants: Mapping[str, Callable[[Path, int], Measured]]
 ) -> argparse.Namespace | None:
-    """Return the arguments; None in a process that `measure` started for one contestant, whose figures it printed."""
+    """Return the arguments; None in a process that `measure` started, after printing its contestant's measurement."""
     parser.add_argument("--contestant", choices=contestants, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
@@ -560,16 +559,16 @@ def parsed(
 
 
 def introduce(advice: str = "trust the ratios at most") -> dict[str, Any]:
-    """Say what machine this is, with `advice` where it is busy; return its description."""
+    """Print and return the machine's description; if it is busy, print `advice`."""
     about = machine()
     say(", ".join(f"{name} {value}" for name, value in about.items()))
     if advice and (about["load"] or 0) > BUSY:
-        say(f"Other programs are running here: {advice}.")
+        say(f"Other programs are using this machine: {advice}.")
     return about
 
 
 def require_cuda() -> None:
-    """Raise UserError where PyTorch sees no CUDA device."""
+    """Raise UserError if PyTorch finds no CUDA device."""
     from gpt1.backends.torch import device
 
     device.choose(DeviceConfig(device="cuda"), training=True)
@@ -578,15 +577,15 @@ def require_cuda() -> None:
 def main() -> int:
     """Run the script; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="labelled texts, as `gpt1 finetune` takes them (default: synthetic)")
-    parser.add_argument("--tokenizer", type=Path, help="directory of a vocabulary (default: learned from the texts)")
-    parser.add_argument("--texts", type=int, help="texts to measure on (default: 20; cuda 1024; quick 8)")
-    parser.add_argument("--rounds", type=int, help="measurements of each contestant (default: 3; quick 1)")
-    parser.add_argument("--warmup", type=int, help="training steps before the clock starts (default: 1; cuda 64)")
+    parser.add_argument("--data", help="labelled texts, as for `gpt1 finetune` (default: synthetic)")
+    parser.add_argument("--tokenizer", type=Path, help="vocabulary directory (default: trained on the texts)")
+    parser.add_argument("--texts", type=int, help="number of texts (default: 20; cuda 1024; quick 8)")
+    parser.add_argument("--rounds", type=int, help="measurements per contestant (default: 3; quick 1)")
+    parser.add_argument("--warmup", type=int, help="untimed training steps (default: 1; cuda 64)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--check", action="store_true", help="compare the losses of both instead of their speeds")
-    parser.add_argument("--quick", action="store_true", help="a tiny model, few texts, one round: a smoke test")
-    parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
+    parser.add_argument("--check", action="store_true", help="compare losses instead of speeds")
+    parser.add_argument("--quick", action="store_true", help="smoke test with a tiny model, few texts and one round")
+    parser.add_argument("--json", type=Path, help="JSON file for the results and the machine's description")
     args = parsed(parser, CONTESTANTS)
     if args is None:
         return 0

@@ -1,18 +1,17 @@
-"""gpt1 beside `transformers.generate`, in one run and on the same work: a text written greedily, one token at a time.
+"""Speed of greedy generation with gpt1 and with `transformers.generate`, one text at a time, in one run.
 
-    python benchmarks/generate.py              12 layers, 256 new tokens: speeds, their ratios, share of the bandwidth
-    python benchmarks/generate.py --quick      a smoke test with a tiny model; the speeds mean nothing
+    python benchmarks/generate.py              12 layers, 256 new tokens: speeds, ratios, share of the memory bandwidth
+    python benchmarks/generate.py --quick      smoke test with a tiny model; the speeds mean nothing
 
-Equal on both sides: weights (random), prompt, number of new tokens, tokens that may not be written. `transformers` has
-no key-value cache for this architecture, so each of its tokens costs a pass over the whole text. Its clock runs from
-token ids to token ids, that of gpt1 from text to text (`TextGenerator.generate`), after a short text that is not timed.
-The tokens of both in float32 are compared.
+Both use the same random weights, prompt, number of new tokens and excluded tokens. `transformers` has no key-value
+cache for this architecture, so each of its tokens costs a forward pass over the whole text. Timing covers token ids to
+token ids for `transformers`, and text to text for gpt1 (`TextGenerator.generate`), after a short untimed text. The
+tokens that both generate in float32 are compared.
 
-With a cache a token costs one look at every weight: bytes of weights a second, beside what a plain sum over a large
-array reads here, say how near that is to the least time possible. Each measurement has a process of its own; rounds go
-through the contestants in alternating order, medians are shown. PyTorch's threads are told not to spin while they wait
-(OMP_WAIT_POLICY=PASSIVE, unless it is set), for everyone alike: on a machine that is shared, spinning measures the
-neighbours.
+With a cache, each token reads every weight once, so memory bandwidth is the lower bound of the time: the table shows
+the bytes of weights read per second and the bandwidth of a sum over a large array. Each measurement runs in its own
+process; the order of the contestants alternates between rounds; the table shows medians. PyTorch's waiting threads do
+not spin (OMP_WAIT_POLICY=PASSIVE, unless the variable is set): on a shared machine spinning distorts the measurement.
 """
 
 from __future__ import annotations
@@ -45,24 +44,24 @@ from gpt1.tokenization.vocab_files import END_OF_WORD, UNK_TOKEN
 
 WARMUP_TOKENS = 4
 BANDWIDTH_BYTES = 1 << 28
-"""Of the array whose sum gives the memory bandwidth: several times any cache."""
+"""Size of the array whose sum measures the memory bandwidth: several times any cache."""
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
 class Work(Given):
-    """What is written, and on what."""
+    """Workload: model, prompt and number of new tokens."""
 
     prompt: str
     new_tokens: int
     device: str
 
 
-# ---- contestants: (folder, seed) -> what was measured, in this process
+# ---- contestants: (folder, seed) -> measurement of this process
 
 
 def write_with_transformers(folder: Path, seed: int, *, dtype: DType) -> Measured:
-    """Write with `transformers`' own `generate`, which reads the whole text again for each token."""
+    """Generate with `transformers`, which reads the whole text again for each token."""
     transformers = quiet_transformers()
     import torch
 
@@ -83,7 +82,7 @@ def write_with_transformers(folder: Path, seed: int, *, dtype: DType) -> Measure
 
 
 def write_with_gpt1(folder: Path, seed: int, *, dtype: DType) -> Measured:
-    """Write with `gpt1.inference.generator.TextGenerator`."""
+    """Generate with `gpt1.inference.generator.TextGenerator`."""
     work, model = Work.load(folder), load_model(folder / "model")
     engine = backends.get(model.config, model.params, hardware=work.hardware(dtype))
     generator = TextGenerator(model.tokenizer, engine, forbidden=_forbidden(model.tokenizer))
@@ -118,12 +117,12 @@ def _timed(work: Work, write: Callable[[int], Any], ids: Callable[[Any], list[in
 
 
 def _forbidden(tokenizer: Tokenizer) -> list[int]:
-    """Return what neither side may write: special tokens, `<eos>` too, so that all texts have one length."""
+    """Return the tokens excluded on both sides: special tokens including `<eos>`, so that all texts have one length."""
     return [tokenizer.unk, *(getattr(tokenizer, token[1:-1]) for token in SPECIAL_TOKENS)]
 
 
 def memory_bandwidth(device: str) -> float:
-    """Return the bytes a second that a sum over a large array reads, the best of ten."""
+    """Return the memory bandwidth in bytes per second: the best of ten sums over a large array."""
     import torch
 
     array = torch.ones(BANDWIDTH_BYTES // 4, device=device)
@@ -135,11 +134,11 @@ def memory_bandwidth(device: str) -> float:
     return BANDWIDTH_BYTES / best
 
 
-# ---- the work
+# ---- workload
 
 
 def prepare(args: argparse.Namespace, folder: Path) -> ModelConfig:
-    """Write what every contestant gets; return the model's shape. The prompt is of letters."""
+    """Write the input of all contestants; return the model's shape. The prompt consists of letters."""
     model = random_model(SIZES["tiny" if args.quick else "gpt1"])
     save_model(folder / "model", model)
     letters_of_prompt = np.random.default_rng(0).choice([*string.ascii_lowercase], args.prompt_tokens)
@@ -148,7 +147,7 @@ def prepare(args: argparse.Namespace, folder: Path) -> ModelConfig:
 
 
 def random_model(shape: ModelConfig) -> Model:
-    """Return a model with random weights and a vocabulary without merges: every row of the embedding is a token."""
+    """Return a model with random weights and a vocabulary without merges, in which every embedding row is a token."""
     letters = [letter + END_OF_WORD for letter in string.ascii_lowercase]
     rest = shape.vocab_size - len(SPECIAL_TOKENS) - len(letters) - 1
     vocab = {token: i for i, token in enumerate([UNK_TOKEN, *letters, *(f"w{i}{END_OF_WORD}" for i in range(rest))])}
@@ -158,12 +157,12 @@ def random_model(shape: ModelConfig) -> Model:
 
 
 def weights_a_token(shape: ModelConfig) -> int:
-    """Return the weights that one token must read: those of every layer, and the tied softmax's."""
+    """Return the number of weights that one token reads: those of all layers and of the tied softmax."""
     per_layer = 12 * shape.n_embd**2 + 13 * shape.n_embd
     return shape.n_layer * per_layer + shape.vocab_size * shape.n_embd
 
 
-# ---- figures
+# ---- results
 
 
 def summarise(results: Mapping[str, Sequence[Measured]], shape: ModelConfig) -> dict[str, dict[str, Any]]:
@@ -209,12 +208,12 @@ def show(summary: Mapping[str, Mapping[str, Any]], new_tokens: int) -> None:
     say()
     table([f"{new_tokens} new tokens", *columns], [row(name, found) for name, found in summary.items()])
     bandwidth = next(iter(summary.values()))["bandwidth_gb_per_second"]
-    say("\n× default: speed over that of transformers in float32. weights GB/s: every weight once a token;")
+    say("\n× default: speed over that of transformers in float32. weights GB/s: each weight is read once per token;")
     say(f"bandwidth: a sum over {BANDWIDTH_BYTES / 1e6:.0f} MB reads {bandwidth:.1f} GB/s here. GB: peak memory.")
 
 
 def common_start(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return how many tokens two texts have in common before they part."""
+    """Return the length of the common prefix of two texts, in tokens."""
     pairs = zip(first, second, strict=True)
     return next((place for place, (a, b) in enumerate(pairs) if a != b), len(first))
 
@@ -223,14 +222,14 @@ def common_start(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def main() -> int:
-    """Run the script; return its exit code: 1 where the texts of both sides differ in float32."""
+    """Run the script; return its exit code: 1 if the texts differ in float32."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=256, help="new tokens to write")
+    parser.add_argument("--tokens", type=int, default=256, help="new tokens to generate")
     parser.add_argument("--prompt-tokens", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=2, help="measurements of each contestant")
+    parser.add_argument("--rounds", type=int, default=2, help="measurements per contestant")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="a tiny model, one round: a smoke test")
-    parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
+    parser.add_argument("--quick", action="store_true", help="smoke test with a tiny model and one round")
+    parser.add_argument("--json", type=Path, help="JSON file for the results and the machine's description")
     args = parsed(parser, CONTESTANTS)
     if args is None:
         return 0
@@ -243,7 +242,7 @@ def main() -> int:
     show(summary, args.tokens)
     ours, theirs = (results[f"{side} float32"][0]["ids"] for side in ("gpt1", "transformers"))
     same = common_start(ours, theirs)
-    say(f"Greedy tokens that gpt1 and transformers have in common in float32: {same} of {len(theirs)}.")
+    say(f"Common prefix of the greedy tokens of gpt1 and transformers in float32: {same} of {len(theirs)}.")
     if args.json:
         figures = {"machine": about, "tokens": args.tokens, "same_tokens": same, "figures": summary}
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

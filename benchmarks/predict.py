@@ -1,16 +1,17 @@
-"""`gpt1 predict --input` beside `transformers.pipeline` and ONNX Runtime, in one run and on the same rows.
+"""Speed of `gpt1 predict --input`, `transformers.pipeline` and ONNX Runtime on the same rows, in one run.
 
-    python benchmarks/predict.py --data imdb       mini's shape and the 12 layers, reviews: rows a second, their ratios
-    python benchmarks/predict.py                   the same on synthetic texts of IMDB's lengths
-    python benchmarks/predict.py --quick           a smoke test with a tiny model; the speeds mean nothing
+    python benchmarks/predict.py --data imdb       reviews; mini's shape and 12 layers: rows per second and ratios
+    python benchmarks/predict.py                   synthetic texts with the lengths of IMDB
+    python benchmarks/predict.py --quick           smoke test with a tiny model; the speeds mean nothing
 
-From a .csv of texts to a .jsonl of labels and probabilities; the clock starts when the model is loaded and a few rows
-are done. gpt1 does all that the command does: rows are checked first, chunks are flushed to the disk, the journal is
-kept. `transformers.pipeline` is used as its users do: row by row, in batches of 8 in the file's order, and in batches
-of 8 of texts that were sorted by length first. ONNX Runtime gets gpt1's batches and the graph of `gpt1 convert --to
-onnx`, in float32 and as its own dynamic quantisation to int8 makes it. Weights are random and the same for all.
+The input is a .csv of texts, the output a .jsonl of labels and probabilities; timing starts after the model is loaded
+and a few rows are done. gpt1 does everything that the command does: it validates all rows first, flushes chunks to disk
+and keeps the journal. `transformers.pipeline` runs row by row, in batches of 8 in the file's order, and in batches of 8
+after sorting the texts by length. ONNX Runtime gets gpt1's batches and the graph of `gpt1 convert --to onnx`, in
+float32 and after its dynamic quantization to int8. All contestants use the same random weights.
 
-Each measurement has a process of its own; rounds go through the contestants in alternating order, medians are shown.
+Each measurement runs in its own process; the order of the contestants alternates between rounds; the table shows
+medians.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ from gpt1.tasks.metrics import probabilities
 SIZES = ("mini", "gpt1")
 
 
-# ---- contestants: (folder, seed) -> what was measured, in this process
+# ---- contestants: (folder, seed) -> measurement of this process
 
 
 def predict_with_gpt1(folder: Path, seed: int, *, dtype: DType) -> Measured:
-    """What `gpt1 predict RUN --input FILE --output FILE` does, once the model is loaded."""
+    """Predict as `gpt1 predict RUN --input FILE --output FILE` does, after loading the model."""
     work = Work.load(folder)
     classifier = Classifier.open(folder / "model", work.hardware(dtype))
     classifier.predict(classifier.examples([text for text, _ in work.warmup]))
@@ -71,7 +72,7 @@ def predict_with_gpt1(folder: Path, seed: int, *, dtype: DType) -> Measured:
 
 
 def predict_with_pipeline(folder: Path, seed: int, *, batch_size: int, by_length: bool = False) -> Measured:
-    """`transformers.pipeline` over the rows of the file, its answers written one a line."""
+    """Predict with `transformers.pipeline`; write one prediction per line."""
     work = Work.load(folder)
     pipeline = quiet_transformers().pipeline("text-classification", model=str(folder / "model"), device=work.device)
     classify = partial(pipeline, truncation=True, batch_size=batch_size, top_k=None)
@@ -89,7 +90,7 @@ def predict_with_pipeline(folder: Path, seed: int, *, batch_size: int, by_length
 
 
 def predict_with_onnx(folder: Path, seed: int, *, graph: str) -> Measured:
-    """ONNX Runtime on the batches that gpt1 makes, with as many threads as PyTorch would take."""
+    """Predict with ONNX Runtime on gpt1's batches, with as many threads as PyTorch uses."""
     import onnxruntime
     import torch
 
@@ -150,7 +151,7 @@ def new_output(folder: Path) -> Path:
 
 
 class Clocks(NamedTuple):
-    """The time of day, and the processor's time that this process has had."""
+    """Wall-clock time and CPU time of this process."""
 
     wall: float
     cpu: float
@@ -173,7 +174,7 @@ def measured(started: Clocks, output: Path, dtype: str) -> Measured:
 
 
 def write_graphs(folder: Path) -> None:
-    """Write the model as a graph of ONNX, and as one that was quantised to int8."""
+    """Write the model as an ONNX graph, and as one quantized to int8."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     from gpt1.backends.torch import onnx
@@ -188,7 +189,7 @@ def write_graphs(folder: Path) -> None:
 
 
 def compare(args: argparse.Namespace, folder: Path, size: str) -> dict[str, Any]:
-    """Measure all contestants on a model of one size, print the table, return the figures."""
+    """Measure all contestants on a model of one size, print the table, return the results."""
     say()
     encoded, shape = prepare(args, folder, size)
     names = [*PIPELINES, *GPT1]
@@ -247,18 +248,18 @@ def apart(found: Sequence[Mapping[str, float]], expected: Sequence[Mapping[str, 
 def main() -> int:
     """Run the script; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="labelled texts, as `gpt1 finetune` takes them (default: synthetic)")
-    parser.add_argument("--tokenizer", type=Path, help="directory of a vocabulary (default: that of mini)")
-    parser.add_argument("--size", choices=SIZES, help="measure this size alone")
-    parser.add_argument("--texts", type=int, help="rows to measure on (default: 64 with mini's shape, 16; quick 8)")
-    parser.add_argument("--rounds", type=int, help="measurements of each contestant (default: 3; quick 1)")
+    parser.add_argument("--data", help="labelled texts, as for `gpt1 finetune` (default: synthetic)")
+    parser.add_argument("--tokenizer", type=Path, help="vocabulary directory (default: that of mini)")
+    parser.add_argument("--size", choices=SIZES, help="model size to measure (default: all)")
+    parser.add_argument("--texts", type=int, help="number of rows (default: 64 with mini's shape, else 16; quick 8)")
+    parser.add_argument("--rounds", type=int, help="measurements per contestant (default: 3; quick 1)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall",
         help="cpu: count the time that the processor worked, on a machine that others use too; run it on one core",
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="a tiny model, few rows, one round: a smoke test")
-    parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
+    parser.add_argument("--quick", action="store_true", help="smoke test with a tiny model, few rows and one round")
+    parser.add_argument("--json", type=Path, help="JSON file for the results and the machine's description")
     args = parsed(parser, CONTESTANTS)
     if args is None:
         return 0
@@ -277,7 +278,7 @@ def main() -> int:
         return 2
     say()
     say(f"Clock: {args.clock}. Speed: median of the rounds; spread: slowest over fastest. GB: peak memory.")
-    say(f"apart: largest difference of a probability from gpt1's in float32. Warm-up: {BATCH_SIZE} rows.")
+    say(f"apart: largest absolute difference of a probability from gpt1's in float32. Warm-up: {BATCH_SIZE} rows.")
     if args.json:
         args.json.write_text(json.dumps({"machine": about, **figures}, indent=2), encoding="utf-8")
     return 0

@@ -1,17 +1,17 @@
-"""gpt1 beside a `transformers` loop, in one run and on the same work: pretraining on windows of tokens.
+"""Speed of pretraining on windows of tokens with gpt1 and with a `transformers` loop, in one run.
 
     python benchmarks/pretrain.py                          size mini, windows of 512 tokens, batches of 8
-    python benchmarks/pretrain.py --size gpt1 --device cuda    the paper's model; compiled on both sides as well
-    python benchmarks/pretrain.py --quick                  a smoke test with a tiny model; the speeds mean nothing
+    python benchmarks/pretrain.py --size gpt1 --device cuda    the paper's model; also compiled, on both sides
+    python benchmarks/pretrain.py --quick                  smoke test with a tiny model; the speeds mean nothing
 
-The loop is the one that people write around `OpenAIGPTLMHeadModel`: autocast for bfloat16, backward, clipping, AdamW.
-Equal on both sides: weights, windows and their order, the tokens to be predicted (all of a window's), batch and
-micro-batch, dropout on embeddings, residuals and attention (0.1, and 0), fused AdamW with decay on matrices alone,
-learning rates, clipping. The clock runs from the end of the warm-up to the end of the last step, batching included. The
-losses of both in float32 without dropout are compared.
+The reference is the usual loop around `OpenAIGPTLMHeadModel`: autocast for bfloat16, backward, clipping, AdamW. Both
+use the same weights, windows in the same order, targets (all tokens of a window), batch and micro-batch sizes, dropout
+on embeddings, residuals and attention (0.1 and 0), fused AdamW with weight decay on matrices only, learning rates and
+clipping. Timing starts after the warm-up and ends after the last step; it includes batching. The losses of both in
+float32 without dropout are compared.
 
-Each measurement has a process of its own; rounds go through the contestants in alternating order, medians are shown.
-PyTorch's threads are told not to spin while they wait (OMP_WAIT_POLICY=PASSIVE, unless it is set), for everyone alike.
+Each measurement runs in its own process; the order of the contestants alternates between rounds; the table shows
+medians. PyTorch's waiting threads do not spin (OMP_WAIT_POLICY=PASSIVE, unless the variable is set), on either side.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ DROPOUTS = (0.1, 0.0)
 
 @dataclass(frozen=True)
 class Work(Given):
-    """The windows, whose tokens are `tokens.npy` of the run's folder, and how they are trained on."""
+    """Windows, whose tokens are in `tokens.npy` of the run's folder, and training settings."""
 
     context: int
     batch_size: int
@@ -79,7 +79,7 @@ class Work(Given):
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of the windows of all steps, and the one after them."""
+        """Tokens of the windows of all steps, plus one."""
         return self.total * self.batch_size * self.context + self.context
 
     def windows(self, folder: Path) -> TrainingWindows:
@@ -98,13 +98,13 @@ class Tokens:
         return self.ids[start:stop]
 
 
-# ---- contestants: (folder, seed) -> what was measured, in this process
+# ---- contestants: (folder, seed) -> measurement of this process
 
 
 def train_with_transformers(
     folder: Path, seed: int, *, dtype: DType, dropout: float, compiled: bool = False
 ) -> Measured:
-    """Pretrain with a plain loop around `OpenAIGPTLMHeadModel`."""
+    """Pretrain with a loop around `OpenAIGPTLMHeadModel`."""
     transformers = quiet_transformers()
     import torch
 
@@ -130,7 +130,7 @@ def train_with_transformers(
         for batch in batches:
             ids, targets = (torch.from_numpy(each).to(work.device).long() for each in (batch.tokens, batch.lm_targets))
             with torch.autocast(work.device, torch.bfloat16, enabled=dtype == "bfloat16"):
-                # `shift_labels` are the tokens that follow: the last one of the window counts too, as in gpt1.
+                # `shift_labels` are the next tokens: the last token of the window is a target too, as in gpt1.
                 loss = model(ids, labels=targets, shift_labels=targets).loss * (len(ids) / work.batch_size)
             loss.backward()
             total += loss.detach()
@@ -143,7 +143,7 @@ def train_with_transformers(
 
 
 def train_with_gpt1(folder: Path, seed: int, *, dtype: DType, dropout: float, compiled: bool = False) -> Measured:
-    """Pretrain with gpt1's engine: what its loop does at each step."""
+    """Pretrain with gpt1's engine, as its training loop does."""
     work, model = Work.load(folder), load_model(folder / "model")
     engine = backends.get(
         model.config, model.params, hardware=work.hardware(dtype, compiled), optim=OPTIM,
@@ -177,7 +177,7 @@ DTYPES: tuple[DType, ...] = ("float32", "bfloat16")
 
 
 def _contestants(dropout: float) -> dict[str, Callable[[Path, int], Measured]]:
-    """Return the contestants of one dropout, those for CUDA alone too; `transformers` is first of each dtype."""
+    """Return the contestants with one dropout rate, including those for CUDA; `transformers` is first per dtype."""
     kinds = [("float32", False), ("bfloat16", False), ("bfloat16", True)]
     return {
         f"{side} {dtype}{', compiled' if compiled else ''}, dropout {dropout:g}":
@@ -190,19 +190,21 @@ def _contestants(dropout: float) -> dict[str, Callable[[Path, int], Measured]]:
 CONTESTANTS = {name: each for dropout in DROPOUTS for name, each in _contestants(dropout).items()}
 
 
-# ---- the work
+# ---- workload
 
 
 def prepare(args: argparse.Namespace, folder: Path) -> tuple[Work, ModelConfig]:
-    """Write what every contestant gets; return it and the model's shape."""
+    """Write the input of all contestants; return the workload and the model's shape."""
     work = Work(args.context, args.batch, args.micro_batch or args.batch, args.warmup, args.steps, args.device)
     if args.corpus:
         if not args.tokenizer:
-            raise UserError(f"--tokenizer is missing: {args.corpus} holds tokens; name the tokenizer that made them")
+            raise UserError(
+                f"--tokenizer is required: {args.corpus} holds token ids; give the tokenizer that encoded it"
+            )
         tokenizer = Tokenizer.load(args.tokenizer)
         corpus = Corpus.open(args.corpus, tokenizer)
         if len(corpus) < work.n_tokens:
-            raise UserError(f"--corpus {args.corpus}: {len(corpus):,} tokens found, {work.n_tokens:,} needed")
+            raise UserError(f"--corpus {args.corpus}: {len(corpus):,} tokens found, {work.n_tokens:,} required")
         ids = corpus.tokens(0, work.n_tokens)
         shape = replace(SIZES[args.size], vocab_size=tokenizer.vocab_size)
         model = Model(shape, initialise(shape, seed=0), tokenizer)
@@ -218,21 +220,21 @@ def prepare(args: argparse.Namespace, folder: Path) -> tuple[Work, ModelConfig]:
 
 
 def training_flops(shape: ModelConfig, context: int) -> float:
-    """Return the floating-point operations a token that a training step needs at least.
+    """Return the minimum floating-point operations per token of a training step.
 
     Three times the forward pass: 2 · 12 L D² in the layers' matrices, 2 D V in the softmax, and 4 D L (n + 1) / 2 in
-    causal attention over a window of n tokens. Embeddings are look-ups; what a program computes beyond this is no work.
+    causal attention over a window of n tokens. Embeddings are look-ups; redundant computation does not count.
     """
     width, layers = shape.n_embd, shape.n_layer
     matrices = 24 * layers * width**2 + 2 * width * shape.vocab_size
     return 3.0 * (matrices + 4 * width * layers * (context + 1) / 2)
 
 
-# ---- figures
+# ---- results
 
 
 def summarise(results: Mapping[str, Sequence[Measured]], work: Work, shape: ModelConfig) -> dict[str, dict[str, Any]]:
-    """Return each contestant's figures, from the median of its rounds."""
+    """Return each contestant's results, from the median of its rounds."""
     peaks, flops = matmul_peaks(results), training_flops(shape, work.context)
     summary: dict[str, dict[str, Any]] = {}
     for name, rounds in results.items():
@@ -276,7 +278,7 @@ def show(summary: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def largest_difference(results: Mapping[str, Sequence[Measured]]) -> float:
-    """Return the largest difference of a step's loss between both sides in float32 without dropout."""
+    """Return the largest loss difference of a step between both sides in float32 without dropout."""
     theirs, ours = (results[f"{side} float32, dropout 0"][0]["losses"] for side in SIDES)
     return max(abs(a - b) for a, b in zip(theirs, ours, strict=True))
 
@@ -285,20 +287,20 @@ def largest_difference(results: Mapping[str, Sequence[Measured]]) -> float:
 
 
 def main() -> int:
-    """Run the script; return its exit code: 1 where the losses of both sides differ in float32 without dropout."""
+    """Run the script; return its exit code: 1 if the losses differ in float32 without dropout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("gpt1", "mini", "tiny"), default="mini")
-    parser.add_argument("--context", type=int, default=512, help="tokens of a window")
-    parser.add_argument("--batch", type=int, default=8, help="windows an optimiser step")
-    parser.add_argument("--micro-batch", type=int, help="windows computed at once (default: the whole batch)")
-    parser.add_argument("--corpus", type=Path, help="what `gpt1 prepare` made (default: random tokens)")
-    parser.add_argument("--tokenizer", type=Path, help="directory of the vocabulary of --corpus")
+    parser.add_argument("--context", type=int, default=512, help="tokens per window")
+    parser.add_argument("--batch", type=int, default=8, help="windows per optimizer step")
+    parser.add_argument("--micro-batch", type=int, help="windows per forward pass (default: the whole batch)")
+    parser.add_argument("--corpus", type=Path, help="corpus of `gpt1 prepare` (default: random tokens)")
+    parser.add_argument("--tokenizer", type=Path, help="vocabulary directory of --corpus")
     parser.add_argument("--steps", type=int, help="timed steps (default: 4; cuda 50)")
-    parser.add_argument("--warmup", type=int, help="steps before the clock starts (default: 1; cuda 10)")
-    parser.add_argument("--rounds", type=int, help="measurements of each contestant (default: 3; quick 1)")
+    parser.add_argument("--warmup", type=int, help="untimed steps (default: 1; cuda 10)")
+    parser.add_argument("--rounds", type=int, help="measurements per contestant (default: 3; quick 1)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="a tiny model, short windows, one round: a smoke test")
-    parser.add_argument("--json", type=Path, help="also write the figures and the machine's description to this file")
+    parser.add_argument("--quick", action="store_true", help="smoke test: tiny model, short windows, one round")
+    parser.add_argument("--json", type=Path, help="JSON file for the results and the machine's description")
     args = parsed(parser, CONTESTANTS)
     if args is None:
         return 0

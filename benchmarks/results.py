@@ -1,16 +1,15 @@
-"""What pretraining and the auxiliary loss are worth: the paper's ablations (its table 5) at small scale.
+"""Ablations of pretraining and of the auxiliary loss: the paper's table 5 at small scale.
 
     python benchmarks/results.py --data-root D --pretrained MODEL --markdown docs/results.md
     python benchmarks/results.py … --full       all rows and the paper's fine-tuning: for a GPU
 
-Each task is fine-tuned from the pretrained model and from random weights of the same shape with the same tokenizer, on
-the same rows with the same settings, by each seed; a seed decides the new weights, the order of the rows and the
-dropout. The rows are drawn once. Only validation rows choose (the learning rate and, with several epochs, the epoch);
-they are never those that are scored. The learning rate is the best of `--lrs` by the mean over `TUNED_ON`, for each
-arm by itself.
+Each task is fine-tuned from the pretrained model and from random weights of the same shape, with the same tokenizer,
+rows and settings, once per seed. A seed determines the new weights, the order of the rows and the dropout masks. The
+rows are sampled once. The learning rate and, with several epochs, the epoch are selected on validation rows, which are
+never scored. Each arm gets the learning rate of `--lrs` with the best mean over `TUNED_ON`.
 
-Each finished run is kept as OUT/TASK/…/seed-N.json beside its run directory, which loses its weights; the same command
-goes on where it was stopped. Runs are ordered by seed, so that what a short budget leaves is whole.
+The scores of each finished run are stored in OUT/TASK/…/seed-N.json, next to its run directory, whose weights are
+deleted. The same command resumes. Runs are ordered by seed, so that a short budget yields complete seeds.
 """
 
 from __future__ import annotations
@@ -64,42 +63,42 @@ from gpt1.training.paper_results import Experiment, MissingDataError, locate
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of each task is used, and what is changed of the recipe `paper-finetune`."""
+    """Number of rows per task, and changes to the recipe `paper-finetune`."""
 
     train: int | None
-    """Most training rows; None = all."""
+    """Maximum number of training rows; None: all."""
     valid: int
     scored: int | None
     epochs: float
     batch_size: int
     warmup: float
-    """Share of the steps."""
+    """Fraction of the steps."""
     lrs: tuple[float, ...]
-    """Learning rates to choose from."""
+    """Candidate learning rates."""
     max_length: int | None = None
-    """Most tokens a sequence; None = the model's context."""
+    """Maximum tokens per sequence; None: the model's context."""
 
 
 SMALL = Scale(train=2_000, valid=300, scored=1_000, epochs=1, batch_size=16, warmup=0.1, lrs=(2.5e-4, 5e-4, 1e-3))
-"""With the paper's batches of 32 an epoch would be 62 steps, its warm-up none of them. Tried with an early `mini` on
-1,000 validation rows of SST-2, one seed: batches of 8 were worse than of 16 (61.2, 65.7), a rate of 3e-3 ended in one
-answer for all, and without the LM loss 1e-3 did so too (5e-4: 61.9)."""
+"""With the paper's batch size of 32 an epoch would have 62 steps and no warm-up step. Tried with an early `mini` on
+1,000 validation rows of SST-2, one seed: batch size 8 was worse than 16 (61.2, 65.7); a learning rate of 3e-3, and
+without the LM loss 1e-3 too, predicted one class for all rows (5e-4: 61.9)."""
 FULL = Scale(train=None, valid=1_000, scored=None, epochs=3, batch_size=32, warmup=0.002, lrs=(6.25e-5, 2.5e-4, 1e-3))
 
 PASSES = {"train": 3, "valid": 2, "test": 1}
-"""What a row costs in forward passes: a step is three of them, and validation rows are scored again in the end."""
+"""Cost of a row in forward passes: a step counts as three; validation rows are scored again at the end."""
 CHARACTERS = 2_300
-"""Of a longer text about so many reach a model of 512 tokens."""
+"""Approximate characters of a text that fit into a context of 512 tokens."""
 
 
 # ---- rows
 
 
 def draw(experiment: Experiment, root: Path, scale: Scale, folder: Path) -> dict[str, Any]:
-    """Write the rows of a task to train, valid and test files in `folder`, once; return what they are.
+    """Write the rows of a task to train, valid and test files in `folder`, once; return their counts and work.
 
-    Scored are the test rows where they have labels, else the validation rows; then those that validate are drawn from
-    the training rows.
+    The scored split is the test split if it has labels, else the validation split; then the validation rows are sampled
+    from the training rows.
     """
     facts = folder / "rows.json"
     if facts.exists():
@@ -144,7 +143,7 @@ def as_row(example: Example) -> dict[str, Any]:
 
 
 def characters(example: Example) -> int:
-    """Return about how many characters the model reads of an example; the context stands before each choice."""
+    """Return about how many characters of an example the model reads; the context precedes each choice."""
     whole = sum(map(len, example.parts))
     return sum(min(whole + len(choice), CHARACTERS) for choice in example.choices or ("",))
 
@@ -153,23 +152,23 @@ def characters(example: Example) -> int:
 
 
 class Study:
-    """The runs in one directory, all from one pretrained model, on one draw of rows."""
+    """Runs in one directory, with one pretrained model and one sample of rows."""
 
     def __init__(
         self, pretrained: str, root: Path, out: Path, tasks: Sequence[str], scale: Scale, device: DeviceConfig,
         budget: float,
     ):  # fmt: skip
-        """Draw the rows of `tasks`; `budget` is in seconds.
+        """Sample the rows of `tasks`; `budget` is in seconds.
 
         Raises:
-            UserError: the model or the data cannot be used, or `out` holds runs of another model or scale.
+            UserError: the model or the data is invalid, or `out` holds runs of another model or scale.
         """
         self.model = resolve_model(pretrained, flag="--pretrained")
         model = open_model(self.model)
         self.out, self.scale, self.device = out, scale, device
         self.random = f"random:{size_of(model, pretrained)}"
         self.deadline = time.monotonic() + budget
-        rows = {name: value for name, value in asdict(scale).items() if name != "lrs"}  # more of them may be tried
+        rows = {name: value for name, value in asdict(scale).items() if name != "lrs"}  # further ones may be tried
         self._require_same({"pretrained": digest(model), "scale": rows})
         try:
             self.rows = {task: draw(TASK[task], root, scale, out / "rows" / task) for task in tasks}
@@ -193,7 +192,7 @@ class Study:
         write_json(path, about)
 
     def config(self, run: Run) -> FinetuneConfig:
-        """Return the run's settings: `paper-finetune`, and what the scale and the run change."""
+        """Return the run's settings: `paper-finetune` with the changes of scale and run."""
         settings, scale = recipe("paper-finetune"), self.scale
         random = run.arm == "random"
         return replace(
@@ -204,7 +203,7 @@ class Study:
             model=self.random if random else str(self.model),
             tokenizer=str(self.tokenizer) if random else None,
             recipe="paper-finetune",
-            baseline=run.seed == 0,  # it is the same for every seed
+            baseline=run.seed == 0,  # the same for every seed
             loss=replace(settings.loss, lm_coef=run.lm_coef),
             optim=replace(settings.optim, lr=run.lr, warmup=scale.warmup),
             loop=replace(settings.loop, epochs=scale.epochs, batch_size=scale.batch_size, seed=run.seed),
@@ -213,9 +212,9 @@ class Study:
         )
 
     def work_through(self, runs: Sequence[Run], later: int = 0) -> bool:
-        """Read, go on with or start each run; return whether the budget sufficed.
+        """Read, resume or start each run; return whether the budget sufficed.
 
-        `later` more are planned, of which it is not yet known which.
+        `later` is the number of planned runs that are not yet determined.
         """
         for run in runs:
             if (path := self._score_path(run)).exists():
@@ -224,7 +223,7 @@ class Study:
         for run in [run for run in runs if run not in self.scores]:
             expected = self.seconds(run)
             if time.monotonic() + (expected or 0) > self.deadline:
-                say(f"The budget leaves no time for {run.name}, which takes about {expected or 0:,.0f} s.")
+                say(f"The remaining budget is too short for {run.name}, which takes about {expected or 0:,.0f} s.")
                 return False
             self.scores[run] = score = self._finish(run)
             left = [other for other in runs if other not in self.scores]
@@ -238,7 +237,7 @@ class Study:
         return True
 
     def seconds(self, run: Run) -> float | None:
-        """Return how long a run will take: as those of the same task, else by its work; None before the first run."""
+        """Return the estimated seconds of a run, from runs of the same task or its work; None before the first run."""
         if alike := [score["seconds"] for done, score in self.scores.items() if done.task == run.task]:
             return float(median(alike))
         work = sum(self.rows[done.task]["work"] for done in self.scores)
@@ -260,7 +259,7 @@ class Study:
         write_json(self._score_path(run), score)
         directory = RunDirectory(config.out)
         for folder in (directory.checkpoints.folder, directory.model):
-            shutil.rmtree(folder, ignore_errors=True)  # of 56 runs with 8 layers they would take 8 GB
+            shutil.rmtree(folder, ignore_errors=True)  # 8 GB for 56 runs with 8 layers
         return score
 
     def _score_path(self, run: Run) -> Path:
@@ -268,7 +267,7 @@ class Study:
 
 
 def size_of(model: Model, name: str) -> str:
-    """Return the named size that has the model's shape."""
+    """Return the name of the size with the model's shape."""
     for size, shape in SIZES.items():
         if replace(shape, vocab_size=model.config.vocab_size) == replace(model.config, head=None):
             return size
@@ -280,18 +279,18 @@ def size_of(model: Model, name: str) -> str:
 
 
 def digest(model: Model) -> str:
-    """Return what tells the model's weights from others."""
+    """Return a digest of the model's weights."""
     found = hashlib.sha256()
     for name in sorted(model.params):
         found.update(name.encode() + model.params[name].tobytes())
     return found.hexdigest()[:16]
 
 
-# ---- the page
+# ---- page
 
 
 LINE = 125
-"""Characters of a line of the page."""
+"""Maximum line length of the page."""
 BEGIN, END = "<!-- written by benchmarks/results.py -->", "<!-- end of what it writes -->"
 
 
@@ -302,14 +301,14 @@ def require_marks(page: Path) -> None:
 
 
 def insert(page: Path, text: str) -> None:
-    """Replace what stands between the two marks of a page."""
+    """Replace the text between the two marks of a page."""
     require_marks(page)
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 def as_markdown(study: Study, tasks: Sequence[str], args: argparse.Namespace, lr: Rates) -> str:
-    """Return what the page says: how the figures were made, and the two tables."""
+    """Return the text of the page: how the results were measured, and the two tables."""
     scale, scores, about = study.scale, study.scores, machine()
     changed = [f"--pretrained {Path(args.pretrained).name}"]
     changed += [
@@ -352,30 +351,30 @@ DEFAULTS = {"seeds": 3, "tasks": ",".join(TASK)}
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the script; return its exit code: 1 where the budget did not suffice, 2 bad input, 130 stopped."""
+    """Run the script; return its exit code: 1 budget exceeded, 2 invalid input, 130 interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, required=True, help="folder with folders such as rte, cola, imdb")
-    parser.add_argument("--pretrained", required=True, help="pretrained model: a directory, or a name of the hub")
-    parser.add_argument("--out", type=Path, default=Path("runs/results"), help="the same directory goes on")
+    parser.add_argument("--data-root", type=Path, required=True, help="folder with a folder per task (rte, cola, …)")
+    parser.add_argument("--pretrained", required=True, help="pretrained model: directory or hub name")
+    parser.add_argument("--out", type=Path, default=Path("runs/results"), help="existing runs in it are resumed")
     parser.add_argument("--seeds", type=int, default=DEFAULTS["seeds"])
     parser.add_argument("--tasks", default=DEFAULTS["tasks"], help="default: %(default)s")
-    parser.add_argument("--lrs", type=rates, help="learning rates to choose from, as 3e-4,1e-3 (default: by scale)")
-    parser.add_argument("--max-length", type=int, help="most tokens a sequence (default: the model's context)")
-    parser.add_argument("--budget-minutes", type=float, default=75, help="start no run that ends later (%(default)s)")
-    parser.add_argument("--full", action="store_true", help="all rows, 3 epochs, batches of 32: for a GPU")
+    parser.add_argument("--lrs", type=rates, help="candidate learning rates, such as 3e-4,1e-3 (default: by scale)")
+    parser.add_argument("--max-length", type=int, help="maximum tokens per sequence (default: the model's context)")
+    parser.add_argument("--budget-minutes", type=float, default=75, help="time limit (default: %(default)s)")
+    parser.add_argument("--full", action="store_true", help="all rows, 3 epochs, batch size 32: for a GPU")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--markdown", type=Path, help="also write the tables into this page, between its two marks")
+    parser.add_argument("--markdown", type=Path, help="page to write the tables into, between its two marks")
     args = parser.parse_args(words)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if (machine()["load"] or 0) > BUSY:
-        say("Other programs are running here: it will take longer than it must.")
+        say("Other programs are using this machine: the runs will take longer.")
     try:
         return run_all(args)
     except UserError as error:
         say(str(error))
         return 2
     except Interrupted:
-        say("stopped; the same command goes on from here")
+        say("stopped; run the same command again to resume")
         return 130
 
 
@@ -384,7 +383,7 @@ def rates(text: str) -> tuple[float, ...]:
 
 
 def run_all(args: argparse.Namespace) -> int:
-    """Draw the rows, choose the learning rates, run, and show what is there."""
+    """Sample the rows, choose the learning rates, run, and print the tables."""
     tasks = args.tasks.split(",")
     if unknown := [task for task in tasks if task not in TASK]:
         raise UserError(f"--tasks {unknown[0]}: unknown; there are {', '.join(TASK)}")

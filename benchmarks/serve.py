@@ -1,17 +1,17 @@
-"""gpt1's server under load, beside itself without batches and beside offline prediction, in one run.
+"""gpt1's server under load, compared with itself without batching and with offline prediction, in one run.
 
-    python benchmarks/serve.py           5 minutes: the bundled model with a head, the bundled reviews
+    python benchmarks/serve.py           5 minutes: bundled model with a classification head, bundled reviews
     python benchmarks/serve.py --data FILE --model RUN       your texts and classifier
-    python benchmarks/serve.py --quick   a smoke test of some seconds; the speeds mean nothing
+    python benchmarks/serve.py --quick   smoke test of some seconds; the speeds mean nothing
 
-The server is `gpt1 serve` in a process of its own, on loopback; the clients are connections of this process, which
-shares the machine's cores with it. Every answer is compared with what `Classifier.predict` says of the text offline:
-the same label, and a probability within 1e-5 (float32; a batch of another shape sums in another order).
+The server is `gpt1 serve` in its own process, on loopback; the clients are connections of this process, which shares
+the machine's cores with it. Every response is compared with `Classifier.predict` on the same text: the label must be
+equal and the probability within 1e-5 (float32; batches of other shapes sum in other orders).
 
-    load       64 clients with texts of all lengths: throughput, p50 and p99, memory, wrong or lost answers
-    overhead   the same texts, offline and through the server, each as fast as it can
-    batching   short texts and long ones, with batches and one at a time (--batch-tokens 1), in alternating rounds
-    overload   a queue of 32 and 128 clients: how many are refused, and whether it answers afterwards
+    load       64 clients with texts of all lengths: throughput, p50 and p99 latency, memory, wrong or lost responses
+    overhead   the same texts offline and through the server, each at full speed
+    batching   short and long texts, with batches and one at a time (--batch-tokens 1), in alternating rounds
+    overload   128 clients and a queue of 32: number of refused requests, and responses afterwards
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ from gpt1.inference.classifier import Classifier
 from gpt1.tokenization.tokenizer import Tokenizer
 
 TOLERANCE = 1e-5
-"""Of a probability in float32, between batches of other shapes."""
+"""Tolerance of a float32 probability between batches of different shapes."""
 HEAD_SCALE = 20.0
-"""What the random head is multiplied with, so that its answers are not all alike."""
+"""Factor of the random head's weights, so that its predictions differ between texts."""
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 SHORT, LONG = 20, 256
-"""Tokens of the texts with which batching is measured, special ones included."""
+"""Tokens of the short and long texts of `batching`, including special tokens."""
 
 
 @dataclass
 class Text:
     text: str
     request: bytes
-    """The whole HTTP request."""
+    """Complete HTTP request."""
     expected: dict[str, Any]
 
 
@@ -71,7 +71,7 @@ class Answer:
     seconds: float
 
 
-# ---- the server
+# ---- server
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def server(model: Path, *flags: str) -> Iterator[tuple[int, int]]:
 
 
 def resident(pid: int) -> float:
-    """Return the MB that a process holds (Linux); nan elsewhere."""
+    """Return the resident memory of a process in MB (Linux); nan elsewhere."""
     try:
         fields = Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()
     except (OSError, IndexError):
@@ -101,11 +101,11 @@ def resident(pid: int) -> float:
     return int(fields[0]) / 1024
 
 
-# ---- the clients
+# ---- clients
 
 
 async def client(port: int, texts: Iterator[Text], until: float, answers: list[Answer]) -> None:
-    """Ask again and again over one connection, until the time is over or the texts are."""
+    """Send requests over one connection until the time or the texts run out."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for text in texts:
@@ -122,7 +122,7 @@ async def client(port: int, texts: Iterator[Text], until: float, answers: list[A
 
 
 async def ask(port: int, texts: Iterator[Text], clients: int, seconds: float) -> tuple[list[Answer], float]:
-    """Let `clients` share the texts; return the answers and the seconds that all took."""
+    """Distribute the texts over `clients`; return the responses and the total seconds."""
     answers: list[Answer] = []
     started = time.perf_counter()
     await asyncio.gather(*(client(port, texts, started + seconds, answers) for _ in range(clients)))
@@ -134,7 +134,7 @@ def run(port: int, texts: Iterator[Text], clients: int, seconds: float = float("
 
 
 def wrong(answers: Sequence[Answer]) -> int:
-    """Count the answers that are not what offline prediction says."""
+    """Return the number of responses that differ from the offline predictions."""
     count = 0
     for answer in answers:
         found = json.loads(answer.body)["data"][0] if answer.status == 200 else {"label": None, "score": 0.0}
@@ -144,11 +144,11 @@ def wrong(answers: Sequence[Answer]) -> int:
     return count
 
 
-# ---- the texts
+# ---- texts
 
 
 def cut(text: str, tokens: int, tokenizer: Tokenizer) -> str:
-    """Return the longest beginning of a text, whole words, of at most so many tokens (without special ones)."""
+    """Return the longest prefix of whole words with at most so many tokens, special tokens excluded."""
     words = text.split()
     low, high = 1, len(words)
     while low < high:
@@ -166,7 +166,7 @@ def prepared(texts: Sequence[str], model: Classifier) -> list[Text]:
 
 
 def mixed(texts: Sequence[str], tokenizer: Tokenizer, count: int, stream: random.Random) -> list[str]:
-    """Return texts of all lengths: a third of one sentence or so, a third up to 128 tokens, a third as they are."""
+    """Return texts of all lengths: a third of about one sentence, a third up to 128 tokens, a third unchanged."""
     limits = (SHORT, 128, 510)
     drawn = [stream.choice(texts) for _ in range(count)]
     return [
@@ -179,18 +179,18 @@ def endless(texts: Sequence[Text]) -> Iterator[Text]:
         yield from texts
 
 
-# ---- the four works
+# ---- workloads
 
 
 def load(model: Path, texts: Sequence[Text], clients: int, seconds: float) -> None:
     with server(model) as (port, pid):
-        run(port, endless(texts), clients, min(5.0, seconds / 4))  # warm
+        run(port, endless(texts), clients, min(5.0, seconds / 4))  # warm-up
         before = resident(pid)
         answers, took = run(port, endless(texts), clients, seconds)
         after = resident(pid)
     times = sorted(answer.seconds for answer in answers)
     say(f"\nload: {clients} clients for {took:.0f} s, texts of all lengths")
-    say(f"  {len(answers):,} answers, {wrong(answers):,} wrong or lost; {len(answers) / took:,.1f} texts/s")
+    say(f"  {len(answers):,} responses, {wrong(answers):,} wrong or lost; {len(answers) / took:,.1f} texts/s")
     say(f"  p50 {times[len(times) // 2] * 1e3:,.0f} ms, p99 {times[int(len(times) * 0.99)] * 1e3:,.0f} ms")
     say(f"  memory of the server: {before:,.0f} MB after the warm-up, {after:,.0f} MB at the end")
 
@@ -202,7 +202,7 @@ def overhead(model: Path, offline: Classifier, texts: Sequence[Text], clients: i
         run(port, iter(texts[: 2 * clients]), clients)
         for _ in range(rounds):
             started = time.perf_counter()
-            with muted(True):  # that long texts were cut
+            with muted(True):  # notices about truncated texts
                 offline.predict(examples)
             plain.append(time.perf_counter() - started)
             answers, took = run(port, iter(texts), clients)
@@ -225,7 +225,7 @@ def batching(model: Path, by_length: dict[str, Sequence[Text]], clients: int, ro
                 for port in (batched, single) if number % 2 else (single, batched):
                     answers, took = run(port, iter(texts), clients)
                     assert len(answers) == len(texts) and not wrong(answers)
-                    if number:  # the first one warms
+                    if number:  # the first round is the warm-up
                         speeds[port].append(len(texts) / took)
             ratios = [a / b for a, b in zip(speeds[batched], speeds[single], strict=True)]
             figures = [statistics.median(speeds[port]) for port in (single, batched)]
@@ -242,11 +242,11 @@ def overload(model: Path, texts: Sequence[Text]) -> None:
         after, _ = run(port, iter(texts[:32]), 8)
     say("\noverload: 128 clients, a queue of 32")
     say(f"  {len(answers):,} requests: {refused:,} refused with 429, {wrong(others):,} of the others wrong or lost")
-    say(f"  afterwards: {len(after) - wrong(after)} of {len(after)} right")
+    say(f"  afterwards: {len(after) - wrong(after)} of {len(after)} correct")
 
 
 def classifier_directory(folder: Path) -> Path:
-    """Write the bundled model with a random head that tells texts apart; return its directory."""
+    """Write the bundled model with a random classification head; return its directory."""
     model = load_model(resolve_model("mini"))
     config = replace(model.config, head=Head("classification", 2))
     params = initialise(config, 0, model.params)
@@ -257,13 +257,13 @@ def classifier_directory(folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="a file of texts (default: the bundled reviews)")
-    parser.add_argument("--model", type=Path, help="a run or model directory with a head (default: mini with one)")
+    parser.add_argument("--data", help="file of texts (default: the bundled reviews)")
+    parser.add_argument("--model", type=Path, help="classifier: run or model directory (default: mini)")
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=120.0, help="of the load")
-    parser.add_argument("--texts", type=int, default=600, help="different texts")
+    parser.add_argument("--seconds", type=float, default=120.0, help="duration of `load` in seconds")
+    parser.add_argument("--texts", type=int, default=600, help="number of different texts")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=["load", "overhead", "batching", "overload"], help="one of the works")
+    parser.add_argument("--only", choices=["load", "overhead", "batching", "overload"], help="run one workload")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     if args.quick:
@@ -283,7 +283,7 @@ def main() -> None:
         texts = prepared(mixed(raw, tokenizer, args.texts, stream), offline)
         works = {
             "load": lambda: load(model, texts, args.clients, args.seconds),
-            # each text three times: the last answers of a round, when few clients still ask, weigh less
+            # each text three times: reduces the weight of a round's end, when few clients are still active
             "overhead": lambda: overhead(model, offline, 3 * texts, args.clients, args.rounds),
             "batching": lambda: batching(model, {
                 f"up to {SHORT} tokens": prepared(

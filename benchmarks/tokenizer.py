@@ -1,15 +1,15 @@
-"""gpt1's tokenisation beside the original's way and `tokenizers`' GPT-1 pipeline, in one run, on one core.
+"""Speed of gpt1's original tokenization, of OpenAI's code and of `tokenizers`' GPT-1 pipeline, in one run on one core.
 
-    python benchmarks/tokenizer.py --data D        D holds gpt1-bpe/, imdb/ and books/ (docs/performance.md says which)
-    python benchmarks/tokenizer.py --data D --golden FILE      also: how many of OpenAI's own ids does each give?
+    python benchmarks/tokenizer.py --data D        D holds gpt1-bpe/, imdb/ and books/ (see docs/performance.md)
+    python benchmarks/tokenizer.py --data D --golden FILE      also compares with ids of OpenAI's encoder
 
-The original's way is what OpenAI's `text_utils.py` does: ftfy, one regular expression and spaCy over the text, BPE
-a token at a time with every token's pieces kept (tests/support/openai_text.py). `tokenizers`' pipeline is that of
-`transformers.OpenAIGPTTokenizer`: BERT's normaliser and pre-tokenizer before the same merges.
+OpenAI's `text_utils.py` applies ftfy, a regular expression and spaCy to the text, then BPE to one token at a time with
+a cache (tests/support/openai_text.py). The pipeline of `tokenizers` is that of `transformers.OpenAIGPTTokenizer`:
+BERT's normalizer and pre-tokenizer before the same merges.
 
-Every contestant gets the same texts, one by one, in rounds of alternating order; medians are shown. "Cold" counts from
-nothing: loading ftfy and spaCy, and every word for the first time. "New texts" are others of the same kind after the
-cold ones; "warm" are the same texts again, for the original's way too.
+All contestants get the same texts, one at a time; their order alternates between rounds; the table shows medians.
+"Cold" includes loading ftfy and spaCy and an empty cache. "New texts" are further texts of the same kind; "warm" are
+the same texts again. Both follow the cold run.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.vocab_files import END_OF_WORD, UNK_TOKEN, read_vocab
 
 BOOK_PART = 40_000
-"""Characters of a book that make a text (spaCy takes at most a million at once)."""
+"""Characters per text of a book (spaCy accepts at most a million)."""
 ORIGINAL_SHARE = 8
-"""The original's way is timed on one text in so many: it needs as many times the time."""
+"""OpenAI's code is timed on one text in so many, since it is about that much slower."""
 
 ORIGINAL, BERT = "the original's way, warm", "tokenizers' GPT-1 pipeline"
 
@@ -56,16 +56,16 @@ class Speed:
     data: str
     megabytes_per_s: float
     spread: float
-    """Slowest over fastest round, less 1."""
+    """Slowest round over fastest round, minus 1."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with gpt1-bpe/, imdb/ and books/")
     parser.add_argument("--golden", type=Path, help='.jsonl.xz of {"text", "ids"} as OpenAI\'s encoder gives them')
-    parser.add_argument("--megabytes", type=float, default=8, help="of each kind of text")
+    parser.add_argument("--megabytes", type=float, default=8, help="MB of each kind of text")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--json", type=Path, help="JSON file for all results")
     args = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -204,7 +204,7 @@ def show_speeds(speeds: Sequence[Speed], texts: dict[str, list[str]]) -> None:
 
 
 def compare(vocabulary: Path, texts: dict[str, list[str]], golden: Path | None) -> dict[str, dict[str, Any]]:
-    """Return, for each kind of text, how many of them each contestant gives the ids of the original's way (or file)."""
+    """Return, for each kind of text, how many texts each contestant encodes exactly as OpenAI's code (or --golden)."""
     slow = original_way(vocabulary)
     contestants: dict[str, Encode] = {
         "gpt1 `openai`": Tokenizer.load(vocabulary, "openai").encode,
@@ -226,7 +226,7 @@ def compare(vocabulary: Path, texts: dict[str, list[str]], golden: Path | None) 
 
 
 def show_agreement(agreement: dict[str, dict[str, Any]]) -> None:
-    say("\nTexts of which every id is the original's")
+    say("\nTexts whose ids all equal the original's")
     names = [name for name in next(iter(agreement.values())) if name != "texts"]
     table(
         ["", *(f"{kind} ({found['texts']:,})" for kind, found in agreement.items())],

@@ -1,4 +1,4 @@
-"""Run a notebook's cells and keep what they print and draw, without Jupyter.
+"""Run a notebook's cells without Jupyter, and store their printed output and figures in it.
 
 Run: python notebooks/run.py notebooks/walk_through.ipynb
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 DPI = 64
-"""Of the stored pictures: small enough for git, large enough to read."""
+"""Resolution of the stored figures: small files, still legible."""
 
 
 def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run(notebook: dict[str, Any], edit: Callable[[str], str] = str) -> dict[str, Any]:
-    """Run the code cells in order, each after `edit`, and store their outputs; return what they have defined."""
+    """Run the code cells in order, each after `edit`, and store their outputs; return their namespace."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -52,7 +52,7 @@ def run(notebook: dict[str, Any], edit: Callable[[str], str] = str) -> dict[str,
 def main() -> None:
     path = Path(sys.argv[1]).resolve()
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    os.chdir(path.parent.parent)  # where runs/ is
+    os.chdir(path.parent.parent)  # the folder of runs/
     run(notebook)
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

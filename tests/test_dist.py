@@ -211,6 +211,26 @@ def test_run_of_two_processes_is_the_run_of_one(backend: str, text: Path, alone:
     assert len(run.checkpoints.paths()) == 2
 
 
+def test_a_handler_gets_the_notices_of_its_process(text: Path, tmp_path: Path) -> None:
+    """Rank 0 reports the run, as it does on stderr."""
+    script = tmp_path / "logged.py"
+    script.write_text(
+        "import logging, sys\n"
+        "from gpt1 import cli\n"
+        "from gpt1.backends.dist import process_rank\n"
+        f"handler = logging.FileHandler({str(tmp_path)!r} + f'/rank-{{process_rank().rank}}.log')\n"
+        "logging.getLogger('gpt1').addHandler(handler)\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n",
+        encoding="utf-8",
+    )
+    pytest.importorskip("torch")
+    done = call_two("torch", [str(script), *pretraining("torch", text, tmp_path / "run")], tmp_path / "logs")
+    assert done.returncode == 0, done.said
+    assert "Best model" in (tmp_path / "rank-0.log").read_text()
+    assert (tmp_path / "rank-1.log").read_text() == ""
+    assert "Best model" not in done.said
+
+
 def test_rank_0_alone_prepares_the_text(
     text: Path, alone: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

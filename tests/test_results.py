@@ -252,7 +252,7 @@ def test_runs_of_another_model_are_refused(workplace: Path, capsys: pytest.Captu
 
 def test_a_spent_budget_starts_no_run(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(workplace, "spent", "--budget-minutes", "0") == 1
-    assert "The budget leaves no time for rte/random-lr0.001/seed-0" in capsys.readouterr().err
+    assert "The remaining budget is too short for rte/random-lr0.001/seed-0" in capsys.readouterr().err
     assert not (workplace / "spent/rte").exists()
 
 

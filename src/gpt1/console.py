@@ -1,8 +1,20 @@
-"""Notices, tables and progress bars of a command, all on stderr."""
+"""Notices, tables and progress bars of commands and functions.
+
+Every notice is a record of the logger `gpt1`: INFO, or WARNING if urgent. By default its text is printed on stderr.
+Python code routes or silences it as usual:
+
+    logger = logging.getLogger("gpt1")
+    logger.setLevel("WARNING")  # urgent notices only, no progress bars
+    logger.addHandler(handler)  # this handler gets the notices; stderr gets none
+
+Handlers of the root logger (`logging.basicConfig()`) get them too, unless `logger.propagate` is False. Commands ignore
+handlers of the root logger, which other libraries may install.
+"""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 import threading
@@ -12,26 +24,58 @@ from pathlib import Path
 from typing import TextIO
 
 _notices: TextIO | None = None
-"""Where lines go instead of stderr (see `notices_to`)."""
+"""File that notices are written to in place of the logger (see `notices_to`)."""
 _muted = 0
-"""How many ask that only urgent lines are printed (see `muted`)."""
+"""Number of open `muted` blocks."""
 _counting = threading.Lock()
 
 
+class _Stderr(logging.Handler):
+    """Prints records on stderr above the progress bars, if no other handler receives them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        if self._alone():
+            with _terminal_may_close():
+                tqdm.write(self.format(record), file=sys.stderr)
+
+    def _alone(self) -> bool:
+        logger: logging.Logger | None = _logger
+        while logger:
+            if any(handler is not self for handler in logger.handlers):
+                return False
+            logger = logger.parent if logger.propagate else None
+        return True
+
+
+_logger = logging.getLogger("gpt1")
+_logger.addHandler(_Stderr())
+if _logger.level == logging.NOTSET:
+    _logger.setLevel(logging.INFO)
+
+
 def say(text: str = "", *, urgent: bool = False) -> None:
-    """Print a line for people; an urgent one stands on stderr also where notices go to a file."""
+    """Log a notice; an urgent one also inside `muted` and `notices_to`."""
     if _notices is not None:
         print(text, file=_notices, flush=True)
     if (_notices is None and not _muted) or urgent:
-        from tqdm import tqdm
+        _logger.log(logging.WARNING if urgent else logging.INFO, text, stacklevel=2)
 
-        with _terminal_may_close():
-            tqdm.write(text, file=sys.stderr)
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Inside the block, notices are not passed on to handlers of the root logger."""
+    before, _logger.propagate = _logger.propagate, False
+    try:
+        yield
+    finally:
+        _logger.propagate = before
 
 
 @contextmanager
 def _terminal_may_close() -> Iterator[None]:
-    """Discard stderr from now on if its terminal has been closed: the run must reach its checkpoint."""
+    """Discard stderr from now on if its terminal was closed: the run must reach its checkpoint."""
     try:
         yield
     except OSError as error:
@@ -44,9 +88,9 @@ def _terminal_may_close() -> Iterator[None]:
 
 @contextmanager
 def muted(mute: bool) -> Iterator[None]:
-    """Print nothing but urgent lines meanwhile, where `mute` says so: another process says the same."""
+    """Inside the block, drop all notices but urgent ones and show no progress bars, if `mute` is true."""
     global _muted
-    with _counting:  # estimators may be fitted side by side, in threads
+    with _counting:  # estimators may be fitted in parallel threads
         _muted += mute
     try:
         yield
@@ -57,9 +101,9 @@ def muted(mute: bool) -> Iterator[None]:
 
 @contextmanager
 def notices_to(path: Path) -> Iterator[None]:
-    """Add the lines that are said meanwhile to a file, so that the runs of a series do not flood stderr.
+    """Inside the block, append notices to a file, so that the runs of a series do not flood stderr.
 
-    Progress bars, which leave nothing behind, and urgent lines are still seen.
+    Progress bars are still shown, and urgent notices are logged as well.
     """
     global _notices
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +116,7 @@ def notices_to(path: Path) -> Iterator[None]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collection[int] = (0,)) -> None:
-    """Print aligned columns; those at the places `text` are text, the others figures, which stand to the right."""
+    """Log a table, one notice per line; columns in `text` (indices) are left-aligned, the others right-aligned."""
     cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for number, row in enumerate(cells):
@@ -86,7 +130,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collect
 
 
 def reading(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the texts, and show meanwhile how many characters came so far."""
+    """Yield the texts unchanged, with a progress bar that counts their characters."""
     bar = Bar(0, "reading", " characters", scaled=True)
     try:
         for text in texts:
@@ -97,9 +141,13 @@ def reading(texts: Iterable[str]) -> Iterator[str]:
 
 
 class Bar:
-    """A progress bar where stderr is a terminal; silent elsewhere."""
+    """Progress bar on stderr.
+
+    Hidden if stderr is not a terminal, inside `muted`, and if the logger's level is above INFO.
+    """
 
     def __init__(self, total: int, label: str, unit: str, done: int = 0, *, scaled: bool = False):
+        """Show `done` of `total` units; `scaled` prints 12.3M in place of 12345678."""
         from tqdm import tqdm
 
         self._bar = tqdm(
@@ -107,19 +155,21 @@ class Bar:
             initial=done,
             desc=label,
             unit=unit,
-            unit_scale=scaled,  # 12.3M instead of 12345678
+            unit_scale=scaled,
             file=sys.stderr,
-            disable=True if _muted else None,
+            disable=True if _muted or not _logger.isEnabledFor(logging.INFO) else None,
             dynamic_ncols=True,
             leave=False,
         )
 
     def advance(self, count: int = 1, **shown: str) -> None:
+        """Count `count` more units; `shown` is printed behind the bar, such as `loss="0.31"`."""
         if shown:
             self._bar.set_postfix(shown, refresh=False)
         with _terminal_may_close():
             self._bar.update(count)
 
     def close(self) -> None:
+        """Remove the bar from the terminal."""
         with _terminal_may_close():
             self._bar.close()

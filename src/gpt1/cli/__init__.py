@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 import tyro
 
+from gpt1 import console
 from gpt1.backends.dist import VARIABLES, launcher, process_rank
 from gpt1.cli.help import command_help, overview
 from gpt1.cli.inference import evaluate, explain, generate, next_tokens, predict, report, score, serve
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv in (["--version"], ["-V"]):
             print(f"gpt1 {version('gpt1')}")
             return 0
-        _dispatch(argv)
+        with console.command_line():
+            _dispatch(argv)
         sys.stdout.flush()  # a broken pipe is handled here, but not at the interpreter's exit
     except UserError as error:
         _complain(str(error))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -13,6 +12,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.trainers import BpeTrainer
 
+from gpt1 import console
 from gpt1.errors import UserError
 from gpt1.tokenization.pretokenizers import split
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
@@ -73,9 +73,9 @@ def train(
             rarest += 1
             counts = Counter({word: count for word, count in counts.items() if count > rarest})
     if progress and rarest:
-        print(f"vocabulary: words seen at most {rarest} times were dropped while counting", file=sys.stderr)
+        console.say(f"vocabulary: words seen at most {rarest} times were dropped while counting")
     if progress:
-        print(f"vocabulary: {counts.total():,} words, {len(counts):,} distinct; learning merges", file=sys.stderr)
+        console.say(f"vocabulary: {counts.total():,} words, {len(counts):,} distinct; learning merges")
     del counts["\n"]
     if not counts:
         raise UserError("cannot learn a vocabulary: the texts contain no words")
