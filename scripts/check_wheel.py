@@ -191,10 +191,10 @@ def write_report(environment: Environment, cell: Cell) -> None:
 
 
 def serve(environment: Environment, cell: Cell) -> None:
-    """One request, then SIGTERM; without the extra, the command says what to install."""
+    """One request, then SIGTERM; without the extra, the message says what to install."""
     if not cell.serves:
         said = environment.gpt1("serve", "run", code=2)
-        expect("pip install 'gpt1[serve]'" in said, f"the extra to install, found {said}")
+        expect("pip install" in said and "uvicorn" in said, f"the packages to install, found {said}")
         return
     with serving(environment) as address:
         body = json.dumps({"input": [TEXT]}).encode()
