@@ -234,9 +234,7 @@ def test_a_hub_name_without_a_network_says_the_command_that_works(new: Path, wor
 @pytest.mark.usefixtures("_no_network")
 def test_a_path_that_is_wrong_in_its_last_part_is_not_taken_for_a_name_of_the_hub(tmp_path: Path) -> None:
     Path("runs").mkdir()
-    assert_refused(
-        gpt1("predict", "runs/gone", "fine"), "runs/gone: the folder runs has no gone; as a model on the hub"
-    )
+    assert_refused(gpt1("predict", "runs/gone", "fine"), "runs/gone: not in the folder runs; as a model on the hub")
 
 
 def test_a_directory_of_another_run_is_left_as_it_is() -> None:

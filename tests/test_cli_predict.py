@@ -84,6 +84,13 @@ def test_what_cannot_be_predicted_is_one_line_and_writes_nothing(words: list[str
     assert file_digests(Path()) == before
 
 
+@pytest.mark.parametrize("name", ["gone.csv", "unseen", "notes.txt"])
+def test_a_file_that_cannot_be_read_is_refused_before_the_model_is_loaded(name: str) -> None:
+    for command in ("predict", "score"):
+        outcome = gpt1(command, "run", "--input", name)
+        assert outcome.err.count("\n") == 1 and name in outcome.err
+
+
 def test_the_rows_of_a_file_are_predicted_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_prediction, "TOKENS_PER_ROW", 200)  # 5 rows
     texts = [text for text, _ in labelled(23)[::-1]]

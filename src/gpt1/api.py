@@ -23,7 +23,7 @@ from gpt1.data.corpus.prepare import prepare, sources
 from gpt1.data.corpus.ray_workers import RayWorkers
 from gpt1.data.dataset import stream_examples
 from gpt1.data.paper_kinds import SINGLE
-from gpt1.data.readers import file_type
+from gpt1.data.readers import file_type, require_table
 from gpt1.errors import UserError
 from gpt1.evaluation.evaluate import evaluate, evaluate_zero_shot
 from gpt1.evaluation.report import highlight
@@ -134,6 +134,7 @@ def predict_file(
     """
     if output is not None:
         require_new(output, source)
+    require_table(source)
     predictor = Predictor(Classifier.open(name, hardware), source, Columns.of(columns), with_input=with_input)
     engine = predictor.model.engine
     console.say(f"{source.name}: {engine.device}, {engine.dtype}{faster_dtype(hardware or DeviceConfig())}")
@@ -158,6 +159,7 @@ def score_file(
     name: str | Path, source: Path, *, columns: TextColumns | None = None, hardware: DeviceConfig | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield the scores of the texts of a .csv, .tsv, .jsonl or .parquet file in order, in the form of `score_texts`."""
+    require_table(source)
     scorer = Scorer.open(name, hardware)
     rows = iter(stream_examples(source, Columns.of(columns), SINGLE))
     while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:

@@ -187,8 +187,7 @@ def fetch_model(asked: str, repo_id: str, revision: str | None, *, shown: str, w
         owner, folder = repo_id.split("/")
         if asked == repo_id and os.path.isdir(owner):  # probably a path, such as that of a run
             raise UserError(
-                f"{shown}: the folder {owner} has no {folder}; as a model on the hub it is not in the cache, and "
-                f"{error}"
+                f"{shown}: not in the folder {owner}; as a model on the hub it is not in the cache, and {error}"
             ) from error
         raise UserError(
             f"{shown}: no such path, not in the cache, and {error}; with network access, run `hf download "

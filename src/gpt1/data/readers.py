@@ -68,7 +68,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises:
         UserError: the file is missing, empty, damaged, of an unknown format, or a row is malformed.
     """
-    kind = _checked_type(path)
+    kind = require_table(path)
     parse = {"jsonl": _jsonl_rows, "parquet": _parquet_rows}.get(kind.format, _csv_rows)
     number = 0
     try:
@@ -100,7 +100,12 @@ def text_lines(path: Path, longest: int = -1) -> Iterator[str]:
         raise UserError(f"{path.name} line {error.line}: {error}") from None
 
 
-def _checked_type(path: Path) -> FileType:
+def require_table(path: Path) -> FileType:
+    """Return the type of a file of rows, from its name.
+
+    Raises:
+        UserError: the file is missing, a folder, empty, or of an unknown format.
+    """
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected a file: {FORMATS}")
     if not path.exists():
