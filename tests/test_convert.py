@@ -329,7 +329,7 @@ def test_dtype_that_a_layout_lacks_is_refused(release: Path, tmp_path: Path) -> 
         refused, "--dtype bfloat16: OpenAI's release is float32; --to gpt1 and --to huggingface support bfloat16"
     )
     assert_refused(
-        refuse(release, tmp_path / "out", "--dtype", "int8"), "--dtype int8: expected one of bfloat16, float16"
+        refuse(release, tmp_path / "out", "--dtype", "int8"), "--dtype int8: expected one of float32, bfloat16, float16"
     )
     with pytest.raises(UserError, match="--dtype int8: expected one of float32, bfloat16, float16"):
         api.convert(str(release), tmp_path / "out", dtype="int8")  # type: ignore[arg-type]

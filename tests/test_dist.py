@@ -239,7 +239,7 @@ def test_rank_0_alone_prepares_the_text(
     run = RunDirectory(alone.path, read_only=True)
     run.require_seen()
     tokenizer = Tokenizer.load(run.tokenizer)
-    assert len(pretrain._prepared(PretrainConfig(), (text,), "train", tokenizer, run)) > 0
+    assert len(pretrain._load_corpus(PretrainConfig(), (text,), "train", tokenizer, run)) > 0
     with pytest.raises(UserError, match="the run of rank 0 is not visible here; all ranks need a shared file system"):
         RunDirectory(tmp_path / "elsewhere", read_only=True).require_seen()
 
@@ -305,7 +305,7 @@ def test_the_end_of_another_rank_is_noticed_at_once(rank: int) -> None:
 
     ours, theirs = socket.socketpair()
     theirs.shutdown(socket.SHUT_WR)  # what is sent to it is discarded without an error
-    with ours, theirs, pytest.raises(PeerLost, match="another process of this run has ended"):
+    with ours, theirs, pytest.raises(PeerLost, match="another process of this run has exited or cannot be reached"):
         HostSockets(rank, [ours]).total(1.0)
 
 
@@ -373,7 +373,10 @@ def test_commands_of_one_process_refuse_several(
         environment.setenv(*word.split("="))
     assert cli.main(["doctor"]) == 2
     complaint = capsys.readouterr().err
-    assert complaint == f"gpt1 (rank 1): {launcher} started 2 processes; gpt1 doctor runs in one, without {launcher}\n"
+    assert (
+        complaint
+        == f"gpt1 (rank 1): {launcher} started 2 processes; run gpt1 doctor as one process, without {launcher}\n"
+    )
 
 
 @pytest.mark.parametrize(("name", "other", "said"), [("torch", "msrun", MSRUN), ("mindspore", "torchrun", TORCHRUN)])

@@ -265,7 +265,7 @@ def test_a_missing_package_is_an_error_that_gives_the_command(
 ) -> None:
     openai_pretokenizer.spacy_tokenizer.cache_clear()
     monkeypatch.setitem(sys.modules, package.lower(), None)
-    with pytest.raises(UserError, match=rf"{package} is not installed.*pip install .*{package}"):
+    with pytest.raises(UserError, match=rf"{package} is not installed.*pip install .*{package.lower()}"):
         openai_pretokenizer.Encoder(tokenizer._ids_of_words).encode(text)
 
 

@@ -212,11 +212,11 @@ def test_a_finished_sweep_is_read_and_more_trials_go_on(
 def test_the_report_of_the_best_run_shows_the_search(finished: tuple[Path, dict[str, Any]]) -> None:
     out, table = finished
     page = (out / "best" / "report.html").read_text(encoding="utf-8")
-    assert "<h2>The search</h2>" in page and "data:image/svg+xml;base64," in page
+    assert "<h2>Sweep</h2>" in page and "data:image/svg+xml;base64," in page
     for row in table["trials"]:
         assert f'<th scope="row">{row["run"]}</th>' in page
         report.write([out / row["run"]])
-        assert "The search" not in (out / row["run"] / "report.html").read_text(encoding="utf-8")
+        assert "<h2>Sweep</h2>" not in (out / row["run"] / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_sweep_without_its_best_trials_checkpoint_scores_the_same_model(data: Path, copied: Path) -> None:

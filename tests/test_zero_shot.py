@@ -338,7 +338,10 @@ def test_a_language_model_without_a_head_labels_a_data_set(tmp_path: Path, capsy
     ("flags", "said"),
     [
         (["--zero-shot", "--data", "cola/test.jsonl"], "gpt1: --threshold is required"),
-        (["--zero-shot", "--data", "cola", "--split", "valid"], "gpt1: --split valid: cola has train, test"),
+        (
+            ["--zero-shot", "--data", "cola", "--split", "valid"],
+            "gpt1: --split valid: no such split in cola; expected one of train, test",
+        ),
         (["--zero-shot", "--data", "cola", "--threshold", "nan"], "--threshold nan: expected a number"),
         (["--zero-shot", "--data", "cola", "--heuristic", "choice"], "no column for"),
         (
