@@ -1,4 +1,4 @@
-"""Original tokenisation: the same ids as OpenAI's code for every text. Run: pytest tests/test_openai_pretokenizer.py"""
+"""Original tokenization: the same ids as OpenAI's code for every text. Run: pytest tests/test_openai_pretokenizer.py"""
 
 from __future__ import annotations
 

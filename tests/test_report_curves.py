@@ -85,7 +85,7 @@ def test_the_model_that_is_kept_is_ringed_in_both_panels(drawn: list[Figure], tm
     assert metric.get_ylabel() == "accuracy (0 to 1)"
     assert losses.get_ylabel() == "loss (nats)"
     assert [axes.get_title(loc="left") for axes in (rate, norm)] == ["Learning rate", "Gradient norm (L2)"]
-    assert norm.get_xlabel() == "optimiser step"
+    assert norm.get_xlabel() == "optimizer step"
 
 
 def test_a_smaller_error_is_better_and_the_first_of_equals_is_kept(drawn: list[Figure], tmp_path: Path) -> None:

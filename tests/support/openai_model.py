@@ -65,7 +65,7 @@ class Original:
     def from_release(
         cls, folder: Path, n_head: int, special: Array, n_ctx: int | None = None, clf: tuple[Array, Array] | None = None
     ) -> Original:
-        """Load a release folder as the original does; `special` (rows, D) are the rows that it initialises randomly.
+        """Load a release folder as the original does; `special` (rows, D) are the rows that it initializes randomly.
 
         Only the first `n_ctx` positions are kept, so the softmax of the language model is over fewer rows.
         """

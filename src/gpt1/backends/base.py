@@ -65,7 +65,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Losses and gradient norm of one optimiser step, left on the device until they are read."""
+    """Losses and gradient norm of one optimizer step, left on the device until they are read."""
 
     read: Callable[[], dict[str, float]]
     """Wait for the device and return those of "loss", "task_loss", "lm_loss" and "grad_norm" (before clipping) that
@@ -100,7 +100,7 @@ class Decoder(Protocol):
 class Engine(Protocol):
     """One model on one device: inference, losses, gradients, updates.
 
-    The loss of an optimiser step is defined in `backends.losses`, the update rule in `backends.optim`: `adamw` on the
+    The loss of an optimizer step is defined in `backends.losses`, the update rule in `backends.optim`: `adamw` on the
     clipped gradients, with weight decay for the parameters of `parameters.decays`.
 
     Dropout is placed by `config.DropoutConfig`. With `embd_matrix` one mask per micro-batch multiplies the whole token
@@ -155,10 +155,10 @@ class Engine(Protocol):
         """Return a float32 copy of every parameter."""
 
     def load_parameters(self, params: Mapping[str, NDArray[np.float32]]) -> None:
-        """Replace every parameter; the optimiser's moments are kept."""
+        """Replace every parameter; the optimizer's moments are kept."""
 
     def optimizer_state(self) -> Params:
-        """Return a copy of the optimiser's moments as "first.NAME" and "second.NAME"."""
+        """Return a copy of the optimizer's moments as "first.NAME" and "second.NAME"."""
 
     def load_optimizer_state(self, state: Mapping[str, NDArray[np.float32]], step: int) -> None:
-        """Replace the optimiser's moments; `step` is the number of updates applied so far."""
+        """Replace the optimizer's moments; `step` is the number of updates applied so far."""

@@ -1,4 +1,4 @@
-"""Loss of an optimiser step: formula, denominators, and weights of its terms.
+"""Loss of an optimizer step: formula, denominators, and weights of its terms.
 
 Over the micro-batches of a step, on all ranks, it is (Radford et al. 2018, eq. 5)
 

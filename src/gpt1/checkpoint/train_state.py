@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: weights, optimiser moments and progress.
+"""Checkpoints of a training run: weights, optimizer moments and progress.
 
 A checkpoint is a directory `step-N` with `state.safetensors` (weights and moments), `progress.json`, and
 `manifest.json` with the SHA-256 of both.
@@ -28,7 +28,7 @@ class Progress:
     """Progress of a run; together with weights and moments, everything that is needed to resume."""
 
     step: int = 0
-    """Completed optimiser steps."""
+    """Completed optimizer steps."""
     last_eval_step: int = 0
     """Step of the last evaluation."""
     best: float | None = None

@@ -143,7 +143,7 @@ class TrainingBatches:
         self._epoch = lru_cache(maxsize=2)(self._plan)
 
     def micro_batches(self, step: int) -> list[Batch]:
-        """Return the micro-batches of optimiser step `step` (0-based)."""
+        """Return the micro-batches of optimizer step `step` (0-based)."""
         epoch, index = divmod(step, self.steps_per_epoch)
         return [self.collator(self.encoded, part) for part in self._parts(self._epoch(epoch)[index])]
 

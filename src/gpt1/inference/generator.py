@@ -94,7 +94,7 @@ class TextGenerator:
     def open(cls, name: str | Path, hardware: DeviceConfig | None = None) -> Self:
         """Load a model by its name (`loading.resolve_model`), also a fine-tuned one.
 
-        It computes in float32 unless `hardware` sets a dtype. Special tokens whose embeddings were initialised at
+        It computes in float32 unless `hardware` sets a dtype. Special tokens whose embeddings were initialized at
         random, because the original model lacks them, are never generated.
         """
         if hardware and hardware.compile:

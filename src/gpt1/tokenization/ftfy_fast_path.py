@@ -111,6 +111,6 @@ def _ftfy() -> Any:
 def not_installed(package: str) -> UserError:
     """Return the error for a missing package of the pre-tokenizer `openai`."""
     return UserError(
-        f"{package} is not installed; the original tokenisation (pre-tokenizer `openai`) requires it; "
+        f"{package} is not installed; the original tokenization (pre-tokenizer `openai`) requires it; "
         f"run: {install_command('openai')}"
     )

@@ -1,4 +1,4 @@
-"""Exact tokenisation of OpenAI's code: ftfy, `text_standardize`, spaCy's English rules, lower case, BPE.
+"""Exact tokenization of OpenAI's code: ftfy, `text_standardize`, spaCy's English rules, lower case, BPE.
 
 A text is split into lines, a line into *chunks* (runs without white space), a chunk into *pieces* (at runs of a
 punctuation mark), a piece into words, a word into ids. The ids of most chunks and pieces do not depend on their
@@ -73,11 +73,11 @@ _LONGEST_SUFFIX = 8
 
 
 class SpacyTokenizer:
-    """spaCy's English tokeniser, applied to pieces. Thread-safe.
+    """spaCy's English tokenizer, applied to pieces. Thread-safe.
 
     spaCy searches for special cases ("lol:D") in the tokens of the whole text, so a match that spans a blank and
-    changes nothing can hide one inside a piece. Here a piece is tokenised without that search. If its tokens contain no
-    special case, its words are the same in every context. Any other piece has to be tokenised with its neighbours, as
+    changes nothing can hide one inside a piece. Here a piece is tokenized without that search. If its tokens contain no
+    special case, its words are the same in every context. Any other piece has to be tokenized with its neighbours, as
     far as a special case may span: up to a line break, or to a word that is part of none.
     """
 
@@ -114,7 +114,7 @@ class SpacyTokenizer:
             )
             return made
 
-        # A tokeniser searches for those special cases that contained an affix when it was created: here for none.
+        # A tokenizer searches for those special cases that contained an affix when it was created: here for none.
         self._by_piece, affixes_alone = tokenizer(english.tokenizer.rules), tokenizer(None)
         ready = True
         self._whole = tokenizer(english.tokenizer.rules)

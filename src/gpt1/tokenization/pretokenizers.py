@@ -1,4 +1,4 @@
-"""Pre-tokenizers: normalisation of a text and its split into words, before BPE.
+"""Pre-tokenizers: normalization of a text and its split into words, before BPE.
 
 `fast` is a pipeline of the library `tokenizers`, so `tokenizer.json` contains all of it and any program that reads the
 file splits text the same way. `openai`, the original code's (ftfy and spaCy), cannot be represented in that file: the
@@ -18,7 +18,7 @@ from gpt1.errors import UserError
 
 
 class Pretokenizer(NamedTuple):
-    """Pipeline of a normaliser and a pre-tokenizer of `tokenizers`."""
+    """Pipeline of a normalizer and a pre-tokenizer of `tokenizers`."""
 
     normalizer: Normalizer
     pre_tokenizer: PreTokenizer

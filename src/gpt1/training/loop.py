@@ -38,7 +38,7 @@ class Source(Protocol):
     steps_per_epoch: int
 
     def micro_batches(self, step: int) -> list[Batch]:
-        """Return the micro-batches of optimiser step `step` (0-based)."""
+        """Return the micro-batches of optimizer step `step` (0-based)."""
 
 
 Validate = Callable[[], dict[str, float]]
@@ -46,7 +46,7 @@ Validate = Callable[[], dict[str, float]]
 
 
 def total_steps(config: LoopConfig, steps_per_epoch: int) -> int:
-    """Return the number of optimiser steps of a run."""
+    """Return the number of optimizer steps of a run."""
     steps = max(1, math.ceil(config.epochs * steps_per_epoch - 1e-9))
     return min(steps, config.max_steps) if config.max_steps else steps
 

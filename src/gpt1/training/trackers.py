@@ -52,7 +52,7 @@ class Tracker(Protocol):
     """Where to view the run: an address, or a command that shows it."""
 
     def write(self, step: int, time: float, numbers: Mapping[str, float]) -> None:
-        """Send {"train/loss": 0.69, …} of optimiser step `step`; `time` is in seconds since 1970."""
+        """Send {"train/loss": 0.69, …} of optimizer step `step`; `time` is in seconds since 1970."""
 
     def close(self) -> None:
         """Send buffered values and mark the run as ended."""

@@ -26,7 +26,7 @@ class MindSporeDecoder:
         config = self.config = model.config
         self.model, self.length = model, length
         self.tokens = model.tokens_embed.weight[: config.vocab_size]
-        # Zeros, not empty: a masked key has weight 0, but 0 times uninitialised memory may be NaN.
+        # Zeros, not empty: a masked key has weight 0, but 0 times uninitialized memory may be NaN.
         rows = np.zeros((n_sequences * length, config.n_embd), np.float32)
         self.cache = [(Parameter(Tensor(rows)), Parameter(Tensor(rows))) for _ in range(config.n_layer)]  # (N * L, D)
         self.lengths = np.zeros(n_sequences, np.int64)

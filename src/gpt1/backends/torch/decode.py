@@ -94,7 +94,7 @@ class TorchDecoder:
         size = config.n_embd // config.n_head
         shape = config.n_layer, 2, n_sequences, config.n_head, length, size
         dtype = torch.float32 if weights.traits.float32_cache else weights.softmax.dtype
-        # Zeros, not empty: a masked key has weight 0, but 0 times uninitialised memory may be NaN.
+        # Zeros, not empty: a masked key has weight 0, but 0 times uninitialized memory may be NaN.
         self.cache = torch.zeros(shape, dtype=dtype, device=self.device)  # (n_layer, 2, N, H, L, K)
         self.lengths = np.zeros(n_sequences, np.int64)
 

@@ -95,7 +95,7 @@ class TorchEngine:
             kept.grad.zero_()
 
     def _ready_to_train(self) -> torch.optim.AdamW:
-        """Return the optimiser, created at the first call."""
+        """Return the optimizer, created at the first call."""
         self._freeze(False)
         if self._optimizer is None:
             devices.choose(self.hardware, training=True)
@@ -302,7 +302,7 @@ class TorchEngine:
             }
 
     def _moments(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Yield each parameter's name and its state in the optimiser, zeros before the first update."""
+        """Yield each parameter's name and its state in the optimizer, zeros before the first update."""
         optimizer = self._ready_to_train()
         for name, p in self._params.items():
             empty = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}

@@ -51,7 +51,7 @@ class TrainingWindows:
         self._epoch = lru_cache(maxsize=2)(self._starts)
 
     def micro_batches(self, step: int) -> list[Batch]:
-        """Return this rank's micro-batches of optimiser step `step` (0-based), none if there are fewer than ranks."""
+        """Return this rank's micro-batches of optimizer step `step` (0-based), none if there are fewer than ranks."""
         epoch, index = divmod(step, self.steps_per_epoch)
         starts = self._epoch(epoch)[index * self.config.batch_size : (index + 1) * self.config.batch_size]
         mine = range(self.rank * self.at_once, len(starts), self.n_ranks * self.at_once)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Point = tuple[int, float]
-"""(optimiser step, value)"""
+"""(optimizer step, value)"""
 
 TRAIN, VALID, MUTED = "#2f5d8a", "#c8553d", "#6b7280"
 STYLE: Any = {
@@ -218,4 +218,4 @@ def share_steps(axes: Sequence[Axes], train: Sequence[Event], valid: Sequence[Ev
         each.set_xlim(0, 1.04 * last)
         each.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         each.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        each.set_xlabel("optimiser step")
+        each.set_xlabel("optimizer step")
