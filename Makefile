@@ -4,6 +4,7 @@ EXTRAS ?= dev
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready-$(EXTRAS)
+DEMO_EXTRAS := torch,serve
 ALONE  := .venv-mindspore
 ALONE_EXTRAS := test,mindspore
 DEMO   := runs/demo
@@ -21,7 +22,7 @@ LOCK   := $(shell $(PYTHON) -c 'import sys; print("requirements.lock" * (sys.ver
 
 .PHONY: demo test test-mindspore check-full lint format lock wheel clean
 
-demo: $(READY)
+demo: $(VENV)/.ready-$(DEMO_EXTRAS)
 	rm -rf $(DEMO) $(DEMO)-random
 	$(BIN)/gpt1 next mini "The sun rises in the"
 	$(BIN)/gpt1 generate mini "The old house" --max-tokens 60
@@ -29,6 +30,7 @@ demo: $(READY)
 	$(BIN)/gpt1 finetune --recipe quickstart --data reviews --model random:mini --tokenizer mini --out $(DEMO)-random
 	$(BIN)/gpt1 evaluate $(DEMO) --data reviews --compare $(DEMO)-random
 	$(BIN)/gpt1 predict $(DEMO) "Warm, funny and over far too soon." "The handle broke on the second day."
+	@echo "To use the command gpt1: . $(BIN)/activate"
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(TESTS)
@@ -67,9 +69,9 @@ define install  # 1: the environment, 2: the extras
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(2)]'
 endef
 
-$(READY): pyproject.toml constraints.txt requirements.lock
-	$(call install,$(VENV),$(EXTRAS))
-	touch $(READY)
+$(VENV)/.ready-%: pyproject.toml constraints.txt requirements.lock
+	$(call install,$(VENV),$*)
+	touch $@
 
 $(ALONE)/.ready: pyproject.toml constraints.txt requirements.lock
 	$(call install,$(ALONE),$(ALONE_EXTRAS))
