@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 DPI = 64
-"""Resolution of the stored figures: small files, still legible."""
+"""Resolution of the stored figures: small but legible."""
 
 
 def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ def run(notebook: dict[str, Any], edit: Callable[[str], str] = str) -> dict[str,
 def main() -> None:
     path = Path(sys.argv[1]).resolve()
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    os.chdir(path.parent.parent)  # the folder of runs/
+    os.chdir(path.parent.parent)  # so that runs/ is created in the repository root
     run(notebook)
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The notebook runs as it stands, and keeps small outputs of every cell. Run: pytest tests/test_notebook.py"""
+"""The notebook: its cells run, and its stored outputs are complete and small. Run: pytest tests/test_notebook.py"""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
-
-pytest.importorskip("torch", reason="its outputs are PyTorch's")
+pytest.importorskip("torch", reason="the stored outputs were computed by PyTorch")
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 PATH = FOLDER / "walk_through.ipynb"
 NOTEBOOK = json.loads(PATH.read_text(encoding="utf-8"))
 RUN = runpy.run_path(str(FOLDER / "run.py"))
 LARGEST = 250_000
-"""Bytes of the notebook with its pictures: what may be in every clone."""
+"""Maximum size of the notebook with its figures, in bytes."""
 TEN_LINES = 10
 
 
 def quick(code: str) -> str:
-    """The cell with two steps of training instead of 75."""
+    """Return the cell with a tiny model and two training steps instead of `mini` and 75."""
     return code.replace('out="runs/walk-through"', 'out="runs/walk-through", model="random:tiny", max_steps=2').replace(
         'gpt1.recipe("quickstart"', 'gpt1.recipe("quickstart", tokenizer="mini"'
     )
@@ -49,7 +47,7 @@ def test_every_cell_runs_and_gives_outputs_of_the_kinds_that_are_stored(
 
 
 def test_the_tokens_mask_and_weights_are_the_stored_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not depend on training is printed again to the letter."""
+    """Output that does not depend on training is reproduced exactly."""
     monkeypatch.chdir(tmp_path)
     again = json.loads(PATH.read_text(encoding="utf-8"))
     again["cells"] = [cell for cell in again["cells"] if "runs/walk-through" not in "".join(cell["source"])]
@@ -69,7 +67,7 @@ def test_fine_tuning_takes_ten_lines() -> None:
     assert len(lines) <= TEN_LINES
 
 
-def test_it_is_small_and_whole() -> None:
+def test_the_notebook_is_small_and_fully_executed() -> None:
     assert PATH.stat().st_size < LARGEST
     cells = RUN["code_cells"](NOTEBOOK)
     assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
