@@ -98,8 +98,8 @@ def planned(tasks: Sequence[str], seeds: int, lr: Rates) -> list[Run]:
 
 
 PRETRAINING = (
-    "task", "train / scored", "metric", "baseline", "one answer", "random weights", "pretrained", "seeds",
-    "pretraining is", "paper: without → with",
+    "task", "train / scored", "metric", "baseline", "majority class or mean", "random weights", "pretrained",
+    "seeds", "pretraining is", "paper: without → with",
 )  # fmt: skip
 LM_LOSS = ("task", "metric", "λ = 0", f"λ = {LM_COEF:g}", "seeds", "the LM loss is", "paper: without → with")
 
@@ -116,7 +116,7 @@ def pretraining_rows(
         random, pretrained = finished_in_both(task, "random", "pretrained", seeds, lr, scores)
         if not random:
             continue
-        (name, value), one_answer = _baselines(scores[Run(task, "pretrained", lr["pretrained"], 0)])
+        (name, value), constant = _baselines(scores[Run(task, "pretrained", lr["pretrained"], 0)])
         with_ = _paper(task)
         without = ABLATIONS[task].without_pretraining if task in ABLATIONS else None
         counts = rows[task]["counts"]
@@ -125,7 +125,7 @@ def pretraining_rows(
             f"{counts['train']:,} / {counts['test']:,} {rows[task]['scored']}",
             TASK[task].metric,
             f"{100 * value:.1f} ({name})",
-            f"{100 * one_answer:.1f}",
+            f"{100 * constant:.1f}",
             spread(random),
             spread(pretrained),
             str(len(random)),
@@ -176,7 +176,7 @@ def direction(before: Sequence[float], after: Sequence[float], papers: float | N
     `papers` is the paper's difference, after minus before; None if it has none.
     """
     difference = median(after) - median(before)
-    words = "better" if difference > 0 else "worse" if difference < 0 else "neither"
+    words = "better" if difference > 0 else "worse" if difference < 0 else "equal"
     if difference and max(min(before), min(after)) <= min(max(before), max(after)):
         words += ", ranges overlap"
     if papers is not None:
@@ -189,9 +189,9 @@ def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str
 
 
 def _baselines(score: Score) -> tuple[tuple[str, float], float]:
-    """Return name and value of the text baseline, and the value of predicting one answer for all rows."""
-    (name, value), *_, (_, one_answer) = score["baseline"].items()
-    return (name.partition(" +")[0], value), one_answer
+    """Return name and value of the text baseline, and the value of the majority class or mean."""
+    (name, value), *_, (_, constant) = score["baseline"].items()
+    return (name.partition(" +")[0], value), constant
 
 
 def _paper(task: str) -> float | None:

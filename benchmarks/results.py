@@ -317,9 +317,9 @@ def as_markdown(study: Study, tasks: Sequence[str], args: argparse.Namespace, lr
     changed += [f"--max-length {args.max_length}"] if args.max_length else []
     changed += [f"--lrs {','.join(f'{each:g}' for each in args.lrs)}"] if args.lrs else []
     changed += ["--full"] if args.full else []
-    much = f"At most {scale.train:,} training and {scale.scored:,} scored rows a task" if scale.train else "All rows"
-    passes = "1 epoch, after which the last weights are scored" if scale.epochs == 1 else (
-        f"{scale.epochs:g} epochs, of which validation rows choose the best"
+    much = f"At most {scale.train:,} training and {scale.scored:,} scored rows per task" if scale.train else "All rows"
+    passes = "1 epoch, and the last weights are scored" if scale.epochs == 1 else (
+        f"{scale.epochs:g} epochs, the best one selected on the validation rows"
     )  # fmt: skip
     cut = f"sequences of at most {scale.max_length} tokens, " if scale.max_length else ""
     rates = f"lr {lr['pretrained']:g} (random weights {lr['random']:g}, λ = 0 {lr['pretrained-without-lm-loss']:g})"
@@ -330,14 +330,15 @@ def as_markdown(study: Study, tasks: Sequence[str], args: argparse.Namespace, lr
     paragraphs = [
         f"`python benchmarks/results.py --data-root D {' '.join(changed)}`: {len(scores)} runs, {minutes:.0f} minutes; "
         f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {about['date'][:10]}.",
-        f"{much}, drawn once and the same for every run of a task; {passes}. Recipe `paper-finetune`, but batches of "
-        f"{scale.batch_size}, a warm-up over {100 * scale.warmup:g} % of the steps, {cut}and {rates}. A seed decides "
-        "the new weights (all, or those that the pretrained model lacks), the order of the rows and the dropout.",
+        f"{much}, sampled once and shared by all runs of a task; {passes}. Recipe `paper-finetune` with batches of "
+        f"{scale.batch_size}, a warm-up over {100 * scale.warmup:g} % of the steps, {cut}and {rates}. The seed "
+        "determines the newly initialized weights (all, or those that the pretrained model lacks), the order of the "
+        "rows and the dropout masks.",
         markdown_table(PRETRAINING, pretraining_rows(tasks, study.rows, args.seeds, lr, scores)),
-        "In percent: median [smallest–largest] of the seeds. The baseline and the one answer for all rows saw the same "
-        "training rows. `dev` is scored where test rows have no public labels; rows that validate are then drawn from "
-        "the training rows. The paper's figures (table 5; Story Cloze: table 3) are of 12 × 768 weights, all rows and "
-        "3 epochs, on the test rows.",
+        "Values in percent: median [smallest–largest] over the seeds. The baseline and the majority class or mean are "
+        "fitted on the same training rows. `dev` is scored if the test rows have no public labels; the validation rows "
+        "are then sampled from the training rows. The paper's figures (table 5; Story Cloze: table 3) are for 12 × 768 "
+        "weights, all rows and 3 epochs, on the test rows.",
         "With (λ = 0.5) and without (λ = 0) the auxiliary language-modelling loss, from the pretrained model:",
         markdown_table(LM_LOSS, lm_loss_rows(tasks, args.seeds, lr, scores)),
     ]  # fmt: skip

@@ -45,7 +45,7 @@ BOOK_PART = 40_000
 ORIGINAL_SHARE = 8
 """OpenAI's code is timed on one text in so many, since it is about that much slower."""
 
-ORIGINAL, BERT = "the original's way, warm", "tokenizers' GPT-1 pipeline"
+ORIGINAL, BERT = "OpenAI's method, warm", "tokenizers' GPT-1 pipeline"
 
 Encode = Callable[[str], list[int]]
 
@@ -120,10 +120,10 @@ def n_bytes(texts: Sequence[str]) -> int:
 # ---- contestants
 
 
-def original_way(vocabulary: Path) -> Encode:
-    from support.openai_text import OriginalWay
+def openai_method(vocabulary: Path) -> Encode:
+    from support.openai_text import OpenAITokenizer
 
-    return OriginalWay(*read_vocab(vocabulary)).ids
+    return OpenAITokenizer(*read_vocab(vocabulary)).ids
 
 
 def bert_pipeline(vocabulary: Path) -> Encode:
@@ -143,7 +143,7 @@ def nearest_pipeline(vocabulary: Path) -> Encode:
 
 
 def measure(vocabulary: Path, texts: dict[str, list[str]], others: dict[str, list[str]], rounds: int) -> list[Speed]:
-    slow, bert = original_way(vocabulary), bert_pipeline(vocabulary)
+    slow, bert = openai_method(vocabulary), bert_pipeline(vocabulary)
     fast = Tokenizer.load(vocabulary, "fast").encode
     slow("Load spaCy.")
     speeds = []
@@ -191,7 +191,7 @@ def show_speeds(speeds: Sequence[Speed], texts: dict[str, list[str]]) -> None:
         slow, bert = (those[name].megabytes_per_s for name in (ORIGINAL, BERT))
         say(f"\n{kind}: {n_bytes(some) / 1e6:.1f} MB in {len(some):,} texts, one core")
         table(
-            ["", "MB/s", "spread", "× the original's way", "× tokenizers"],
+            ["", "MB/s", "spread", "× OpenAI's method", "× tokenizers"],
             [
                 [name, f"{each.megabytes_per_s:.2f}", f"{each.spread:.0%}", f"{each.megabytes_per_s / slow:.1f}",
                  f"{each.megabytes_per_s / bert:.1f}"]
@@ -205,7 +205,7 @@ def show_speeds(speeds: Sequence[Speed], texts: dict[str, list[str]]) -> None:
 
 def compare(vocabulary: Path, texts: dict[str, list[str]], golden: Path | None) -> dict[str, dict[str, Any]]:
     """Return, for each kind of text, how many texts each contestant encodes exactly as OpenAI's code (or --golden)."""
-    slow = original_way(vocabulary)
+    slow = openai_method(vocabulary)
     contestants: dict[str, Encode] = {
         "gpt1 `openai`": Tokenizer.load(vocabulary, "openai").encode,
         "gpt1's tokenizer.json for `openai`": nearest_pipeline(vocabulary),
@@ -217,7 +217,7 @@ def compare(vocabulary: Path, texts: dict[str, list[str]], golden: Path | None) 
     if golden:
         with lzma.open(golden, "rt", encoding="utf-8") as lines:
             rows["OpenAI's own ids"] = [(row["text"], row["ids"]) for row in map(json.loads, lines)]
-        contestants["the original's way"] = slow
+        contestants["OpenAI's method"] = slow
     return {
         kind: {"texts": len(some)}
         | {name: sum(encode(text) == ids for text, ids in some) for name, encode in contestants.items()}
@@ -226,7 +226,7 @@ def compare(vocabulary: Path, texts: dict[str, list[str]], golden: Path | None) 
 
 
 def show_agreement(agreement: dict[str, dict[str, Any]]) -> None:
-    say("\nTexts whose ids all equal the original's")
+    say("\nTexts encoded exactly as by OpenAI's method")
     names = [name for name in next(iter(agreement.values())) if name != "texts"]
     table(
         ["", *(f"{kind} ({found['texts']:,})" for kind, found in agreement.items())],

@@ -28,7 +28,7 @@ from gpt1.tokenization import ftfy_fast_path, openai_pretokenizer, parallel
 from gpt1.tokenization.pretokenizers import OPENAI_AGREEMENT, split
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train
-from support.openai_text import OriginalWay, standardise
+from support.openai_text import OpenAITokenizer, standardise
 from support.shared_data import SHARED
 
 ORIGINAL = SHARED / "data" / "gpt1-bpe"
@@ -62,7 +62,7 @@ NASTY = [
 SPECIAL = ["'s", "'d", "d.", "o.", "o.O", ":o", ":D", ":3", "<3", ">:o", "doin'", "'em", "w/o", "Dr.", "a.m.", "''"]
 
 
-WHOLE = OriginalWay()
+WHOLE = OpenAITokenizer()
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ def test_the_line_of_the_lm_loss_has_the_papers_sign_beside_it() -> None:
         ([0.1, 0.2], [0.3, 0.4], -5.0, "better; not as in the paper"),
         ([0.3, 0.4], [0.1, 0.2], -5.0, "worse; as in the paper"),
         ([0.1, 0.3, 0.4], [0.2, 0.35, 0.5], None, "better, ranges overlap"),
-        ([0.2], [0.2], 5.0, "neither; not as in the paper"),
+        ([0.2], [0.2], 5.0, "equal; not as in the paper"),
     ],
 )
 def test_a_direction_in_words(before: list[float], after: list[float], papers: float | None, words: str) -> None:

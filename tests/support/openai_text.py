@@ -28,8 +28,8 @@ def standardise(text: str) -> str:
     return re.sub(r"[^\S\n]+", " ", text).strip()
 
 
-class OriginalWay:
-    """The original's tokenizer: `words` of a text and, with a vocabulary, its `ids`. BPE is cached by word."""
+class OpenAITokenizer:
+    """OpenAI's tokenizer: the `words` of a text and, with a vocabulary, its `ids`. BPE is cached by word."""
 
     def __init__(self, vocab: Mapping[str, int] | None = None, merges: Merges | None = None) -> None:
         self.vocab = vocab or {}
