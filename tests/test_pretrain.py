@@ -333,6 +333,27 @@ def test_each_evaluation_shows_how_a_prompt_goes_on(
     assert silent.here("--sample-prompt", "a warm nest", "--sample-tokens", "3") == results
 
 
+def test_the_overview_counts_the_epochs_that_training_reaches_and_notices_a_warm_up_without_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last batch of each epoch is not full: 3 steps of 64 windows are 3 epochs of fewer windows."""
+    if not backends.installed():
+        pytest.skip("no framework is installed")
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(random.Random(0).choices(WORDS, k=400)), encoding="utf-8")
+    flags = ["--epochs", "3", "--size", "tiny", "--vocab-size", "80", "--context", "16", "--sample-tokens", "0"]
+    words = ["pretrain", "--corpus", text, "--valid", text, "--out", tmp_path / "run", "--log-every", "1", *flags]
+    assert cli.main([*map(str, words), "--dtype", "float32"]) == 0
+    printed = capsys.readouterr().err
+    assert "\n1 document, " in f"\n{printed}"
+    assert "\n3 steps of 64 × 16 tokens: 3.00 epochs\n" in printed
+    assert (
+        "\n--warmup 2000: not shorter than the training of 3 steps, so the peak learning rate is never reached.\n"
+    ) in printed
+    logged = event_log.read(tmp_path / "run" / "log.jsonl")
+    assert [event["epoch"] for event in logged if event["event"] == "train"] == [1, 2, 3]
+
+
 # ---- settings
 
 

@@ -86,7 +86,8 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
         if not run.tokenizer.exists():
             replace_directory(run.tokenizer, start.tokenizer.save)
     steps = total_steps(config.loop, windows.steps_per_epoch)
-    _print_overview(config, start, corpus, n_train, valid, steps, engine, ranks, run)
+    epochs = steps / windows.steps_per_epoch
+    _print_overview(config, start, corpus, n_train, valid, steps, epochs, engine, ranks, run)
 
     def validate() -> dict[str, float]:
         return evaluate(engine, valid, valid_bytes, config.valid_windows, ranks)
@@ -276,23 +277,26 @@ def _provenance(config: PretrainConfig, start: Model, progress: Progress) -> dic
 
 def _print_overview(
     config: PretrainConfig, start: Model, corpus: Corpus, n_train: int, valid: ValidationWindows, steps: int,
-    engine: Engine, ranks: Ranks, run: RunDirectory,
+    epochs: float, engine: Engine, ranks: Ranks, run: RunDirectory,
 ) -> None:  # fmt: skip
     shape, facts = start.config, corpus.manifest
     n_valid = valid.stop - valid.start
-    per_step = config.loop.batch_size * valid.context
+    n_documents = facts["documents"]
     console.say(
-        f"{facts['documents']:,} documents, {facts['bytes'] / 1e6:,.1f} MB; {n_train:,} tokens to train on, "
-        f"{n_valid:,} to validate"
+        f"{n_documents:,} document{'s' * (n_documents != 1)}, {facts['bytes'] / 1e6:,.1f} MB; "
+        f"{n_train:,} tokens to train on, {n_valid:,} to validate"
     )
     console.say(
         f"{config.model or config.size or 'gpt1'}: {count(shape) / 1e6:.1f} M parameters, "
         f"{shape.n_layer} layers × {shape.n_embd}, vocabulary {shape.vocab_size:,}; "
         f"{f'{ranks.size} × ' if ranks.size > 1 else ''}{engine.device}, {engine.dtype}"
     )
-    console.say(
-        f"{steps:,} steps of {config.loop.batch_size} × {valid.context} tokens: {steps * per_step / n_train:.2f} epochs"
-    )
+    console.say(f"{steps:,} steps of {config.loop.batch_size} × {valid.context} tokens: {epochs:.2f} epochs")
+    if config.optim.warmup >= steps:  # below 1 it is a share
+        console.say(
+            f"--warmup {config.optim.warmup:g}: not shorter than the training of {steps:,} steps, so the peak learning "
+            "rate is never reached."
+        )
     if valid.context < shape.n_ctx:
         console.say(f"--context {valid.context}: positions {valid.context} to {shape.n_ctx - 1} are not trained.")
     if not run.log.path.exists():
