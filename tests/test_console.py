@@ -71,6 +71,24 @@ def test_without_a_handler_notices_are_printed_as_they_are(capsys: pytest.Captur
     assert capsys.readouterr().err == "100% of the rows\n\n  name  value\n  ────  ─────\n  loss    0.5\n"
 
 
+def test_empty_lines_are_printed_but_are_no_records(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    def show() -> None:
+        console.say("\ntest, 24 examples")
+        console.say()
+        console.say("Values are on the validation split.\n")
+
+    show()
+    assert capsys.readouterr().err == "\ntest, 24 examples\n\nValues are on the validation split.\n\n"
+    logger.setLevel("WARNING")
+    show()
+    logger.setLevel("INFO")
+    logger.addHandler(handler := Collected())
+    show()
+    assert [text for _, text in handler.found] == ["test, 24 examples", "Values are on the validation split."]
+    assert {record.filename for record in handler.records} == {"test_console.py"}
+    assert capsys.readouterr().err == ""
+
+
 def test_level_warning_leaves_urgent_notices_alone(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     logger.setLevel("WARNING")
     console.say("a notice")

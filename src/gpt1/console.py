@@ -37,8 +37,9 @@ class _Stderr(logging.Handler):
         from tqdm import tqdm
 
         if self._alone():
+            before, after = getattr(record, "spacing", ("", ""))
             with _terminal_may_close():
-                tqdm.write(self.format(record), file=sys.stderr)
+                tqdm.write(f"{before}{self.format(record)}{after}", file=sys.stderr)
 
     def _alone(self) -> bool:
         logger: logging.Logger | None = _logger
@@ -50,7 +51,8 @@ class _Stderr(logging.Handler):
 
 
 _logger = logging.getLogger("gpt1")
-_logger.addHandler(_Stderr())
+_stderr = _Stderr()
+_logger.addHandler(_stderr)
 if _logger.level == logging.NOTSET:
     _logger.setLevel(logging.INFO)
 
@@ -60,7 +62,16 @@ def say(text: str = "", *, urgent: bool = False) -> None:
     if _notices is not None:
         print(text, file=_notices, flush=True)
     if (_notices is None and not _muted) or urgent:
-        _logger.log(logging.WARNING if urgent else logging.INFO, text, stacklevel=2)
+        _log(logging.WARNING if urgent else logging.INFO, text)
+
+
+def _log(level: int, text: str) -> None:
+    """Log a text; empty lines around it, or alone, are printed on stderr but are not part of a record."""
+    if words := text.strip("\n"):
+        before, _, after = text.partition(words)
+        _logger.log(level, words, extra={"spacing": (before, after)}, stacklevel=3)
+    elif _logger.isEnabledFor(level) and _stderr in _logger.handlers:
+        _stderr.handle(logging.makeLogRecord({"msg": text, "levelno": level}))
 
 
 @contextmanager
