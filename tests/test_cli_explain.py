@@ -39,7 +39,7 @@ def test_an_explanation_has_a_weight_for_every_word_of_the_text() -> None:
     )
     assert all(isinstance(word["occlusion"], float) for word in against["texts"][0]["words"])
     plain = done("explain", "run", text).out
-    assert plain.startswith(f"{found['label']}  {found['score']:.4f}; weights: + evidence for {found['label']}")
+    assert plain.startswith(f"{found['label']}  {found['score']:.4f}\nweights: + for {found['label']}, - against it\n")
     assert "\x1b" not in plain
 
 

@@ -53,8 +53,9 @@ def test_heaviest_words_come_first_whatever_their_sign() -> None:
 
 
 def test_a_terminal_without_colours_has_the_words_in_a_table() -> None:
-    verdict, _, rest = in_terminal(explained(), colour=False).partition("\n")
-    assert verdict == "good  0.7500; weights: + evidence for good, - against it"
+    verdict, meaning, rest = in_terminal(explained(), colour=False).split("\n", 2)
+    assert verdict == "good  0.7500"
+    assert meaning == "weights: + for good, - against it"
     assert rest.startswith(f"{TEXT}\n")
     rows = rest.removeprefix(TEXT).strip().splitlines()
     assert rows[0].split() == ["<b>dull", "-0.8000", "█" * 30]
@@ -71,14 +72,14 @@ def test_colours_stand_around_the_words_and_change_no_letter() -> None:
 
 
 def test_another_label_and_a_truncated_text_are_reported() -> None:
-    verdict = in_terminal(explained(explained="bad", truncated=True), colour=False).splitlines()[0]
-    assert "evidence for bad (probability 0.2500), - against it" in verdict
-    assert verdict.endswith("; the end of the text was truncated")
+    verdict, meaning = in_terminal(explained(explained="bad", truncated=True), colour=False).splitlines()[:2]
+    assert verdict == "good  0.7500 (bad  0.2500); the end of the text was truncated"
+    assert meaning == "weights: + for bad, - against it"
 
 
 def test_a_value_has_no_label() -> None:
     value = explained(label=None, explained=None, scores={}, score=3.25)
-    assert in_terminal(value, colour=False).startswith("3.2500; weights: + raises the value, - lowers it")
+    assert in_terminal(value, colour=False).startswith("3.2500\nweights: + raises the value, - lowers it")
     assert "raises the value" in page("t", [value], [looks()])
 
 

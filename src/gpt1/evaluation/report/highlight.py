@@ -66,18 +66,21 @@ def top_words(explanation: Explanation, most: int) -> list[Word]:
 
 
 def verdict(explanation: Explanation) -> str:
-    """Return one line with the prediction, its score and the meaning of the weights."""
+    """Return two lines: the prediction with its score, and the meaning of the weights."""
     if explanation["label"] is None:
-        line = f"{explanation['score']:.4f}; weights: + raises the value, - lowers it"
+        line = f"{explanation['score']:.4f}"
+        meaning = "+ raises the value, - lowers it"
     else:
         explained = explanation["explained"]
-        line = f"{explanation['label']}  {explanation['score']:.4f}; weights: + evidence for {explained}"
+        line = f"{explanation['label']}  {explanation['score']:.4f}"
         if explained != explanation["label"]:
-            line += f" (probability {explanation['scores'][str(explained)]:.4f})"
-        line += ", - against it"
+            line += f" ({explained}  {explanation['scores'][str(explained)]:.4f})"
+        meaning = f"+ for {explained}, - against it"
+    if explanation["truncated"]:
+        line += "; the end of the text was truncated"
     if any(word["occlusion"] is not None for text in explanation["texts"] for word in text["words"]):
-        line += f"; if removed: change of the {_explained_score(explanation)} without the word"
-    return line + ("; the end of the text was truncated" if explanation["truncated"] else "")
+        meaning += f"; if removed: change of the {_explained_score(explanation)}"
+    return f"{line}\nweights: {meaning}"
 
 
 def _explained_score(explanation: Explanation) -> str:
