@@ -15,7 +15,7 @@ from gpt1.backends.optim import learning_rate
 from gpt1.cli import main
 from gpt1.config import FinetuneConfig
 from gpt1.config.overrides import setting_holders
-from gpt1.config.recipes import RECIPES, recipe
+from gpt1.config.recipes import RECIPES, pretraining, recipe
 from gpt1.data.dataset import load_dataset
 from gpt1.errors import UserError
 
@@ -186,6 +186,10 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones(
         UserError, match="--recipe bert: unknown; expected one of paper-finetune, openai-finetune, mindspore-imdb"
     ):
         recipe("bert")
+    with pytest.raises(UserError, match=r"mindspore-imdb, quickstart; did you mean quickstart\?$"):
+        recipe("quick")
+    with pytest.raises(UserError, match="mini-books-512; did you mean mini-books or "):
+        pretraining("mini-book")
     assert main(["finetune", "--recipe", "bert"]) == 2
     assert capsys.readouterr().err == f"gpt1: --recipe bert: unknown; expected one of {', '.join(RECIPES)}\n"
     assert parsed == []
@@ -228,13 +232,17 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"learning_rate": 1.0}, "learning_rate: unknown setting (gpt1 finetune --help-all lists all as flags)"),
+        (
+            {"learning_rate": 1.0},
+            "learning_rate: unknown setting; did you mean lr? (gpt1 finetune --help-all",
+        ),
         ({"batch": 8}, "batch: unknown setting; did you mean batch_size? (gpt1 finetune --help-all"),
         ({"lr": "2e-5"}, "lr='2e-5': expected a number"),
         ({"lr": -1.0}, "lr=-1.0: expected a positive number"),
         ({"epochs": True}, "epochs=True: expected a number"),
         ({"max_examples": 2.5}, "max_examples=2.5: expected a whole number or None"),
         ({"backend": "jax"}, "backend='jax': expected one of auto, torch, mindspore"),
+        ({"device": "gpu"}, "device='gpu': expected one of auto, cpu, cuda, mps, ascend; did you mean cuda?"),
         ({"out": None}, "out=None: expected a path"),
         ({"baseline": 1}, "baseline=1: expected True or False"),
     ],

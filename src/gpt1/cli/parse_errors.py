@@ -14,9 +14,6 @@ from gpt1.cli.signature import Flag, flags_of
 from gpt1.config.overrides import alternatives, did_you_mean, expected
 from gpt1.errors import UserError
 
-SYNONYMS = {"--learning-rate": "--lr", "--output-dir": "--out", "--num-train-epochs": "--epochs"}
-"""Other libraries' names of frequent flags, which spelling alone does not find."""
-
 
 @contextmanager
 def one_line_errors(prog: str, command: Callable[..., None], example: str) -> Iterator[None]:
@@ -56,8 +53,9 @@ def _message(event: tyro_errors.ParseErrorEvent, prog: str, flags: Sequence[Flag
 def _bad_value(flag: Flag, value: str | None) -> str:
     kinds = [get_args(kind)[0] if get_origin(kind) is tuple else kind for kind in alternatives(flag.kind)]
     wanted = " or ".join(expected(kind) for kind in kinds if kind is not NoneType)
-    found = f"{flag.name}: the value is missing" if value is None else f"{flag.name} {value}"
-    return f"{found}{';' if value is None else ':'} expected {wanted}"
+    if value is None:
+        return f"{flag.name}: the value is missing; expected {wanted}"
+    return f"{flag.name} {value}: expected {wanted}{did_you_mean(value, flag.choices)}"
 
 
 def _unknown(tokens: Sequence[str], prog: str, flags: Sequence[Flag]) -> str:
@@ -68,4 +66,4 @@ def _unknown(tokens: Sequence[str], prog: str, flags: Sequence[Flag]) -> str:
     name = token.partition("=")[0]
     negated = name.startswith("--no-")
     known = [spelling for flag in flags for spelling in flag.spellings if spelling.startswith("--no-") == negated]
-    return f"{name}: unknown flag{did_you_mean(SYNONYMS.get(name, name), known)} ({prog} --help-all lists every flag)"
+    return f"{name}: unknown flag{did_you_mean(name, known)} ({prog} --help-all lists every flag)"

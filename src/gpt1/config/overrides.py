@@ -18,6 +18,22 @@ Config = TypeVar("Config")
 FLAG = re.compile(r"^--([\w-]+) ")
 """Start of an error message that names a flag."""
 
+SYNONYMS = {
+    "learning_rate": "lr",
+    "output_dir": "out",
+    "num_train_epochs": "epochs",
+    "gpu": "cuda",
+    "nvidia": "cuda",
+    "npu": "ascend",
+    "metal": "mps",
+    "pytorch": "torch",
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "half": "float16",
+}
+"""Other names of frequent settings and values, which spelling alone does not find."""
+
 SIMILARITY = 0.6
 """Least similarity (difflib's ratio) of a name that is suggested for an unknown one."""
 
@@ -74,9 +90,19 @@ def named_as_in_python() -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean …?" with the names nearest to `name`; "" if none is similar."""
-    near = difflib.get_close_matches(name, list(known), 2, SIMILARITY)
+    """Return "; did you mean …?" with the names nearest to `name`; "" if none is similar.
+
+    Dashes in front, the case, and the difference between - and _ do not count.
+    """
+    by_word = {_word(item): item for item in known}
+    word = _word(name)
+    words = [item for item in (word, SYNONYMS.get(word)) if item in by_word]
+    near = [by_word[item] for item in words or difflib.get_close_matches(word, by_word, 2, SIMILARITY)]
     return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _word(name: str) -> str:
+    return name.lstrip("-").replace("-", "_").lower()
 
 
 def _fitting(name: str, value: Any, hint: Any) -> Any:
@@ -95,12 +121,19 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
             return float(value)
         elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             return value
-    raise UserError(f"{name}={value!r}: expected {expected(hint)}")
+    near = did_you_mean(value, choices(hint)) if isinstance(value, str) else ""
+    raise UserError(f"{name}={value!r}: expected {expected(hint)}{near}")
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
     """Return the members of a union; any other type alone."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """Return the permitted values of a Literal type or an optional one; none for another type."""
+    kind = alternatives(hint)[0]
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def expected(hint: Any) -> str:

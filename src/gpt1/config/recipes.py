@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpt1.config import DataConfig, DropoutConfig, FinetuneConfig, LoopConfig, LossConfig, OptimConfig, PretrainConfig
-from gpt1.config.overrides import with_overrides
+from gpt1.config.overrides import did_you_mean, with_overrides
 from gpt1.errors import UserError
 
 
@@ -210,7 +210,7 @@ def recipe(name: str, /, **settings: Any) -> FinetuneConfig:
         UserError: the recipe or a setting is unknown, or a value is invalid.
     """
     if name not in RECIPES:
-        raise UserError(f"--recipe {name}: unknown; expected one of {', '.join(RECIPES)}")
+        raise UserError(f"--recipe {name}: unknown; expected one of {', '.join(RECIPES)}{did_you_mean(name, RECIPES)}")
     return with_overrides(RECIPES[name](), {"recipe": name} | settings)
 
 
@@ -221,5 +221,7 @@ def pretraining(name: str) -> PretrainConfig:
         UserError: the recipe is unknown.
     """
     if name not in PRETRAINING:
-        raise UserError(f"--recipe {name}: unknown; expected one of {', '.join(PRETRAINING)}")
+        raise UserError(
+            f"--recipe {name}: unknown; expected one of {', '.join(PRETRAINING)}{did_you_mean(name, PRETRAINING)}"
+        )
     return PRETRAINING[name]()
