@@ -70,7 +70,7 @@ def for_answers(
 ) -> Engine:
     """Create an engine for inference, in float32 unless `hardware` sets a dtype.
 
-    In bfloat16 the third digit of a prediction depends on the other texts of its batch.
+    In bfloat16 the third decimal of a prediction depends on the other texts of its batch.
 
     Raises:
         UserError: the framework is not installed, or the device or dtype is unavailable.

@@ -98,7 +98,7 @@ def faster_dtype(hardware: DeviceConfig) -> str:
     if hardware.dtype != "auto" or (dtype := backends.training_dtype(hardware)) == "float32":
         return ""
     on_cpu = backends.chosen(hardware) == "torch" and hardware.device != "cuda"
-    return f"; --dtype {dtype} {BFLOAT16_ON_CPU if on_cpu else 'is faster'}, with differences in the third digit"
+    return f"; --dtype {dtype} {BFLOAT16_ON_CPU if on_cpu else 'is faster'}, with differences in the third decimal"
 
 
 def model_digest(model: Classifier) -> str:
