@@ -93,7 +93,7 @@ def test_the_examples_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> No
     ran = []
     for name in api.__all__:
         monkeypatch.setattr(api, name, lambda *args, **flags: ran.append(args) or Results())
-    for name in ("print_some", "print_lines"):
+    for name in ("print_some", "print_predictions", "print_lines"):
         for module in ("inference", "tools"):
             monkeypatch.setattr(f"gpt1.cli.{module}.{name}", lambda *_: None, raising=False)
     pages = TOKENIZER_PAGES if command.startswith("tokenizer") else PAGES
@@ -103,6 +103,63 @@ def test_the_examples_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> No
         assert f"{example} ".startswith(f"gpt1 {command} ")
         done(*shlex.split(example)[1:])
     assert len(ran) == len(examples)
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_help_is_set_without_slips(command: str) -> None:
+    text = text_of(command, "--help-all")
+    assert text.count("(") == text.count(")")
+    assert [line for line in text.splitlines() if line.count("(") < line.count(")") and ".)" in line] == []
+    assert "  " not in text.partition("\n")[0]
+    assert "…." not in text
+
+
+def test_gpt1_help_is_the_help() -> None:
+    assert done("help").out == text_of("")
+    assert done("help", "predict").out == text_of("predict")
+    assert done("help", "tokenizer").out == done("tokenizer", "help").out == text_of("tokenizer")
+    assert done("help", "tokenizer", "train").out == text_of("tokenizer train")
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("report", "usage: gpt1 report RUN ... [flags]"),
+        ("explain", "usage: gpt1 explain RUN TEXT ... [flags]"),
+        ("tokenizer encode", "usage: gpt1 tokenizer encode MODEL TEXT ... [flags]"),
+        ("predict", "usage: gpt1 predict RUN [TEXT ...] [flags]"),
+        ("doctor", "usage: gpt1 doctor [flags]"),
+    ],
+)
+def test_the_usage_line_has_in_brackets_what_may_be_left_out(command: str, usage: str) -> None:
+    assert text_of(command).partition("\n")[0] == usage
+
+
+def test_a_list_of_settings_is_broken_after_its_commas() -> None:
+    assert "\n                     epochs=2|3|4,lm_coef=0|0.25|0.5,batch_size=8|16|32,\n" in text_of("sweep")
+
+
+def test_a_shared_setting_is_described_as_the_command_uses_it() -> None:
+    assert entry(text_of("pretrain"), "--batch-size N").startswith("--batch-size N Windows per optimizer step")
+    assert entry(text_of("finetune"), "--batch-size N").startswith("--batch-size N Examples per optimizer step")
+    assert entry(text_of("score"), "--text COLUMN") == "--text COLUMN Column of the text."
+    assert entry(text_of("predict", "--help-all"), "--dtype DTYPE").endswith("(default: auto). `auto`: float32.")
+    training = entry(text_of("finetune", "--help-all"), "--dtype DTYPE")
+    assert "float32 for inference" in training
+    assert "float16 on Ascend" in training
+
+
+def test_shares_of_the_splits_say_what_they_are_shares_of() -> None:
+    text = text_of("finetune", "--help-all")
+    valid = entry(text, "--valid-fraction NUMBER")
+    assert valid.endswith("For a single file, a share of all its rows; otherwise, of the training split.")
+    assert "(default: 0.1 for a single file, otherwise 0)" in entry(text, "--test-fraction NUMBER")
+    assert "Names of the folders: mnli, " in entry(text_of("reproduce"), "--data-root DIR")
+
+
+def test_examples_of_finetuning_without_a_recipe_of_their_own_use_that_for_the_small_model() -> None:
+    for command in ("finetune", "sweep"):
+        assert all("--recipe quickstart" in example for example in PAGES[command].examples)
 
 
 @pytest.mark.parametrize("columns", ["40", "300"])
@@ -195,6 +252,11 @@ def test_a_switch_shows_the_form_that_changes_it() -> None:
         ("finetune --data x --out y --batchsize 3", "--batchsize: unknown flag; did you mean --batch-size"),
         ("finetune --data x --out y --lrate=3", "--lrate: unknown flag"),
         ("finetune --data x --out y --output-dir z", "--output-dir: unknown flag; did you mean --out?"),
+        ("finetune --data x --out y --learning_rate 1", "--learning_rate: unknown flag; did you mean --lr?"),
+        ("finetune --data x --out y --file z", "--file: unknown flag (gpt1 finetune --help-all lists every flag)"),
+        ("predict run text --device gpu", "auto, cpu, cuda, mps, ascend; did you mean cuda?"),
+        ("predict run text --dtype bf16", "auto, float32, bfloat16, float16; did you mean bfloat16?"),
+        ("finetune --data x --out y --recipe quick", "; did you mean quickstart?"),
         ("evaluate run --data x --no-baselin", "--no-baselin: unknown flag; did you mean --no-baseline"),
         ("predict run text --jsno", "--jsno: unknown flag; did you mean --json?"),
         ("fintune --data x", "'fintune': unknown command; did you mean finetune?"),

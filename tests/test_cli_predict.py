@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt1 import api
 from gpt1.inference import batch_prediction
 from support.command_line import assert_refused, done, gpt1
 from support.sample_runs import ROUNDING, file_digests, labelled
@@ -35,6 +36,12 @@ def test_several_texts_are_one_document_in_their_order() -> None:
     alone = [done("predict", "run", text, "--json").json for text in texts]
     assert [row["label"] for row in found] == [row["label"] for row in alone]
     assert [row["score"] for row in found] == pytest.approx([row["score"] for row in alone], abs=ROUNDING)
+
+
+def test_labels_and_probabilities_of_several_texts_are_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = [{"label": "good", "score": 0.75}, {"label": "excellent", "score": 0.5}]
+    monkeypatch.setattr(api, "predict_texts", lambda *_, **__: results)
+    assert done("predict", "run", "one", "two").out == "good       0.7500\nexcellent  0.5000\n"
 
 
 def test_a_regression_gives_a_value_and_choices_give_an_index() -> None:

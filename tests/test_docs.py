@@ -40,7 +40,7 @@ def test_a_command_is_understood(
 
     for name in api.__all__:
         monkeypatch.setattr(api, name, stub)
-    for name in ("print_some", "print_lines"):  # results are not what is tested here
+    for name in ("print_some", "print_predictions", "print_lines"):  # results are not what is tested here
         for module in ("inference", "tools"):
             monkeypatch.setattr(f"gpt1.cli.{module}.{name}", lambda *_: None, raising=False)
     monkeypatch.chdir(tmp_path)

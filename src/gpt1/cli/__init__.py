@@ -84,13 +84,15 @@ def _complain(message: str) -> None:
 
 
 def _dispatch(argv: Sequence[str]) -> None:
+    if argv[:1] == ["help"]:  # gpt1 help, gpt1 help COMMAND
+        argv = [*argv[1:], "--help"]
     commands, pages, prog = _commands(argv), PAGES, "gpt1"
     description, examples = DESCRIPTION, EXAMPLES
     if argv[:1] == ["tokenizer"]:
         commands, pages, prog, argv = TOKENIZER_COMMANDS, TOKENIZER_PAGES, "gpt1 tokenizer", argv[1:]
         description, examples = tokenizer.__doc__ or "", ()
     name, *rest = argv or ["--help"]
-    if name in HELP:
+    if name in {*HELP, "help"}:
         print(overview(prog, description, commands, pages, examples))
         return
     if name not in commands:

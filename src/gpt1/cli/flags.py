@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
+
+from gpt1.config import DeviceConfig, PretrainConfig, TextColumns
+
+
+@dataclass(frozen=True)
+class Help:
+    """Annotation of a parameter: what help shows that its type and its settings do not say."""
+
+    required: bool = False
+    """Whether the command refuses an empty list, which the parser accepts."""
+    texts: tuple[tuple[str, str], ...] = ()
+    """(setting, help text) for settings that mean something narrower in a command."""
+
 
 AsJson = Annotated[bool, arg(name="json", help="Print the result as one line of JSON on stdout.")]
 AsJsonList = Annotated[
@@ -38,6 +53,21 @@ Run = Annotated[
 ]
 RunDirectory = Annotated[Positional[Path], arg(metavar="RUN", help="Run directory or model directory.")]
 LanguageModel = Annotated[Positional[str], arg(metavar="MODEL", help=f"Model: {NAMES}.")]
+Inference = Annotated[Flat[DeviceConfig], Help(texts=(("dtype", "Dtype of the computation. `auto`: float32."),))]
+OneText = Annotated[Flat[TextColumns], Help(texts=(("text", "Column of the text."),))]
+Pretraining = Annotated[
+    Flat[PretrainConfig],
+    Help(
+        texts=(
+            ("batch_size", "Windows per optimizer step."),
+            (
+                "micro_batch_size",
+                "Windows per micro-batch; gradients are accumulated over a step (default: the batch, or as many "
+                "windows as --micro-batch-tokens allows).",
+            ),
+        )
+    ),
+]
 Vocabulary = Annotated[Positional[str], arg(metavar="MODEL", help=f"Tokenizer directory or model. A model is {NAMES}.")]
 Texts = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT", help="Texts.")]
 Examples = Annotated[

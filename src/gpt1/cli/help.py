@@ -97,7 +97,7 @@ def _usage(prog: str, flags: Sequence[Flag]) -> str:
     """Return the usage line: positional arguments and required flags."""
     words = [flag.usage if flag.required else f"[{flag.usage}]" for flag in flags if flag.positional]
     words += [flag.usage for flag in flags if flag.required and not flag.positional]
-    return textwrap.fill(f"usage: {prog} {' '.join(words)} [flags]", _width(), subsequent_indent=" " * 7)
+    return textwrap.fill(" ".join(["usage:", prog, *words, "[flags]"]), _width(), subsequent_indent=" " * 7)
 
 
 def _description(flag: Flag, differ: Sequence[str], recipe: str | None) -> str:
@@ -167,12 +167,20 @@ def _section(title: str, rows: Sequence[tuple[str, str]], column: int) -> str:
     column = min(column, _width() // 3)
     lines = [_wrapped(f"{title}:")]
     for name, text in rows:
-        wrapped = textwrap.wrap(text, _width() - column, break_on_hyphens=False)
+        wrapped = _Wrapper(_width() - column, break_on_hyphens=False).wrap(text)
         start = f"  {name}"
         if wrapped and len(start) + 2 <= column:
             start = start.ljust(column) + wrapped.pop(0)
         lines += [start, *(" " * column + line for line in wrapped)]
     return "\n".join(lines).replace(NO_BREAK, " ")
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks a word longer than the line after its commas, as a list of settings."""
+
+    def _split(self, text: str) -> list[str]:
+        words = super()._split(text)
+        return [part for word in words for part in (re.split(r"(?<=,)", word) if len(word) > self.width else [word])]
 
 
 def _wrapped(text: str) -> str:

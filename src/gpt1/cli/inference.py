@@ -9,8 +9,32 @@ from typing import Annotated, Literal
 from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, UseAppendAction, arg
 
-from gpt1.cli.flags import AsJson, AsJsonLines, AsJsonList, Examples, LanguageModel, Prompt, Run, Source, Texts
-from gpt1.cli.output import bars, explanation, prediction, print_lines, print_one, print_some, scored, shown, write
+from gpt1.cli.flags import (
+    AsJson,
+    AsJsonLines,
+    AsJsonList,
+    Examples,
+    Help,
+    Inference,
+    LanguageModel,
+    OneText,
+    Prompt,
+    Run,
+    Source,
+    Texts,
+)
+from gpt1.cli.output import (
+    bars,
+    explanation,
+    prediction,
+    print_lines,
+    print_one,
+    print_predictions,
+    print_some,
+    scored,
+    shown,
+    write,
+)
 from gpt1.config import Columns, DeviceConfig, GenerateConfig, ServeConfig, TextColumns, ZeroShotConfig
 from gpt1.errors import UserError
 
@@ -40,13 +64,13 @@ def evaluate(
     ] = (),
     columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
     zero_shot: Flat[ZeroShotConfig] = ZeroShotConfig(),  # noqa: B008
-    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    hardware: Inference = DeviceConfig(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
     """Score a fine-tuned model on a data set.
 
     Prints metrics with confidence intervals, the confusion matrix, the worst errors and baselines. With --zero-shot,
-    RUN may be any language model. The dtype is float32 unless --dtype is set.
+    RUN may be any language model.
     """
     from gpt1 import api
 
@@ -87,13 +111,10 @@ def predict(
         bool, arg(help="Include the columns of --input in --output, or in the lines of --json.")
     ] = False,
     columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
-    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    hardware: Inference = DeviceConfig(),  # noqa: B008
     as_json: AsJsonLines = False,
 ) -> None:
-    """Predict the labels of texts.
-
-    The dtype is float32 unless --dtype is set.
-    """
+    """Predict the labels of texts."""
     from gpt1 import api
 
     if input is not None:
@@ -107,12 +128,12 @@ def predict(
         raise UserError(f"{'--output' if output else '--with-input'}: requires --input FILE")
     else:
         _require_no_columns(columns)
-        print_some(api.predict_texts(run, texts, hardware=hardware), as_json, prediction)
+        print_predictions(api.predict_texts(run, texts, hardware=hardware), as_json)
 
 
 def explain(
     run: Run,
-    texts: Examples = (),
+    texts: Annotated[Examples, Help(required=True)] = (),
     /,
     label: Annotated[str | None, arg(metavar="LABEL", help="Label to explain (default: the predicted one).")] = None,
     occlusion: Annotated[
@@ -129,13 +150,13 @@ def explain(
     html: Annotated[
         Path | None, arg(metavar="FILE", help="Write a page with highlighted words and the attention of every head.")
     ] = None,
-    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    hardware: Inference = DeviceConfig(),  # noqa: B008
     as_json: AsJsonList = False,
 ) -> None:
     """Show the words that a prediction depends on.
 
     Each word gets a weight, gradient x input; positive weights support the label. The output is coloured on a terminal
-    unless NO_COLOR is set. The dtype is float32 unless --dtype is set.
+    unless NO_COLOR is set.
     """
     from gpt1 import api
 
@@ -150,14 +171,13 @@ def score(
     texts: Texts = (),
     /,
     input: Source = None,
-    columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
-    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    columns: OneText = TextColumns(),  # noqa: B008
+    hardware: Inference = DeviceConfig(),  # noqa: B008
     as_json: AsJsonLines = False,
 ) -> None:
     """Print log-probabilities and perplexity of texts.
 
-    Prints the log-probability of each token, and the perplexity and bits per byte of each text. The dtype is float32
-    unless --dtype is set.
+    Prints the log-probability of each token, and the perplexity and bits per byte of each text.
     """
     from gpt1 import api
 
@@ -180,7 +200,7 @@ def generate(
     prompt: Prompt = "",
     /,
     config: Flat[UseAppendAction[GenerateConfig]] = GenerateConfig(),  # noqa: B008 - frozen
-    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    hardware: Inference = DeviceConfig(),  # noqa: B008
     as_json: AsJsonList = False,
 ) -> None:
     """Generate text from a prompt.
@@ -208,7 +228,7 @@ def next_tokens(
     prompt: Prompt = "",
     /,
     top: Annotated[int, arg(help="Number of tokens to print.")] = 10,
-    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    hardware: Inference = DeviceConfig(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
     """Print the most likely next tokens of a prompt."""
@@ -222,13 +242,12 @@ def serve(
     model: LanguageModel,
     /,
     config: Flat[ServeConfig] = ServeConfig(),  # noqa: B008 - frozen
-    hardware: Flat[DeviceConfig] = DeviceConfig(),  # noqa: B008
+    hardware: Inference = DeviceConfig(),  # noqa: B008
 ) -> None:
     """Serve a model over HTTP.
 
-    The playground is at /, the API under /v1 (OpenAI's completions included), its documentation at /docs. The dtype is
-    float32 unless --dtype is set; with bfloat16, which is faster, the third digit of a probability may depend on the
-    other texts of a batch.
+    The playground is at /, the API under /v1 (OpenAI's completions included), its documentation at /docs. With --dtype
+    bfloat16, which is faster, the third decimal of a probability may depend on the other texts of a batch.
     """
     from gpt1 import api
 
@@ -236,7 +255,9 @@ def serve(
 
 
 def report(
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run directories.")] = (),
+    runs: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run directories."), Help(required=True)
+    ] = (),
     /,
     out: Annotated[
         Path | None,

@@ -34,6 +34,12 @@ def print_some(results: list[dict[str, Any]], as_json: bool, line: Callable[[dic
             print(line(result))
 
 
+def print_predictions(results: list[dict[str, Any]], as_json: bool) -> None:
+    """Print predictions as `print_some` does, with the labels and the probabilities each in a column."""
+    width = max(len(str(result["label"])) for result in results)
+    print_some(results, as_json, lambda result: prediction(result, width))
+
+
 def print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
     """Print each result as it is computed: one line of JSON, or its `line`."""
     for result in results:
@@ -43,11 +49,11 @@ def print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable
             print(line(result))
 
 
-def prediction(result: dict[str, Any]) -> str:
-    """Return a prediction as text: the label and its probability, or the value of a regression."""
+def prediction(result: dict[str, Any], width: int = 0) -> str:
+    """Return a prediction as text: the label, padded to `width`, and its probability, or the value of a regression."""
     if result["label"] is None:
         return f"{result['score']:.4f}"
-    return f"{result['label']}  {result['score']:.4f}"
+    return f"{result['label']!s:<{width}}  {result['score']:.4f}"
 
 
 def explanation(result: dict[str, Any]) -> str:

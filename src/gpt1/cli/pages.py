@@ -18,7 +18,7 @@ PAGES = {
         TRAIN,
         (
             "gpt1 finetune --data reviews --recipe quickstart --out runs/demo",
-            "gpt1 finetune --data my.csv --text review --label sentiment --out runs/my",
+            "gpt1 finetune --data my.csv --text review --label sentiment --recipe quickstart --out runs/my",
         ),
         "--data --out --text --label --task --model --recipe --epochs --lr --batch-size --max-length --seed --device",
         RECIPES,
@@ -27,7 +27,7 @@ PAGES = {
         TRAIN,
         (
             "gpt1 sweep --data reviews --recipe quickstart --out runs/sweep --trials 10",
-            "gpt1 sweep --data reviews --out runs/rates --search 'lr=1e-5..1e-3:log,epochs=2|3'",
+            "gpt1 sweep --data reviews --recipe quickstart --out runs/rates --search 'lr=1e-5..1e-3:log,epochs=2|3'",
         ),
         "--data --out --search --trials --timeout --text --label --model --recipe --epochs --lr --batch-size --seed "
         "--device",

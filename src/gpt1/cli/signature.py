@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from tyro import MISSING
 from tyro.conf import UseAppendAction, arg
 
-from gpt1.cli.flags import METAVARS
-from gpt1.config.overrides import alternatives
+from gpt1.cli.flags import METAVARS, Help
+from gpt1.config.overrides import alternatives, choices
 
 ARGUMENTS, GENERAL = "Arguments", "Flags"
 """Groups of the positional arguments, and of the flags that belong to no smaller group of settings."""
@@ -44,17 +44,18 @@ class Flag:
     several: bool = False
     """Whether it takes any number of values."""
     positional: bool = False
+    not_empty: bool = False
+    """Whether the command refuses the default, an empty list."""
 
     @property
     def required(self) -> bool:
         """Whether a command line without it is refused."""
-        return self.default is MISSING
+        return self.default is MISSING or self.not_empty
 
     @property
     def choices(self) -> tuple[str, ...]:
         """Permitted values; none where any value of the type is."""
-        kind = alternatives(self.kind)[0]
-        return get_args(kind) if get_origin(kind) is Literal else ()
+        return choices(self.kind)
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -80,9 +81,14 @@ def flags_of(command: Callable[..., None]) -> list[Flag]:
         hint = hints[parameter.name]
         kind, *annotations = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         default = MISSING if parameter.default is parameter.empty else parameter.default
+        shown = next((item for item in annotations if isinstance(item, Help)), Help())
         if dataclasses.is_dataclass(kind):
             group = GENERAL if parameter.name == "config" else _heading(kind)
-            found += _settings(kind, default, group, repeatable=UseAppendAction in annotations)
+            texts = dict(shown.texts)
+            found += [
+                dataclasses.replace(flag, help=texts.get(flag.key, flag.help))
+                for flag in _settings(kind, default, group, repeatable=UseAppendAction in annotations)
+            ]
             continue
         conf: Any = next((item for item in annotations if isinstance(item, _Conf)), arg())
         name = conf.name or parameter.name
@@ -91,8 +97,11 @@ def flags_of(command: Callable[..., None]) -> list[Flag]:
         spelling = metavar if positional else _spelling(name)
         several = get_origin(kind) is tuple
         found.append(
-            Flag(parameter.name, spelling, kind, default, conf.help or "", metavar, GENERAL, several, positional)
-        )
+            Flag(
+                parameter.name, spelling, kind, default, conf.help or "", metavar, GENERAL, several, positional,
+                shown.required,
+            )
+        )  # fmt: skip
     return found
 
 

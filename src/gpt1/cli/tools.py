@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
-from gpt1.cli.flags import NAMES, AsJson, AsJsonList, RunDirectory, Texts, Vocabulary
+from gpt1.cli.flags import NAMES, AsJson, AsJsonList, Help, OneText, RunDirectory, Texts, Vocabulary
 from gpt1.cli.output import print_one, print_some
 from gpt1.config import END_OF_DOCUMENT, Layout, Stored, TextColumns
 
@@ -35,7 +34,7 @@ def tokenizer_train(
             "A word that ends with one then takes 4 more tokens."
         ),
     ] = False,
-    columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
+    columns: OneText = TextColumns(),  # noqa: B008
     as_json: AsJson = False,
 ) -> None:
     """Train a GPT-1 tokenizer (BPE) on texts."""
@@ -47,7 +46,9 @@ def tokenizer_train(
     print_one(result, as_json)
 
 
-def tokenizer_encode(model: Vocabulary, texts: Texts = (), /, as_json: AsJsonList = False) -> None:
+def tokenizer_encode(
+    model: Vocabulary, texts: Annotated[Texts, Help(required=True)] = (), /, as_json: AsJsonList = False
+) -> None:
     """Print the tokens of texts."""
     from gpt1 import api
 
@@ -110,12 +111,12 @@ def push(
     /,
     private: Annotated[bool, arg(help="Create the repository as private.")] = False,
     revision: Annotated[
-        str | None, arg(metavar="BRANCH", help="Branch to upload to (default: main); created if it does not exist.")
+        str | None, arg(metavar="BRANCH", help="Branch to upload to (default: main). Created if it does not exist.")
     ] = None,
     license: Annotated[
-        str | None, arg(metavar="NAME", help="License in the model card: apache-2.0, mit, cc-by-4.0, …")
+        str | None, arg(metavar="NAME", help="License in the model card, such as apache-2.0 or mit.")
     ] = None,
-    language: Annotated[str | None, arg(metavar="CODE", help="Language in the model card: en, zh, …")] = None,
+    language: Annotated[str | None, arg(metavar="CODE", help="Language in the model card, such as en or zh.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Publish a model on the Hugging Face hub.

@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import arg
 
 from gpt1.backends.dist import process_rank
-from gpt1.cli.flags import NAMES, AsJson
+from gpt1.cli.flags import NAMES, AsJson, Pretraining
 from gpt1.cli.output import print_one
 from gpt1.config import END_OF_DOCUMENT, FinetuneConfig, PretrainConfig, ReproduceConfig, SweepConfig
 from gpt1.config.recipes import pretraining, recipe
@@ -48,7 +48,7 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
 
         print_one(api.sweep(config, how), as_json)
 
-    def pretrain(config: Flat[PretrainConfig] = pretrain_defaults, as_json: AsJson = False) -> None:
+    def pretrain(config: Pretraining = pretrain_defaults, as_json: AsJson = False) -> None:
         """Train a language model on plain text."""
         from gpt1 import api
 

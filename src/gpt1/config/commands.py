@@ -167,8 +167,8 @@ class ReproduceConfig:
     """Settings of `gpt1 reproduce`: which of the paper's fine-tuning results, on which data, from which model."""
 
     data_root: Path
-    """Directory with a folder for each data set. Its name: mnli, snli, scitail, qnli, rte, storycloze, race, cola,
-    sst2, mrpc, stsb or qqp."""
+    """Directory with a folder for each data set. Names of the folders: mnli, snli, scitail, qnli, rte, storycloze,
+    race, cola, sst2, mrpc, stsb or qqp."""
     out: Path = Path("runs/reproduce")
     """Directory of the runs, ROW/seed-N. Existing runs are resumed."""
     tasks: str = ""

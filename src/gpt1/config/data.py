@@ -57,9 +57,10 @@ class DataConfig:
     train_fraction: float = 1.0
     """Share of the training split to use, drawn at random and stratified by label."""
     valid_fraction: float | None = None
-    """Share of the training examples used for validation if the data has no validation split (default: 0.1)."""
+    """Share of the rows used for validation if the data has no validation split (default: 0.1). For a single file, a
+    share of all its rows; otherwise, of the training split."""
     test_fraction: float | None = None
-    """Share of the examples used as the test split if the data is a single file (default: 0.1)."""
+    """Share of the rows used as the test split if the data has none (default: 0.1 for a single file, otherwise 0)."""
     split_seed: int | None = None
     """Seed of the random splits and of --max-examples (default: --seed). Set it to keep them while --seed varies."""
     max_examples: int | None = None

@@ -19,8 +19,8 @@ class DeviceConfig:
     device: Device = "auto"
     """Device. `auto`: CUDA or Ascend if available, otherwise the CPU."""
     dtype: DType = "auto"
-    """Dtype of the computation. `auto`: float32 for inference; for training bfloat16 with float32 weights on devices
-    with fast bfloat16, otherwise float32."""
+    """Dtype of the computation. `auto`: float32 for inference; for training (with float32 weights) bfloat16 on devices
+    that compute it fast, float16 on Ascend, otherwise float32."""
     compile: bool = False
     """Compile the model with torch.compile, on CUDA."""
     eager: bool = False
