@@ -89,6 +89,10 @@ def test_empty_lines_are_printed_but_are_no_records(logger: logging.Logger, caps
     assert capsys.readouterr().err == ""
 
 
+def test_a_noun_behind_a_number_is_singular_for_one_alone() -> None:
+    assert [console.counted(number, "file") for number in (0, 1, 2_000)] == ["0 files", "1 file", "2,000 files"]
+
+
 def test_level_warning_leaves_urgent_notices_alone(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     logger.setLevel("WARNING")
     console.say("a notice")

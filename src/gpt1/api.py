@@ -263,8 +263,8 @@ def prepare_corpus(
     prepared = prepare(texts, vocabulary, out, end_of_document=end_of_document, workers=workers)
     sizes = {key: prepared.manifest[key] for key in ("tokens", "bytes", "documents")}
     console.say(
-        f"{len(texts):,} files, {sizes['documents']:,} documents, {sizes['bytes'] / 1e6:,.1f} MB: "
-        f"{sizes['tokens']:,} tokens in {out}"
+        f"{console.counted(len(texts), 'file')}, {console.counted(sizes['documents'], 'document')}, "
+        f"{sizes['bytes'] / 1e6:,.1f} MB: {sizes['tokens']:,} tokens in {out}"
     )
     return {"out": str(out), **sizes, "shards": len(prepared.manifest["shards"])}
 

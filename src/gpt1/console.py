@@ -74,6 +74,11 @@ def _log(level: int, text: str) -> None:
         _stderr.handle(logging.makeLogRecord({"msg": text, "levelno": level}))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 document, 2,000 documents."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 @contextmanager
 def command_line() -> Iterator[None]:
     """Inside the block, notices are not passed on to handlers of the root logger."""

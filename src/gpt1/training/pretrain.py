@@ -281,9 +281,8 @@ def _print_overview(
 ) -> None:  # fmt: skip
     shape, facts = start.config, corpus.manifest
     n_valid = valid.stop - valid.start
-    n_documents = facts["documents"]
     console.say(
-        f"{n_documents:,} document{'s' * (n_documents != 1)}, {facts['bytes'] / 1e6:,.1f} MB; "
+        f"{console.counted(facts['documents'], 'document')}, {facts['bytes'] / 1e6:,.1f} MB; "
         f"{n_train:,} tokens to train on, {n_valid:,} to validate"
     )
     console.say(

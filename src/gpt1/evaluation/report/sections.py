@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from gpt1 import console
 from gpt1.data.example import Example
 from gpt1.data.paper_kinds import kind_of
 from gpt1.evaluation.report import highlight, html, plots
@@ -184,7 +185,8 @@ def data(record: Record) -> str:
         tokens = start.get("tokens", {})
         counts = html.table(
             ["", "tokens"], [[split, f"{count:,}"] for split, count in tokens.items()],
-            caption=f"{start.get('documents', 0):,} documents, {start.get('bytes', 0) / 1e6:,.2f} MB of training text",
+            caption=f"{console.counted(start.get('documents', 0), 'document')}, "
+            f"{start.get('bytes', 0) / 1e6:,.2f} MB of training text",
         )  # fmt: skip
         return html.section("data", "Data", counts)
     truncated, labels = start.get("truncated", {}), start.get("labels", {})
