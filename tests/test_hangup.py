@@ -18,7 +18,7 @@ from gpt1 import console
 from gpt1.checkpoint import event_log
 from gpt1.cli import main
 from gpt1.errors import Interrupted
-from gpt1.training.loop import _graceful_stop, stop_at_once
+from gpt1.training.signals import graceful_stop, stop_at_once
 
 if not hasattr(signal, "SIGHUP"):
     pytest.skip("Windows has no SIGHUP", allow_module_level=True)
@@ -39,7 +39,7 @@ def _handler() -> Iterator[None]:
 def test_sighup_asks_the_run_to_stop_and_a_second_one_does_not_interrupt_it() -> None:
     """The system and the shell each send one; the second may arrive before the checkpoint is written."""
     before = signal.getsignal(signal.SIGHUP)
-    with _graceful_stop() as stop:
+    with graceful_stop() as stop:
         signal.raise_signal(signal.SIGHUP)
         assert stop.is_set()
         signal.raise_signal(signal.SIGHUP)
@@ -48,7 +48,7 @@ def test_sighup_asks_the_run_to_stop_and_a_second_one_does_not_interrupt_it() ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_is_advised_after_ctrl_c_only(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
-    with _graceful_stop():
+    with graceful_stop():
         signal.raise_signal(number)
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("Stopping after this step")
@@ -57,7 +57,7 @@ def test_ctrl_c_is_advised_after_ctrl_c_only(number: signal.Signals, capsys: pyt
 
 def test_under_nohup_the_run_goes_on() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with _graceful_stop() as stop:
+    with graceful_stop() as stop:
         signal.raise_signal(signal.SIGHUP)
         assert not stop.is_set()
 

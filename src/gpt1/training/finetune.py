@@ -32,8 +32,8 @@ from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tasks import Labels, Task
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
-from gpt1.training.loop import stop_at_once
 from gpt1.training.setup import FinetuneSetup, encode_splits, require_start, starting_model
+from gpt1.training.signals import stop_at_once
 from gpt1.training.trackers import attach_trackers
 
 

@@ -7,12 +7,9 @@ computation of an uninterrupted one, bit for bit on a CPU.
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -28,8 +25,7 @@ from gpt1.checkpoint.train_state import Checkpoints, Progress
 from gpt1.config import LoopConfig, OptimConfig
 from gpt1.errors import Interrupted, UserError
 from gpt1.tasks.metrics import better
-
-_HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
+from gpt1.training.signals import graceful_stop
 
 
 class Source(Protocol):
@@ -82,7 +78,7 @@ def train(
     pending: list[tuple[int, StepResult]] = []
     meter = _Meter(progress, last)
     ranks = ranks or SingleProcess()
-    with _graceful_stop() as stop, _CheckpointWriter(checkpoints) as saver:
+    with graceful_stop() as stop, _CheckpointWriter(checkpoints) as saver:
         try:
             while True:
                 # ---- evaluate, save (first, because a resumed run may not have evaluated its last step yet)
@@ -258,65 +254,3 @@ class _CheckpointWriter:
         """Return the paths of the checkpoints on disk, newest first."""
         self.wait()
         return self.checkpoints.paths()
-
-
-@contextmanager
-def _graceful_stop() -> Iterator[threading.Event]:
-    """Set the returned event at the first Ctrl-C, SIGTERM or SIGHUP; raise KeyboardInterrupt at the second.
-
-    A repeated SIGHUP is ignored, because the system and the shell each send one when a terminal closes.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def on_signal(number: int, frame: object) -> None:
-        if stop.is_set():
-            if number == _HANGUP:
-                return
-            raise KeyboardInterrupt
-        stop.set()
-        with suppress(RuntimeError):  # the signal may have interrupted another write to stderr
-            at_once = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
-            console.say(f"Stopping after this step{at_once}.", urgent=True)
-
-    with _signal_handler(on_signal):
-        yield stop
-
-
-@contextmanager
-def stop_at_once() -> Iterator[None]:
-    """Raise Interrupted at Ctrl-C, SIGTERM or SIGHUP: for work after the last checkpoint, which a resumed run repeats.
-
-    A repeated SIGHUP is ignored, as in `_graceful_stop`.
-    """
-    stopped = False
-
-    def on_signal(number: int, frame: object) -> None:
-        nonlocal stopped
-        if not stopped or number != _HANGUP:
-            stopped = True
-            raise KeyboardInterrupt  # not Interrupted: a library might catch that, an Exception
-
-    try:
-        if threading.current_thread() is threading.main_thread():
-            with _signal_handler(on_signal):
-                yield
-        else:
-            yield
-    except KeyboardInterrupt:
-        raise Interrupted from None
-
-
-@contextmanager
-def _signal_handler(handler: Callable[[int, object], None]) -> Iterator[None]:
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN:  # ignored under `nohup`
-        numbers.append(_HANGUP)
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
