@@ -31,6 +31,8 @@ def test_the_test_rows_of_the_runs_own_file_score_as_they_did_at_its_end() -> No
         assert found.json["baseline_split"] == split
         assert "majority class" in found.json["baseline"]
         assert f"using the {split} split of that run" in found.err
+        assert found.json["verdict"] is None or f"\n{found.json['verdict']}\n" in found.err
+    assert found.json["verdict"].partition(" Try ")[2] == results["verdict"].partition(" Try ")[2] != ""
 
 
 def test_all_rows_of_another_file_are_scored_and_a_folder_by_its_split(tmp_path: Path) -> None:
@@ -38,7 +40,7 @@ def test_all_rows_of_another_file_are_scored_and_a_folder_by_its_split(tmp_path:
     for data in (tmp_path / "test.csv", tmp_path):
         found = done("evaluate", "run", "--data", data, "--no-baseline", "--json").json
         assert found["test"]["examples"] == 40
-        assert found["baseline"] == {}
+        assert (found["baseline"], found["verdict"]) == ({}, None)
     assert_refused(
         gpt1("evaluate", "run", "--data", tmp_path, "--split", "valid"), "--split valid: ", "expected one of test"
     )

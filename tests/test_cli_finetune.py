@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def test_a_run_leaves_model_scores_log_curves_and_report() -> None:
         "config.json", "log.jsonl", "checkpoints", "tokenizer", "model", "metrics.json", "curves.svg", "report.html",
     }  # fmt: skip
     results = json.loads((run / "metrics.json").read_text())
-    assert set(results) == {"valid", "test", "baseline", "baseline_split"}
+    assert set(results) == {"valid", "test", "baseline", "baseline_split", "verdict"}
     figures = {"loss", "accuracy", "f1", "matthews", "examples", "interval", "confusion_matrix", "mistakes"}
     assert figures <= set(results["test"])
     assert set(results["baseline"]) == {"TF-IDF + logistic regression", "majority class"}
@@ -44,6 +45,11 @@ def test_a_finished_run_shows_its_results_again_and_trains_no_more() -> None:
     assert "run is already finished; results:" in again.err
     assert "GPT-1" in again.err
     assert "majority class" in again.err
+    verdict = again.json["verdict"]
+    assert verdict.startswith("No better than always predicting the majority class")
+    assert " Try a pretrained model (--model mini), " in verdict
+    assert f"\n\n{verdict}\n\n" in again.err
+    assert escape(verdict) in Path("run/report.html").read_text(encoding="utf-8")
     assert again.err.splitlines()[-2:] == [
         "Model: run/model   scores: run/metrics.json   report: run/report.html",
         "Next: gpt1 predict run TEXT",
@@ -59,7 +65,7 @@ def test_what_is_printed_is_one_json_document_and_it_is_metrics_json(tmp_path: P
     outcome = done("finetune", "--data", "reviews.csv", "--out", tmp_path / "run", *QUICK, "--metric", metric, "--json")
     assert outcome.json["test"]["not_a_number"] is None
     assert outcome.json["test"]["interval"]["not_a_number"] == [None, None]
-    assert outcome.json["baseline"] == {}
+    assert (outcome.json["baseline"], outcome.json["verdict"]) == ({}, None)
     written = (tmp_path / "run" / "metrics.json").read_text()
     assert outcome.json == json.loads(written, parse_constant=lambda name: None)
 

@@ -316,6 +316,18 @@ def test_a_lone_surrogate_does_not_stop_the_report(tmp_path: Path) -> None:
     assert "half " in Page(write([run])).text
 
 
+def test_a_verdict_is_the_first_thing_of_the_page_and_is_escaped(tmp_path: Path) -> None:
+    text = "No better than always predicting the <majority> class: accuracy 0.520 against 0.500. Try --adapt 3."
+    body = Page(write([finetuned(tmp_path / "run", classified() | {"verdict": text})])).source.partition("</header>")[2]
+    notice = '<p class="notice">No better than always predicting the &lt;majority&gt; class: accuracy 0.520'
+    assert 0 < body.index(notice) < body.index('<p class="lead">')
+
+
+@pytest.mark.parametrize("results", [classified(), classified() | {"verdict": None}], ids=["older version", "null"])
+def test_without_a_verdict_the_page_starts_with_the_scores(results: dict[str, Any], tmp_path: Path) -> None:
+    assert '<p class="notice">' not in Page(write([finetuned(tmp_path / "run", results)])).source
+
+
 # ---- unfinished runs, and what is none
 
 

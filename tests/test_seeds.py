@@ -11,6 +11,7 @@ import pytest
 
 from gpt1 import cli
 from gpt1.config.recipes import recipe
+from gpt1.evaluation.diagnostics import pack, unpack
 from gpt1.system.files import read_json
 from gpt1.tasks.dataset import load_data
 from gpt1.training import seeds
@@ -60,6 +61,25 @@ def test_all_seeds_have_the_same_splits_and_one_baseline(finished: Path) -> None
     assert table["baseline"] == read_json(finished / "seed-0/metrics.json")["baseline"] != {}
 
 
+@pytest.mark.parametrize("middle", [0, 1, 2])
+def test_the_verdict_is_that_of_the_run_with_the_median_score(
+    middle: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = [read_json(finished / f"seed-{seed}/metrics.json") for seed in range(3)]
+    assert [run["verdict"] for run in stored[1:]] == [None, None]  # they have no baselines
+    scores = [0.1, 0.9]
+    for seed, run in enumerate(stored):
+        answers = run["test"]["answers"]
+        truth = unpack(answers["truth"])
+        run["test"]["accuracy"] = 0.5 if seed == middle else scores.pop()
+        answers["predicted"] = pack(1 - truth if seed == middle else truth)
+    monkeypatch.setattr(seeds, "run_once", lambda *_, **__: stored.pop(0))
+    table = seeds.finetune_seeds(recipe("quickstart", data="any", out=str(tmp_path / "out")), 3)
+    assert table["verdict"].startswith("No better than always predicting the majority class: accuracy 0.000 against 0.")
+    assert " Try --adapt 3 " in table["verdict"]
+    assert read_json(tmp_path / "out/metrics.json")["verdict"] == table["verdict"]
+
+
 def test_the_split_seed_draws_the_splits_and_without_it_the_seed_does(data: Path) -> None:
     def test_rows(**settings: Any) -> list[str]:
         config = recipe("paper-finetune", data=str(data), out="none", **settings)
@@ -83,6 +103,7 @@ def test_people_see_the_spread_and_the_same_command_reads_it(
     assert "test, 20 examples, seeds 0 to 2" in stderr
     runs = [str(finished / f"seed-{seed}") for seed in range(3)]
     assert f"table: {finished / 'metrics.json'}" in stderr and f"gpt1 report {' '.join(runs)}" in stderr
+    assert f"\n\n{json.loads(stdout)['verdict']}\n\nRuns: " in stderr
     assert not list(finished.glob("seed-*/checkpoints"))
 
 

@@ -320,18 +320,27 @@ def test_a_language_model_without_a_head_labels_a_data_set(tmp_path: Path, capsy
     assert cli.main([*words, "--zero-shot", "--json"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
-    assert set(found) == {"test", "baseline", "baseline_split"}
+    assert set(found) == {"test", "baseline", "baseline_split", "verdict"}
     assert (found["test"]["accuracy"], found["test"]["labels"], found["baseline_split"]) == (
         1.0,
         ["bad", "good"],
         "test",
     )
     assert found["baseline"]["majority class"]["accuracy"] == 0.6
+    assert found["verdict"] == (  # even of five correct answers the interval includes 0
+        "No better than always predicting the majority class, as far as 5 examples can show: "
+        "accuracy 1.000 against 0.600 (difference +0.400 [+0.000, +0.800])."
+    )
     assert "Label 'good' (id 1) means acceptable." in err
     assert "float32" in err
     assert cli.main([*words, "--zero-shot", "--max-examples", "2", "--split", "train", "--no-baseline", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["train"]["examples"], found["baseline"]) == (2, {})
+    assert (found["train"]["examples"], found["baseline"], found["verdict"]) == (2, {}, None)
+    assert cli.main([*words, "--zero-shot", "--threshold", "-99", "--json"]) == 0
+    out, err = capsys.readouterr()
+    verdict = json.loads(out)["verdict"]
+    assert verdict.startswith("No better than always predicting the majority class: accuracy 0.600 against 0.600")
+    assert "Try" not in verdict and verdict in err
 
 
 @pytest.mark.parametrize(

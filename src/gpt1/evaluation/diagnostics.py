@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt1.tasks.metrics import COUNTS_AT_ONCE, PairMetric
+from gpt1.tasks.metrics import COUNTS_AT_ONCE, METRICS, SMALLER_IS_BETTER, PairMetric
 
 Array = NDArray[Any]
+Difference = tuple[float, float, float]
+"""(difference, low, high) of `paired_difference`."""
 
 CALIBRATION_BINS = 10
 """Number of confidence bins of equal width."""
@@ -168,9 +170,15 @@ def unpack(packed: Mapping[str, Any]) -> Array:
     return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
 
 
+def comparable(metrics: Iterable[str]) -> dict[str, PairMetric]:
+    """Return the metrics that can be recomputed from labels and predictions: all but custom ones."""
+    known = {name: METRICS.get(name) for name in metrics}
+    return {name: metric for name, metric in known.items() if isinstance(metric, PairMetric)}
+
+
 def paired_difference(
     metric: PairMetric, labels: Array, a: Array, b: Array, *, resamples: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
+) -> Difference:
     """Return metric(a) - metric(b) and its 95 % percentile interval by the paired bootstrap: (difference, low, high).
 
     `labels`, `a` and `b` are (N,). Each resample draws examples with the predictions of both models, so the difficulty
@@ -187,3 +195,11 @@ def paired_difference(
         differences.append(metric.of_counts(truth, first, draws) - metric.of_counts(truth, second, draws))
     low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
     return metric(labels, a) - metric(labels, b), float(low), float(high)
+
+
+def significance(metric: str, difference: Difference) -> str:
+    """Return better | worse | not significant, by whether the interval of a paired difference contains 0."""
+    _, low, high = difference
+    if low <= 0.0 <= high:
+        return "not significant"
+    return "better" if (low > 0.0) != (metric in SMALLER_IS_BETTER) else "worse"

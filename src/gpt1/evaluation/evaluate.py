@@ -13,6 +13,7 @@ from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroS
 from gpt1.data.batching import EncodedExamples
 from gpt1.data.example import Example
 from gpt1.errors import UserError
+from gpt1.evaluation import verdict
 from gpt1.evaluation.scoring import baselines, majority, score_split, show_scores
 from gpt1.evaluation.zero_shot import HEURISTICS, ZeroShot, find_heuristic, find_labels
 from gpt1.inference.classifier import Classifier
@@ -39,8 +40,8 @@ def evaluate(
     Example: `evaluate("runs/demo", "reviews", max_examples=50)["test"]["accuracy"]`
 
     Returns:
-        {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split} as
-        in `metrics.json`; with `compare` also {"compare": {path: …}}.
+        {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split,
+        "verdict": text | None} as in `metrics.json`; with `compare` also {"compare": {path: …}}.
 
     Raises:
         UserError: the model has no task head, the data is missing, or a row is invalid.
@@ -66,6 +67,8 @@ def evaluate(
     _log_mistakes(RunDirectory(path), data, split, scored["mistakes"])
     fitted = _fit_baselines(trained_on, classifier, examples, encoded, extra) if baseline and trained_on else {}
     results: dict[str, Any] = {split: scored, "baseline": fitted, "baseline_split": split}
+    size = verdict.size_of_run(RunDirectory(path).log.path)
+    results["verdict"] = verdict.of_run(results, trained_on, *size) if trained_on else verdict.finding(results)
     if others:
         results["compare"] = {}
         for name, other in others.items():
@@ -124,9 +127,10 @@ def evaluate_zero_shot(
     examples = _at_most(max_examples, examples)
     judge = ZeroShot(open_model(path), how, hardware)
     console.say(f"{len(examples):,} examples; zero-shot {heuristic}; {judge.engine.device}, {judge.engine.dtype}")
-    verdict = judge.judge(heuristic, examples, labels, rows.readers.get("train"))
-    constant = majority(verdict.encoded, verdict.head, extra) if baseline else {}
-    results = {split: verdict.scores(examples, extra), "baseline": constant, "baseline_split": split}
+    judged = judge.judge(heuristic, examples, labels, rows.readers.get("train"))
+    constant = majority(judged.encoded, judged.head, extra) if baseline else {}
+    results: dict[str, Any] = {split: judged.scores(examples, extra), "baseline": constant, "baseline_split": split}
+    results["verdict"] = verdict.finding(results)
     show_scores(results)
     return results
 

@@ -135,14 +135,16 @@ def baselines(
 
 
 def majority(encoded: EncodedExamples, head: Head, extra: Mapping[str, Metric], seed: int = 0) -> dict[str, Any]:
-    """Return {"majority class": {metric: value, "interval": …}}, the scores of a constant prediction.
+    """Return {"majority class": {metric: value, "interval": …, "predicted"}}, the scores of a constant prediction.
 
     The majority class is that of the scored examples, because a zero-shot model has no training split.
     """
     truth = encoded.labels
     assert truth is not None
     name, answer = PROBLEM_TYPES[head.problem_type].constant(truth, np.ones(len(truth)))
-    return {name: _scored(metrics_of(head), extra, truth, np.full(len(truth), answer), seed)}
+    predicted = np.full(len(truth), answer)
+    scored = _scored(metrics_of(head), extra, truth, predicted, seed)
+    return {name: scored | {"predicted": diagnostics.pack(predicted)}}
 
 
 def _scored(
@@ -152,7 +154,10 @@ def _scored(
 
 
 def show_scores(results: Mapping[str, Any], name: str = "GPT-1") -> None:
-    """Print a table of the model (as `name`), compared models and baselines: metrics with 95 % intervals."""
+    """Print a table of the model (as `name`), compared models and baselines, then the verdict on the model.
+
+    The table has each metric with its 95 % interval.
+    """
     split = results["baseline_split"]
     scored = results[split]
     metrics = list(scored["interval"])
@@ -160,7 +165,12 @@ def show_scores(results: Mapping[str, Any], name: str = "GPT-1") -> None:
     rows = [[row, *(_with_interval(scores, metric) for metric in metrics)] for row, scores in models.items()]
     console.say(f"\n{split}, {scored['examples']:,} examples (95 % bootstrap interval)")
     console.table(["", *metrics], rows)
-    console.say()
+    show_verdict(results.get("verdict"))
+
+
+def show_verdict(text: str | None) -> None:
+    """Print the verdict below a table of scores (`evaluation.verdict`)."""
+    console.say(f"\n{text}\n" if text else "")
 
 
 def _with_interval(scored: Mapping[str, Any], metric: str) -> str:

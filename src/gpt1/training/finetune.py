@@ -23,7 +23,7 @@ from gpt1.checkpoint.train_state import Progress
 from gpt1.config import FinetuneConfig
 from gpt1.data.batching import Collator, EncodedExamples
 from gpt1.errors import UserError
-from gpt1.evaluation import report
+from gpt1.evaluation import report, verdict
 from gpt1.evaluation.scoring import baselines, score_split, show_scores
 from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier
@@ -230,7 +230,8 @@ def _final_scores(
             config.loop.seed,
         )  # fmt: skip
     results["baseline_split"] = split
-    return results
+    size = count(engine.config), len(encoded["train"])
+    return results | {"verdict": verdict.of_run(results, config, *size, seed=config.loop.seed)}
 
 
 def _numbers(scored: Mapping[str, Any]) -> dict[str, float]:

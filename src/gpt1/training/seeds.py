@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from statistics import median
+from statistics import median, median_low
 from typing import Any
 
 from gpt1 import console
@@ -15,6 +15,8 @@ from gpt1.checkpoint.hub import DatasetFiles
 from gpt1.checkpoint.run_dir import RunDirectory, notices
 from gpt1.config import FinetuneConfig
 from gpt1.errors import UserError
+from gpt1.evaluation import verdict
+from gpt1.evaluation.scoring import show_verdict
 from gpt1.system.files import write_json
 from gpt1.tasks.metrics import Metric
 from gpt1.training.finetune import finetune, read_results
@@ -41,8 +43,8 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
     """Fine-tune with `count` consecutive seeds, starting at `config.loop.seed`, in OUT/seed-N.
 
     Returns the content of OUT/metrics.json: {"seeds": [0, …], "split", "examples", split: {metric: {"median", "min",
-    "max", "values"}}, "baseline"}. All runs use the same splits; the first run fits the baselines. Unfinished runs are
-    resumed.
+    "max", "values"}}, "baseline", "verdict"}. All runs use the same splits; the first run fits the baselines. The
+    verdict is that of the run with the median score. Unfinished runs are resumed.
 
     Raises:
         UserError: the settings or the data are invalid, or `config.out` holds other runs.
@@ -65,6 +67,7 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
         shown = "  ".join(f"{name} {results[-1][split][name]:.4f}" for name in results[-1][split]["interval"])
         console.say(f"seed {run.loop.seed}  {split}  {shown}  ({time.perf_counter() - started:.0f} s)")
     table = _table([run.loop.seed for run in runs], results)
+    table["verdict"] = _verdict(runs, results)
     write_json(config.out / "metrics.json", table)
     _show(table)
     console.say(f"Runs: {', '.join(str(run.out) for run in runs)}   table: {config.out / 'metrics.json'}")
@@ -96,6 +99,16 @@ def _table(seeds: list[int], results: list[dict[str, Any]]) -> dict[str, Any]:
     return table | {"baseline": results[0]["baseline"]}
 
 
+def _verdict(runs: list[FinetuneConfig], results: list[dict[str, Any]]) -> str | None:
+    """Return the verdict on the run with the median score, compared with the baselines of the first run."""
+    split = results[0]["baseline_split"]
+    metric = next(iter(results[0][split]["interval"]))
+    middle = median_low((result[split][metric], number) for number, result in enumerate(results))[1]
+    scores = {split: results[middle][split], "baseline": results[0]["baseline"], "baseline_split": split}
+    size = verdict.size_of_run(RunDirectory(runs[middle].out).log.path)
+    return verdict.of_run(scores, runs[middle], *size, seed=runs[middle].loop.seed)
+
+
 def _show(table: dict[str, Any]) -> None:
     split, seeds = table["split"], table["seeds"]
     metrics = [name for name in table[split] if name != "loss"]
@@ -104,4 +117,4 @@ def _show(table: dict[str, Any]) -> None:
     rows += [[name, *(f"{scores[metric]:.3f}" for metric in metrics)] for name, scores in table["baseline"].items()]
     console.say(f"\n{split}, {table['examples']:,} examples, seeds {seeds[0]} to {seeds[-1]}")
     console.table(["", *metrics], rows)
-    console.say()
+    show_verdict(table["verdict"])

@@ -58,7 +58,7 @@ def of_run(record: Record) -> str:
     data = record.config.get("data") or ", ".join(Path(path).name for path in record.config.get("corpus", ()))
     task = record.model.get("model", {}).get("head") or {}
     kind = "Pretraining" if record.command == "pretrain" else f"Fine-tuning: {task.get('task', 'labelled texts')}"
-    parts = [_summary(record)] if record.finished else [sections.unfinished(record)]
+    parts = [scores.verdict(record), _summary(record)] if record.finished else [sections.unfinished(record)]
     parts.append(sections.damaged(record))
     if record.finished and record.command == "finetune":
         paired = scores.of_baselines(record)

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpt1.evaluation.diagnostics import Difference
 from gpt1.evaluation.report import html, plots, scores
 from gpt1.evaluation.report.command import without_point
 from gpt1.evaluation.report.curves import METRIC_LABELS
 from gpt1.evaluation.report.record import Record
 
-Paired = Mapping[str, Mapping[str, scores.Difference]]
+Paired = Mapping[str, Mapping[str, Difference]]
 """{run: {metric: run minus the first one}}"""
 MAX_SUMMARISED = 3
 """Maximum number of runs in the summary at the top."""
@@ -100,7 +101,7 @@ def _figures(record: Record) -> dict[str, str]:
 def _paired(records: Sequence[Record], names: Sequence[str]) -> tuple[Paired, list[str]]:
     """Return the paired differences from the first run, and the reasons for runs without them."""
     first, *others = [(record, name) for record, name in zip(records, names, strict=True)]
-    paired: dict[str, Mapping[str, scores.Difference]] = {}
+    paired: dict[str, Mapping[str, Difference]] = {}
     reasons = []
     for record, name in others:
         if reason := _not_comparable(first[0], record, (first[1], name)):

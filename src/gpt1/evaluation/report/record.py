@@ -15,10 +15,10 @@ from gpt1.checkpoint.event_log import Event
 from gpt1.checkpoint.run_dir import require_single
 from gpt1.checkpoint.run_formats import upgrade
 from gpt1.errors import UserError
-from gpt1.evaluation.diagnostics import unpack
+from gpt1.evaluation.diagnostics import comparable, unpack
 from gpt1.evaluation.report.curves import by_step
 from gpt1.system.files import CorruptFile, read_json
-from gpt1.tasks.metrics import METRICS, PairMetric
+from gpt1.tasks.metrics import PairMetric
 
 IMBALANCE = 4
 """Ratio of training examples of the most frequent and the rarest label from which on a warning is shown."""
@@ -146,8 +146,7 @@ class Record:
     @property
     def comparable(self) -> dict[str, PairMetric]:
         """The metrics that can be recomputed from labels and predictions: all but custom ones."""
-        known = {name: METRICS.get(name) for name in self.metrics}
-        return {name: metric for name, metric in known.items() if isinstance(metric, PairMetric)}
+        return comparable(self.metrics)
 
     @property
     def warnings(self) -> list[str]:

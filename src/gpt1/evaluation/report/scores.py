@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpt1.evaluation.diagnostics import paired_difference
+from gpt1.evaluation.diagnostics import Difference, paired_difference, significance
 from gpt1.evaluation.report import html, plots
 from gpt1.evaluation.report.curves import METRIC_LABELS
 from gpt1.evaluation.report.record import Record
-from gpt1.tasks.metrics import SMALLER_IS_BETTER
 
-Difference = tuple[float, float, float]
-"""(difference, low, high) of `diagnostics.paired_difference`."""
 Answers = Mapping[str, Any]
 """{"truth", "predicted"}, packed"""
 
@@ -44,14 +41,6 @@ def signed(difference: Difference) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def verdict(metric: str, difference: Difference) -> str:
-    """Return better | worse | not significant, by whether the interval contains 0."""
-    _, low, high = difference
-    if low <= 0.0 <= high:
-        return "not significant"
-    return "better" if (low > 0.0) != (metric in SMALLER_IS_BETTER) else "worse"
-
-
 def differences(record: Record, other: Mapping[str, Any]) -> dict[str, Difference]:
     """Return {metric: paired difference} between the run and `other`, packed predictions of the same rows."""
     answers = record.scored["answers"]
@@ -71,6 +60,12 @@ def of_baselines(record: Record) -> dict[str, dict[str, Difference]]:
         return {}
     baselines = record.results.get("baseline", {})
     return {name: differences(record, each["predicted"]) for name, each in baselines.items() if "predicted" in each}
+
+
+def verdict(record: Record) -> str:
+    """Return the notice that a model is no better than its baselines, "" if there is none (`evaluation.verdict`)."""
+    text = record.results.get("verdict")
+    return html.paragraph(text, "notice") if text else ""
 
 
 def headline(record: Record, paired: Mapping[str, Mapping[str, Difference]]) -> str:
@@ -109,7 +104,7 @@ def of_split(record: Record) -> str:
 
 def in_words(metric: str, difference: Difference, who: str = "the model") -> str:
     """Return a paired difference as the end of a sentence about `who`."""
-    match verdict(metric, difference):
+    match significance(metric, difference):
         case "not significant":
             return f"the difference of {number(difference[0], '+.3f')} is not statistically significant."
         case word:
@@ -168,7 +163,7 @@ def differences_table(header: str, paired: Mapping[str, Mapping[str, Difference]
     rows = []
     for name, each in paired.items():
         first = next(iter(each))
-        result = verdict(first, each[first]) + (f" ({named(first)})" if first != metrics[0] else "")
+        result = significance(first, each[first]) + (f" ({named(first)})" if first != metrics[0] else "")
         rows.append([name, *(signed(each[metric]) if metric in each else "–" for metric in metrics), result])
     head = [header, *map(named, metrics), f"result ({named(metrics[0])})"]
     return html.table(head, rows, caption="Difference [95 % interval]") + html.paragraph(PAIRED, "hint")
