@@ -17,10 +17,10 @@ from gpt1.errors import UserError
 if TYPE_CHECKING:
     from gpt1.api import evaluate
     from gpt1.checkpoint.loading import open_tokenizer as tokenizer
-    from gpt1.config.recipes import recipe
     from gpt1.estimator import GPT1Classifier, GPT1Regressor
     from gpt1.inference.loaded_model import load, predict
     from gpt1.tasks.dataset import load_data
+    from gpt1.training.defaults import recipe
     from gpt1.training.finetune import finetune
     from gpt1.training.setup import starting_model
 
@@ -30,7 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 _LAZY_IMPORTS = {
-    "recipe": ("config.recipes", "recipe"),
+    "recipe": ("training.defaults", "recipe"),
     "load_data": ("tasks.dataset", "load_data"),
     "starting_model": ("training.setup", "starting_model"),
     "tokenizer": ("checkpoint.loading", "open_tokenizer"),

@@ -10,6 +10,7 @@ from gpt1.checkpoint import hub
 from gpt1.checkpoint.catalog import BUNDLED_MODELS, MODEL_NAMES
 from gpt1.checkpoint.model_dir import Model, load_model
 from gpt1.checkpoint.run_dir import RunDirectory, require_single
+from gpt1.config import SIZES, ModelConfig
 from gpt1.errors import UserError
 from gpt1.tokenization.tokenizer import Tokenizer
 
@@ -91,9 +92,18 @@ def _bundled(name: str, shown: str) -> Path:
     return folder
 
 
-def random_size(name: str) -> str | None:
-    """Return the SIZE of `random:SIZE`; None for other names, or if a path of that name exists."""
-    return name.removeprefix(RANDOM) if name.startswith(RANDOM) and not os.path.exists(name) else None
+def random_shape(name: str, *, flag: str) -> ModelConfig | None:
+    """Return the shape of the model `random:SIZE`; None for other names, or if a path of that name exists.
+
+    Raises:
+        UserError: there is no such size.
+    """
+    if not name.startswith(RANDOM) or os.path.exists(name):
+        return None
+    size = name.removeprefix(RANDOM)
+    if size not in SIZES:
+        raise UserError(f"{flag} {name}: unknown size; there are {', '.join(RANDOM + each for each in SIZES)}")
+    return SIZES[size]
 
 
 def open_model(name_or_path: str | Path, *, flag: str = "", random: bool = False) -> Model:

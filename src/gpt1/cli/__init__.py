@@ -16,6 +16,7 @@ import tyro
 
 from gpt1 import console
 from gpt1.backends.dist import VARIABLES, launcher, process_rank
+from gpt1.cli.flags import HELP_FLAGS
 from gpt1.cli.help import command_help, overview
 from gpt1.cli.inference import evaluate, explain, generate, next_tokens, predict, report, score, serve
 from gpt1.cli.pages import EXAMPLES, PAGES, TOKENIZER_PAGES
@@ -30,8 +31,6 @@ DESCRIPTION = (
     "GPT-1 (Radford et al. 2018): fine-tune it on labelled texts, evaluate and serve the result, generate text, and "
     "pretrain from scratch. gpt1 --version prints the version."
 )
-HELP = {"-h", "--help", "--help-all"}
-"""Flags that print help instead of running the command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,13 +91,13 @@ def _dispatch(argv: Sequence[str]) -> None:
         commands, pages, prog, argv = TOKENIZER_COMMANDS, TOKENIZER_PAGES, "gpt1 tokenizer", argv[1:]
         description, examples = tokenizer.__doc__ or "", ()
     name, *rest = argv or ["--help"]
-    if name in {*HELP, "help"}:
+    if name in {*HELP_FLAGS, "help"}:
         print(overview(prog, description, commands, pages, examples))
         return
     if name not in commands:
         raise UserError(f"{name!r}: unknown command{did_you_mean(name, commands)} ({prog} --help lists all commands)")
     prog, command, page = f"{prog} {name}", commands[name], pages[name]
-    if asked := HELP & set(rest):
+    if asked := HELP_FLAGS & set(rest):
         print(command_help(prog, command, page, everything="--help-all" in asked))
         return
     if name != "pretrain" and (process := process_rank()).size > 1:

@@ -11,6 +11,9 @@ from tyro.conf import Positional, arg
 
 from gpt1.config import DeviceConfig, PretrainConfig, TextColumns
 
+HELP_FLAGS = {"-h", "--help", "--help-all"}
+"""Flags that print help instead of running the command."""
+
 
 @dataclass(frozen=True)
 class Help:

@@ -15,6 +15,7 @@ from tyro import MISSING
 
 from gpt1.cli.signature import ARGUMENTS, GENERAL, Flag, flags_of
 from gpt1.config.overrides import setting_holders, value_of
+from gpt1.config.recipes import DEFAULT_FOR
 
 MIN_COLUMNS, MAX_COLUMNS = 40, 100
 """Bounds of the width that help is laid out for."""
@@ -146,11 +147,11 @@ def _recipe_rows(recipes: Mapping[str, Callable[[], Any]], common: Sequence[str]
     for name, make in recipes.items():
         config = make()
         default = type(config)()
+        default_for = f" (default for {DEFAULT_FOR[name]})" if name in DEFAULT_FOR else ""
         shown = [key for key in keys if key in differ and value_of(config, key) is not None]
         shown += [key for key in differ if key not in keys and value_of(config, key) != value_of(default, key)]
         values = ", ".join(_assignment(key, value_of(config, key)) for key in shown)
-        is_default = all(value_of(config, key) == value_of(default, key) for key in differ)
-        rows.append((name, f"{values} (the defaults)" if is_default else values))
+        rows.append((name, f"{values}{default_for}"))
     return rows
 
 

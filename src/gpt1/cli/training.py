@@ -12,10 +12,11 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import arg
 
 from gpt1.backends.dist import process_rank
-from gpt1.cli.flags import NAMES, AsJson, Pretraining
+from gpt1.backends.parameters import count
+from gpt1.cli.flags import HELP_FLAGS, NAMES, AsJson, Pretraining
 from gpt1.cli.output import print_one
-from gpt1.config import END_OF_DOCUMENT, FinetuneConfig, PretrainConfig, ReproduceConfig, SweepConfig
-from gpt1.config.recipes import pretraining, recipe
+from gpt1.config import END_OF_DOCUMENT, SIZES, FinetuneConfig, PretrainConfig, ReproduceConfig, SweepConfig
+from gpt1.config.recipes import pretraining, recipe, recipe_for
 from gpt1.errors import UserError
 
 Seeds = Annotated[
@@ -59,25 +60,36 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
 
 
 def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
-    """Return the defaults of the flags of `gpt1 finetune` and `sweep`: the values of `--recipe NAME`, if given."""
-    name = _recipe_name(argv, "finetune") or _recipe_name(argv, "sweep")
+    """Return the defaults of the flags of `gpt1 finetune` and `sweep`: the values of the recipe.
+
+    Help opens no model: without --recipe it shows the values for the default model.
+    """
+    if argv[:1] not in (["finetune"], ["sweep"]):
+        return FinetuneConfig()
+    name: str | None = _value(argv, "--recipe")
+    if not name and HELP_FLAGS & set(argv):
+        return replace(recipe(recipe_for(count(SIZES["mini"]))), recipe=None, data=MISSING, out=MISSING)
+    if not name:
+        from gpt1.training.defaults import default_recipe
+
+        name = default_recipe(_value(argv, "--model") or FinetuneConfig.model, _value(argv, "--out"))
     return replace(recipe(name) if name else FinetuneConfig(), data=MISSING, out=MISSING)
 
 
 def _pretrain_defaults(argv: Sequence[str]) -> PretrainConfig:
-    name = _recipe_name(argv, "pretrain")
+    name = _value(argv, "--recipe") if argv[:1] == ["pretrain"] else ""
     return replace(pretraining(name) if name else PretrainConfig(), corpus=MISSING, out=MISSING)
 
 
-def _recipe_name(argv: Sequence[str], command: str) -> str:
-    """Return the value of the last --recipe on the command line of `command`; "" if there is none."""
-    named = ""
-    words = iter(argv if argv[:1] == [command] else ())
+def _value(argv: Sequence[str], flag: str) -> str:
+    """Return the last value of a flag on the command line; "" if there is none."""
+    last = ""
+    words = iter(argv)
     for word in words:
-        flag, _, name = word.partition("=")
-        if flag == "--recipe":
-            named = name or next(words, "") or named
-    return named
+        name, _, value = word.partition("=")
+        if name == flag:
+            last = value or next(words, "") or last
+    return last
 
 
 def prepare(

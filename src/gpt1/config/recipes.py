@@ -209,11 +209,23 @@ PRETRAINING: dict[str, Callable[[], PretrainConfig]] = {
 }
 
 
+PAPER_PARAMETERS = 60_000_000
+"""Number of parameters from which on a model is fine-tuned with the paper's settings by default (GPT-1: 117 M)."""
+DEFAULT_FOR = {
+    "paper-finetune": "60 M parameters or more",
+    "quickstart": "fewer than 60 M parameters",
+    "paper-pretrain": "all models",
+}
+"""Recipe that is used when none is named -> the models that it is used for."""
+
+
+def recipe_for(parameters: int) -> str:
+    """Return the default recipe for fine-tuning a model with so many parameters."""
+    return "paper-finetune" if parameters >= PAPER_PARAMETERS else "quickstart"
+
+
 def recipe(name: str, /, **settings: Any) -> FinetuneConfig:
     """Return the settings of a fine-tuning recipe, with single settings replaced by keyword arguments.
-
-    `recipe("mindspore-imdb", data="imdb", out="runs/imdb", lr=1e-5)` are the settings of `gpt1 finetune --recipe
-    mindspore-imdb --data imdb --out runs/imdb --lr 1e-5`; either can resume a run of the other.
 
     Raises:
         UserError: the recipe or a setting is unknown, or a value is invalid.

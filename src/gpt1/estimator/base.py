@@ -23,7 +23,7 @@ from gpt1.checkpoint.run_formats import upgrade_settings
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import DeviceConfig, FinetuneConfig
 from gpt1.config.overrides import with_overrides
-from gpt1.config.recipes import recipe as recipe_named
+from gpt1.config.recipes import recipe
 from gpt1.data.example import Example
 from gpt1.errors import Interrupted, UserError
 from gpt1.estimator.validation import drawn, require_use
@@ -32,6 +32,7 @@ from gpt1.system.files import read_json, replace_directory, sha256, write_json
 from gpt1.tasks import Labels, ProblemType, Task
 from gpt1.tasks.dataset import TaskData
 from gpt1.tasks.metrics import own_metric
+from gpt1.training.defaults import default_recipe
 from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
 
 ESTIMATOR = "estimator.json"
@@ -53,7 +54,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     _digest: str | None
 
     def __init__(
-        self, model: str | Path | None = None, *, recipe: str | FinetuneConfig = "quickstart", task: str | None = None,
+        self, model: str | Path | None = None, *, recipe: str | FinetuneConfig | None = None, task: str | None = None,
         epochs: float | None = None, lr: float | None = None, batch_size: int | None = None,
         max_length: int | None = None, lm_coef: float | None = None, validation_fraction: float | None = None,
         random_state: Any = None, backend: str | None = None, device: str | None = None, dtype: str | None = None,
@@ -85,7 +86,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _config(self) -> FinetuneConfig:
         """Return the recipe's settings, replaced by the parameters that are not None."""
-        base = self.recipe if isinstance(self.recipe, FinetuneConfig) else recipe_named(self.recipe)
+        base = self.recipe
+        if not isinstance(base, FinetuneConfig):
+            name = base or default_recipe(self.model or FinetuneConfig.model, self.out)
+            base = recipe(name) if name else FinetuneConfig()
         named = (
             "model", "task", "epochs", "lr", "batch_size", "max_length", "lm_coef", "backend", "device", "dtype",
         )  # fmt: skip

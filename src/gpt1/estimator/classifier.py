@@ -38,7 +38,8 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     Args:
         model: Model to start from: `mini`, `random:SIZE`, a directory, or a model of the hub (`openai-gpt`, OWNER/NAME,
             each also with @REVISION). None: the recipe's, `mini`.
-        recipe: Name of a recipe, or all settings: `gpt1.recipe("paper-finetune", clf_pdrop=0.2)`.
+        recipe: Name of a recipe, or all settings: `gpt1.recipe("paper-finetune", clf_pdrop=0.2)`. None: chosen as
+            `gpt1.recipe` does, by the size of the model.
         task: classification, entailment, similarity or multiple-choice. None: inferred from the shape of X.
         epochs, lr, batch_size, max_length, lm_coef: As the flags of `gpt1 finetune`. None: the recipe's.
         validation_fraction: Share of the examples used to select the best epoch. None: the recipe's. Recipes without
@@ -65,7 +66,7 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     classes_: NDArray[Any]
 
     def __init__(
-        self, model: str | Path | None = None, *, recipe: str | FinetuneConfig = "quickstart", task: str | None = None,
+        self, model: str | Path | None = None, *, recipe: str | FinetuneConfig | None = None, task: str | None = None,
         epochs: float | None = None, lr: float | None = None, batch_size: int | None = None,
         max_length: int | None = None, lm_coef: float | None = None, validation_fraction: float | None = None,
         class_weight: Any = None, random_state: Any = None, backend: str | None = None, device: str | None = None,

@@ -15,12 +15,13 @@ from gpt1.backends.base import Engine
 from gpt1.backends.parameters import count
 from gpt1.checkpoint import event_log, hub
 from gpt1.checkpoint.event_log import Event
-from gpt1.checkpoint.loading import random_size
+from gpt1.checkpoint.loading import random_shape
 from gpt1.checkpoint.model_card import Results
 from gpt1.checkpoint.model_dir import Model, add_results, huggingface_differences, save_model
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import FinetuneConfig
+from gpt1.config.recipes import DEFAULT_FOR, recipe_for
 from gpt1.data.batching import Collator, EncodedExamples
 from gpt1.errors import UserError
 from gpt1.evaluation import report, verdict
@@ -143,7 +144,7 @@ def _hub_repositories(config: FinetuneConfig, files: hub.DatasetFiles | None) ->
     """Return the hub repositories of the data set and of the starting model; None for local ones."""
     return (
         None if files else hub.repository(config.data, "dataset"),
-        None if random_size(config.model) else hub.repository(config.model, "model"),
+        None if random_shape(config.model, flag="--model") else hub.repository(config.model, "model"),
     )
 
 
@@ -171,12 +172,24 @@ def _print_overview(
         f"{config.model}: {count(shape) / 1e6:.1f} M parameters, {shape.n_layer} layers × {shape.n_embd}, "
         f"vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
     )
+    console.say(_recipe_line(config, count(shape)))
     if not run.log.path.exists():
         run.log.write("start", {"examples": {name: len(part) for name, part in encoded.items()},
                                 "truncated": {name: part.truncated for name, part in encoded.items()},
                                 "labels": {name: _label_counts(part, data.labels) for name, part in encoded.items()},
                                 "parameters": count(shape), "device": engine.device, "dtype": engine.dtype,
                                 "notes": list(data.notes)})  # fmt: skip
+
+
+def _recipe_line(config: FinetuneConfig, parameters: int) -> str:
+    """Return the recipe, whether it is the default for the model, and the main settings, flags included."""
+    optim, loop = config.optim, config.loop
+    name = config.recipe or "none"
+    default = f" (default for {DEFAULT_FOR[name]})" if name == recipe_for(parameters) else ""
+    return (
+        f"Recipe {name}{default}: --lr {optim.lr:g} --epochs {loop.epochs:g} --batch-size {loop.batch_size} --warmup "
+        f"{optim.warmup:g} --lm-coef {config.loss.lm_coef:g}"
+    )
 
 
 def _print_paths(run: RunDirectory, task: Task) -> None:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from gpt1 import backends, console
 from gpt1.backends.parameters import HEAD, initialise
 from gpt1.checkpoint.event_log import RunLog
-from gpt1.checkpoint.loading import open_model, open_tokenizer, random_size, require_model_name
+from gpt1.checkpoint.loading import open_model, open_tokenizer, random_shape, require_model_name
 from gpt1.checkpoint.model_dir import Model
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.checkpoint.train_state import Checkpoints, Progress
-from gpt1.config import SIZES, FinetuneConfig, Head, ModelConfig
+from gpt1.config import FinetuneConfig, Head, ModelConfig
 from gpt1.data.batching import Collator, EncodedExamples, TrainingBatches
 from gpt1.errors import UserError
 from gpt1.inference.batched import scores, task_logits
@@ -53,9 +53,9 @@ def starting_model(config: FinetuneConfig, data: TaskData, run: RunDirectory | N
     label_names = data.labels.names
     n_segments = data.task.n_parts if config.segments else 0
     require_start(config, run)
-    if (size := random_size(config.model)) is not None:
-        tokenizer = _tokenizer(config, SIZES[size], data, run)
-        shape = replace(SIZES[size], vocab_size=tokenizer.vocab_size, n_segments=n_segments, head=head)
+    if size := random_shape(config.model, flag="--model"):
+        tokenizer = _tokenizer(config, size, data, run)
+        shape = replace(size, vocab_size=tokenizer.vocab_size, n_segments=n_segments, head=head)
         max_length = _max_length(config, shape)
         params = initialise(shape, config.loop.seed)
         return Model(shape, params, tokenizer, label_names, max_length, truncation=config.split.truncation)
@@ -73,15 +73,13 @@ def require_start(config: FinetuneConfig, run: RunDirectory | None) -> None:
     Raises:
         UserError: a name is not that of a model or tokenizer, or a flag does not apply to the model.
     """
-    if (size := random_size(config.model)) is None:
+    if random_shape(config.model, flag="--model") is None:
         for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
             if value is not None:
                 raise UserError(
                     f"--{flag} {value}: {config.model} has its own vocabulary; only for --model random:SIZE"
                 )
         require_model_name(config.model, flag="--model", random=True)
-    elif size not in SIZES:
-        raise UserError(f"--model {config.model}: unknown size; there are {', '.join('random:' + s for s in SIZES)}")
     elif config.tokenizer and not (run and run.tokenizer.exists()):
         require_model_name(config.tokenizer, flag="--tokenizer")
 

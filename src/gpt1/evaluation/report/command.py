@@ -26,8 +26,9 @@ def _flags(record: Record) -> Iterator[str]:
     name = record.config.get("recipe")
     try:
         if record.command == "finetune":
+            name = name or "paper-finetune"  # whose values are the defaults of FinetuneConfig
             config: Any = FinetuneConfig.from_dict(record.config)
-            default: Any = recipe(name) if name else FinetuneConfig()
+            default: Any = recipe(name)
         else:
             config = PretrainConfig.from_dict(record.config)
             default = pretraining(name) if name else PretrainConfig()

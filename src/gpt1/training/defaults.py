@@ -1,0 +1,56 @@
+"""Default recipe of a fine-tuning: the one that an existing run has recorded, else the one for the model's size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from gpt1 import console
+from gpt1.backends.parameters import count
+from gpt1.checkpoint.catalog import MODEL_NAMES
+from gpt1.checkpoint.loading import open_model, random_shape
+from gpt1.checkpoint.run_dir import RunDirectory, runs_in
+from gpt1.config import SIZES, FinetuneConfig, ModelConfig, recipes
+from gpt1.config.overrides import with_overrides
+
+
+def recipe(name: str | None = None, /, **settings: Any) -> FinetuneConfig:
+    """Return the settings of a fine-tuning recipe, with single settings replaced by keyword arguments.
+
+    `recipe("mindspore-imdb", data="imdb", out="runs/imdb", lr=1e-5)` are the settings of `gpt1 finetune --recipe
+    mindspore-imdb --data imdb --out runs/imdb --lr 1e-5`; either can resume a run of the other. Without a name, the
+    recipe is that of the existing run in `out`, else `paper-finetune` for a `model` of 60 M parameters or more and
+    `quickstart` for a smaller one.
+
+    Raises:
+        UserError: the recipe, the model or a setting is unknown, or a value is invalid.
+    """
+    if name is None:
+        name = default_recipe(settings.get("model", FinetuneConfig.model), settings.get("out"))
+    return recipes.recipe(name, **settings) if name else with_overrides(FinetuneConfig(), settings)
+
+
+def default_recipe(model: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> str | None:
+    """Return the recipe of a fine-tuning for which none is named; None if the run in `out` was started without one.
+
+    Raises:
+        UserError: the model does not exist, or the run's `config.json` is damaged.
+    """
+    for path in (Path(out), *runs_in(Path(out))) if out else ():
+        run = RunDirectory(path)
+        settings = run.settings() if run.started else {}
+        if settings.get("command") in ("finetune", "fit", "sweep"):
+            config = settings["config"]
+            recorded: str | None = config.get("finetune", config).get("recipe")
+            return recorded
+    return recipes.recipe_for(count(_shape(os.fspath(model))))
+
+
+def _shape(model: str) -> ModelConfig:
+    if model in MODEL_NAMES and not os.path.exists(model):  # not downloaded only to learn its size
+        return SIZES["gpt1"]
+    if shape := random_shape(model, flag="--model"):
+        return shape
+    with console.muted(True):  # fine-tuning opens the model again
+        return open_model(model, flag="--model", random=True).config
