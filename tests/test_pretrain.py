@@ -32,7 +32,8 @@ from gpt1.data.corpus.windows import TrainingWindows, ValidationWindows
 from gpt1.errors import UserError
 from gpt1.system.files import read_json
 from gpt1.tokenization.trainer import train as train_tokenizer
-from gpt1.training.pretrain import evaluate, pretrain
+from gpt1.training.language_model import evaluate
+from gpt1.training.pretrain import pretrain
 from support.run_outcome import RunCommand, assert_same_outcome, outcome
 
 ROUNDING = 1e-5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -10,11 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gpt1 import backends, console
 from gpt1.backends.base import Engine
-from gpt1.backends.dist import Ranks, SingleProcess, rank_zero_first
+from gpt1.backends.dist import Ranks, rank_zero_first
 from gpt1.backends.parameters import HEAD, count, initialise
 from gpt1.checkpoint import event_log, hub
 from gpt1.checkpoint.loading import open_model, open_tokenizer
@@ -25,14 +22,14 @@ from gpt1.checkpoint.train_state import Progress
 from gpt1.config import SIZES, PretrainConfig
 from gpt1.data.corpus.documents import documents
 from gpt1.data.corpus.prepare import Corpus, is_prepared, prepare, sources
-from gpt1.data.corpus.windows import TrainingWindows, ValidationWindows
+from gpt1.data.corpus.windows import ValidationWindows
 from gpt1.errors import UserError
 from gpt1.evaluation import report
 from gpt1.inference.generator import SHORTEST_CONTEXT, TextGenerator
 from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
-from gpt1.training.loop import total_steps, train
+from gpt1.training.language_model import LanguageModelSetup
 from gpt1.training.samples import Sample
 from gpt1.training.trackers import attach_trackers
 
@@ -73,50 +70,38 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
             raise UserError(f"--context {context}: the model's context has {start.config.n_ctx} tokens")
         corpus = _load_corpus(config, config.corpus, "train", start.tokenizer, run)
         held_out = _load_corpus(config, config.valid, "valid", start.tokenizer, run) if config.valid else None
-        valid, valid_bytes = _validation(config, corpus, held_out, context, start.tokenizer, ranks)
-        n_train = len(corpus) if held_out else valid.start
-        windows = TrainingWindows(corpus, n_train, context, config.loop, ranks.rank, ranks.size)
-        engine = backends.get(  # before the run is opened, so that an unavailable device leaves no files
-            start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
-            seed=config.loop.seed, ranks=ranks,
-        )  # fmt: skip
-        digests = {"train": corpus.sha256, "valid": held_out.sha256 if held_out else f"from token {valid.start}"}
+        # before the run is opened, so that an unavailable device leaves no files
+        training = LanguageModelSetup(config, start, corpus, held_out, ranks)
+        digests = {"train": corpus.sha256, "valid": held_out.sha256 if held_out else f"from token {training.n_train}"}
         run.open("pretrain", config, {"data_sha256": digests})
         run.hold()
         if not run.tokenizer.exists():
             replace_directory(run.tokenizer, start.tokenizer.save)
-    steps = total_steps(config.loop, windows.steps_per_epoch)
-    epochs = steps / windows.steps_per_epoch
-    _print_overview(config, start, corpus, n_train, valid, steps, epochs, engine, ranks, run)
-
-    def validate() -> dict[str, float]:
-        return evaluate(engine, valid, valid_bytes, config.valid_windows, ranks)
+    engine = training.engine
+    _print_overview(config, start, corpus, training, run)
 
     def save_best(progress: Progress) -> None:
         if run.read_only:
             return
-        longest = max(context, start.max_length)
+        longest = max(training.valid.context, start.max_length)
         best = replace(
             start, params=engine.parameters(), max_length=longest, provenance=_provenance(config, start, progress)
         )
         save_model(run.model, best, config.dropout)
 
-    sample = _sample(config, valid, start.tokenizer, engine) if ranks.rank == 0 else None
+    sample = _sample(config, training.valid, start.tokenizer, engine) if ranks.rank == 0 else None
 
     def on_evaluate(progress: Progress) -> None:
         if sample:
             sample.show(progress.step, run.log)
 
-    progress = train(
-        engine, windows, config.loop, config.optim, validate=validate, criterion="loss", save_best=save_best,
-        checkpoints=run.checkpoints, log=run.log, ranks=ranks, on_evaluate=on_evaluate,
-    )  # fmt: skip
+    progress = training.run(save_best, run.checkpoints, run.log, on_evaluate)
     console.say(f"Best model: step {progress.best_step:,} (loss {progress.best:.4f} on validation).")
     ranks.total()  # barrier: rank 0 has written the best model
     engine.load_parameters(run.load_model().params)
-    final = evaluate(engine, valid, valid_bytes, ranks=ranks)
+    final = training.evaluate()
     results = {
-        "valid": final | {"tokens": valid.stop - valid.start - 1, "bytes": valid_bytes},
+        "valid": final | {"tokens": training.n_valid - 1, "bytes": training.n_valid_bytes},
         "training": {"steps": progress.step, "tokens": progress.tokens, "best_step": progress.best_step},
     }
     run.log.write("score", {"split": "valid", "step": progress.best_step, **results["valid"]})
@@ -129,25 +114,6 @@ def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[s
     _show(results)
     _print_paths(run)
     return results
-
-
-def evaluate(
-    engine: Engine, windows: ValidationWindows, n_bytes: int, max_windows: int | None = None, ranks: Ranks | None = None
-) -> dict[str, float]:
-    """Return {"loss" (nats per token), "perplexity", "bits_per_byte"} of validation windows of `n_bytes` of text.
-
-    With `max_windows`, only so many windows, evenly spaced, are scored. Bits per byte, which is comparable across
-    vocabularies, is the loss of all tokens in bits divided by the UTF-8 bytes of the text. With several `ranks`, each
-    passes its share of the windows; the result is that of all.
-    """
-    total, n_tokens = 0.0, 0.0
-    for batch in windows.batches(engine.tokens_at_once, max_windows):
-        total -= float(engine.token_logprobs(batch).sum(dtype=np.float64))
-        n_tokens += batch.target_count
-    total, n_tokens = (ranks or SingleProcess()).total(total, n_tokens)
-    loss = total / n_tokens
-    bits = loss * (windows.stop - windows.start - 1) / math.log(2) / n_bytes
-    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "bits_per_byte": bits}
 
 
 # ---- text corpora
@@ -167,27 +133,6 @@ def _load_corpus(
         corpus = prepare(texts, tokenizer, run.corpus / part, end_of_document=config.end_of_document)
     corpus.check()
     return corpus
-
-
-def _validation(
-    config: PretrainConfig, corpus: Corpus, held_out: Corpus | None, context: int, tokenizer: Tokenizer, ranks: Ranks
-) -> tuple[ValidationWindows, int]:
-    """Return the validation windows and their UTF-8 bytes: those of --valid, or the end of the corpus."""
-    if held_out:
-        windows = ValidationWindows(held_out, 0, len(held_out), context, tokenizer.pad, ranks.rank, ranks.size)
-        return windows, held_out.manifest["bytes"]
-    chunks = corpus.chunk_index()
-    target = len(corpus) * (1.0 - config.valid_fraction)
-    boundary = chunks[1:][np.abs(chunks[1:, 0] - target).argmin()] if len(chunks) > 1 else None
-    if boundary is None:
-        raise UserError(
-            f"--corpus: {len(corpus):,} tokens are too few to split off a validation part; "
-            "use more text, or --valid FILE"
-        )
-    windows = ValidationWindows(
-        corpus, int(boundary[0]), len(corpus), context, tokenizer.pad, ranks.rank, ranks.size
-    )  # fmt: skip
-    return windows, int(corpus.manifest["bytes"] - boundary[1])
 
 
 def _train_tokenizer(config: PretrainConfig, vocab_size: int) -> Tokenizer:
@@ -276,11 +221,10 @@ def _provenance(config: PretrainConfig, start: Model, progress: Progress) -> dic
 
 
 def _print_overview(
-    config: PretrainConfig, start: Model, corpus: Corpus, n_train: int, valid: ValidationWindows, steps: int,
-    epochs: float, engine: Engine, ranks: Ranks, run: RunDirectory,
-) -> None:  # fmt: skip
-    shape, facts = start.config, corpus.manifest
-    n_valid = valid.stop - valid.start
+    config: PretrainConfig, start: Model, corpus: Corpus, training: LanguageModelSetup, run: RunDirectory
+) -> None:
+    shape, facts, engine, valid = start.config, corpus.manifest, training.engine, training.valid
+    n_train, n_valid, steps, ranks = training.n_train, training.n_valid, training.steps, training.ranks
     console.say(
         f"{console.counted(facts['documents'], 'document')}, {facts['bytes'] / 1e6:,.1f} MB; "
         f"{n_train:,} tokens to train on, {n_valid:,} to validate"
@@ -290,6 +234,7 @@ def _print_overview(
         f"{shape.n_layer} layers × {shape.n_embd}, vocabulary {shape.vocab_size:,}; "
         f"{f'{ranks.size} × ' if ranks.size > 1 else ''}{engine.device}, {engine.dtype}"
     )
+    epochs = steps / training.windows.steps_per_epoch
     console.say(f"{steps:,} steps of {config.loop.batch_size} × {valid.context} tokens: {epochs:.2f} epochs")
     if config.optim.warmup >= steps:  # below 1 it is a share
         console.say(
