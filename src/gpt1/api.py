@@ -17,13 +17,13 @@ from gpt1.checkpoint.model_dir import DETAILS
 from gpt1.checkpoint.push import push
 from gpt1.checkpoint.run_dir import versions
 from gpt1.config import END_OF_DOCUMENT, Columns, DeviceConfig, GenerateConfig, ModelConfig, ServeConfig, TextColumns
-from gpt1.data.corpus.documents import documents
 from gpt1.data.corpus.local_workers import LocalWorkers
 from gpt1.data.corpus.prepare import prepare, sources
 from gpt1.data.corpus.ray_workers import RayWorkers
+from gpt1.data.corpus.texts import read_texts
 from gpt1.data.dataset import stream_examples
 from gpt1.data.paper_kinds import SINGLE
-from gpt1.data.readers import file_type, require_table
+from gpt1.data.readers import require_table
 from gpt1.errors import UserError
 from gpt1.evaluation.evaluate import evaluate, evaluate_zero_shot
 from gpt1.evaluation.report import highlight
@@ -225,22 +225,13 @@ def train_tokenizer(
     if (out / "tokenizer.json").exists():
         raise UserError(f"--out {out}: holds a tokenizer, which prepared corpora may need; choose a new directory")
     files = [file for path in inputs for file in (sources((path,), "--input").values() if path.is_dir() else [path])]
-    texts = console.reading(_texts(files, Columns.of(columns), end_of_document))
+    texts = console.reading(read_texts(files, Columns.of(columns), end_of_document))
     tokenizer = train(texts, vocab_size, byte_fallback=byte_fallback)
     if tokenizer.vocab_size < vocab_size:
         console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
     tokenizer.save(out)
     console.say(f"{tokenizer.vocab_size:,} tokens in {out}")
     return {"out": str(out), "vocab_size": tokenizer.vocab_size}
-
-
-def _texts(files: Sequence[Path], columns: Columns, end_of_document: str) -> Iterator[str]:
-    for file in files:
-        if file_type(file):
-            for example in stream_examples(file, columns):
-                yield from (*example.parts, *example.choices)
-        else:
-            yield from (piece.text for piece in documents(file, end_of_document))
 
 
 def prepare_corpus(

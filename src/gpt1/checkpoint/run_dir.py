@@ -1,7 +1,8 @@
 """Run directories: their files, and validation that a resumed run has the same settings.
 
 config.json (settings, versions, machine, data), log.jsonl, checkpoints/step-N/, tokenizer/ (from the start of the run),
-corpus/ (token ids, pretraining only), model/ (the best model), metrics.json, curves.svg, report.html.
+corpus/ (token ids, pretraining only), adapted/ (models, with --adapt), model/ (the best model), metrics.json,
+curves.svg, report.html.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from gpt1.system.files import CorruptFile
 
 MAY_DIFFER = ("out", "hardware", "tracking", "sample_prompt", "sample_tokens")
 """Settings that may differ when a run is resumed: location, hardware, trackers and sample texts."""
+
+ADAPTED = "adapted"
+"""Folder of a run, or of a series of runs, with its adapted models (`training.adaptation`)."""
 
 LOCK = ".lock"
 """Lock file in the run directory, held by the process that trains."""
@@ -179,7 +183,8 @@ def runs_in(path: Path) -> list[Path]:
     Such directories are written by a sweep, `gpt1 finetune --seeds` and `gpt1 reproduce`.
     """
     runs = [log.parent for pattern in ("*/log.jsonl", "*/*/log.jsonl") for log in path.glob(pattern)]
-    return sorted((run for run in runs if RunDirectory(run).started), key=lambda run: (run.name != "best", run))
+    runs = [run for run in runs if run.parent.name != ADAPTED and RunDirectory(run).started]
+    return sorted(runs, key=lambda run: (run.name != "best", run))
 
 
 def require_single(path: Path, wanted: str = "one of them") -> None:

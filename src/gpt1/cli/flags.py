@@ -87,6 +87,8 @@ Prompt = Annotated[
 ]
 
 METAVARS = {
+    "adapt": "EPOCHS",
+    "adapt_lr": "RATE",
     "api_key_file": "FILE",
     "choices": "COLUMNS",
     "context": "COLUMN",
@@ -110,6 +112,7 @@ METAVARS = {
     "size": "SIZE",
     "task": "TASK",
     "tasks": "NAMES",
+    "unlabelled": "PATH",
     "text": "COLUMN",
     "text_a": "COLUMN",
     "text_b": "COLUMN",

@@ -20,7 +20,8 @@ PAGES = {
             "gpt1 finetune --data reviews --recipe quickstart --out runs/demo",
             "gpt1 finetune --data my.csv --text review --label sentiment --recipe quickstart --out runs/my",
         ),
-        "--data --out --text --label --task --model --recipe --epochs --lr --batch-size --max-length --seed --device",
+        "--data --out --text --label --task --model --recipe --adapt --unlabelled --epochs --lr --batch-size "
+        "--max-length --seed --device",
         RECIPES,
     ),
     "sweep": Page(

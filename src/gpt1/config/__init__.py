@@ -5,6 +5,7 @@ The docstring below a field is the help text of its flag. Defaults are defined h
 
 from __future__ import annotations
 
+from gpt1.config.adaptation import AdaptConfig
 from gpt1.config.commands import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
 from gpt1.config.data import Columns, DataConfig, SplitStrategy, TextColumns, Truncation
 from gpt1.config.device import Backend, Device, DeviceConfig, DType
@@ -38,6 +39,7 @@ __all__ = [
     "SINGLE_LABEL_PROBLEM",
     "SIZES",
     "TRACKERS",
+    "AdaptConfig",
     "Backend",
     "Columns",
     "DType",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
+from gpt1.config.adaptation import AdaptConfig
 from gpt1.config.checks import known, require, require_one_of
 from gpt1.config.data import Columns, DataConfig
 from gpt1.config.device import DeviceConfig
@@ -58,6 +59,7 @@ class FinetuneConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     columns: Columns = field(default_factory=Columns)
     split: DataConfig = field(default_factory=DataConfig)
+    adaptation: AdaptConfig = field(default_factory=AdaptConfig)
     hardware: DeviceConfig = field(default_factory=DeviceConfig)
     tracking: TrackConfig = field(default_factory=TrackConfig)
 
@@ -75,8 +77,10 @@ class FinetuneConfig:
         """Return the settings stored in a run's `config.json`; missing ones have their defaults."""
         parts: dict[str, type] = {
             "optim": OptimConfig, "dropout": DropoutConfig, "loss": LossConfig, "loop": LoopConfig, "columns": Columns,
-            "split": DataConfig, "tracking": TrackConfig,
+            "split": DataConfig, "adaptation": AdaptConfig, "tracking": TrackConfig,
         }  # fmt: skip
+        if texts := values.get("adaptation", {}).get("unlabelled"):
+            values = values | {"adaptation": values["adaptation"] | {"unlabelled": Path(texts)}}
         nested = {name: part(**known(part, values[name])) for name, part in parts.items() if name in values}
         return cls(**known(cls, values | nested))
 

@@ -224,6 +224,15 @@ def recipe_for(parameters: int) -> str:
     return "paper-finetune" if parameters >= PAPER_PARAMETERS else "quickstart"
 
 
+def adaptation_rate(parameters: int) -> float:
+    """Return the default peak learning rate of --adapt.
+
+    From `PAPER_PARAMETERS` on that of Gururangan et al. 2020 (RoBERTa base, 125 M); for `mini` the best of 3e-4, 6e-4,
+    1e-3 and 2e-3 by bits per byte of held-out text (docs/small-models.md).
+    """
+    return 1e-4 if parameters >= PAPER_PARAMETERS else 1e-3
+
+
 def recipe(name: str, /, **settings: Any) -> FinetuneConfig:
     """Return the settings of a fine-tuning recipe, with single settings replaced by keyword arguments.
 

@@ -24,6 +24,7 @@ __all__ = [
     "Columns",
     "Dataset",
     "find_splits",
+    "folded",
     "load_dataset",
     "read_examples",
     "repeated_texts",
@@ -47,6 +48,8 @@ class Dataset:
     """Non-empty lists by split name (train, valid, test); all labels are of one type."""
     notes: tuple[str, ...]
     """Messages about how splits were made and what was skipped."""
+    unused: tuple[Example, ...] = ()
+    """Training rows that `train_fraction` leaves aside."""
 
 
 def load_dataset(
@@ -102,15 +105,16 @@ def load_dataset(
         raise UserError(f"{shares} leave no rows of {source} to train on")
     if test_fraction:
         notes.append(_draw(splits, "test", test_fraction, source, seed))
+    unused: list[Example] = []
     if train_fraction < 1:
         n_rows = len(splits["train"])
-        splits["train"], _ = stratified_split(splits["train"], 1 - train_fraction, seed)
+        splits["train"], unused = stratified_split(splits["train"], 1 - train_fraction, seed)
         notes.append(f"train: {len(splits['train']):,} of {n_rows:,} rows used (seed {seed}).")
     if valid_fraction:
         share = valid_fraction / (1 - test_fraction)
         notes.append(_draw(splits, "valid", share, source, seed, split_strategy))
     notes += [f"No {split} split." for split in SPLITS if split not in splits]
-    return Dataset(kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes))
+    return Dataset(kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes), tuple(unused))
 
 
 def _check_fractions(train: float, valid: float | None, test: float | None) -> None:
@@ -202,5 +206,10 @@ def repeated_texts(a: Sequence[Example]) -> int:
     return len(a) - len({_folded(example) for example in a})
 
 
+def folded(text: str) -> str:
+    """Return a text without differences of white space and case, to compare it with others."""
+    return " ".join(text.split()).casefold()
+
+
 def _folded(example: Example) -> tuple[str, ...]:
-    return tuple([" ".join(text.split()).casefold() for text in example.texts])
+    return tuple(map(folded, example.texts))

@@ -67,15 +67,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file atomically."""
-    _replace(path, lambda partial: dump_json(partial, value))
+    replace_file(path, lambda partial: dump_json(partial, value))
 
 
 @contextmanager
-def exclusive_lock(lock: Path, name: str) -> Iterator[None]:
+def exclusive_lock(lock: Path, name: str, *, wait: bool = False) -> Iterator[None]:
     """Hold an exclusive lock in the body; the operating system releases it if the process is killed.
 
     `lock` is the lock file, which is removed afterwards; `name` is what it protects, for the error. On a file system
-    that does not support locks there is no lock.
+    that does not support locks there is no lock. With `wait`, another holder of the lock is waited for.
 
     Raises:
         UserError: another process, or another caller in this one, holds the lock.
@@ -84,7 +84,7 @@ def exclusive_lock(lock: Path, name: str) -> Iterator[None]:
 
     held = FileLock(lock)
     try:
-        held.acquire(timeout=0)
+        held.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise UserError(
             f"{name}: another process is writing to it; wait until it exits, or choose another name"
@@ -94,8 +94,9 @@ def exclusive_lock(lock: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows cannot remove an open file
-            lock.unlink()
+        if not wait:  # those who wait have opened the file
+            with suppress(OSError):  # Windows cannot remove an open file
+                lock.unlink()
         held.release()
 
 
@@ -113,11 +114,11 @@ def require_page(path: Path, flag: str) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
-    _replace(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
+    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name, flush it to the disk and rename it."""
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file atomically: `write` receives a temporary path, which is flushed to the disk and renamed."""
     partial = path.with_name(f".{path.name}.partial")
     write(partial)
     sync(partial)

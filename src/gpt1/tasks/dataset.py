@@ -33,6 +33,8 @@ class TaskData:
     task: Task
     labels: Labels
     notes: tuple[str, ...]
+    unused: tuple[Example, ...] = ()
+    """Training rows that --train-fraction leaves aside; their labels are not used."""
 
 
 def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> TaskData:
@@ -69,7 +71,7 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
         notes.append(f"--max-examples: at most {split.max_examples:,} examples of each split.")
     task = task or infer_task(dataset.kind, splits["train"])
     labels = task.labels(splits["train"], label_names)
-    return TaskData(splits, task, labels, (*dataset.notes, *notes, *_warnings(splits)))
+    return TaskData(splits, task, labels, (*dataset.notes, *notes, *_warnings(splits)), dataset.unused)
 
 
 def hub_columns(files: hub.DatasetFiles, columns: Columns) -> Columns:

@@ -18,7 +18,7 @@ from gpt1.checkpoint.event_log import Event
 from gpt1.checkpoint.loading import random_shape
 from gpt1.checkpoint.model_card import Results
 from gpt1.checkpoint.model_dir import Model, add_results, huggingface_differences, save_model
-from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.checkpoint.run_dir import ADAPTED, RunDirectory
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import FinetuneConfig
 from gpt1.config.recipes import DEFAULT_FOR, recipe_for
@@ -33,6 +33,7 @@ from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tasks import Labels, Task
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
+from gpt1.training.adaptation import Adaptation
 from gpt1.training.setup import FinetuneSetup, encode_splits, require_start, starting_model
 from gpt1.training.signals import stop_at_once
 from gpt1.training.trackers import attach_trackers
@@ -40,13 +41,14 @@ from gpt1.training.trackers import attach_trackers
 
 def finetune(
     config: FinetuneConfig, metric: Metric | None = None, files: hub.DatasetFiles | None = None, *,
-    on_event: Callable[[Event], None] | None = None, score: bool = True,
+    on_event: Callable[[Event], None] | None = None, score: bool = True, adapted: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Fine-tune a model, or resume the run in `config.out`; return the content of its `metrics.json`.
 
     `metric` is a custom metric (labels, predictions) -> value, larger is better; it is reported under its name and
     selects the best model. `files` overrides the files of the data set if its folder does not have the layout that
     `--data` expects; `config.data` is then only its name. `on_event` is called with each event written to the log.
+    `adapted` is the folder of adapted models that several runs share (default: OUT/adapted; see `adaptation`).
 
     With `score=False` the run stops after training and returns {"best": best validation value, "best_step", "steps"};
     a later call with `score=True` completes it.
@@ -63,12 +65,13 @@ def finetune(
     with closing(run), attach_trackers(config.tracking, run.log, run.path, config):
         if on_event:
             run.log.followers.append(on_event)
-        return _finetune(config, run, metric, files, score)
+        return _finetune(config, run, metric, files, score, adapted or run.path / ADAPTED)
 
 
 def _finetune(
-    config: FinetuneConfig, run: RunDirectory, metric: Metric | None, files: hub.DatasetFiles | None, score: bool
-) -> dict[str, Any]:
+    config: FinetuneConfig, run: RunDirectory, metric: Metric | None, files: hub.DatasetFiles | None, score: bool,
+    adapted: Path,
+) -> dict[str, Any]:  # fmt: skip
     extra_metrics = own_metric(config.metric if metric is None else metric)
     if not run.finished:
         backends.check(config.hardware)
@@ -82,6 +85,9 @@ def _finetune(
     assert valid.labels is not None
     compute((), valid.labels, valid.labels, extra_metrics)  # a custom metric that fails must fail before training
     digests = {split: part.sha256() for split, part in encoded.items()}
+    adaptation = Adaptation(config, data, start, adapted) if config.adaptation.adapt else None
+    if adaptation:
+        digests["--adapt"] = adaptation.texts.sha256
     facts = {"data_sha256": digests, "labels": list(data.labels.names)}
     if run.finished:
         run.open("finetune", config, facts)
@@ -99,10 +105,14 @@ def _finetune(
     run.hold()
     if not run.tokenizer.exists():
         replace_directory(run.tokenizer, start.tokenizer.save)
+    adapted_results: dict[str, Any] | None = None
+    if adaptation:
+        start, adapted_results = adaptation.run()
+        engine.load_parameters(start.params)
     _print_overview(config, data, start, encoded, engine, run)
 
     def save_best(progress: Progress) -> None:
-        best = replace(start, params=engine.parameters(), provenance=_provenance(config, progress))
+        best = replace(start, params=engine.parameters(), provenance=_provenance(config, start, progress))
         save_model(run.model, best, config.dropout)
 
     progress = training.run(save_best, run.checkpoints, run.log)
@@ -113,6 +123,8 @@ def _finetune(
         best = run.load_model()
         scorer = _scoring_engine(config, engine, best)
         results = _final_scores(config, data, encoded, scorer, training.collator, extra_metrics, run)
+        if adapted_results:
+            results["adaptation"] = adapted_results
         split = results["baseline_split"]
         explain_mistakes(Explainer(Classifier(best, scorer)), results[split]["mistakes"])
         run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
@@ -148,9 +160,10 @@ def _hub_repositories(config: FinetuneConfig, files: hub.DatasetFiles | None) ->
     )
 
 
-def _provenance(config: FinetuneConfig, progress: Progress) -> dict[str, Any]:
+def _provenance(config: FinetuneConfig, start: Model, progress: Progress) -> dict[str, Any]:
     return {
         "fine-tuned from": config.model,
+        **({"before": start.provenance} if config.adaptation.adapt else {}),
         "data": hub.dataset_name(config.data),
         "recipe": config.recipe,
         "seed": config.loop.seed,

@@ -55,7 +55,7 @@ class LanguageModelSetup:
         self.steps = total_steps(config.loop, self.windows.steps_per_epoch)
         self.engine = backends.get(
             start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
-            seed=config.loop.seed, ranks=self.ranks,
+            seed=config.loop.seed, ranks=ranks,
         )  # fmt: skip
 
     @property

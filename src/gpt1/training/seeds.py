@@ -7,12 +7,13 @@ import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from statistics import median, median_low
 from typing import Any
 
 from gpt1 import console
 from gpt1.checkpoint.hub import DatasetFiles
-from gpt1.checkpoint.run_dir import RunDirectory, notices
+from gpt1.checkpoint.run_dir import ADAPTED, RunDirectory, notices
 from gpt1.config import FinetuneConfig
 from gpt1.errors import UserError
 from gpt1.evaluation import verdict
@@ -22,13 +23,16 @@ from gpt1.tasks.metrics import Metric
 from gpt1.training.finetune import finetune, read_results
 
 
-def run_once(config: FinetuneConfig, metric: Metric | None = None, files: DatasetFiles | None = None) -> dict[str, Any]:
+def run_once(
+    config: FinetuneConfig, metric: Metric | None = None, files: DatasetFiles | None = None,
+    adapted: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Run or resume one run of a series, or read its results if it is finished; return its `metrics.json`.
 
-    The checkpoints of a finished run are removed.
+    The checkpoints of a finished run are removed. `adapted` is the series' folder of adapted models.
     """
     run = RunDirectory(config.out)
-    results = read_results(run) if run.finished else finetune(config, metric=metric, files=files)
+    results = read_results(run) if run.finished else finetune(config, metric=metric, files=files, adapted=adapted)
     shutil.rmtree(run.checkpoints.folder, ignore_errors=True)  # 36 runs with 12 layers would take 100 GB
     return results
 
@@ -62,7 +66,7 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
     for run in runs:
         started = time.perf_counter()
         with console.notices_to(notices(run.out)):
-            results.append(run_once(run, metric))
+            results.append(run_once(run, metric, adapted=config.out / ADAPTED))
         split = results[-1]["baseline_split"]
         shown = "  ".join(f"{name} {results[-1][split][name]:.4f}" for name in results[-1][split]["interval"])
         console.say(f"seed {run.loop.seed}  {split}  {shown}  ({time.perf_counter() - started:.0f} s)")

@@ -44,7 +44,7 @@ def sources(paths: Sequence[Path], flag: str = "--corpus") -> dict[str, Path]:
     for path in paths:
         if not path.exists():
             raise UserError(f"{flag} {path}: no such file or folder")
-        inside = sorted(file for file in path.rglob("*") if file.is_file() and _is_text(file)) if path.is_dir() else []
+        inside = sorted(file for file in path.rglob("*") if file.is_file() and is_text(file)) if path.is_dir() else []
         if path.is_dir() and not inside:
             raise UserError(f"{flag} {path}: no .txt file (or .txt.gz .txt.xz .txt.zst) in this folder")
         for file in inside or [path]:
@@ -56,7 +56,8 @@ def sources(paths: Sequence[Path], flag: str = "--corpus") -> dict[str, Path]:
     return files
 
 
-def _is_text(file: Path) -> bool:
+def is_text(file: Path) -> bool:
+    """Return whether the name of a file is that of a text file, compressed or not."""
     plain = file.stem if file.suffix.lower() in PACKINGS else file.name
     return plain.lower().endswith(".txt") and not file.name.startswith(".")
 

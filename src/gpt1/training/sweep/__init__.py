@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from gpt1 import backends, console
 from gpt1.checkpoint import event_log
 from gpt1.checkpoint.event_log import Event
-from gpt1.checkpoint.run_dir import RunDirectory, notices
+from gpt1.checkpoint.run_dir import ADAPTED, RunDirectory, notices
 from gpt1.config import DeviceConfig, FinetuneConfig, SweepConfig, TrackConfig
 from gpt1.errors import Interrupted, UserError
 from gpt1.evaluation import report
@@ -115,7 +115,9 @@ def _run_trial(trial: Trial, study: Study, base: FinetuneConfig, dimensions: tup
         config = replace(with_values(base, settings), out=out)
         try:
             with console.notices_to(notices(out)):
-                results = finetune(config, on_event=_TrialReporter(trial, config), score=False)
+                results = finetune(
+                    config, on_event=_TrialReporter(trial, config), score=False, adapted=base.out / ADAPTED
+                )
             study.end(trial, "COMPLETE", results["best"])
             ended = f"{results['best']:.4f} at step {results['best_step']:,}"
         except TrialPruned:
@@ -233,7 +235,7 @@ def _score_best(best: FrozenTrial, base: FinetuneConfig) -> dict[str, Any]:
             shutil.copytree(trial.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("trackers"))
 
         replace_directory(run.path, copy)
-    results = finetune(config)
+    results = finetune(config, adapted=base.out / ADAPTED)
     for done in (trial, run):
         shutil.rmtree(done.checkpoints.folder, ignore_errors=True)
     return results

@@ -1,0 +1,52 @@
+"""Texts of files of any kind: the texts of tables, the documents of text files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from gpt1.config import Columns
+from gpt1.data.corpus.documents import documents
+from gpt1.data.corpus.prepare import is_text
+from gpt1.data.examples import stream_examples
+from gpt1.data.readers import FORMATS, file_type
+from gpt1.errors import UserError
+
+
+def files_with_text(path: Path, flag: str) -> list[Path]:
+    """Return the tables and text files of a folder, searched recursively and sorted by path, or the file itself.
+
+    Raises:
+        UserError: the path does not exist, its format is unknown, or the folder has no such file.
+    """
+    formats = f"{FORMATS}, .txt (also .gz .xz .zst)"
+    if path.is_dir():
+        inside = [file for file in path.rglob("*") if file.is_file() and _is_readable(file)]
+        if not inside:
+            raise UserError(f"{flag} {path}: no file with texts in this folder; expected {formats}")
+        return sorted(inside)
+    if not path.exists():
+        raise UserError(f"{flag} {path}: no such file or folder")
+    if not _is_readable(path):
+        raise UserError(f"{flag} {path}: unknown format; expected {formats}")
+    return [path]
+
+
+def _is_readable(file: Path) -> bool:
+    return not file.name.startswith(".") and (file_type(file) is not None or is_text(file))
+
+
+def read_texts(files: Iterable[Path], columns: Columns, end_of_document: str) -> Iterator[str]:
+    """Yield the texts of tables and the chunks of the documents of text files, in constant memory.
+
+    A document of less than `documents.CHUNK_SIZE` characters is one chunk.
+
+    Raises:
+        UserError: a file or a row cannot be read.
+    """
+    for file in files:
+        if file_type(file):
+            for example in stream_examples(file, columns):
+                yield from example.texts
+        else:
+            yield from (chunk.text for chunk in documents(file, end_of_document))

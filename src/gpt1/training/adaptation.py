@@ -1,0 +1,283 @@
+"""Adaptation: language-model training on a task's own texts before fine-tuning (`gpt1 finetune --adapt`).
+
+Howard & Ruder 2018 (ULMFiT) and Gururangan et al. 2020 ("task-adaptive pretraining") describe the method. The adapted
+model is stored in ROOT/KEY, an ordinary run whose KEY is a digest of everything that determines it. Runs with the same
+training texts (several seeds, the trials of a sweep, repeated fits) therefore share one, and runs with other texts,
+such as the folds of a cross-validation, never do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt1 import console
+from gpt1.backends.parameters import HEAD, count, initialise
+from gpt1.checkpoint import event_log
+from gpt1.checkpoint.loading import random_shape
+from gpt1.checkpoint.model_dir import Model, save_model
+from gpt1.checkpoint.run_dir import LOCK, RunDirectory
+from gpt1.checkpoint.train_state import Progress
+from gpt1.config import END_OF_DOCUMENT, FinetuneConfig, LoopConfig, OptimConfig, PretrainConfig
+from gpt1.config.recipes import adaptation_rate
+from gpt1.data.corpus.prepare import Corpus, prepare
+from gpt1.data.corpus.shards import tokenizer_digest
+from gpt1.data.corpus.texts import files_with_text, read_texts
+from gpt1.data.dataset import folded
+from gpt1.errors import UserError
+from gpt1.system.files import exclusive_lock, read_json, replace_file, write_json
+from gpt1.tasks.dataset import TaskData
+from gpt1.training.language_model import LanguageModelSetup
+
+HELD_OUT_SHARE, MOST_HELD_OUT = 0.02, 500
+"""Share of the texts, and largest number of them, on which bits per byte are measured; they are not trained on."""
+
+MOST_TOKENS, LEAST_STEPS = 4_096, 200
+"""Tokens of a step; fewer if the texts would otherwise give less than so many steps."""
+
+SAVE_EVERY = 200
+"""Steps between checkpoints."""
+
+
+EMBEDDING = "tokens_embed.weight"
+"""Parameter whose last rows are the segment embeddings."""
+
+
+class Adaptation:
+    """Adaptation of a model that is ready to run; constructing it reads the texts and writes no files.
+
+    Args:
+        config: Settings of the fine-tuning; `config.adaptation.adapt` is set.
+        data: Data of the fine-tuning.
+        start: Model that the fine-tuning would start from.
+        root: Folder of the adapted models; several processes may use it at once.
+
+    Raises:
+        UserError: a file of --unlabelled cannot be read, or too few texts are left.
+    """
+
+    def __init__(self, config: FinetuneConfig, data: TaskData, start: Model, root: Path):
+        assert config.adaptation.adapt is not None
+        self.config, self.data, self.start = config, data, start
+        shape = replace(start.config, head=None, n_segments=0)
+        rate = config.adaptation.adapt_lr or adaptation_rate(count(shape))
+        self.settings = PretrainConfig(
+            context=start.max_length,
+            optim=OptimConfig(lr=rate, schedule="linear", warmup=0.1),
+            loop=LoopConfig(epochs=config.adaptation.adapt, seed=config.drawn_by, save_every=SAVE_EVERY),
+            hardware=config.hardware,
+        )
+        self.base = Model(shape, self._body(), start.tokenizer, (), start.max_length, start.provenance)
+        self.texts = _Texts.of(config, data)
+        self.key = self._digest()
+        self.run_directory = RunDirectory(root / self.key[:12])
+
+    def _body(self) -> dict[str, Any]:
+        """Return the parameters of the base model, without head and segments, the same for every --seed."""
+        shape = replace(self.start.config, head=None, n_segments=0)
+        if random_shape(self.config.model, flag="--model"):
+            return initialise(shape, self.config.drawn_by)
+        body = {name: value for name, value in self.start.params.items() if not name.startswith(HEAD)}
+        return body | {EMBEDDING: body[EMBEDDING][: shape.vocab_size]}
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(self.texts.sha256.encode())
+        loop, optim = self.settings.loop, self.settings.optim
+        told = (tokenizer_digest(self.base.tokenizer), self.settings.context, loop.epochs, loop.seed, optim.lr)
+        digest.update(repr(told).encode())
+        for name, value in sorted(self.base.params.items()):
+            digest.update(name.encode())
+            digest.update(value.tobytes())
+        return digest.hexdigest()
+
+    def run(self) -> tuple[Model, dict[str, Any]]:
+        """Adapt the model, or resume, or load the adapted one; return the start of the fine-tuning, and the results.
+
+        The results are {"epochs", "texts", "held_out", "left_out", "bytes", "tokens", "steps", "seconds",
+        "bits_per_byte": {"before", "after"}}.
+
+        Raises:
+            UserError: the folder holds a model of another vocabulary, or the training fails.
+            Interrupted: stopped by the user after saving a checkpoint.
+        """
+        run = self.run_directory
+        run.path.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(run.path / LOCK, f"{run.path}", wait=True):
+            if run.finished:
+                console.say(f"Adapted model: {run.path}, already trained on these texts")
+            else:
+                self._train(run)
+            for folder in (run.corpus, run.checkpoints.folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        results = read_json(run.metrics_path)
+        adapted = run.load_model()
+        if tokenizer_digest(adapted.tokenizer) != tokenizer_digest(self.base.tokenizer):
+            raise UserError(
+                f"{run.path}: holds an adapted model of another vocabulary ({adapted.config.vocab_size:,} tokens, "
+                f"{self.base.config.vocab_size:,} expected); delete this folder and run the same command again"
+            )
+        measured = results["bits_per_byte"]
+        console.say(f"Bits per byte on held-out texts: {measured['before']:.3f} before, {measured['after']:.3f} after")
+        segments = self.start.params[EMBEDDING][self.base.config.vocab_size :]
+        params = self.start.params | adapted.params
+        params[EMBEDDING] = np.concatenate([adapted.params[EMBEDDING], segments])
+        return replace(self.start, params=params, provenance=adapted.provenance), results
+
+    def _train(self, run: RunDirectory) -> None:
+        train, held_out = self._corpora(run)
+        context = self.settings.context
+        assert context is not None
+        windows = len(train) * self.settings.loop.epochs / context
+        batch_size = min(max(1, int(windows / LEAST_STEPS)), max(1, MOST_TOKENS // context))
+        settings = replace(self.settings, loop=replace(self.settings.loop, batch_size=batch_size))
+        training = LanguageModelSetup(settings, self.base, train, held_out)
+        run.open("adapt", settings, {"digest": self.key})
+        self._print_overview(training)
+        before = self._before(run, training)
+
+        def save_best(progress: Progress) -> None:
+            origin = {
+                "adapted from": self.config.model,
+                **({"before": self.start.provenance} if self.start.provenance else {}),
+                "epochs": settings.loop.epochs, "texts": self.texts.n_train, "tokens": progress.tokens,
+                "validation": progress.best,
+            }  # fmt: skip
+            save_model(run.model, replace(self.base, params=training.engine.parameters(), provenance=origin))
+
+        progress = training.run(save_best, run.checkpoints, run.log)
+        training.engine.load_parameters(run.load_model().params)
+        after = training.evaluate()["bits_per_byte"]
+        write_json(run.metrics_path, {
+            "epochs": settings.loop.epochs, "texts": self.texts.n_train, "held_out": self.texts.n_held_out,
+            "left_out": self.texts.n_left_out, "bytes": train.manifest["bytes"], "tokens": progress.tokens,
+            "steps": progress.step, "seconds": progress.seconds, "bits_per_byte": {"before": before, "after": after},
+        })  # fmt: skip
+
+    def _corpora(self, run: RunDirectory) -> tuple[Corpus, Corpus]:
+        """Return the texts for training and the held-out ones as token ids, from files in the run's folder."""
+        corpora = []
+        for part in ("train", "held-out"):
+            file = run.corpus / f"{part}.txt"
+            if not file.exists():
+                file.parent.mkdir(exist_ok=True)
+                replace_file(file, partial(self.texts.write, held_out=part != "train"))
+            corpora.append(
+                prepare({part: file}, self.base.tokenizer, run.corpus / part, end_of_document=END_OF_DOCUMENT)
+            )
+        return corpora[0], corpora[1]
+
+    def _before(self, run: RunDirectory, training: LanguageModelSetup) -> float:
+        """Return the bits per byte of the base model, which the run's log keeps."""
+        events = event_log.read(run.log.path) if run.log.path.exists() else []
+        scored = next((event for event in events if event["event"] == "score"), None)
+        if scored is None:
+            scored = {"split": "valid", "step": 0, **training.evaluate()}
+            run.log.write("score", scored)
+        return float(scored["bits_per_byte"])
+
+    def _print_overview(self, training: LanguageModelSetup) -> None:
+        known, loop = self.texts, training.config.loop
+        if random_shape(self.config.model, flag="--model"):
+            console.say(f"--adapt: {self.config.model} has random weights, so this is pretraining on the task's texts.")
+        if known.n_left_out:
+            console.say(
+                f"--adapt: {console.counted(known.n_left_out, 'text')} left out, because they also occur in the "
+                "validation or test split."
+            )
+        console.say(
+            f"Adapting {self.config.model} to {console.counted(known.n_train, 'text')}, {training.n_train:,} tokens "
+            f"({known.n_held_out:,} more held out): {loop.epochs:g} epochs, {training.steps:,} steps of "
+            f"{loop.batch_size} × {training.valid.context} tokens, learning rate {training.config.optim.lr:g}"
+        )
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of an adaptation: of the training split, of its unused rows and of --unlabelled."""
+
+    config: FinetuneConfig
+    data: TaskData
+    n_train: int = 0
+    n_held_out: int = 0
+    n_left_out: int = 0
+    sha256: str = ""
+    threshold: int = 0
+    """Texts with a hash up to this one are held out."""
+
+    @classmethod
+    def of(cls, config: FinetuneConfig, data: TaskData) -> _Texts:
+        """Read all texts once, to count them and to draw the held-out ones.
+
+        Raises:
+            UserError: a file of --unlabelled cannot be read or adds no text, or fewer than two texts are left.
+        """
+        own = cls(config, data)
+        digest, hashes, left_out = hashlib.sha256(), [], 0
+        for text in own._all():
+            if text is None:
+                left_out += 1
+                continue
+            digest.update(text.encode())
+            digest.update(b"\0")
+            hashes.append(_hash(text))
+        distinct = sorted(set(hashes))
+        if len(distinct) < 2:
+            raise UserError(
+                f"--adapt: {console.counted(len(distinct), 'different text')} in the training split; at least 2 are "
+                "required: add rows, or --unlabelled FILE"
+            )
+        drawn = min(max(1, round(HELD_OUT_SHARE * len(distinct))), MOST_HELD_OUT)
+        threshold = distinct[drawn - 1]
+        held_out = sum(each <= threshold for each in hashes)
+        return replace(
+            own, n_train=len(hashes) - held_out, n_held_out=held_out, n_left_out=left_out, sha256=digest.hexdigest(),
+            threshold=threshold,
+        )  # fmt: skip
+
+    def write(self, path: Path, *, held_out: bool) -> None:
+        """Write the texts for training, or the held-out ones, as documents of a text file."""
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            for text in self._all():
+                if text is not None and (_hash(text) <= self.threshold) == held_out:
+                    file.write(f"{text}\n{END_OF_DOCUMENT}\n")
+
+    def _all(self) -> Iterator[str | None]:
+        """Yield each text; None for one that occurs in the validation or test split, as a whole or as a line."""
+        splits = self.data.splits
+        evaluated = {folded(text) for name in splits if name != "train" for e in splits[name] for text in e.texts}
+        for text in self._own():
+            yield _without(text, evaluated)
+        if path := self.config.adaptation.unlabelled:
+            kept = 0
+            columns = replace(self.config.columns, label=None, weight=None)
+            for text in read_texts(files_with_text(path, "--unlabelled"), columns, END_OF_DOCUMENT):
+                text_left = _without(text, evaluated)
+                kept += text_left is not None
+                yield text_left
+            if not kept:
+                raise UserError(
+                    f"--unlabelled {path}: no text is left; all of them also occur in the validation or test split"
+                )
+
+    def _own(self) -> Iterator[str]:
+        for example in (*self.data.splits["train"], *self.data.unused):
+            yield from example.texts
+
+
+def _without(text: str, evaluated: set[str]) -> str | None:
+    """Return the lines of a text that are not in `evaluated`; None if there are none, or the whole text is in it."""
+    if folded(text) in evaluated:
+        return None
+    lines = [line for line in text.splitlines(keepends=True) if folded(line) not in evaluated or not line.strip()]
+    return "".join(lines) if any(map(str.strip, lines)) else None
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
