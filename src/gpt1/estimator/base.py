@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
@@ -18,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from gpt1 import console
 from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.model_dir import DETAILS, Model, load_model, save_model
-from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.checkpoint.run_dir import ADAPTED, RunDirectory
 from gpt1.checkpoint.run_formats import upgrade_settings
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import DeviceConfig, FinetuneConfig
@@ -26,12 +28,13 @@ from gpt1.config.overrides import with_overrides
 from gpt1.config.recipes import recipe
 from gpt1.data.example import Example
 from gpt1.errors import Interrupted, UserError
-from gpt1.estimator.validation import drawn, require_use
+from gpt1.estimator.validation import drawn, require_use, unlabelled_examples
 from gpt1.inference.loaded_model import LoadedModel
 from gpt1.system.files import read_json, replace_directory, sha256, write_json
 from gpt1.tasks import Labels, ProblemType, Task
 from gpt1.tasks.dataset import TaskData
 from gpt1.tasks.metrics import own_metric
+from gpt1.training.adaptation import Adaptation
 from gpt1.training.defaults import default_recipe
 from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
 
@@ -56,7 +59,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def __init__(
         self, model: str | Path | None = None, *, recipe: str | FinetuneConfig | None = None, task: str | None = None,
         epochs: float | None = None, lr: float | None = None, batch_size: int | None = None,
-        max_length: int | None = None, lm_coef: float | None = None, validation_fraction: float | None = None,
+        max_length: int | None = None, lm_coef: float | None = None, adapt: float | None = None,
+        unlabelled: str | Path | Sequence[str] | None = None, validation_fraction: float | None = None,
         random_state: Any = None, backend: str | None = None, device: str | None = None, dtype: str | None = None,
         out: str | Path | None = None, verbose: int = 0,
     ):  # fmt: skip
@@ -68,6 +72,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.max_length = max_length
         self.lm_coef = lm_coef
+        self.adapt = adapt
+        self.unlabelled = unlabelled
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.backend = backend
@@ -91,7 +97,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             name = base or default_recipe(self.model or FinetuneConfig.model, self.out)
             base = recipe(name) if name else FinetuneConfig()
         named = (
-            "model", "task", "epochs", "lr", "batch_size", "max_length", "lm_coef", "backend", "device", "dtype",
+            "model", "task", "epochs", "lr", "batch_size", "max_length", "lm_coef", "adapt",
+            "backend", "device", "dtype",
         )  # fmt: skip
         overrides = {name: value for name in named if (value := getattr(self, name)) is not None}
         overrides = {
@@ -99,6 +106,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         }
         if isinstance(overrides.get("model"), Path):
             overrides["model"] = str(overrides["model"])
+        if isinstance(self.unlabelled, str | Path):
+            overrides["unlabelled"] = Path(self.unlabelled)
         if self.validation_fraction is not None:
             overrides["valid_fraction"] = float(self.validation_fraction)
         if self.random_state is not None:
@@ -106,6 +115,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             whole = isinstance(seed, int | np.integer)
             overrides["seed"] = int(seed) if whole else int(check_random_state(seed).randint(2**31))
         config = with_overrides(base, overrides)
+        if self.unlabelled is not None and config.adaptation.adapt is None:
+            raise UserError("unlabelled: only used with adapt; pass adapt=1, or leave unlabelled out")
         require_use(config)
         return config
 
@@ -119,12 +130,16 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 run = RunDirectory(Path(during.enter_context(TemporaryDirectory())), read_only=True)
             else:
                 run = RunDirectory(Path(self.out))
-            data = TaskData(drawn(examples, config), task, labels, ())
+            data = TaskData(drawn(examples, config), task, labels, (), unlabelled_examples(self.unlabelled))
             start = starting_model(config, data, run)
             encoded = encode_splits(config, data, start)
             training = FinetuneSetup(config, start, encoded, own_metric(config.metric))
+            root = Path(self.out) / ADAPTED if self.out else Path(_temporary_directory().name)
+            adaptation = Adaptation(config, data, start, root) if config.adaptation.adapt else None
             if not run.read_only:
                 digests = {split: part.sha256() for split, part in encoded.items()}
+                if adaptation:
+                    digests["--adapt"] = adaptation.texts.sha256
                 run.open("fit", config, {"data_sha256": digests, "labels": list(labels.names)})
                 run.hold()
                 during.callback(run.close)
@@ -142,6 +157,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                     save_model(run.model, best[0], config.dropout)
 
             try:
+                if adaptation:
+                    start, _ = adaptation.run()
+                    training.engine.load_parameters(start.params)
                 progress = training.run(keep, run.checkpoints, run.log)
             except Interrupted:  # an Exception, which cross-validation would treat as a failed fit
                 raise KeyboardInterrupt from None
@@ -185,6 +203,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             params["recipe"] = {key: value for key, value in asdict(self.recipe).items() if key not in UNUSED}
         if self.random_state is not None and not isinstance(self.random_state, int | np.integer):
             params["random_state"] = None  # JSON cannot store a generator, and the seed has been drawn
+        if not isinstance(self.unlabelled, str | Path):
+            params["unlabelled"] = None  # texts in memory
         params = {
             name: str(value) if isinstance(value, Path) else value.item() if isinstance(value, np.generic) else value
             for name, value in params.items()
@@ -256,6 +276,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if not (directory / DETAILS).exists() or sha256(directory / DETAILS) != state["_digest"]:
             raise UserError(f"{directory}: the model that this pickle refers to was deleted or replaced")
         self.model_ = LoadedModel.of(load_model(directory), self._hardware())
+
+
+@cache
+def _temporary_directory() -> TemporaryDirectory[str]:
+    """Return the folder of the models that this process adapts without `out`: repeated fits share them."""
+    return TemporaryDirectory(prefix="gpt1-")
 
 
 def _params_of(described: dict[str, Any]) -> dict[str, Any]:

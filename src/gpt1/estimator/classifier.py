@@ -42,6 +42,10 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             `gpt1.recipe` does, by the size of the model.
         task: classification, entailment, similarity or multiple-choice. None: inferred from the shape of X.
         epochs, lr, batch_size, max_length, lm_coef: As the flags of `gpt1 finetune`. None: the recipe's.
+        adapt: Epochs of language-model training on the texts of X, and on `unlabelled`, before fine-tuning. Fits with
+            the same texts share the adapted model, in `out` or for the lifetime of the process. None: the recipe's,
+            none.
+        unlabelled: Further texts for `adapt`: a list, or the path of a file or folder.
         validation_fraction: Share of the examples used to select the best epoch. None: the recipe's. Recipes without
             one train on all examples and keep the last weights.
         class_weight: None, "balanced" or {label: weight}; multiplied with `sample_weight`.
@@ -68,14 +72,15 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     def __init__(
         self, model: str | Path | None = None, *, recipe: str | FinetuneConfig | None = None, task: str | None = None,
         epochs: float | None = None, lr: float | None = None, batch_size: int | None = None,
-        max_length: int | None = None, lm_coef: float | None = None, validation_fraction: float | None = None,
+        max_length: int | None = None, lm_coef: float | None = None, adapt: float | None = None,
+        unlabelled: str | Path | Sequence[str] | None = None, validation_fraction: float | None = None,
         class_weight: Any = None, random_state: Any = None, backend: str | None = None, device: str | None = None,
         dtype: str | None = None, out: str | Path | None = None, verbose: int = 0,
     ):  # fmt: skip
         super().__init__(
             model, recipe=recipe, task=task, epochs=epochs, lr=lr, batch_size=batch_size, max_length=max_length,
-            lm_coef=lm_coef, validation_fraction=validation_fraction, random_state=random_state, backend=backend,
-            device=device, dtype=dtype, out=out, verbose=verbose,
+            lm_coef=lm_coef, adapt=adapt, unlabelled=unlabelled, validation_fraction=validation_fraction,
+            random_state=random_state, backend=backend, device=device, dtype=dtype, out=out, verbose=verbose,
         )  # fmt: skip
         self.class_weight = class_weight
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.validation import assert_all_finite
 
 from gpt1.config import DataConfig, FinetuneConfig
 from gpt1.data.dataset import stratified_split
-from gpt1.data.example import Example, require_unicode
+from gpt1.data.example import Example, require_unicode, usable_text
 from gpt1.data.splits import openai_split
 from gpt1.errors import UserError
 
@@ -73,6 +74,17 @@ def labelled(examples: Sequence[Example], labels: Sequence[Any], weights: Weight
     """Return the examples with their labels and weights."""
     triples = zip(examples, labels, weights.tolist(), strict=True)
     return [replace(example, label=label, weight=weight) for example, label, weight in triples]
+
+
+def unlabelled_examples(texts: Any) -> tuple[Example, ...]:
+    """Return texts in memory as examples without labels; none for a path or None.
+
+    Raises:
+        UserError: an item is no text, or is empty.
+    """
+    if texts is None or isinstance(texts, str | Path):
+        return ()
+    return tuple([Example((usable_text(text, f"unlabelled[{i}]"),)) for i, text in enumerate(texts)])
 
 
 def drawn(examples: list[Example], config: FinetuneConfig) -> dict[str, list[Example]]:

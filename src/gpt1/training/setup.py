@@ -14,6 +14,7 @@ from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.checkpoint.train_state import Checkpoints, Progress
 from gpt1.config import FinetuneConfig, Head, ModelConfig
 from gpt1.data.batching import Collator, EncodedExamples, TrainingBatches
+from gpt1.data.corpus.texts import files_with_text
 from gpt1.errors import UserError
 from gpt1.inference.batched import scores, task_logits
 from gpt1.tasks import encode, limit, metrics_of
@@ -68,11 +69,13 @@ def starting_model(config: FinetuneConfig, data: TaskData, run: RunDirectory | N
 
 
 def require_start(config: FinetuneConfig, run: RunDirectory | None) -> None:
-    """Check --model, --tokenizer and --vocab-size before the data is read; models on the hub are not looked up.
+    """Check --model, --tokenizer, --vocab-size and --unlabelled before the data is read; the hub is not asked.
 
     Raises:
-        UserError: a name is not that of a model or tokenizer, or a flag does not apply to the model.
+        UserError: a name is not that of a model, tokenizer or file, or a flag does not apply to the model.
     """
+    if config.adaptation.unlabelled:
+        files_with_text(config.adaptation.unlabelled, "--unlabelled")
     if random_shape(config.model, flag="--model") is None:
         for flag, value in (("tokenizer", config.tokenizer), ("vocab-size", config.vocab_size)):
             if value is not None:
