@@ -110,15 +110,6 @@ RECIPES: dict[str, Callable[[], FinetuneConfig]] = {
 }
 
 
-PAPER_PARAMETERS = 60_000_000
-"""Number of parameters from which on the default recipe is the paper's."""
-
-
-def recipe_for(parameters: int) -> str:
-    """Return the name of the default fine-tuning recipe of a model with `parameters` parameters."""
-    return "paper-finetune" if parameters >= PAPER_PARAMETERS else "quickstart"
-
-
 # ---- pretraining
 
 

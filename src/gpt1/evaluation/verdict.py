@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gpt1.checkpoint import event_log
-from gpt1.checkpoint.loading import random_size
+from gpt1.checkpoint.loading import random_shape
 from gpt1.config import FinetuneConfig
 from gpt1.config.recipes import PAPER_PARAMETERS, recipe_for
 from gpt1.console import counted
@@ -89,11 +89,11 @@ def _undefined(difference: tuple[float, float, float]) -> bool:
 def advice(config: FinetuneConfig, parameters: int | None, train_rows: int | None) -> str:
     """Return a sentence with at most three suggestions that apply to a run; None stands for an unknown number."""
     suggestions = []
-    if random_size(config.model):
+    if random_shape(config.model, flag="--model"):
         suggestions.append("a pretrained model (--model mini)")
-    if parameters is not None and (config.recipe or "paper-finetune") != recipe_for(parameters):
+    if parameters is not None and (config.recipe == "quickstart") != (recipe_for(parameters) == "quickstart"):
         suggestions.append(f"--recipe {recipe_for(parameters)}")
-    if getattr(getattr(config, "adaptation", None), "adapt", None) is None:
+    if config.adaptation.adapt is None:
         suggestions.append("--adapt 3 (language-model training on your texts first)")
     if train_rows is not None and train_rows < FEW_ROWS:
         suggestions.append("more labelled rows")
