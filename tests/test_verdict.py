@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,10 +219,8 @@ def test_only_what_applies_to_the_run_is_suggested(
     assert advice(config, parameters, rows) == expected
 
 
-def test_an_adapted_run_is_not_told_to_adapt(monkeypatch: pytest.MonkeyPatch) -> None:
-    adaptation = type("Adaptation", (), {"adapt": 3.0})
-    monkeypatch.setattr(FinetuneConfig, "adaptation", adaptation, raising=False)
-    config = replace(recipe("quickstart"))
+def test_an_adapted_run_is_not_told_to_adapt() -> None:
+    config = recipe("quickstart", adapt=3)
     assert advice(config, MINI, 240) == ("Try more labelled rows, gpt1 sweep, or a larger model (--model openai-gpt).")
     assert advice(recipe("paper-finetune"), PAPER, 5_000) == "Try gpt1 sweep."
 

@@ -46,8 +46,8 @@ def done(*words: object) -> Outcome:
 NOTICE = re.compile(
     r"(valid|test): [\d,]+ of [\d,]+ rows drawn|Columns not used|.*: all rows are used"
     r"|.*: the run was trained on this file|[\d,]+ examples; cpu|.*: cpu \(\d+ threads?\)|classification \(2 labels\)"
-    r"|random:tiny: 0.1 M parameters|(train|valid|test): [\d,]+ (of [\d,]+ )?examples (are duplicates|also occur|were truncated)"
-    r"|step 1  valid"
+    r"|random:tiny: 0.1 M parameters|step 1  valid"
+    r"|(train|valid|test): [\d,]+ (of [\d,]+ )?examples (are duplicates|also occur|were truncated)"
 )
 """Messages that may precede the error."""
 
