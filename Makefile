@@ -26,8 +26,8 @@ demo: $(VENV)/.ready-$(DEMO_EXTRAS)
 	rm -rf $(DEMO) $(DEMO)-random
 	$(BIN)/gpt1 next mini "The sun rises in the"
 	$(BIN)/gpt1 generate mini "The old house" --max-tokens 60
-	$(BIN)/gpt1 finetune --recipe quickstart --data reviews --out $(DEMO)
-	$(BIN)/gpt1 finetune --recipe quickstart --data reviews --model random:mini --tokenizer mini --out $(DEMO)-random
+	$(BIN)/gpt1 finetune --data reviews --out $(DEMO)
+	$(BIN)/gpt1 finetune --data reviews --model random:mini --tokenizer mini --out $(DEMO)-random
 	$(BIN)/gpt1 evaluate $(DEMO) --data reviews --compare $(DEMO)-random
 	$(BIN)/gpt1 predict $(DEMO) "Warm, funny and over far too soon." "The handle broke on the second day."
 	@echo "To use the command gpt1: . $(BIN)/activate"

@@ -169,7 +169,7 @@ def finetune(environment: Environment, cell: Cell) -> None:
     """A few steps on the bundled reviews, with scores and report."""
     # Six reviews a label: MindSpore compiles for each length of batch.
     environment.gpt1(
-        "finetune", "--recipe", "quickstart", "--data", "reviews", "--out", "run", "--max-steps", "4",
+        "finetune", "--data", "reviews", "--out", "run", "--max-steps", "4",
         "--max-examples", "12",
     )  # fmt: skip
     scores = json.loads((environment.folder / "run" / "metrics.json").read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ import pytest
 
 import gpt1
 from gpt1 import api, config
+from gpt1.checkpoint.loading import open_model
 from gpt1.cli import main
 from gpt1.inference.loaded_model import LoadedModel
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -40,6 +41,9 @@ def test_a_command_is_understood(
 
     for name in api.__all__:
         monkeypatch.setattr(api, name, stub)
+    monkeypatch.setattr(
+        "gpt1.training.defaults.open_model", lambda *_, **__: open_model("mini")
+    )  # the page's may not exist
     for name in ("print_some", "print_predictions", "print_lines"):  # results are not what is tested here
         for module in ("inference", "tools"):
             monkeypatch.setattr(f"gpt1.cli.{module}.{name}", lambda *_: None, raising=False)

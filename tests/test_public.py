@@ -13,14 +13,14 @@ import pytest
 import gpt1
 from gpt1 import api, estimator
 from gpt1.checkpoint import loading
-from gpt1.config import recipes
 from gpt1.errors import UserError
 from gpt1.inference import loaded_model
 from gpt1.tasks import dataset
+from gpt1.training import defaults
 from gpt1.training.setup import starting_model
 
 PUBLIC = {
-    "recipe": recipes.recipe,
+    "recipe": defaults.recipe,
     "load_data": dataset.load_data,
     "starting_model": starting_model,
     "tokenizer": loading.open_tokenizer,

@@ -71,7 +71,7 @@ def working_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     new = [[1, "Warm, funny and over far too soon."], [2, "The handle broke on the second day."]]
     write_csv(folder / "new.csv", ["id", "review"], new)
     (folder / "multi.jsonl").write_text('{"text": "a", "label": ["x", "y"]}\n', encoding="utf-8")
-    demo = ["finetune", "--recipe", "quickstart", "--data", "reviews", "--out", str(folder / "runs" / "demo"), *QUICK]
+    demo = ["finetune", "--data", "reviews", "--out", str(folder / "runs" / "demo"), *QUICK]
     assert main(demo) == 0
     return folder
 

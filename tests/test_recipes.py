@@ -174,9 +174,11 @@ def test_the_last_of_two_recipes_holds(parsed: list[FinetuneConfig]) -> None:
     assert changed(parsed[0], recipe("mindspore-imdb")) == GIVEN
 
 
-def test_without_a_recipe_the_defaults_hold(parsed: list[FinetuneConfig]) -> None:
-    assert main(["finetune", *REQUIRED, "--seed", "7"]) == 0
-    assert changed(parsed[0], FinetuneConfig()) == GIVEN | {"loop.seed": 7}
+def test_without_a_recipe_the_size_of_the_model_decides_and_flags_win(parsed: list[FinetuneConfig]) -> None:
+    for model, name in (("mini", "quickstart"), ("random:gpt1", "paper-finetune"), ("openai-gpt", "paper-finetune")):
+        assert main(["finetune", *REQUIRED, "--model", model, "--seed", "7", "--warmup", "0.3"]) == 0
+        flags = GIVEN | {"loop.seed": 7, "optim.warmup": 0.3}
+        assert changed(parsed.pop(), recipe(name)) == flags | ({"model": model} if model != "mini" else {})
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones(

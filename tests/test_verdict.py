@@ -222,7 +222,7 @@ def test_only_what_applies_to_the_run_is_suggested(
 def test_an_adapted_run_is_not_told_to_adapt() -> None:
     config = recipe("quickstart", adapt=3)
     assert advice(config, MINI, 240) == ("Try more labelled rows, gpt1 sweep, or a larger model (--model openai-gpt).")
-    assert advice(recipe("paper-finetune"), PAPER, 5_000) == "Try gpt1 sweep."
+    assert advice(recipe("paper-finetune", adapt=1), PAPER, 5_000) == "Try gpt1 sweep."
 
 
 def test_the_default_recipe_depends_on_the_size() -> None:

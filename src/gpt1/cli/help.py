@@ -147,7 +147,7 @@ def _recipe_rows(recipes: Mapping[str, Callable[[], Any]], common: Sequence[str]
     for name, make in recipes.items():
         config = make()
         default = type(config)()
-        default_for = f" (default for {DEFAULT_FOR[name]})" if name in DEFAULT_FOR else ""
+        default_for = f" ({DEFAULT_FOR[name]})" if name in DEFAULT_FOR else ""
         shown = [key for key in keys if key in differ and value_of(config, key) is not None]
         shown += [key for key in differ if key not in keys and value_of(config, key) != value_of(default, key)]
         values = ", ".join(_assignment(key, value_of(config, key)) for key in shown)

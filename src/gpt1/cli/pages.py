@@ -6,7 +6,7 @@ from gpt1.cli.help import Page
 from gpt1.config.recipes import PRETRAINING, RECIPES
 
 EXAMPLES: tuple[str, ...] = (
-    "gpt1 finetune --data reviews --recipe quickstart --out runs/demo",
+    "gpt1 finetune --data reviews --out runs/demo",
     'gpt1 predict runs/demo "Warm, funny and over far too soon."',
 )
 """First commands for somebody who has just installed gpt1; no downloads needed."""
@@ -17,8 +17,8 @@ PAGES = {
     "finetune": Page(
         TRAIN,
         (
-            "gpt1 finetune --data reviews --recipe quickstart --out runs/demo",
-            "gpt1 finetune --data my.csv --text review --label sentiment --recipe quickstart --out runs/my",
+            "gpt1 finetune --data reviews --out runs/demo",
+            "gpt1 finetune --data my.csv --text review --label sentiment --out runs/my",
         ),
         "--data --out --text --label --task --model --recipe --adapt --unlabelled --epochs --lr --batch-size "
         "--max-length --seed --device",
@@ -27,8 +27,8 @@ PAGES = {
     "sweep": Page(
         TRAIN,
         (
-            "gpt1 sweep --data reviews --recipe quickstart --out runs/sweep --trials 10",
-            "gpt1 sweep --data reviews --recipe quickstart --out runs/rates --search 'lr=1e-5..1e-3:log,epochs=2|3'",
+            "gpt1 sweep --data reviews --out runs/sweep --trials 10",
+            "gpt1 sweep --data reviews --out runs/rates --search 'lr=1e-5..1e-3:log,epochs=2|3'",
         ),
         "--data --out --search --trials --timeout --text --label --model --recipe --epochs --lr --batch-size --seed "
         "--device",

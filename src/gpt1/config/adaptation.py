@@ -18,10 +18,9 @@ class AdaptConfig:
     """
 
     adapt: float | None = None
-    """Epochs of language-model training on the texts before fine-tuning, fractions allowed (default: none)."""
+    """Epochs of language-model training on the texts before fine-tuning (default: none)."""
     unlabelled: Path | None = None
-    """Further texts for --adapt. A file (.csv .tsv .jsonl .parquet .txt) or a folder of such files; texts that also
-    occur in the validation or test split are left out."""
+    """Further texts for --adapt, a table or .txt file or a folder of them. Validation and test texts are left out."""
     adapt_lr: float | None = None
     """Peak learning rate of --adapt (default: 1e-3, from 60 M parameters on 1e-4)."""
 

@@ -36,8 +36,7 @@ class FinetuneConfig:
     """Model to start from. `mini` (bundled), `random:SIZE` (gpt1, mini, tiny), a run or model directory, or a
     model of the hub (`openai-gpt`, OWNER/NAME[@REVISION])."""
     recipe: str | None = None
-    """Set of values listed below (default: paper-finetune for a model of 60 M parameters or more, else quickstart). An
-    existing run keeps its recipe."""
+    """Set of values listed below (default: by the size of the model)."""
     tokenizer: str | None = None
     """Tokenizer directory or model whose tokenizer `random:SIZE` uses (default: trained on the training split)."""
     vocab_size: int | None = None

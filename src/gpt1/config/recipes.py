@@ -204,7 +204,7 @@ PAPER_PARAMETERS = 60_000_000
 """Number of parameters from which on a model is fine-tuned with the paper's settings by default (GPT-1: 117 M)."""
 DEFAULT_FOR = {
     "paper-finetune": "60 M parameters or more",
-    "quickstart": "fewer than 60 M parameters",
+    "quickstart": "smaller models",
     "paper-pretrain": "all models",
 }
 """Recipe that is used when none is named -> the models that it is used for."""

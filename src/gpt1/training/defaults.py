@@ -48,7 +48,7 @@ def default_recipe(model: str | os.PathLike[str], out: str | os.PathLike[str] | 
 
 
 def _shape(model: str) -> ModelConfig:
-    if model in MODEL_NAMES and not os.path.exists(model):  # not downloaded only to learn its size
+    if model.partition("@")[0] in MODEL_NAMES and not os.path.exists(model):  # not downloaded only to learn its size
         return SIZES["gpt1"]
     if shape := random_shape(model, flag="--model"):
         return shape

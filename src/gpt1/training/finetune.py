@@ -198,7 +198,7 @@ def _recipe_line(config: FinetuneConfig, parameters: int) -> str:
     """Return the recipe, whether it is the default for the model, and the main settings, flags included."""
     optim, loop = config.optim, config.loop
     name = config.recipe or "none"
-    default = f" (default for {DEFAULT_FOR[name]})" if name == recipe_for(parameters) else ""
+    default = f" (the default for {DEFAULT_FOR[name]})" if name == recipe_for(parameters) else ""
     return (
         f"Recipe {name}{default}: --lr {optim.lr:g} --epochs {loop.epochs:g} --batch-size {loop.batch_size} --warmup "
         f"{optim.warmup:g} --lm-coef {config.loss.lm_coef:g}"
