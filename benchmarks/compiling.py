@@ -43,7 +43,7 @@ def measure(config: FinetuneConfig) -> dict[str, Any]:
 
     collator = Collator(start.tokenizer.pad, start.max_length, config.loop.pad_to, engine.buckets)
     training = TrainingBatches(encoded["train"], config.loop, replace(collator, lm_targets=config.loss.lm_coef > 0))
-    steps = config.loop.epochs * training.steps_per_epoch
+    steps = config.loop.epochs_of(training.steps_per_epoch) * training.steps_per_epoch
     in_training = _one_of_each_shape(batch for step in range(steps) for batch in training.micro_batches(step))
     scored = [
         batch

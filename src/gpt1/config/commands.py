@@ -139,6 +139,7 @@ class PretrainConfig:
         require(self.size in (None, *SIZES), "size", self.size, f"one of {', '.join(SIZES)}")
         require_one_of(Init, "init", self.init)
         require(self.context is None or self.context >= 2, "context", self.context, "2 or more")
+        require(self.loop.epochs is not None, "epochs", self.loop.epochs, "a positive number")
         require(0 < self.valid_fraction < 1, "valid_fraction", self.valid_fraction, "a number in (0, 1)")
         most = self.valid_windows
         require(most is None or most >= 1, "valid_windows", most, "1 or more")

@@ -96,12 +96,17 @@ class OptimConfig:
         require(self.eps > 0, "eps", self.eps, "a positive number")
 
 
+LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 500, 3, 30
+"""Steps that the default number of epochs aims at, and its limits: few rows need more epochs
+(docs/small-models.md)."""
+
+
 @dataclass(frozen=True)
 class LoopConfig:
     """Training loop."""
 
-    epochs: float = 3
-    """Epochs, fractions allowed."""
+    epochs: float | None = 3
+    """Epochs, fractions allowed (default: as many as make 500 steps, 3 to 30)."""
     max_steps: int | None = None
     """Maximum number of optimizer steps; the learning-rate schedule ends there (default: given by --epochs)."""
     batch_size: int = 32
@@ -130,7 +135,7 @@ class LoopConfig:
     """Seed of splits, weights, data order, dropout."""
 
     def __post_init__(self) -> None:
-        require(0 < self.epochs < math.inf, "epochs", self.epochs, "a positive number")
+        require(self.epochs is None or 0 < self.epochs < math.inf, "epochs", self.epochs, "a positive number")
         for name in (
             "max_steps",
             "batch_size",
@@ -144,3 +149,9 @@ class LoopConfig:
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "1 or more")
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4,294,967,295")
+
+    def epochs_of(self, steps_per_epoch: int) -> float:
+        """Return the number of epochs: `epochs`, or without it as many as make `LEAST_STEPS`, within the limits."""
+        if self.epochs is not None:
+            return self.epochs
+        return min(max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps_per_epoch)), MOST_EPOCHS)

@@ -132,10 +132,10 @@ class Adaptation:
 
     def _train(self, run: RunDirectory) -> None:
         train, held_out = self._corpora(run)
-        context = self.settings.context
-        assert context is not None
-        windows = len(train) * self.settings.loop.epochs / context
-        batch_size = min(max(1, int(windows / LEAST_STEPS)), max(1, MOST_TOKENS // context))
+        context, epochs = self.settings.context, self.settings.loop.epochs
+        assert context is not None and epochs is not None
+        steps_of_one_window = len(train) * epochs / context
+        batch_size = max(1, min(int(steps_of_one_window / LEAST_STEPS), MOST_TOKENS // context))
         settings = replace(self.settings, loop=replace(self.settings.loop, batch_size=batch_size))
         training = LanguageModelSetup(settings, self.base, train, held_out)
         run.open("adapt", settings, {"digest": self.key})

@@ -109,7 +109,7 @@ def _finetune(
     if adaptation:
         start, adapted_results = adaptation.run()
         engine.load_parameters(start.params)
-    _print_overview(config, data, start, encoded, engine, run)
+    _print_overview(config, data, start, encoded, training, run)
 
     def save_best(progress: Progress) -> None:
         best = replace(start, params=engine.parameters(), provenance=_provenance(config, start, progress))
@@ -173,9 +173,10 @@ def _provenance(config: FinetuneConfig, start: Model, progress: Progress) -> dic
 
 
 def _print_overview(
-    config: FinetuneConfig, data: TaskData, start: Model, encoded: Mapping[str, EncodedExamples], engine: Engine,
-    run: RunDirectory,
+    config: FinetuneConfig, data: TaskData, start: Model, encoded: Mapping[str, EncodedExamples],
+    training: FinetuneSetup, run: RunDirectory,
 ) -> None:  # fmt: skip
+    engine = training.engine
     rows = ", ".join(f"{len(part):,} {name}" for name, part in encoded.items())
     shape = start.config
     console.say(f"{data.task.name} ({data.labels}): {rows} examples")
@@ -185,22 +186,23 @@ def _print_overview(
         f"{config.model}: {count(shape) / 1e6:.1f} M parameters, {shape.n_layer} layers × {shape.n_embd}, "
         f"vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
     )
-    console.say(_recipe_line(config, count(shape)))
+    console.say(_recipe_line(config, count(shape), training))
     if not run.log.path.exists():
         run.log.write("start", {"examples": {name: len(part) for name, part in encoded.items()},
                                 "truncated": {name: part.truncated for name, part in encoded.items()},
                                 "labels": {name: _label_counts(part, data.labels) for name, part in encoded.items()},
                                 "parameters": count(shape), "device": engine.device, "dtype": engine.dtype,
-                                "notes": list(data.notes)})  # fmt: skip
+                                "steps": training.steps, "notes": list(data.notes)})  # fmt: skip
 
 
-def _recipe_line(config: FinetuneConfig, parameters: int) -> str:
+def _recipe_line(config: FinetuneConfig, parameters: int, training: FinetuneSetup) -> str:
     """Return the recipe, whether it is the default for the model, and the main settings, flags included."""
     optim, loop = config.optim, config.loop
+    epochs = loop.epochs_of(training.batches.steps_per_epoch)
     name = config.recipe or "none"
     default = f" (the default for {DEFAULT_FOR[name]})" if name == recipe_for(parameters) else ""
     return (
-        f"Recipe {name}{default}: --lr {optim.lr:g} --epochs {loop.epochs:g} --batch-size {loop.batch_size} --warmup "
+        f"Recipe {name}{default}: --lr {optim.lr:g} --epochs {epochs:g} --batch-size {loop.batch_size} --warmup "
         f"{optim.warmup:g} --lm-coef {config.loss.lm_coef:g}"
     )
 

@@ -43,7 +43,7 @@ Validate = Callable[[], dict[str, float]]
 
 def total_steps(config: LoopConfig, steps_per_epoch: int) -> int:
     """Return the number of optimizer steps of a run."""
-    steps = max(1, math.ceil(config.epochs * steps_per_epoch - 1e-9))
+    steps = max(1, math.ceil(config.epochs_of(steps_per_epoch) * steps_per_epoch - 1e-9))
     return min(steps, config.max_steps) if config.max_steps else steps
 
 

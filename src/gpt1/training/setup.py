@@ -22,7 +22,7 @@ from gpt1.tasks.dataset import TaskData
 from gpt1.tasks.metrics import Metric
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
-from gpt1.training.loop import train
+from gpt1.training.loop import total_steps, train
 
 
 def encode_splits(config: FinetuneConfig, data: TaskData, start: Model) -> dict[str, EncodedExamples]:
@@ -130,6 +130,7 @@ class FinetuneSetup:
         self.collator = Collator(start.tokenizer.pad, start.max_length, config.loop.pad_to, self.engine.buckets)
         with_targets = replace(self.collator, lm_targets=config.loss.lm_coef > 0)
         self.batches = TrainingBatches(encoded["train"], config.loop, with_targets)
+        self.steps = total_steps(config.loop, self.batches.steps_per_epoch)
         self.metrics = metrics_of(head)
         self.criterion = selection_metric(config, head, extra)
 

@@ -8,6 +8,7 @@ on several machines, can run the same command at once and share the study; the l
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -143,7 +144,7 @@ class _TrialReporter:
     """Callback that reports each evaluation to the trial and prunes a trial worse than others at the same epoch."""
 
     def __init__(self, trial: Trial, config: FinetuneConfig):
-        self.trial, self.epochs = trial, config.loop.epochs
+        self.trial, self.steps = trial, math.inf
         self.reported: set[int] = set()
         log = RunDirectory(config.out).log.path
         for event in event_log.read(log) if log.exists() else ():  # before the interruption
@@ -152,11 +153,13 @@ class _TrialReporter:
     def __call__(self, event: Event) -> None:
         from optuna import TrialPruned
 
-        if self._report(event) and event["epoch"] < self.epochs and self.trial.should_prune():
+        if self._report(event) and event["step"] < self.steps and self.trial.should_prune():
             raise TrialPruned
 
     def _report(self, event: Event) -> bool:
         """Report an evaluation by hundredths of an epoch, which are comparable across batch sizes."""
+        if event["event"] == "start":
+            self.steps = event.get("steps", math.inf)
         if event["event"] != "evaluate" or (value := event.get(event["metric"])) is None:
             return False
         at = round(100 * event["epoch"])
