@@ -79,6 +79,7 @@ def test_the_model_is_adapted_first_and_its_bits_per_byte_are_reported(
     assert read_json(run / "model" / "gpt1.json")["provenance"]["before"]["adapted from"] == "random:tiny"
     assert not (adapted / "corpus").exists()
     assert not list((adapted / "checkpoints").glob("*"))
+    assert "3 epochs on 47 texts (" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_fine_tuning_starts_from_the_adapted_weights(data: Path, tmp_path: Path) -> None:

@@ -184,6 +184,7 @@ class Adaptation:
 
     def _print_overview(self, training: LanguageModelSetup) -> None:
         known, loop = self.texts, training.config.loop
+        epochs = f"{loop.epochs:g} epoch{'s' * (loop.epochs != 1)}"
         if random_shape(self.config.model, flag="--model"):
             console.say(f"--adapt: {self.config.model} has random weights, so this is pretraining on the task's texts.")
         if known.n_left_out:
@@ -193,7 +194,7 @@ class Adaptation:
             )
         console.say(
             f"Adapting {self.config.model} to {console.counted(known.n_train, 'text')}, {training.n_train:,} tokens "
-            f"({known.n_held_out:,} more held out): {loop.epochs:g} epochs, {training.steps:,} steps of "
+            f"({known.n_held_out:,} more held out): {epochs}, {training.steps:,} steps of "
             f"{loop.batch_size} × {training.valid.context} tokens, learning rate {training.config.optim.lr:g}"
         )
 

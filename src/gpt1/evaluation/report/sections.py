@@ -12,7 +12,7 @@ from gpt1 import console
 from gpt1.data.example import Example
 from gpt1.data.paper_kinds import kind_of
 from gpt1.evaluation.report import highlight, html, plots
-from gpt1.evaluation.report.command import command_line
+from gpt1.evaluation.report.command import command_line, without_point
 from gpt1.evaluation.report.record import Record
 from gpt1.tasks.problem_types import problem_type_of
 
@@ -212,6 +212,7 @@ def run(record: Record) -> str:
         ("recipe", config.get("recipe") or "none (defaults)"),
         ("data", config.get("data") or ", ".join(config.get("corpus", ()))),
         ("initial weights", config.get("model") or f"random ({config.get('size') or 'gpt1'})"),
+        ("adaptation", _adaptation(record.results.get("adaptation"))),
         ("seed", config.get("loop", {}).get("seed", 0)),
         ("parameters", f"{start['parameters']:,}" if "parameters" in start else ""),
         ("device", ", ".join(str(start[name]) for name in ("device", "dtype") if name in start)),
@@ -230,6 +231,18 @@ def run(record: Record) -> str:
         html.table([], [row for row in rows if row[1] != ""], "facts"),
         html.details("All settings", f"<pre>{escape(settings)}</pre>"),
         html.details("SHA-256 of the data", html.table([], digests.items(), "facts")) if digests else "",
+    )
+
+
+def _adaptation(adapted: Mapping[str, Any] | None) -> str:
+    """Return the language-model training before the fine-tuning as text; "" if there was none."""
+    if adapted is None:
+        return ""
+    bits = adapted["bits_per_byte"]
+    return (
+        f"{console.counted(without_point(adapted['epochs']), 'epoch')} on {console.counted(adapted['texts'], 'text')} "
+        f"({_duration(adapted['seconds'])}); {bits['before']:.3f} bits per byte before, {bits['after']:.3f} after, on "
+        f"{console.counted(adapted['held_out'], 'held-out text')}"
     )
 
 
