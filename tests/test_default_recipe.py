@@ -72,7 +72,7 @@ def test_the_recipe_and_its_main_numbers_are_printed_with_the_flags_that_replace
     shown = done("finetune", "--data", data, "--out", tmp_path / "run", *TINY, "--lr", "0.01").err
     main = recipe("quickstart")
     assert (
-        f"Recipe quickstart (the default for smaller models): --lr 0.01 --epochs {main.loop.epochs:g} --batch-size "
+        f"Recipe quickstart (the default for smaller models): --lr 0.01 --epochs 30 --batch-size "
         f"{main.loop.batch_size} --warmup {main.optim.warmup:g} --lm-coef {main.loss.lm_coef:g}\n"
     ) in shown
     shown = done("finetune", "--data", data, "--out", tmp_path / "other", *TINY, "--recipe", "paper-finetune").err

@@ -96,7 +96,7 @@ def test_dropout_is_all_four_at_once() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_ready_search_fits_each_recipe(name: str) -> None:
     found = parse(READY_SEARCH, RECIPES[name]())
-    assert [dimension.name for dimension in found] == ["lr", "epochs", "lm_coef", "batch_size", "dropout"]
+    assert [dimension.name for dimension in found] == ["lr", "lm_coef", "batch_size", "dropout"]
 
 
 def test_what_is_scored_cannot_be_searched() -> None:
@@ -378,11 +378,12 @@ def test_a_bad_trial_is_pruned_at_an_evaluation_but_not_at_its_last(tmp_path: Pa
     config = FinetuneConfig(out=tmp_path)
     reports = sweep._TrialReporter(trial, config)  # type: ignore[arg-type]
     event = {"event": "evaluate", "metric": "accuracy", "accuracy": 0.5}
+    reports({"event": "start", "steps": 30})
     with pytest.raises(TrialPruned):
-        reports(event | {"epoch": 0.5})
-    reports(event | {"epoch": 0.5})
-    reports(event | {"epoch": 3.0})
-    reports({"event": "train", "epoch": 1.0})
+        reports(event | {"epoch": 0.5, "step": 5})
+    reports(event | {"epoch": 0.5, "step": 5})
+    reports(event | {"epoch": 3.0, "step": 30})
+    reports({"event": "train", "epoch": 1.0, "step": 10})
     assert trial.reported == [(0.5, 50), (0.5, 300)]
 
 

@@ -46,7 +46,7 @@ def done(*words: object) -> Outcome:
 NOTICE = re.compile(
     r"(valid|test): [\d,]+ of [\d,]+ rows drawn|Columns not used|.*: all rows are used"
     r"|.*: the run was trained on this file|[\d,]+ examples; cpu|.*: cpu \(\d+ threads?\)|classification \(2 labels\)"
-    r"|random:tiny: 0.1 M parameters|step 1  valid"
+    r"|random:tiny: 0.1 M parameters|step 1  valid|Recipe "
     r"|(train|valid|test): [\d,]+ (of [\d,]+ )?examples (are duplicates|also occur|were truncated)"
 )
 """Messages that may precede the error."""

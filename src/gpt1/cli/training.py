@@ -12,10 +12,9 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import arg
 
 from gpt1.backends.dist import process_rank
-from gpt1.backends.parameters import count
 from gpt1.cli.flags import HELP_FLAGS, NAMES, AsJson, Pretraining
 from gpt1.cli.output import print_one
-from gpt1.config import END_OF_DOCUMENT, SIZES, FinetuneConfig, PretrainConfig, ReproduceConfig, SweepConfig
+from gpt1.config import END_OF_DOCUMENT, FinetuneConfig, PretrainConfig, ReproduceConfig, SweepConfig
 from gpt1.config.recipes import pretraining, recipe, recipe_for
 from gpt1.errors import UserError
 
@@ -62,13 +61,13 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
 def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
     """Return the defaults of the flags of `gpt1 finetune` and `sweep`: the values of the recipe.
 
-    Help opens no model: without --recipe it shows the values for the default model.
+    Help opens no model: without --recipe it shows the values for small models, as the default model is one.
     """
     if argv[:1] not in (["finetune"], ["sweep"]):
         return FinetuneConfig()
     name: str | None = _value(argv, "--recipe")
     if not name and HELP_FLAGS & set(argv):
-        return replace(recipe(recipe_for(count(SIZES["mini"]))), recipe=None, data=MISSING, out=MISSING)
+        return replace(recipe(recipe_for(0)), recipe=None, data=MISSING, out=MISSING)
     if not name:
         from gpt1.training.defaults import default_recipe
 
