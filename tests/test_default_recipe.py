@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gpt1.errors import UserError
 from gpt1.estimator import GPT1Classifier
 from gpt1.system.files import read_json
 from gpt1.training.defaults import default_recipe
+from gpt1.training.loop import total_steps
 from support.command_line import done, gpt1
 from support.sample_runs import csv_text, labelled
 
@@ -102,3 +104,12 @@ def test_a_model_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
         assert f"gpt1: {said}" in gpt1("finetune", "--data", "reviews", "--out", tmp_path / "run", "--model", name).err
         with pytest.raises(UserError, match=f"^{said}"):
             default_recipe(name)
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(2, 30), (130, 28), (240, 17), (1_000, 4), (2_000, 3), (100_000, 3)])
+def test_quickstart_has_the_more_epochs_the_fewer_rows_there_are(rows: int, epochs: int) -> None:
+    loop = recipe("quickstart").loop
+    steps_per_epoch = -(-rows // loop.batch_size)
+    assert loop.epochs_of(steps_per_epoch) == epochs
+    assert total_steps(loop, steps_per_epoch) == epochs * steps_per_epoch
+    assert replace(loop, epochs=1.5).epochs_of(steps_per_epoch) == 1.5

@@ -96,7 +96,7 @@ class OptimConfig:
         require(self.eps > 0, "eps", self.eps, "a positive number")
 
 
-LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 500, 3, 30
+LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 250, 3, 30
 """Steps that the default number of epochs aims at, and its limits: few rows need more epochs
 (docs/small-models.md)."""
 
@@ -106,7 +106,7 @@ class LoopConfig:
     """Training loop."""
 
     epochs: float | None = 3
-    """Epochs, fractions allowed (default: as many as make 500 steps, 3 to 30)."""
+    """Epochs, fractions allowed (default: as many as make 250 steps, 3 to 30)."""
     max_steps: int | None = None
     """Maximum number of optimizer steps; the learning-rate schedule ends there (default: given by --epochs)."""
     batch_size: int = 32
