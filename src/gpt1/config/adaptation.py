@@ -22,7 +22,7 @@ class AdaptConfig:
     unlabelled: Path | None = None
     """Further texts for --adapt, a table or .txt file or a folder of them. Validation and test texts are left out."""
     adapt_lr: float | None = None
-    """Peak learning rate of --adapt (default: 1e-3, from 60 M parameters on 1e-4)."""
+    """Peak learning rate of --adapt (default: 1e-3, from 60 M parameters on 1e-4; less on little text)."""
 
     def __post_init__(self) -> None:
         require(

@@ -9,6 +9,7 @@ such as the folds of a cross-validation, never do.
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -39,8 +40,8 @@ from gpt1.training.language_model import LanguageModelSetup
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.02, 500
 """Share of the texts, and largest number of them, on which bits per byte are measured; they are not trained on."""
 
-MOST_TOKENS, LEAST_STEPS = 4_096, 200
-"""Tokens of a step; fewer if the texts would otherwise give less than so many steps."""
+MOST_TOKENS, LEAST_STEPS, SHORTEST_WINDOW = 4_096, 200, 128
+"""Tokens of a step; fewer if the texts would otherwise give less than so many steps, but at least one window."""
 
 SAVE_EVERY = 200
 """Steps between checkpoints."""
@@ -67,13 +68,7 @@ class Adaptation:
         assert config.adaptation.adapt is not None
         self.config, self.data, self.start = config, data, start
         shape = replace(start.config, head=None, n_segments=0)
-        rate = config.adaptation.adapt_lr or adaptation_rate(count(shape))
-        self.settings = PretrainConfig(
-            context=start.max_length,
-            optim=OptimConfig(lr=rate, schedule="linear", warmup=0.1),
-            loop=LoopConfig(epochs=config.adaptation.adapt, seed=config.drawn_by, save_every=SAVE_EVERY),
-            hardware=config.hardware,
-        )
+        self.epochs = config.adaptation.adapt
         self.base = Model(shape, self._body(), start.tokenizer, (), start.max_length, start.provenance)
         self.texts = _Texts.of(config, data)
         self.key = self._digest()
@@ -89,9 +84,9 @@ class Adaptation:
 
     def _digest(self) -> str:
         digest = hashlib.sha256(self.texts.sha256.encode())
-        loop, optim = self.settings.loop, self.settings.optim
-        told = (tokenizer_digest(self.base.tokenizer), self.settings.context, loop.epochs, loop.seed, optim.lr)
-        digest.update(repr(told).encode())
+        rate = self.config.adaptation.adapt_lr or adaptation_rate(count(self.base.config))
+        settings = (self.base.max_length, self.epochs, self.config.drawn_by, rate)
+        digest.update(repr((tokenizer_digest(self.base.tokenizer), *settings)).encode())
         for name, value in sorted(self.base.params.items()):
             digest.update(name.encode())
             digest.update(value.tobytes())
@@ -132,11 +127,7 @@ class Adaptation:
 
     def _train(self, run: RunDirectory) -> None:
         train, held_out = self._corpora(run)
-        context, epochs = self.settings.context, self.settings.loop.epochs
-        assert context is not None and epochs is not None
-        steps_of_one_window = len(train) * epochs / context
-        batch_size = max(1, min(int(steps_of_one_window / LEAST_STEPS), MOST_TOKENS // context))
-        settings = replace(self.settings, loop=replace(self.settings.loop, batch_size=batch_size))
+        settings = self._settings(len(train))
         training = LanguageModelSetup(settings, self.base, train, held_out)
         run.open("adapt", settings, {"digest": self.key})
         self._print_overview(training)
@@ -146,7 +137,7 @@ class Adaptation:
             origin = {
                 "adapted from": self.config.model,
                 **({"before": self.start.provenance} if self.start.provenance else {}),
-                "epochs": settings.loop.epochs, "texts": self.texts.n_train, "tokens": progress.tokens,
+                "epochs": self.epochs, "texts": self.texts.n_train, "tokens": progress.tokens,
                 "validation": progress.best,
             }  # fmt: skip
             save_model(run.model, replace(self.base, params=training.engine.parameters(), provenance=origin))
@@ -155,10 +146,28 @@ class Adaptation:
         training.engine.load_parameters(run.load_model().params)
         after = training.evaluate()["bits_per_byte"]
         write_json(run.metrics_path, {
-            "epochs": settings.loop.epochs, "texts": self.texts.n_train, "held_out": self.texts.n_held_out,
+            "epochs": self.epochs, "texts": self.texts.n_train, "held_out": self.texts.n_held_out,
             "left_out": self.texts.n_left_out, "bytes": train.manifest["bytes"], "tokens": progress.tokens,
             "steps": progress.step, "seconds": progress.seconds, "bits_per_byte": {"before": before, "after": after},
         })  # fmt: skip
+
+    def _settings(self, n_tokens: int) -> PretrainConfig:
+        """Return the settings of the training on so many tokens: small steps of short windows on little text.
+
+        The default learning rate falls with the square root of the tokens of a step (Malladi et al. 2022 for Adam).
+        """
+        at_once = min(max(SHORTEST_WINDOW, n_tokens * self.epochs / LEAST_STEPS), MOST_TOKENS)
+        context = min(self.base.max_length, 2 ** int(math.log2(at_once)))
+        batch_size = max(1, int(at_once / context))
+        rate = adaptation_rate(count(self.base.config)) * math.sqrt(batch_size * context / MOST_TOKENS)
+        return PretrainConfig(
+            context=context,
+            optim=OptimConfig(lr=self.config.adaptation.adapt_lr or rate, schedule="linear", warmup=0.1),
+            loop=LoopConfig(
+                epochs=self.epochs, batch_size=batch_size, seed=self.config.drawn_by, save_every=SAVE_EVERY
+            ),
+            hardware=self.config.hardware,
+        )
 
     def _corpora(self, run: RunDirectory) -> tuple[Corpus, Corpus]:
         """Return the texts for training and the held-out ones as token ids, from files in the run's folder."""
@@ -184,7 +193,7 @@ class Adaptation:
 
     def _print_overview(self, training: LanguageModelSetup) -> None:
         known, loop = self.texts, training.config.loop
-        epochs = f"{loop.epochs:g} epoch{'s' * (loop.epochs != 1)}"
+        epochs = f"{self.epochs:g} epoch{'s' * (self.epochs != 1)}"
         if random_shape(self.config.model, flag="--model"):
             console.say(f"--adapt: {self.config.model} has random weights, so this is pretraining on the task's texts.")
         if known.n_left_out:
@@ -195,7 +204,7 @@ class Adaptation:
         console.say(
             f"Adapting {self.config.model} to {console.counted(known.n_train, 'text')}, {training.n_train:,} tokens "
             f"({known.n_held_out:,} more held out): {epochs}, {training.steps:,} steps of "
-            f"{loop.batch_size} × {training.valid.context} tokens, learning rate {training.config.optim.lr:g}"
+            f"{loop.batch_size} × {training.valid.context} tokens, learning rate {training.config.optim.lr:.2g}"
         )
 
 
