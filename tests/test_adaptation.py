@@ -130,6 +130,8 @@ def test_training_rows_that_the_recipe_leaves_aside_are_used(data: Path, tmp_pat
     assert len(splits["train"]) + len(splits["valid"]) < 20
     known = prepared(config, tmp_path / "adapted")
     assert known.texts.n_train + known.texts.n_held_out == 54 - len(splits["valid"])
+    quick = prepared(settings(data, tmp_path / "run", train_fraction=0.25, max_examples=4), tmp_path / "adapted")
+    assert quick.texts.n_train + quick.texts.n_held_out == 4 + 4
 
 
 def test_a_folder_of_tables_and_texts_is_read_whole(data: Path, tmp_path: Path) -> None:

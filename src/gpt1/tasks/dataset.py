@@ -66,12 +66,14 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
         test_fraction=split.test_fraction, split_strategy=split.split_strategy, seed=seed,
     )  # fmt: skip
     splits, notes = _without(dataset, drop)
+    unused = list(dataset.unused)
     if split.max_examples:
+        unused = limited(unused, split.max_examples, seed)
         splits = {name: limited(examples, split.max_examples, seed) for name, examples in splits.items()}
         notes.append(f"--max-examples: at most {split.max_examples:,} examples of each split.")
     task = task or infer_task(dataset.kind, splits["train"])
     labels = task.labels(splits["train"], label_names)
-    return TaskData(splits, task, labels, (*dataset.notes, *notes, *_warnings(splits)), dataset.unused)
+    return TaskData(splits, task, labels, (*dataset.notes, *notes, *_warnings(splits)), tuple(unused))
 
 
 def hub_columns(files: hub.DatasetFiles, columns: Columns) -> Columns:
