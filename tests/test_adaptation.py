@@ -32,6 +32,11 @@ from support.sample_runs import csv_text, json_lines, labelled
 TINY = ["--model", "random:tiny", "--vocab-size", "96", "--max-length", "16", "--epochs", "1", "--no-baseline"]
 
 
+torch_only = pytest.mark.skipif(
+    "torch" not in backends.installed(), reason="one backend is enough here: MindSpore compiles for each short run"
+)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A file of labelled texts, which is split at random."""
@@ -82,6 +87,7 @@ def test_the_model_is_adapted_first_and_its_bits_per_byte_are_reported(
     assert "3 epochs on 47 texts (" in (run / "report.html").read_text(encoding="utf-8")
 
 
+@torch_only
 def test_fine_tuning_starts_from_the_adapted_weights(data: Path, tmp_path: Path) -> None:
     config = settings(data, tmp_path / "run", segments=True)
     adapted = prepared(config, tmp_path / "adapted")
@@ -169,6 +175,7 @@ def count_trainings(patch: pytest.MonkeyPatch) -> list[str]:
     return trained
 
 
+@torch_only
 def test_runs_of_several_seeds_share_the_adapted_model(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +188,7 @@ def test_runs_of_several_seeds_share_the_adapted_model(
     assert len(trained) == 1
 
 
+@torch_only
 def test_trials_of_a_sweep_share_the_adapted_model(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("optuna")
     trained = count_trainings(monkeypatch)
@@ -189,6 +197,7 @@ def test_trials_of_a_sweep_share_the_adapted_model(data: Path, tmp_path: Path, m
     assert len(trained) == 1
 
 
+@torch_only
 def test_fits_on_other_texts_adapt_anew_and_on_the_same_texts_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = count_trainings(monkeypatch)
     texts, labels = zip(*labelled(24), strict=True)
@@ -203,6 +212,7 @@ def test_fits_on_other_texts_adapt_anew_and_on_the_same_texts_do_not(monkeypatch
     assert more.get_params()["adapt"] == 1
 
 
+@torch_only
 def test_held_out_fold_is_not_among_the_texts_of_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.model_selection import cross_val_score
 
@@ -255,12 +265,11 @@ def results_of(command: Command) -> dict[str, Any]:
     }
 
 
+@torch_only
 @pytest.mark.parametrize("stage", ["adaptation", "fine-tuning"])
 def test_killed_run_gives_the_same_bytes(
     stage: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not backends.installed():
-        pytest.skip("no framework is installed")
     whole, killed = Command(data, tmp_path / "whole"), Command(data, tmp_path / "killed")
     whole.here()
     process = killed.process()
@@ -316,6 +325,7 @@ def test_invalid_input_is_one_line_before_training(
     assert not Path("run").exists()
 
 
+@torch_only
 def test_an_adapted_model_of_another_vocabulary_is_refused_before_fine_tuning(data: Path, tmp_path: Path) -> None:
     flags = ["finetune", "--data", data, *TINY, "--adapt", "1", "--out"]
     done(*flags, tmp_path / "run")
@@ -330,6 +340,7 @@ def test_an_adapted_model_of_another_vocabulary_is_refused_before_fine_tuning(da
     assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
+@torch_only
 def test_another_model_cannot_resume_the_run(data: Path, tmp_path: Path) -> None:
     flags = ["finetune", "--data", data, "--out", tmp_path / "run", "--adapt", "1", "--epochs", "1", "--no-baseline"]
     done(*flags, "--model", "random:tiny", "--max-steps", "1")

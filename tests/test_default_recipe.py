@@ -21,6 +21,8 @@ from gpt1.training.loop import total_steps
 from support.command_line import done, gpt1
 from support.sample_runs import csv_text, labelled
 
+pytest.importorskip("torch", reason="one backend is enough here: MindSpore compiles for each of many short runs")
+
 TINY = ["--model", "random:tiny", "--max-steps", "1", "--no-baseline"]
 
 
