@@ -23,12 +23,10 @@ LOCK   := $(shell $(PYTHON) -c 'import sys; print("requirements.lock" * (sys.ver
 .PHONY: demo test test-mindspore check-full lint format lock wheel clean
 
 demo: $(VENV)/.ready-$(DEMO_EXTRAS)
-	rm -rf $(DEMO) $(DEMO)-random
+	rm -rf $(DEMO)
 	$(BIN)/gpt1 next mini "The sun rises in the"
 	$(BIN)/gpt1 generate mini "The old house" --max-tokens 60
-	$(BIN)/gpt1 finetune --data reviews --out $(DEMO)
-	$(BIN)/gpt1 finetune --data reviews --model random:mini --tokenizer mini --out $(DEMO)-random
-	$(BIN)/gpt1 evaluate $(DEMO) --data reviews --compare $(DEMO)-random
+	$(BIN)/gpt1 finetune --data reviews --adapt 3 --out $(DEMO)
 	$(BIN)/gpt1 predict $(DEMO) "Warm, funny and over far too soon." "The handle broke on the second day."
 	@echo "To use the command gpt1: . $(BIN)/activate"
 

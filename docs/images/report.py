@@ -1,6 +1,6 @@
 """Screenshots of reports: python docs/images/report.py RUN OTHER LANGUAGE-MODEL, with three runs.
 
-RUN and OTHER are the runs of `make demo` (runs/demo, runs/demo-random), LANGUAGE-MODEL is a run of `gpt1 pretrain`.
+RUN is the run of `make demo` (runs/demo), OTHER another one on the same data, LANGUAGE-MODEL is a run of `gpt1 pretrain`.
 Writes their reports, opens them in headless Chromium and writes report-*.png to this directory. Requires playwright and
 Chromium (the system's, or installed by playwright).
 """
