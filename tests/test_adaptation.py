@@ -124,9 +124,27 @@ def test_texts_of_the_validation_and_test_split_are_never_used(data: Path, tmp_p
         assert [text for text in evaluated if folded(text) in used] == []
         assert all(folded(text) in used for example in splits["train"] for text in example.texts)
     assert {"a line before.", "a line after."} <= used
+    for file, n_more in ((more, 1), (lines, 2)):
+        known = prepared(settings(data, tmp_path / "run", unlabelled=file), tmp_path / "adapted")
+        assert known.texts.n_left_out == len(evaluated) == 12
+        assert known.texts.n_train + known.texts.n_held_out == len(splits["train"]) + n_more
+
+
+def test_unlabelled_texts_that_are_also_labelled_are_used_once(data: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.csv"
+    more.write_text(data.read_text() + "A further text.,good\n")
     known = prepared(settings(data, tmp_path / "run", unlabelled=more), tmp_path / "adapted")
-    assert known.texts.n_left_out == len(evaluated) == 12
-    assert known.texts.n_train + known.texts.n_held_out == len(splits["train"]) + 1
+    alone = prepared(settings(data, tmp_path / "run"), tmp_path / "adapted")
+    assert set(text_of(known, tmp_path).split("\n")) == {*text_of(alone, tmp_path).split("\n"), "A further text."}
+    assert (known.texts.n_left_out, alone.texts.n_left_out) == (60, 0)
+
+
+def test_a_text_file_has_a_text_a_line_or_documents_between_marks(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "more.txt"
+    for content, count in (("one\n\ntwo\n", 2), ("one\n\ntwo\n<|endofbook|>\nthree\n", 2), ("one", 1)):
+        file.write_text(content)
+        known = prepared(settings(data, tmp_path / "run", unlabelled=file), tmp_path / "adapted")
+        assert known.texts.n_train + known.texts.n_held_out == 48 + count, content
 
 
 def test_training_rows_that_the_recipe_leaves_aside_are_used(data: Path, tmp_path: Path) -> None:
@@ -299,14 +317,17 @@ def test_killed_run_gives_the_same_bytes(
         (["--unlabelled", "more.txt"], "--unlabelled more.txt: only used with --adapt EPOCHS; add --adapt 1"),
         (["--adapt-lr", "1e-3"], "--adapt-lr 0.001: only used with --adapt EPOCHS"),
         (["--adapt", "1", "--unlabelled", "nothing.csv"], "--unlabelled nothing.csv: no such file or folder"),
-        (["--adapt", "1", "--unlabelled", "empty.csv"], "empty.csv is empty (0 bytes)"),
-        (["--adapt", "1", "--unlabelled", "empty.txt"], "--unlabelled empty.txt: no text is left"),
-        (["--adapt", "1", "--unlabelled", "binary.txt"], "binary.txt line 1: byte 0xff at offset 0 is not UTF-8"),
+        (["--adapt", "1", "--unlabelled", "empty.csv"], "--unlabelled: empty.csv is empty (0 bytes)"),
+        (["--adapt", "1", "--unlabelled", "empty.txt"], "--unlabelled empty.txt: no text is left; the files are empty"),
+        (
+            ["--adapt", "1", "--unlabelled", "binary.txt"],
+            "--unlabelled: binary.txt line 1: byte 0xff at offset 0 is not UTF-8",
+        ),
         (["--adapt", "1", "--unlabelled", "photo.png"], "--unlabelled photo.png: unknown format; expected .csv"),
         (["--adapt", "1", "--unlabelled", "folder"], "--unlabelled folder: no file with texts in this folder"),
         (
             ["--adapt", "1", "--unlabelled", "test.csv"],
-            "--unlabelled test.csv: no text is left; all of",
+            "--unlabelled test.csv: no text is left; all of them also occur in --data",
         ),
     ],
 )

@@ -42,7 +42,7 @@ def test_a_finished_run_shows_its_results_again_and_trains_no_more() -> None:
     words = ["finetune", "--data", "reviews.csv", "--out", "run", *QUICK, "--epochs", "2", "--baseline"]
     again = done(*words, "--json")
     assert again.json == json.loads(Path("run/metrics.json").read_text())
-    assert "run is already finished; results:" in again.err
+    assert "run is already finished; results with recipe quickstart:" in again.err
     assert "GPT-1" in again.err
     assert "majority class" in again.err
     verdict = again.json["verdict"]

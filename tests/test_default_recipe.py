@@ -76,7 +76,7 @@ def test_the_recipe_and_its_main_numbers_are_printed_with_the_flags_that_replace
     shown = done("finetune", "--data", data, "--out", tmp_path / "run", *TINY, "--lr", "0.01").err
     main = recipe("quickstart")
     assert (
-        f"Recipe quickstart (the default for smaller models): --lr 0.01 --epochs 30 --batch-size "
+        f"Recipe quickstart (the default for smaller models): --lr 0.01 --epochs 20 --batch-size "
         f"{main.loop.batch_size} --warmup {main.optim.warmup:g} --lm-coef {main.loss.lm_coef:g}\n"
     ) in shown
     shown = done("finetune", "--data", data, "--out", tmp_path / "other", *TINY, "--recipe", "paper-finetune").err
@@ -108,7 +108,9 @@ def test_a_model_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
             default_recipe(name)
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(2, 30), (130, 28), (240, 17), (1_000, 4), (2_000, 3), (100_000, 3)])
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(2, 20), (130, 19), (240, 16), (1_000, 10), (2_000, 8), (10_000, 5), (100_000, 3)]
+)
 def test_quickstart_has_the_more_epochs_the_fewer_rows_there_are(rows: int, epochs: int) -> None:
     loop = recipe("quickstart").loop
     steps_per_epoch = -(-rows // loop.batch_size)

@@ -231,7 +231,7 @@ def test_runs_of_other_settings_are_refused_before_anything_runs(
     assert reproduced(data, finished[0], "--max-examples", "4") == 2
     stderr = capsys.readouterr().err.splitlines()
     assert len(stderr) == 1
-    assert "mnli/seed-0: contains a different run (--max-examples is None, not 4)" in stderr[0]
+    assert "mnli/seed-0: contains a different run (--max-examples is unset, not 4)" in stderr[0]
 
 
 def test_what_a_run_says_stands_in_a_file_beside_it(

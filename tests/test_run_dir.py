@@ -90,7 +90,7 @@ def test_same_run_may_go_on_elsewhere_and_on_other_hardware(opened: tuple[RunDir
         ("finetune", {"lr": 0.2}, FACTS, r"--lr is 0\.1, not 0\.2"),
         ("finetune", {"model": "mini"}, FACTS, r"--model is random:tiny, not mini"),
         ("finetune", {"loop": LoopConfig(seed=1)}, FACTS, r"--seed is 0, not 1"),
-        ("finetune", {"loop": LoopConfig(patience=2)}, FACTS, r"--patience is None, not 2"),
+        ("finetune", {"loop": LoopConfig(patience=2)}, FACTS, r"--patience is unset, not 2"),
         ("finetune", {}, {"data_sha256": {"train": "aaaa", "valid": "cccc"}}, "its valid data differs"),
         ("finetune", {}, {"data_sha256": {"train": "aaaa"}}, "its valid data differs"),
     ],

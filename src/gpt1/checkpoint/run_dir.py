@@ -236,17 +236,21 @@ def _plain(config: Any) -> dict[str, Any]:
 def _difference(recorded: Any, wanted: Any, path: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Any, Any] | None:
     """Return the first difference between two JSON values as (path, recorded, wanted); None if they are equal."""
     if isinstance(recorded, dict) and isinstance(wanted, dict):
-        for key in sorted({*recorded, *wanted}):
+        for key in sorted({*recorded, *wanted}, key=lambda key: (key != "recipe", key)):  # it explains the others
             if difference := _difference(recorded.get(key), wanted.get(key), (*path, key)):
                 return difference
         return None
     return None if recorded == wanted else (path, recorded, wanted)
 
 
+def _shown(value: Any) -> str:
+    return "unset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _described(path: tuple[str, ...], recorded: Any, wanted: Any) -> str:
     match path:
         case ("config", *_, setting):
-            return f"--{setting.replace('_', '-')} is {recorded}, not {wanted}"
+            return f"--{setting.replace('_', '-')} is {_shown(recorded)}, not {_shown(wanted)}"
         case ("facts", "data_sha256", *split):
             return f"its {' '.join([*split, 'data'])} differs"
     return f"{'.'.join(path)} is {recorded}, not {wanted}"

@@ -96,9 +96,9 @@ class OptimConfig:
         require(self.eps > 0, "eps", self.eps, "a positive number")
 
 
-LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 250, 3, 30
-"""Steps that the default number of epochs aims at, and its limits: few rows need more epochs
-(docs/small-models.md)."""
+EPOCHS_OF_ONE_ROW, LEAST_EPOCHS, MOST_EPOCHS = 100, 3, 20
+"""The default number of epochs is the first, divided by the cube root of the number of rows, within the limits: 16 for
+240 rows, 8 for 2,000 (docs/small-models.md)."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class LoopConfig:
     """Training loop."""
 
     epochs: float | None = 3
-    """Epochs, fractions allowed (default: as many as make 250 steps, 3 to 30)."""
+    """Epochs, fractions allowed (default: 3 to 20, the more the fewer rows)."""
     max_steps: int | None = None
     """Maximum number of optimizer steps; the learning-rate schedule ends there (default: given by --epochs)."""
     batch_size: int = 32
@@ -151,7 +151,8 @@ class LoopConfig:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4,294,967,295")
 
     def epochs_of(self, steps_per_epoch: int) -> float:
-        """Return the number of epochs: `epochs`, or without it as many as make `LEAST_STEPS`, within the limits."""
+        """Return the number of epochs: `epochs`, or without it the default for the number of rows."""
         if self.epochs is not None:
             return self.epochs
-        return min(max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps_per_epoch)), MOST_EPOCHS)
+        rows = steps_per_epoch * self.batch_size
+        return min(max(LEAST_EPOCHS, round(EPOCHS_OF_ONE_ROW / math.cbrt(rows))), MOST_EPOCHS)

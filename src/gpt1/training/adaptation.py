@@ -198,12 +198,12 @@ class Adaptation:
             console.say(f"--adapt: {self.config.model} has random weights, so this is pretraining on the task's texts.")
         if known.n_left_out:
             console.say(
-                f"--adapt: {console.counted(known.n_left_out, 'text')} left out, because they also occur in the "
-                "validation or test split."
+                f"--adapt: {console.counted(known.n_left_out, 'text')} left out: in the validation or test split, or "
+                "in --unlabelled and the training split."
             )
         console.say(
             f"Adapting {self.config.model} to {console.counted(known.n_train, 'text')}, {training.n_train:,} tokens "
-            f"({known.n_held_out:,} more held out): {epochs}, {training.steps:,} steps of "
+            f"({known.n_held_out:,} more held out): {epochs}, {console.counted(training.steps, 'step')} of "
             f"{loop.batch_size} × {training.valid.context} tokens, learning rate {training.config.optim.lr:.2g}"
         )
 
@@ -259,33 +259,42 @@ class _Texts:
                     file.write(f"{text}\n{END_OF_DOCUMENT}\n")
 
     def _all(self) -> Iterator[str | None]:
-        """Yield each text; None for one that occurs in the validation or test split, as a whole or as a line."""
+        """Yield each text; None for one that is left out.
+
+        These are texts of the validation and test split, and those of --unlabelled that are also in the training split.
+        """
         splits = self.data.splits
         evaluated = {folded(text) for name in splits if name != "train" for e in splits[name] for text in e.texts}
-        for text in self._own():
-            yield _without(text, evaluated)
+        labelled = set(evaluated)
+        for example in (*splits["train"], *self.data.unused):
+            for text in example.texts:
+                labelled.add(folded(text))
+                yield _without(text, evaluated)
         if path := self.config.adaptation.unlabelled:
-            kept = 0
-            columns = replace(self.config.columns, label=None, weight=None)
-            for text in read_texts(files_with_text(path, "--unlabelled"), columns, END_OF_DOCUMENT):
-                text_left = _without(text, evaluated)
-                kept += text_left is not None
-                yield text_left
+            found = kept = 0
+            for text in self._unlabelled(path):
+                found += 1
+                rest = _without(text, labelled)
+                kept += rest is not None
+                yield rest
             if not kept:
-                raise UserError(
-                    f"--unlabelled {path}: no text is left; all of them also occur in the validation or test split"
-                )
+                reason = "all of them also occur in --data" if found else "the files are empty"
+                raise UserError(f"--unlabelled {path}: no text is left; {reason}")
 
-    def _own(self) -> Iterator[str]:
-        for example in (*self.data.splits["train"], *self.data.unused):
-            yield from example.texts
+    def _unlabelled(self, path: Path) -> Iterator[str]:
+        columns = replace(self.config.columns, label=None, weight=None)
+        files = files_with_text(path, "--unlabelled")
+        try:
+            yield from read_texts(files, columns, END_OF_DOCUMENT, text_a_line=True)
+        except UserError as error:
+            raise UserError(f"--unlabelled: {error} (the column of the texts has the same name as in --data)") from None
 
 
-def _without(text: str, evaluated: set[str]) -> str | None:
-    """Return the lines of a text that are not in `evaluated`; None if there are none, or the whole text is in it."""
-    if folded(text) in evaluated:
+def _without(text: str, known: set[str]) -> str | None:
+    """Return the lines of a text that are not in `known`; None if there are none, or the whole text is in it."""
+    if folded(text) in known:
         return None
-    lines = [line for line in text.splitlines(keepends=True) if folded(line) not in evaluated or not line.strip()]
+    lines = [line for line in text.splitlines(keepends=True) if folded(line) not in known or not line.strip()]
     return "".join(lines) if any(map(str.strip, lines)) else None
 
 

@@ -91,7 +91,7 @@ def _finetune(
     facts = {"data_sha256": digests, "labels": list(data.labels.names)}
     if run.finished:
         run.open("finetune", config, facts)
-        console.say(f"{config.out} is already finished; results:")
+        console.say(f"{config.out} is already finished; results with recipe {config.recipe or 'none'}:")
         if not run.report.exists():
             report.write([run.path])
         results = read_results(run)

@@ -63,12 +63,17 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
         if RunDirectory(run.out).started:
             RunDirectory(run.out).require_same("finetune", run)
     results = []
+    if config.adaptation.adapt:
+        console.say(f"Adapting {config.model} first, once for all seeds; progress: {notices(runs[0].out)}")
     for run in runs:
         started = time.perf_counter()
         with console.notices_to(notices(run.out)):
             results.append(run_once(run, metric, adapted=config.out / ADAPTED))
         split = results[-1]["baseline_split"]
         shown = "  ".join(f"{name} {results[-1][split][name]:.4f}" for name in results[-1][split]["interval"])
+        if adapted := results[-1].get("adaptation") if run is runs[0] else None:
+            bits = adapted["bits_per_byte"]
+            console.say(f"Bits per byte on held-out texts: {bits['before']:.3f} before, {bits['after']:.3f} after")
         console.say(f"seed {run.loop.seed}  {split}  {shown}  ({time.perf_counter() - started:.0f} s)")
     table = _table([run.loop.seed for run in runs], results)
     table["verdict"] = _verdict(runs, results)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gpt1.config import Columns
-from gpt1.data.corpus.documents import documents
+from gpt1.data.corpus.documents import LONGEST_LINE, documents
 from gpt1.data.corpus.prepare import is_text
 from gpt1.data.examples import stream_examples
-from gpt1.data.readers import FORMATS, file_type
+from gpt1.data.readers import FORMATS, file_type, text_lines
 from gpt1.errors import UserError
 
 
@@ -36,10 +36,13 @@ def _is_readable(file: Path) -> bool:
     return not file.name.startswith(".") and (file_type(file) is not None or is_text(file))
 
 
-def read_texts(files: Iterable[Path], columns: Columns, end_of_document: str) -> Iterator[str]:
+def read_texts(
+    files: Iterable[Path], columns: Columns, end_of_document: str, *, text_a_line: bool = False
+) -> Iterator[str]:
     """Yield the texts of tables and the chunks of the documents of text files, in constant memory.
 
-    A document of less than `documents.CHUNK_SIZE` characters is one chunk.
+    A document of less than `documents.CHUNK_SIZE` characters is one chunk. With `text_a_line`, each line of a text file
+    without a line `end_of_document` is a text.
 
     Raises:
         UserError: a file or a row cannot be read.
@@ -48,5 +51,7 @@ def read_texts(files: Iterable[Path], columns: Columns, end_of_document: str) ->
         if file_type(file):
             for example in stream_examples(file, columns):
                 yield from example.texts
+        elif text_a_line and not any(line.strip() == end_of_document for line in text_lines(file, LONGEST_LINE)):
+            yield from filter(None, map(str.strip, text_lines(file, LONGEST_LINE)))
         else:
             yield from (chunk.text for chunk in documents(file, end_of_document))

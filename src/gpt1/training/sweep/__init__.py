@@ -77,6 +77,8 @@ def sweep(config: FinetuneConfig, how: SweepConfig) -> dict[str, Any]:
     study = Study(config.out, metric, how.trials, base.loop.seed, how.prune)
     names = ", ".join(dimension.name for dimension in dimensions)
     console.say(f"Searching {names} by validation {metric}: {how.trials} trials in {config.out}")
+    if base.adaptation.adapt:
+        console.say(f"Adapting {base.model} first, once for all trials; progress: {notices(base.out / 'trial-0')}")
     while how.timeout is None or time.monotonic() - started < how.timeout:
         trial = study.ask()
         if trial is None:
