@@ -244,7 +244,7 @@ def _difference(recorded: Any, wanted: Any, path: tuple[str, ...] = ()) -> tuple
 
 
 def _shown(value: Any) -> str:
-    return "unset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "unset" if value is None else str(value)
 
 
 def _described(path: tuple[str, ...], recorded: Any, wanted: Any) -> str:
