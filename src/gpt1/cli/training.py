@@ -65,14 +65,15 @@ def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
     """
     if argv[:1] not in (["finetune"], ["sweep"]):
         return FinetuneConfig()
-    name: str | None = _value(argv, "--recipe")
-    if not name and HELP_FLAGS & set(argv):
-        return replace(recipe(recipe_for(0)), recipe=None, data=MISSING, out=MISSING)
-    if not name:
-        from gpt1.training.defaults import default_recipe
+    if name := _value(argv, "--recipe"):
+        base = recipe(name)
+    elif HELP_FLAGS & set(argv):
+        base = replace(recipe(recipe_for(0)), recipe=None)
+    else:
+        from gpt1.training.defaults import recipe_or_default
 
-        name = default_recipe(_value(argv, "--model") or FinetuneConfig.model, _value(argv, "--out"))
-    return replace(recipe(name) if name else FinetuneConfig(), data=MISSING, out=MISSING)
+        base = recipe_or_default(None, _value(argv, "--model"), _value(argv, "--out"))
+    return replace(base, data=MISSING, out=MISSING)
 
 
 def _pretrain_defaults(argv: Sequence[str]) -> PretrainConfig:

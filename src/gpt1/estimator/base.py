@@ -25,7 +25,6 @@ from gpt1.checkpoint.run_formats import upgrade_settings
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import DeviceConfig, FinetuneConfig
 from gpt1.config.overrides import with_overrides
-from gpt1.config.recipes import recipe
 from gpt1.data.example import Example
 from gpt1.errors import Interrupted, UserError
 from gpt1.estimator.validation import drawn, require_use, unlabelled_examples
@@ -35,7 +34,7 @@ from gpt1.tasks import Labels, ProblemType, Task
 from gpt1.tasks.dataset import TaskData
 from gpt1.tasks.metrics import own_metric
 from gpt1.training.adaptation import Adaptation
-from gpt1.training.defaults import default_recipe
+from gpt1.training.defaults import recipe_or_default
 from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
 
 ESTIMATOR = "estimator.json"
@@ -94,8 +93,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """Return the recipe's settings, replaced by the parameters that are not None."""
         base = self.recipe
         if not isinstance(base, FinetuneConfig):
-            name = base or default_recipe(self.model or FinetuneConfig.model, self.out)
-            base = recipe(name) if name else FinetuneConfig()
+            base = recipe_or_default(base, self.model, self.out)
         named = (
             "model", "task", "epochs", "lr", "batch_size", "max_length", "lm_coef", "adapt",
             "backend", "device", "dtype",

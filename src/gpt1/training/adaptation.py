@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from gpt1 import console
-from gpt1.backends.parameters import HEAD, count, initialise
+from gpt1.backends.parameters import HEAD, Params, count, initialise
 from gpt1.checkpoint import event_log
 from gpt1.checkpoint.loading import random_shape
 from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.checkpoint.run_dir import LOCK, RunDirectory
 from gpt1.checkpoint.train_state import Progress
-from gpt1.config import END_OF_DOCUMENT, FinetuneConfig, LoopConfig, OptimConfig, PretrainConfig
+from gpt1.config import END_OF_DOCUMENT, FinetuneConfig, LoopConfig, ModelConfig, OptimConfig, PretrainConfig
 from gpt1.config.recipes import adaptation_rate
 from gpt1.data.corpus.prepare import Corpus, prepare
 from gpt1.data.corpus.shards import tokenizer_digest
@@ -69,14 +69,13 @@ class Adaptation:
         self.config, self.data, self.start = config, data, start
         shape = replace(start.config, head=None, n_segments=0)
         self.epochs = config.adaptation.adapt
-        self.base = Model(shape, self._body(), start.tokenizer, (), start.max_length, start.provenance)
+        self.base = Model(shape, self._body(shape), start.tokenizer, (), start.max_length, start.provenance)
         self.texts = _Texts.of(config, data)
         self.key = self._digest()
         self.run_directory = RunDirectory(root / self.key[:12])
 
-    def _body(self) -> dict[str, Any]:
+    def _body(self, shape: ModelConfig) -> Params:
         """Return the parameters of the base model, without head and segments, the same for every --seed."""
-        shape = replace(self.start.config, head=None, n_segments=0)
         if random_shape(self.config.model, flag="--model"):
             return initialise(shape, self.config.drawn_by)
         body = {name: value for name, value in self.start.params.items() if not name.startswith(HEAD)}
@@ -118,8 +117,7 @@ class Adaptation:
                 f"{run.path}: holds an adapted model of another vocabulary ({adapted.config.vocab_size:,} tokens, "
                 f"{self.base.config.vocab_size:,} expected); delete this folder and run the same command again"
             )
-        measured = results["bits_per_byte"]
-        console.say(f"Bits per byte on held-out texts: {measured['before']:.3f} before, {measured['after']:.3f} after")
+        show_bits(results)
         segments = self.start.params[EMBEDDING][self.base.config.vocab_size :]
         params = self.start.params | adapted.params
         params[EMBEDDING] = np.concatenate([adapted.params[EMBEDDING], segments])
@@ -206,6 +204,12 @@ class Adaptation:
             f"({known.n_held_out:,} more held out): {epochs}, {console.counted(training.steps, 'step')} of "
             f"{loop.batch_size} × {training.valid.context} tokens, learning rate {training.config.optim.lr:.2g}"
         )
+
+
+def show_bits(results: Mapping[str, Any]) -> None:
+    """Print the bits per byte before and after an adaptation with these results (`Adaptation.run`)."""
+    bits = results["bits_per_byte"]
+    console.say(f"Bits per byte on held-out texts: {bits['before']:.3f} before, {bits['after']:.3f} after")
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,20 @@ def recipe(name: str | None = None, /, **settings: Any) -> FinetuneConfig:
     Raises:
         UserError: the recipe, the model or a setting is unknown, or a value is invalid.
     """
-    if name is None:
-        name = default_recipe(settings.get("model", FinetuneConfig.model), settings.get("out"))
-    return recipes.recipe(name, **settings) if name else with_overrides(FinetuneConfig(), settings)
+    base = recipe_or_default(name, settings.get("model"), settings.get("out"))
+    return with_overrides(base, settings)
+
+
+def recipe_or_default(
+    name: str | None, model: str | os.PathLike[str] | None, out: str | os.PathLike[str] | None
+) -> FinetuneConfig:
+    """Return the settings of the recipe `name`; without a name, of the default recipe (`default_recipe`).
+
+    Raises:
+        UserError: the recipe or the model does not exist, or the run's `config.json` is damaged.
+    """
+    name = name or default_recipe(model or FinetuneConfig.model, out)
+    return recipes.recipe(name) if name else FinetuneConfig()
 
 
 def default_recipe(model: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> str | None:

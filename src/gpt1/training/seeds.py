@@ -20,6 +20,7 @@ from gpt1.evaluation import verdict
 from gpt1.evaluation.scoring import show_verdict
 from gpt1.system.files import write_json
 from gpt1.tasks.metrics import Metric
+from gpt1.training.adaptation import show_bits
 from gpt1.training.finetune import finetune, read_results
 
 
@@ -71,9 +72,8 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
             results.append(run_once(run, metric, adapted=config.out / ADAPTED))
         split = results[-1]["baseline_split"]
         shown = "  ".join(f"{name} {results[-1][split][name]:.4f}" for name in results[-1][split]["interval"])
-        if adapted := results[-1].get("adaptation") if run is runs[0] else None:
-            bits = adapted["bits_per_byte"]
-            console.say(f"Bits per byte on held-out texts: {bits['before']:.3f} before, {bits['after']:.3f} after")
+        if run is runs[0] and "adaptation" in results[-1]:
+            show_bits(results[-1]["adaptation"])
         console.say(f"seed {run.loop.seed}  {split}  {shown}  ({time.perf_counter() - started:.0f} s)")
     table = _table([run.loop.seed for run in runs], results)
     table["verdict"] = _verdict(runs, results)
