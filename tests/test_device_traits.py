@@ -14,6 +14,7 @@ from gpt1.backends.device_traits import choose_traits
 from gpt1.backends.dropout import generator_seed
 from gpt1.backends.parameters import Params, initialise
 from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig
+from gpt1.config.device import DEVICES
 from gpt1.errors import UserError
 
 CONFIG = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_ctx=16, vocab_size=40, head=Head("classification", 2))
@@ -43,7 +44,7 @@ def on_cpu(traits: Any) -> Any:
 
 
 def engine(device: str, p: float = 0.0) -> Any:
-    hardware = DeviceConfig(backend="torch", device=device, dtype="float32")  # type: ignore[arg-type]
+    hardware = DeviceConfig(backend="torch", device=device, dtype="float32")
     dropout = DropoutConfig(embd_pdrop=p, attn_pdrop=p, resid_pdrop=p, clf_pdrop=p)
     return backends.get(CONFIG, initialise(CONFIG, 0), hardware=hardware, dropout=dropout, seed=1)
 
@@ -64,6 +65,7 @@ def test_row_of_an_accelerator_computes_on_a_cpu_what_the_cpu_row_does(
     device: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     row = device.TRAITS["cuda" if name == "made-up" else name]
+    monkeypatch.setattr("gpt1.config.device.DEVICES", [*DEVICES, "made-up"])
     monkeypatch.setitem(device.TRAITS, name, replace(on_cpu(row), tokens_at_once=77))
     expected, found = engine("cpu"), engine(name)
     assert (found.device, found.tokens_at_once) == ("an accelerator's row on a CPU", 77)
@@ -94,31 +96,86 @@ def test_generator_seed_has_63_bits_and_depends_on_every_counter() -> None:
     assert seeds[0] == generator_seed(1, 2, 3)
 
 
-def test_auto_takes_the_first_available_row_that_may_be_taken(device: Any) -> None:
+def test_auto_takes_the_first_available_row(device: Any) -> None:
     cpu = device.TRAITS["cpu"]
+    rows = {"absent": replace(cpu, available=lambda: False), "present": cpu, "cpu": cpu}
+    assert choose_traits("auto", rows, "PyTorch") == ("present", None, cpu)
+
+
+def test_number_of_a_device_is_its_own_or_that_of_the_process(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {
-        "absent": replace(cpu, available=lambda: False),
-        "by name alone": replace(cpu, automatic=False),
-        "present": cpu,
-        "cpu": cpu,
+        "cuda": replace(device.TRAITS["cuda"], available=lambda: True, count=lambda: 2),
+        "cpu": device.TRAITS["cpu"],
     }
-    assert choose_traits("auto", rows, "PyTorch")[0] == "present"
-    assert choose_traits("by name alone", rows, "PyTorch")[0] == "by name alone"
+
+    def chosen(name: str) -> tuple[str, int | None]:
+        return choose_traits(name, rows, "PyTorch")[:2]
+
+    assert (chosen("cuda"), chosen("cuda:0"), chosen("cuda:1")) == (("cuda", 0), ("cuda", 0), ("cuda", 1))
+    assert (chosen("cpu"), chosen("cpu:0")) == (("cpu", None), ("cpu", None))
+    started_by_torchrun(monkeypatch, rank=1, size=2)
+    assert (chosen("auto"), chosen("cuda"), chosen("cpu")) == (("cuda", 1), ("cuda", 1), ("cpu", None))
 
 
-@pytest.mark.parametrize("backend", ["torch", "mindspore"])
-def test_unknown_device_is_refused_with_those_that_exist(backend: Any) -> None:
-    pytest.importorskip(backend)
-    hardware = DeviceConfig(backend=backend, device="tpu")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"--device tpu: unknown device; (PyTorch|MindSpore) runs on .* or cpu"):
-        backends.get(CONFIG, initialise(CONFIG, 0), hardware=hardware)
+def started_by_torchrun(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> None:
+    for name, value in {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "said"),
+    [
+        ("cuda:7", 1, "--device cuda:7: PyTorch finds 1 CUDA device; use cuda:0, or --device cpu"),
+        ("cuda:7", 4, "--device cuda:7: PyTorch finds 4 CUDA devices; use cuda:0 to cuda:3, or --device cpu"),
+        ("mps", 1, "--device mps: PyTorch finds no MPS device; use --device cpu"),
+        ("mps:1", 1, "--device mps:1: PyTorch finds no MPS device; use --device cpu"),
+        ("cpu:1", 1, "--device cpu:1: there is one CPU device; use --device cpu"),
+        ("auto:1", 1, "--device auto:1: auto has no number; use --device auto, or a type, as in cuda:1"),
+        ("ascend:99", 1, "--device ascend:99: needs the MindSpore backend; PyTorch runs on cuda, mps or cpu"),
+    ],
+)
+def test_device_that_is_not_there_is_refused_with_those_that_are(
+    device: Any, monkeypatch: pytest.MonkeyPatch, name: str, count: int, said: str
+) -> None:
+    monkeypatch.setitem(device.TRAITS, "mps", replace(device.TRAITS["mps"], available=lambda: False))
+    cuda = replace(device.TRAITS["cuda"], available=lambda: True, count=lambda: count)
+    monkeypatch.setitem(device.TRAITS, "cuda", cuda)
+    with pytest.raises(UserError) as refused:
+        backends.check(DeviceConfig(backend="torch", device=name))
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tpu", "--device tpu: expected one of auto, cpu, cuda, mps, ascend"),
+        ("gpu", "; did you mean cuda?"),
+        ("cuda:", "--device cuda:: expected cuda or cuda:N, where N is a number, as in cuda:0"),
+        ("cuda:x", "--device cuda:x: expected cuda or cuda:N"),
+        ("cuda:-1", "--device cuda:-1: expected cuda or cuda:N"),
+    ],
+)
+def test_name_that_is_no_device_is_refused(name: str, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        DeviceConfig(device=name)
+    assert said in str(refused.value)
+
+
+def test_one_device_is_not_shared_by_processes(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"cuda": replace(device.TRAITS["cuda"], available=lambda: True, count=lambda: 2)}
+    started_by_torchrun(monkeypatch, rank=1, size=2)
+    with pytest.raises(UserError, match="--device cuda:0: torchrun started 2 processes, each with a device of its own"):
+        choose_traits("cuda:0", rows, "PyTorch")
+    started_by_torchrun(monkeypatch, rank=2, size=3)
+    with pytest.raises(UserError, match="torchrun started process 2 on a machine with 2 CUDA devices; start at most"):
+        choose_traits("cuda", rows, "PyTorch")
 
 
 def test_row_of_ascend_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mindspore")
     from gpt1.backends.mindspore import device
 
-    row = replace(device.TRAITS["ascend"], available=lambda: True, target="CPU", dtypes=("float32",))
+    row = replace(device.TRAITS["ascend"], available=lambda: True, count=None, target="CPU", dtypes=("float32",))
     monkeypatch.setitem(device.TRAITS, "ascend", row)
     hardware = DeviceConfig(backend="mindspore", device="ascend", eager=True)
     ascend = backends.get(CONFIG, initialise(CONFIG, 0), hardware=hardware)

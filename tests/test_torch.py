@@ -5,7 +5,6 @@ Run: pytest tests/test_torch.py
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import replace
 from typing import Any
@@ -240,12 +239,3 @@ def test_missing_cuda_is_refused_with_the_flag(torch: Any) -> None:
     config, params, _ = task_case("classification")
     with pytest.raises(UserError, match="--device cuda: PyTorch finds no CUDA device"):
         backends.get(config, float32(params), hardware=DeviceConfig(backend="torch", device="cuda"))
-
-
-def test_a_process_without_a_device_of_its_own_is_refused(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for name, value in {"RANK": "2", "WORLD_SIZE": "3", "LOCAL_RANK": "2"}.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="torchrun started process 2 on a machine with 2 CUDA devices"):
-        importlib.import_module("gpt1.backends.torch.device").choose(DeviceConfig(device="cuda"), training=True)

@@ -137,7 +137,9 @@ def predict_file(
     require_table(source)
     predictor = Predictor(Classifier.open(name, hardware), source, Columns.of(columns), with_input=with_input)
     engine = predictor.model.engine
-    console.say(f"{source.name}: {engine.device}, {engine.dtype}{faster_dtype(hardware or DeviceConfig())}")
+    console.say(
+        f"{source.name}: {engine.device}, {engine.dtype}{faster_dtype(hardware or DeviceConfig(), engine.device)}"
+    )
     if output is None:
         yield from predictor.stream()
     else:

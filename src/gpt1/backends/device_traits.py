@@ -1,7 +1,7 @@
 """Device traits: the properties of each type of device that engines depend on.
 
-Each backend has a table of traits by the values of `--device`, in the order in which `auto` tries them. To add a
-device, add a row to that table and its name to `config.device.Device`; no other code depends on a device's name.
+Each backend has a table of traits by the types of `--device`, in the order in which `auto` tries them. To add a
+device, add a row to that table and its name to `config.device.DEVICES`; no other code depends on a device's name.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from gpt1.backends.dist import process_rank
 from gpt1.errors import UserError
 
 
@@ -21,8 +22,9 @@ class DeviceTraits:
     """Name of the type for messages: "CUDA"."""
     available: Callable[[], bool]
     """Whether this machine has such a device."""
-    automatic: bool = True
-    """Whether `--device auto` uses it if it is available."""
+    count: Callable[[], int] | None = None
+    """Number of devices, of which each process of a run uses one; `None`: a single one without a number, which all
+    processes share."""
     dtypes: tuple[str, ...]
     """Dtypes of matrix products in training and inference."""
     inference_dtypes: tuple[str, ...] = ()
@@ -39,23 +41,57 @@ BACKEND_OF = {"cuda": "PyTorch", "mps": "PyTorch", "ascend": "MindSpore"}
 """Backend of each device that only one backend supports."""
 
 
-def choose_traits(device: str, rows: Mapping[str, Row], backend: str) -> tuple[str, Row]:
-    """Return the name and the traits of the device for `--device DEVICE`, from `rows`, the traits of `backend`.
+def choose_traits(device: str, rows: Mapping[str, Row], backend: str) -> tuple[str, int | None, Row]:
+    """Return type, number and traits of the device for `--device DEVICE`, from `rows`, the traits of `backend`.
+
+    `DEVICE` is "auto", a type, or a type and a number ("cuda:1"). Without a number, it is that of this process on its
+    machine (0 for a single process). The number is `None` for a type of which there is only one device.
 
     Raises:
-        UserError: the backend does not support the device, or this machine has none.
+        UserError: the backend does not support the device, this machine has none, or too few for its processes.
     """
-    if device == "auto":
-        return next((name, row) for name, row in rows.items() if row.automatic and row.available())
-    if device not in rows:
-        other = BACKEND_OF.get(device)
+    name, colon, number = device.partition(":")
+    if name == "auto":
+        if colon:
+            raise UserError(f"--device {device}: auto has no number; use --device auto, or a type, as in cuda:{number}")
+        name = next(name for name, row in rows.items() if row.available())
+    if name not in rows:
+        other = BACKEND_OF.get(name)
         reason = f"needs the {other} backend" if other else "unknown device"
         *names, last = rows
         listed = f"{', '.join(names)} or {last}" if names else last
         raise UserError(f"--device {device}: {reason}; {backend} runs on {listed}")
-    if not rows[device].available():
+    row = rows[name]
+    if not row.available():
         raise UserError(
-            f"--device {device}: {backend} finds no {rows[device].label} device; use --device cpu, and run gpt1 doctor "
+            f"--device {device}: {backend} finds no {row.label} device; use --device cpu, and run gpt1 doctor "
             "to list the devices"
         )
-    return device, rows[device]
+    return name, _number(device, name, int(number) if colon else None, row, backend), row
+
+
+def _number(device: str, name: str, wanted: int | None, row: DeviceTraits, backend: str) -> int | None:
+    """Return the number of the device of this process; `wanted` is the one in `--device DEVICE`, if any."""
+    process = process_rank()
+    if row.count is None:
+        if wanted:
+            raise UserError(f"--device {device}: there is one {row.label} device; use --device {name}")
+        return None
+    count = row.count()
+    devices = f"{count} {row.label} device{'s' * (count != 1)}"
+    if wanted is not None:
+        if process.size > 1:
+            raise UserError(
+                f"--device {device}: {process.launcher} started {process.size} processes, each with a device of its "
+                f"own; use --device {name}"
+            )
+        if wanted >= count:
+            usable = f"{name}:0 to {name}:{count - 1}" if count > 1 else f"{name}:0"
+            raise UserError(f"--device {device}: {backend} finds {devices}; use {usable}, or --device cpu")
+        return wanted
+    if process.local_rank and process.local_rank >= count:
+        raise UserError(
+            f"{process.launcher} started process {process.local_rank} on a machine with {devices}; start at most one "
+            "process per device"
+        )
+    return process.local_rank

@@ -95,6 +95,7 @@ METAVARS = {
     "corpus": "PATH",
     "data": "DATA",
     "data_root": "DIR",
+    "device": "DEVICE",
     "end_of_document": "LINE",
     "host": "ADDRESS",
     "label": "COLUMN",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from gpt1.config.adaptation import AdaptConfig
 from gpt1.config.commands import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
 from gpt1.config.data import Columns, DataConfig, SplitStrategy, TextColumns, Truncation
-from gpt1.config.device import Backend, Device, DeviceConfig, DType
+from gpt1.config.device import Backend, DeviceConfig, DType
 from gpt1.config.formats import Layout, Stored
 from gpt1.config.generation import MOST_SAMPLES, GenerateConfig
 from gpt1.config.model import (
@@ -44,7 +44,6 @@ __all__ = [
     "Columns",
     "DType",
     "DataConfig",
-    "Device",
     "DeviceConfig",
     "DropoutConfig",
     "FinetuneConfig",

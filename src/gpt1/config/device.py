@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+from gpt1.config.overrides import did_you_mean
+from gpt1.errors import UserError
+
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Backend = Literal["auto", "torch", "mindspore"]
-Device = Literal["auto", "cpu", "cuda", "mps", "ascend"]
+DEVICES = ["auto", "cpu", "cuda", "mps", "ascend"]
+"""Types of devices that `--device` names. `TYPE:N` is device number N of the type."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +21,9 @@ class DeviceConfig:
 
     backend: Backend = "auto"
     """Framework. `auto`: the installed one, PyTorch if both are."""
-    device: Device = "auto"
-    """Device. `auto`: CUDA or Ascend if available, otherwise the CPU."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda, mps or ascend, also with a number (cuda:1). `auto`: CUDA, Ascend or MPS if available,
+    otherwise the CPU."""
     dtype: DType = "auto"
     """Dtype of the computation. `auto`: float32 for inference; for training (with float32 weights) bfloat16 on devices
     that compute it fast, float16 on Ascend, otherwise float32."""
@@ -25,6 +31,14 @@ class DeviceConfig:
     """Compile the model with torch.compile, on CUDA."""
     eager: bool = False
     """Run MindSpore operator by operator instead of as compiled graphs, for debugging."""
+
+    def __post_init__(self) -> None:
+        name, colon, number = self.device.partition(":")
+        if name not in DEVICES:
+            near = did_you_mean(name, DEVICES)
+            raise UserError(f"--device {self.device}: expected one of {', '.join(DEVICES)}{near}")
+        if colon and not re.fullmatch("[0-9]{1,4}", number):
+            raise UserError(f"--device {self.device}: expected {name} or {name}:N, where N is a number, as in {name}:0")
 
     def float32_unless_set(self) -> Self:
         """Return these settings with the dtype `auto` replaced by float32, the default for inference."""

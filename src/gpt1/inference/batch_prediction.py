@@ -90,15 +90,15 @@ class Predictor:
         }
 
 
-def faster_dtype(hardware: DeviceConfig) -> str:
-    """Return a note on a dtype that is faster on this device than float32, the default.
+def faster_dtype(hardware: DeviceConfig, device: str) -> str:
+    """Return a note on a dtype that is faster on the engine's `device` than float32, the default.
 
     It is empty if there is none, or if `hardware` sets the dtype.
     """
     if hardware.dtype != "auto" or (dtype := backends.training_dtype(hardware)) == "float32":
         return ""
-    on_cpu = backends.chosen(hardware) == "torch" and hardware.device != "cuda"
-    return f"; --dtype {dtype} {BFLOAT16_ON_CPU if on_cpu else 'is faster'}, with differences in the third decimal"
+    gain = BFLOAT16_ON_CPU if device.startswith("cpu") else "is faster"
+    return f"; --dtype {dtype} {gain}, with differences in the third decimal"
 
 
 def model_digest(model: Classifier) -> str:

@@ -32,6 +32,7 @@ TRAITS: dict[str, MindSporeTraits] = {
     "ascend": MindSporeTraits(
         label="Ascend",
         available=lambda: has_ascend(),
+        count=lambda: ascend_count(),
         dtypes=("float16", "bfloat16", "float32"),
         tokens_at_once=16_384,
         logits_at_once=1 << 25,
@@ -69,23 +70,23 @@ def choose(hardware: DeviceConfig) -> Choice:
     """
     if hardware.compile:
         raise UserError("--compile: for --backend torch; MindSpore always compiles training, except with --eager")
-    name, traits = choose_traits(hardware.device, TRAITS, "MindSpore")
+    name, number, traits = choose_traits(hardware.device, TRAITS, "MindSpore")
     default = traits.dtypes[0]
     dtype = default if hardware.dtype == "auto" else hardware.dtype
     if dtype not in traits.dtypes:
         raise UserError(f"--dtype {dtype}: MindSpore does not support it on {name}; use --dtype {default}")
-    _run_on(name, traits.target)
+    _run_on(name, traits.target, number)
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
     if traits.launches_blocking:
         mindspore.runtime.launch_blocking()
     return Choice(name, getattr(mindspore, dtype), traits)
 
 
-def _run_on(name: str, target: str) -> None:
+def _run_on(name: str, target: str, number: int | None) -> None:
     """Set MindSpore's device. MindSpore rejects that after its first operator, even if the device is the same."""
     before = mindspore.get_current_device().device_target
     try:
-        mindspore.set_device(target, process_rank().local_rank)
+        mindspore.set_device(target, process_rank().local_rank if number is None else number)
     except RuntimeError:
         if before != target:
             raise UserError(
@@ -102,6 +103,11 @@ def buckets(traits: MindSporeTraits, n_ctx: int) -> Sequence[int]:
 def has_ascend() -> bool:
     """Return whether MindSpore finds an Ascend device."""
     return bool(mindspore.hal.is_available("Ascend"))
+
+
+def ascend_count() -> int:
+    """Return the number of Ascend devices."""
+    return int(mindspore.hal.device_count("Ascend"))
 
 
 def describe() -> dict[str, Any]:

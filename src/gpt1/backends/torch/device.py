@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt1.backends.device_traits import DeviceTraits, choose_traits
-from gpt1.backends.dist import process_rank
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
 
@@ -36,8 +35,6 @@ class TorchTraits(DeviceTraits):
     """Type of the `torch.device` of the tensors. Tests use the traits of an accelerator with "cpu"."""
     name: Callable[[torch.device], str]
     """Name of a device, for messages."""
-    count: Callable[[], int] | None = None
-    """Number of devices, of which each process of a run uses one; `None`: all processes share one device."""
     has_fast_bfloat16: Callable[[torch.device], bool]
     """Whether bfloat16 products are faster than float32 ones, so that `--dtype auto` is bfloat16."""
     lacks_bfloat16: Callable[[torch.device], str] = lambda device: ""
@@ -100,7 +97,6 @@ TRAITS: dict[str, TorchTraits] = {
     "mps": TorchTraits(
         label="MPS",
         available=lambda: torch.backends.mps.is_available(),
-        automatic=False,  # not yet tested on hardware
         dtypes=("float32",),
         inference_dtypes=("float16",),
         tokens_at_once=4_096,  # not measured
@@ -147,12 +143,12 @@ def choose(hardware: DeviceConfig, *, training: bool) -> Choice:
     Raises:
         UserError: the device is unavailable, or does not support the dtype or an option.
     """
-    name, traits = choose_traits(hardware.device, TRAITS, "PyTorch")
+    name, number, traits = choose_traits(hardware.device, TRAITS, "PyTorch")
     if hardware.eager:
         raise UserError("--eager: for --backend mindspore; PyTorch is always eager, except with --compile")
     if hardware.compile and not traits.compiles:
         raise UserError(f"--compile: only on --device {_devices('compiles')}; on {name} it is not faster")
-    device = _own_device(traits)
+    device = _torch_device(traits, number)
     if hardware.dtype == "auto":
         return Choice(device, torch.bfloat16 if traits.has_fast_bfloat16(device) else torch.float32, traits)
     dtype = hardware.dtype
@@ -171,17 +167,8 @@ def _devices(trait: str) -> str:
     return " or ".join(name for name, traits in TRAITS.items() if getattr(traits, trait))
 
 
-def _own_device(traits: TorchTraits) -> torch.device:
-    """Return the device of this process, by its local rank if the machine has several devices."""
-    if traits.count is None:
-        return torch.device(traits.torch_device)
-    local_rank = process_rank().local_rank
-    if local_rank and local_rank >= (available := traits.count()):
-        raise UserError(
-            f"torchrun started process {local_rank} on a machine with {available} {traits.label} devices; start at "
-            "most one process per device"
-        )
-    return torch.device(traits.torch_device, local_rank)
+def _torch_device(traits: TorchTraits, number: int | None) -> torch.device:
+    return torch.device(traits.torch_device) if number is None else torch.device(traits.torch_device, number)
 
 
 def to_device(array: NDArray[Any], device: torch.device, traits: TorchTraits) -> Tensor:
@@ -237,9 +224,7 @@ def describe() -> dict[str, Any]:
 
 
 def _every_device(traits: TorchTraits) -> list[torch.device]:
-    if traits.count is None:
-        return [torch.device(traits.torch_device)]
-    return [torch.device(traits.torch_device, index) for index in range(traits.count())]
+    return [_torch_device(traits, number) for number in (range(traits.count()) if traits.count else (None,))]
 
 
 def matmul_speed(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
