@@ -22,8 +22,7 @@ class DeviceConfig:
     backend: Backend = "auto"
     """Framework. `auto`: the installed one, PyTorch if both are."""
     device: str = "auto"
-    """Device: auto, cpu, cuda, mps, ascend, or cuda:N, ascend:N for the device with number N. `auto`: an accelerator
-    if available."""
+    """Device: auto (accelerator if available), cpu, cuda, mps, ascend; cuda:N and ascend:N name one of several."""
     dtype: DType = "auto"
     """Dtype of the computation. `auto`: float32 for inference; for training (with float32 weights) bfloat16 on devices
     that compute it fast, float16 on Ascend, otherwise float32."""
