@@ -22,7 +22,7 @@ class DeviceConfig:
     backend: Backend = "auto"
     """Framework. `auto`: the installed one, PyTorch if both are."""
     device: str = "auto"
-    """Device: auto (accelerator if available), cpu, cuda, mps, ascend; cuda:N and ascend:N name one of several."""
+    """Device: auto, cpu, cuda, mps, ascend, cuda:N or ascend:N. `auto`: an accelerator if available."""
     dtype: DType = "auto"
     """Dtype of the computation. `auto`: float32 for inference; for training (with float32 weights) bfloat16 on devices
     that compute it fast, float16 on Ascend, otherwise float32."""
