@@ -6,14 +6,10 @@ Run: pytest tests/test_dist.py
 from __future__ import annotations
 
 import json
-import os
 import random
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +18,6 @@ import pytest
 
 from gpt1 import backends, cli
 from gpt1.backends import dist
-from gpt1.checkpoint import event_log
-from gpt1.checkpoint.model_dir import load_model
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import DeviceConfig, LoopConfig, PretrainConfig
 from gpt1.data.corpus.windows import TrainingWindows, ValidationWindows
@@ -31,15 +25,7 @@ from gpt1.errors import PeerLost, UserError
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.training import pretrain
 from support import rank_process
-
-PATIENCE = 180
-"""Timeout in seconds of a command that takes a few seconds, on a busy machine."""
-SAME = 1e-5
-"""Relative to the largest: float32 sums in another order."""
-AFTER_STEPS = 1e-4
-"""Relative to the largest: such differences after twelve updates."""
-
-ENGINES = {"torch": "TorchEngine", "mindspore": "MindSporeEngine"}
+from support.launchers import AFTER_STEPS, PATIENCE, SAME, assert_same_run, call, call_two, dies_at_step, events
 
 FLAGS = [
     "--size", "tiny", "--vocab-size", "90", "--context", "16", "--max-steps", "12", "--warmup", "3", "--lr", "0.003",
@@ -47,48 +33,6 @@ FLAGS = [
     "--eval-every", "6", "--save-every", "2", "--log-every", "2", "--valid-fraction", "0.1", "--dtype", "float32",
     "--device", "cpu",
 ]  # fmt: skip
-
-
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),  # msrun runs "python" only
-    "GLOG_v": "3",  # MindSpore's errors without its warnings
-    "MS_RETRY_INTERVAL_LOWER": "1",  # interval in seconds of attempts to connect to the scheduler
-    "MS_RETRY_INTERVAL_UPPER": "1",
-    "MS_NODE_TIMEOUT": "10",  # timeout in seconds of the scheduler for a process
-}
-
-
-@dataclass
-class Done:
-    """Outcome of a command."""
-
-    returncode: int
-    said: str
-    """Output of all of its processes on stdout and stderr."""
-
-
-def call(words: list[str]) -> Done:
-    done = subprocess.run(
-        [sys.executable, *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    return Done(done.returncode, done.stdout + done.stderr)
-
-
-def call_two(backend: str, words: list[str], logs: Path) -> Done:
-    """Start two processes of `python` with `words` by the backend's launcher; those of msrun write to `logs`."""
-    if backend == "torch":
-        return call(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    done = call([
-        "-m", "mindspore.parallel.cluster.run", "--worker_num", "2", "--local_worker_num", "2", "--join", "True",
-        "--master_port", str(port), "--log_dir", str(logs), "python", *words,
-    ])  # fmt: skip
-    return Done(done.returncode, "".join(path.read_text() for path in sorted(logs.glob("worker_*.log"))))
 
 
 @pytest.fixture(scope="module", params=backends.installed())
@@ -132,6 +76,12 @@ def test_losses_and_gradients_of_unequal_lengths_are_those_of_one_process(backen
         for part in ("losses", "grads", "losses of one micro-batch"):
             for name, value in expected[part].items():
                 assert_close(first[case][part][name], value)
+        for found, wanted in zip(first[case]["steps"], expected["steps"], strict=True):
+            assert found == pytest.approx(wanted, rel=AFTER_STEPS)
+        largest = max((np.abs(grad).max() for grad in expected["gradients after the steps"].values()), default=0.0)
+        for name, value in expected["gradients after the steps"].items():
+            difference = np.subtract(first[case]["gradients after the steps"][name], value)
+            assert np.abs(difference).max() <= AFTER_STEPS * largest, name
         assert_close(
             first[case]["largest gradient of one micro-batch"], expected["largest gradient of one micro-batch"]
         )
@@ -170,21 +120,6 @@ def test_ranks_validate_the_windows_of_one_process_each_once(most: int | None) -
 
 
 # ---- whole runs
-
-
-def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
-    return [event for event in event_log.read(run.log.path) if event["event"] == kind]
-
-
-def assert_same_run(found: RunDirectory, expected: RunDirectory) -> None:
-    for kind in ("train", "evaluate", "score"):
-        ours, theirs = events(found, kind), events(expected, kind)
-        assert [event["step"] for event in ours] == [event["step"] for event in theirs]
-        for one, other in zip(ours, theirs, strict=True):
-            assert one["loss"] == pytest.approx(other["loss"], rel=SAME)
-    params, others = load_model(found.model).params, load_model(expected.model).params
-    for name, value in params.items():
-        assert np.abs(value - others[name]).max() <= AFTER_STEPS * np.abs(others[name]).max()
 
 
 def pretraining(backend: str, text: Path, out: Path) -> list[str]:
@@ -250,21 +185,7 @@ def test_run_that_lost_a_process_ends_and_goes_on_in_one(
     """The killed process is not the one that writes; the other neither hangs nor loses the last checkpoint."""
     run = RunDirectory(tmp_path / "run")
     words = pretraining(backend, text, run.path)
-    script = tmp_path / "die.py"
-    script.write_text(
-        "import os, signal, sys\n"
-        "from gpt1 import cli\n"
-        "from gpt1.backends.dist import process_rank\n"
-        f"from gpt1.backends.{backend}.engine import {ENGINES[backend]} as Engine\n"
-        "train_step = Engine.train_step\n"
-        "def die(self, batches, *, lr, step):\n"
-        "    if step == 7 and process_rank().rank == 1:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return train_step(self, batches, lr=lr, step=step)\n"
-        "Engine.train_step = die\n"
-        "sys.exit(cli.main(sys.argv[1:]))\n",
-        encoding="utf-8",
-    )
+    script = dies_at_step(7, backend, tmp_path)
     started = time.monotonic()
     done = call_two(backend, [str(script), *words], tmp_path / "logs")
     assert time.monotonic() - started < PATIENCE

@@ -18,6 +18,8 @@ from gpt1.config import Backend, DeviceConfig, DropoutConfig, Head, ModelConfig
 
 LENGTHS = (11, 3, 7, 16)
 """Numbers of tokens of the four examples."""
+STEPS = 30
+"""Number of updates after which gradients are compared."""
 
 
 def step(model: str) -> list[Batch]:
@@ -51,7 +53,16 @@ def main(backend: Backend, path: Path) -> None:
                 batches = step(model)
                 losses, grads = engine.gradients(batches[ranks.rank :: ranks.size], step=3)
                 nothing, no_grads = engine.gradients(batches[:1] if ranks.rank == 0 else [], step=3)
+                steps = []
+                if dropout == 0.0:
+                    own = batches[ranks.rank :: ranks.size]
+                    steps = [engine.train_step(own, lr=1e-3, step=number).read() for number in range(STEPS)]
+                    trained = engine.gradients(own, step=STEPS)[1]
+                else:
+                    trained = {}
                 found[f"{model}, dropout {dropout}"] = {
+                    "steps": steps,
+                    "gradients after the steps": {name: grad.ravel().tolist() for name, grad in trained.items()},
                     "losses": losses,
                     "grads": {name: grad.ravel().tolist() for name, grad in grads.items()},
                     "losses of one micro-batch": nothing,

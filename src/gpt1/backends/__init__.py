@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from gpt1.backends.dist import Ranks, process_rank
+from gpt1.backends.dist import Ranks, SingleProcess, process_rank
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from gpt1.errors import UserError
 from gpt1.system.extras import install_command
@@ -50,17 +50,18 @@ def get(
     """
     hardware = hardware or DeviceConfig()
     settings = (optim or OptimConfig(), dropout or DropoutConfig(), loss or LossConfig(), seed)
+    shared = ranks if ranks and ranks.size > 1 else None
     engine: Engine
     if chosen(hardware) == "mindspore":
         from gpt1.backends.mindspore.distributed import MindSporeSingleProcess
         from gpt1.backends.mindspore.engine import MindSporeEngine
 
-        engine = MindSporeEngine(config, params, hardware, *settings, ranks or MindSporeSingleProcess())
+        engine = MindSporeEngine(config, params, hardware, *settings, shared or MindSporeSingleProcess())
     else:
         from gpt1.backends.torch.distributed import TorchSingleProcess
         from gpt1.backends.torch.engine import TorchEngine
 
-        own_ranks = cast("TorchRanks | None", ranks) or TorchSingleProcess()
+        own_ranks = cast("TorchRanks | None", shared) or TorchSingleProcess()
         engine = TorchEngine(config, params, hardware, *settings, own_ranks)
     return engine
 
@@ -146,8 +147,12 @@ def init_distributed(hardware: DeviceConfig) -> Iterator[Ranks]:
         UserError: the framework or the device is unavailable, or the launcher belongs to another backend.
         PeerLost: a process did not connect.
     """
-    name, process = chosen(hardware), process_rank()
-    if process.size > 1 and process.launcher != LAUNCHERS[name]:
+    process = process_rank()
+    if process.size == 1:
+        yield SingleProcess()
+        return
+    name = chosen(hardware)
+    if process.launcher != LAUNCHERS[name]:
         by, own = process.launcher, LAUNCHERS[name]
         raise UserError(f"--backend {name}: {by} started {process.size} processes; start {NAMES[name]} with {own}")
     ranks: Ranks

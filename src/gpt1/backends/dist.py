@@ -101,6 +101,20 @@ class SingleProcess:
         """Do nothing."""
 
 
+def require_work(batch_size: int) -> None:
+    """Check that each process of the run has at least one example of a batch.
+
+    Raises:
+        UserError: the launcher started more processes than `batch_size`.
+    """
+    process = process_rank()
+    if process.size > batch_size:
+        raise UserError(
+            f"--batch-size {batch_size}: fewer than the {process.size} processes that {process.launcher} started; "
+            f"start at most {batch_size}, or use --batch-size {process.size}"
+        )
+
+
 @contextmanager
 def rank_zero_first(ranks: Ranks) -> Iterator[None]:
     """Run the body on rank 0 first, then on the other ranks, which read the files that rank 0 writes."""

@@ -32,6 +32,9 @@ DESCRIPTION = (
     "pretrain from scratch. gpt1 --version prints the version."
 )
 
+DISTRIBUTED = ("finetune", "pretrain")
+"""Commands that run on several processes."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
@@ -100,7 +103,7 @@ def _dispatch(argv: Sequence[str]) -> None:
     if asked := HELP_FLAGS & set(rest):
         print(command_help(prog, command, page, everything="--help-all" in asked))
         return
-    if name != "pretrain" and (process := process_rank()).size > 1:
+    if name not in DISTRIBUTED and (process := process_rank()).size > 1:
         launcher = process.launcher
         raise UserError(f"{launcher} started {process.size} processes; run {prog} as one process, without {launcher}")
     with one_line_errors(prog, command, page.examples[0]):

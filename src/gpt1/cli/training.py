@@ -32,7 +32,8 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         """Fine-tune a model on labelled texts."""
         from gpt1 import api
 
-        print_one(api.finetune(config) if seeds is None else api.finetune_seeds(config, seeds), as_json)
+        results = api.finetune(config) if seeds is None else api.finetune_seeds(config, seeds)
+        print_one(results, as_json and process_rank().rank == 0)
 
     def sweep(
         config: Flat[FinetuneConfig] = defaults,

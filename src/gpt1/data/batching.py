@@ -126,12 +126,20 @@ def _padded(sequences: Sequence[NDArray[np.int32]], width: int, fill: int) -> ND
 class TrainingBatches:
     """Micro-batches of every training step: seeded, reshuffled each epoch, grouped by similar length.
 
+    The micro-batches of a step are distributed over the ranks, which together train on the batch of a single process.
+    A micro-batch holds at most `at_once` examples, so that each rank has some.
+
     Raises:
         UserError: `drop_last` leaves no batch.
     """
 
-    def __init__(self, encoded: EncodedExamples, config: LoopConfig, collator: Collator):
+    def __init__(
+        self, encoded: EncodedExamples, config: LoopConfig, collator: Collator, rank: int = 0, n_ranks: int = 1
+    ):
         self.encoded, self.config, self.collator = encoded, config, collator
+        self.rank, self.n_ranks = rank, n_ranks
+        share = -(-config.batch_size // n_ranks)
+        self.at_once = min(share, config.micro_batch_size or share)
         self.steps_per_epoch = math.ceil(len(encoded) / config.batch_size)
         if config.drop_last:
             self.steps_per_epoch = len(encoded) // config.batch_size
@@ -143,9 +151,10 @@ class TrainingBatches:
         self._epoch = lru_cache(maxsize=2)(self._plan)
 
     def micro_batches(self, step: int) -> list[Batch]:
-        """Return the micro-batches of optimizer step `step` (0-based)."""
+        """Return this rank's micro-batches of optimizer step `step` (0-based), none if there are fewer than ranks."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        return [self.collator(self.encoded, part) for part in self._parts(self._epoch(epoch)[index])]
+        parts = list(self._parts(self._epoch(epoch)[index]))
+        return [self.collator(self.encoded, part) for part in parts[self.rank :: self.n_ranks]]
 
     def _plan(self, epoch: int) -> list[Indices]:
         return epoch_order(
@@ -154,13 +163,13 @@ class TrainingBatches:
         )  # fmt: skip
 
     def _parts(self, examples: Indices) -> Iterator[Indices]:
-        size = self.config.micro_batch_size
-        if size is None:
-            widths = [self.collator.width(int(n)) * self.encoded.per_example for n in self.encoded.lengths[examples]]
-            yield from split_by_tokens(examples, widths, self.config.micro_batch_tokens)
-        else:
-            for start in range(0, len(examples), size):
-                yield examples[start : start + size]
+        for start in range(0, len(examples), self.at_once):
+            part = examples[start : start + self.at_once]
+            if self.config.micro_batch_size is None:
+                widths = [self.collator.width(int(n)) * self.encoded.per_example for n in self.encoded.lengths[part]]
+                yield from split_by_tokens(part, widths, self.config.micro_batch_tokens)
+            else:
+                yield part
 
 
 def epoch_order(

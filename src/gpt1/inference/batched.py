@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gpt1 import console
 from gpt1.backends.base import IGNORE, Engine
+from gpt1.backends.dist import Ranks
 from gpt1.config import Head
 from gpt1.data.batching import Collator, EncodedExamples, inference_batches
 from gpt1.tasks.metrics import compute
@@ -24,21 +25,26 @@ def task_logits(
     *,
     label: str | None = None,
     bar: console.Bar | None = None,
+    ranks: Ranks | None = None,
 ) -> NDArray[np.float32]:
     """Return the logits (B, C) of the examples, in the given order.
 
-    `label` shows a progress bar of that name; `bar` is an existing bar to advance instead.
+    `label` shows a progress bar of that name; `bar` is an existing bar to advance instead. `ranks` share the batches;
+    each gets the logits of all, bit for bit the same.
     """
     head = engine.config.head
     assert head is not None
-    out = np.empty((len(encoded), head.pooling.columns(head.n_labels, encoded.per_example)), np.float32)
+    out = np.zeros((len(encoded), head.pooling.columns(head.n_labels, encoded.per_example)), np.float32)
     own = console.Bar(len(encoded), label or "", "text") if label else None
-    for examples, batch in inference_batches(encoded, collator, engine.tokens_at_once):
-        out[examples] = engine.logits(batch)
+    for number, (examples, batch) in enumerate(inference_batches(encoded, collator, engine.tokens_at_once)):
+        if ranks is None or number % ranks.size == ranks.rank:
+            out[examples] = engine.logits(batch)
         if shown := bar or own:
             shown.advance(len(examples))
     if own:
         own.close()
+    if ranks and ranks.size > 1:  # one rank has the logits of an example, the others zeros
+        out = np.array(ranks.total(*out.ravel().tolist()), np.float32).reshape(out.shape)
     return out
 
 

@@ -6,12 +6,16 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gpt1 import backends, console
 from gpt1.backends.base import Engine
+from gpt1.backends.dist import Ranks, rank_zero_first, require_work
 from gpt1.backends.parameters import count
 from gpt1.checkpoint import event_log, hub
 from gpt1.checkpoint.event_log import Event
@@ -20,7 +24,7 @@ from gpt1.checkpoint.model_card import Results
 from gpt1.checkpoint.model_dir import Model, add_results, huggingface_differences, save_model
 from gpt1.checkpoint.run_dir import ADAPTED, RunDirectory
 from gpt1.checkpoint.train_state import Progress
-from gpt1.config import FinetuneConfig
+from gpt1.config import FinetuneConfig, ModelConfig
 from gpt1.config.recipes import DEFAULT_FOR, recipe_for
 from gpt1.data.batching import Collator, EncodedExamples
 from gpt1.errors import UserError
@@ -61,20 +65,94 @@ def finetune(
         Interrupted: stopped by the user after saving a checkpoint.
     """
     require_settings(config)
-    run = RunDirectory(config.out)
-    with closing(run), attach_trackers(config.tracking, run.log, run.path, config):
-        if on_event:
-            run.log.followers.append(on_event)
-        return _finetune(config, run, metric, files, score, adapted or run.path / ADAPTED)
+    require_work(config.loop.batch_size)
+    with backends.init_distributed(config.hardware) as ranks, console.muted(ranks.rank > 0):
+        run = RunDirectory(config.out, read_only=ranks.rank > 0)
+        with closing(run), attach_trackers(config.tracking, run.log, run.path, config):
+            if on_event:
+                run.log.followers.append(on_event)
+            return _finetune(config, run, ranks, metric, files, score, adapted or run.path / ADAPTED)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Data and starting model of a run."""
+
+    data: TaskData
+    start: Model
+    encoded: dict[str, EncodedExamples]
+    extra_metrics: dict[str, Metric]
+    adaptation: Adaptation | None
+    facts: dict[str, Any]
+    """What must not change when the run is resumed."""
 
 
 def _finetune(
-    config: FinetuneConfig, run: RunDirectory, metric: Metric | None, files: hub.DatasetFiles | None, score: bool,
-    adapted: Path,
+    config: FinetuneConfig, run: RunDirectory, ranks: Ranks, metric: Metric | None, files: hub.DatasetFiles | None,
+    score: bool, adapted: Path,
 ) -> dict[str, Any]:  # fmt: skip
-    extra_metrics = own_metric(config.metric if metric is None else metric)
     if not run.finished:
         backends.check(config.hardware)
+    with rank_zero_first(ranks):
+        run.require_seen()
+        loaded = _load(config, run, metric, files, adapted)
+        data, start, encoded, adaptation = loaded.data, loaded.start, loaded.encoded, loaded.adaptation
+        if run.finished:
+            run.open("finetune", config, loaded.facts)
+            return _finished(config, run, data.task)
+        # before the run is opened, so that an unavailable device leaves no files
+        training = FinetuneSetup(config, start, encoded, loaded.extra_metrics, ranks)
+        run.open("finetune", config, loaded.facts)
+        run.hold()
+        if not run.tokenizer.exists():
+            replace_directory(run.tokenizer, start.tokenizer.save)
+    engine = training.engine
+    adapted_results: dict[str, Any] | None = None
+    if adaptation:
+        with rank_zero_first(ranks):
+            start, adapted_results = adaptation.run()
+        engine.load_parameters(start.params)
+    _print_overview(config, data, start, encoded, training, run)
+
+    def save_best(progress: Progress) -> None:
+        if not run.read_only:
+            best = replace(start, params=engine.parameters(), provenance=_provenance(config, start, progress))
+            save_model(run.model, best, config.dropout)
+
+    progress = training.run(save_best, run.checkpoints, run.log)
+    console.say(f"Best model: step {progress.best_step:,} ({training.criterion} {progress.best:.4f} on validation).")
+    if not score:
+        return {"best": progress.best, "best_step": progress.best_step, "steps": progress.step}
+    ranks.total()  # barrier: rank 0 has written the best model
+    with stop_at_once():
+        best = run.load_model()
+        scorer = _scoring_engine(config, engine, best)
+        logits = _final_logits(encoded, scorer, training.collator, ranks)
+        if run.read_only:
+            ranks.total()  # barrier: rank 0 has written the scores
+            return read_results(run)
+        results = _final_scores(config, data, encoded, logits, scorer.config, loaded.extra_metrics, run)
+        if adapted_results:
+            results["adaptation"] = adapted_results
+        split = results["baseline_split"]
+        explain_mistakes(Explainer(Classifier(best, scorer)), results[split]["mistakes"])
+        run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
+        report.draw_curves(event_log.read(run.log.path), run.curves)
+        add_results(run.model, Results(results, hub.dataset_name(config.data), *_hub_repositories(config, files)))
+        write_json(run.metrics_path, results)  # marks the run as finished
+        ranks.total()
+        report.write([run.path])
+    show_scores(results)
+    if differences := huggingface_differences(start):
+        console.say(f"Differences when loaded with transformers: {'; '.join(differences)}.")
+    _print_paths(run, data.task)
+    return results
+
+
+def _load(
+    config: FinetuneConfig, run: RunDirectory, metric: Metric | None, files: hub.DatasetFiles | None, adapted: Path
+) -> _Loaded:
+    extra_metrics = own_metric(config.metric if metric is None else metric)
     require_start(config, run)
     data = load_data(config, files)
     for note in data.notes:
@@ -89,53 +167,16 @@ def _finetune(
     if adaptation:
         digests["--adapt"] = adaptation.texts.sha256
     facts = {"data_sha256": digests, "labels": list(data.labels.names)}
-    if run.finished:
-        run.open("finetune", config, facts)
-        console.say(f"{config.out} is already finished; results with recipe {config.recipe or 'none'}:")
-        if not run.report.exists():
-            report.write([run.path])
-        results = read_results(run)
-        show_scores(results)
-        _print_paths(run, data.task)
-        return results
-    # before the run is opened, so that an unavailable device leaves no files
-    training = FinetuneSetup(config, start, encoded, extra_metrics)
-    engine = training.engine
-    run.open("finetune", config, facts)
-    run.hold()
-    if not run.tokenizer.exists():
-        replace_directory(run.tokenizer, start.tokenizer.save)
-    adapted_results: dict[str, Any] | None = None
-    if adaptation:
-        start, adapted_results = adaptation.run()
-        engine.load_parameters(start.params)
-    _print_overview(config, data, start, encoded, training, run)
+    return _Loaded(data, start, encoded, extra_metrics, adaptation, facts)
 
-    def save_best(progress: Progress) -> None:
-        best = replace(start, params=engine.parameters(), provenance=_provenance(config, start, progress))
-        save_model(run.model, best, config.dropout)
 
-    progress = training.run(save_best, run.checkpoints, run.log)
-    console.say(f"Best model: step {progress.best_step:,} ({training.criterion} {progress.best:.4f} on validation).")
-    if not score:
-        return {"best": progress.best, "best_step": progress.best_step, "steps": progress.step}
-    with stop_at_once():
-        best = run.load_model()
-        scorer = _scoring_engine(config, engine, best)
-        results = _final_scores(config, data, encoded, scorer, training.collator, extra_metrics, run)
-        if adapted_results:
-            results["adaptation"] = adapted_results
-        split = results["baseline_split"]
-        explain_mistakes(Explainer(Classifier(best, scorer)), results[split]["mistakes"])
-        run.log.write("mistakes", {"split": split, "mistakes": results[split]["mistakes"]})
-        report.draw_curves(event_log.read(run.log.path), run.curves)
-        add_results(run.model, Results(results, hub.dataset_name(config.data), *_hub_repositories(config, files)))
-        write_json(run.metrics_path, results)  # marks the run as finished
+def _finished(config: FinetuneConfig, run: RunDirectory, task: Task) -> dict[str, Any]:
+    console.say(f"{config.out} is already finished; results with recipe {config.recipe or 'none'}:")
+    if not (run.read_only or run.report.exists()):
         report.write([run.path])
+    results = read_results(run)
     show_scores(results)
-    if differences := huggingface_differences(start):
-        console.say(f"Differences when loaded with transformers: {'; '.join(differences)}.")
-    _print_paths(run, data.task)
+    _print_paths(run, task)
     return results
 
 
@@ -184,8 +225,11 @@ def _print_overview(
         console.say(f"--drop-last: each epoch skips {dropped:,} training examples (different ones each time).")
     console.say(
         f"{config.model}: {count(shape) / 1e6:.1f} M parameters, {shape.n_layer} layers × {shape.n_embd}, "
-        f"vocabulary {shape.vocab_size:,}; {engine.device}, {engine.dtype}"
+        f"vocabulary {shape.vocab_size:,}; {f'{training.ranks.size} × ' if training.ranks.size > 1 else ''}"
+        f"{engine.device}, {engine.dtype}"
     )
+    if training.ranks.size > 1:
+        console.say(f"Micro-batches of at most {training.batches.at_once} examples.")
     console.say(_recipe_line(config, count(shape), training))
     if not run.log.path.exists():
         run.log.write("start", {"examples": {name: len(part) for name, part in encoded.items()},
@@ -231,23 +275,31 @@ def _scoring_engine(config: FinetuneConfig, engine: Engine, best: Model) -> Engi
     return backends.for_answers(best.config, best.params, config.hardware)
 
 
-def _final_scores(
-    config: FinetuneConfig, data: TaskData, encoded: Mapping[str, EncodedExamples], engine: Engine, collator: Collator,
-    extra_metrics: dict[str, Metric], run: RunDirectory,
-) -> dict[str, Any]:  # fmt: skip
+def _final_logits(
+    encoded: Mapping[str, EncodedExamples], engine: Engine, collator: Collator, ranks: Ranks
+) -> dict[str, NDArray[np.float32]]:
     started = time.perf_counter()
-    head = engine.config.head
+    logits = {
+        split: task_logits(engine, encoded[split], collator, label=f"scoring {split}", ranks=ranks)
+        for split in ("valid", "test")
+        if split in encoded
+    }
+    console.say(f"Scored in {time.perf_counter() - started:.1f} s.")
+    return logits
+
+
+def _final_scores(
+    config: FinetuneConfig, data: TaskData, encoded: Mapping[str, EncodedExamples],
+    logits: Mapping[str, NDArray[np.float32]], shape: ModelConfig, extra_metrics: dict[str, Metric], run: RunDirectory,
+) -> dict[str, Any]:  # fmt: skip
+    head = shape.head
     assert head is not None
     results: dict[str, Any] = {}
-    for split in ("valid", "test"):
-        if split not in encoded:
-            continue
-        logits = task_logits(engine, encoded[split], collator, label=f"scoring {split}")
+    for split, of_split in logits.items():
         results[split] = score_split(
-            logits, encoded[split], data.splits[split], head, data.labels, extra_metrics, seed=config.loop.seed
+            of_split, encoded[split], data.splits[split], head, data.labels, extra_metrics, seed=config.loop.seed
         )
         run.log.write("score", {"split": split} | _numbers(results[split]))
-    console.say(f"Scored in {time.perf_counter() - started:.1f} s.")
     split = "test" if "test" in encoded else "valid"
     results["baseline"] = {}
     if config.baseline:
@@ -258,7 +310,7 @@ def _final_scores(
             config.loop.seed,
         )  # fmt: skip
     results["baseline_split"] = split
-    size = count(engine.config), len(encoded["train"])
+    size = count(shape), len(encoded["train"])
     return results | {"verdict": verdict.of_run(results, config, *size, seed=config.loop.seed)}
 
 

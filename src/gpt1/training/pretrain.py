@@ -11,7 +11,7 @@ from typing import Any
 
 from gpt1 import backends, console
 from gpt1.backends.base import Engine
-from gpt1.backends.dist import Ranks, rank_zero_first
+from gpt1.backends.dist import Ranks, rank_zero_first, require_work
 from gpt1.backends.parameters import HEAD, count, initialise
 from gpt1.checkpoint import event_log, hub
 from gpt1.checkpoint.loading import open_model, open_tokenizer
@@ -45,6 +45,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         Interrupted: stopped by the user after saving a checkpoint.
     """
     _require(config)
+    require_work(config.loop.batch_size)
     with backends.init_distributed(config.hardware) as ranks, console.muted(ranks.rank > 0):
         run = RunDirectory(config.out, read_only=ranks.rank > 0)
         with closing(run), attach_trackers(config.tracking, run.log, run.path, config):

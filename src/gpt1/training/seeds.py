@@ -12,6 +12,7 @@ from statistics import median, median_low
 from typing import Any
 
 from gpt1 import console
+from gpt1.backends.dist import process_rank
 from gpt1.checkpoint.hub import DatasetFiles
 from gpt1.checkpoint.run_dir import ADAPTED, RunDirectory, notices
 from gpt1.config import FinetuneConfig
@@ -57,6 +58,11 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
     """
     if count < 1:
         raise UserError(f"--seeds {count}: expected 1 or more")
+    if (process := process_rank()).size > 1:
+        raise UserError(
+            f"--seeds {count}: {process.launcher} started {process.size} processes, which share one run; use --seed "
+            f"instead, or run without {process.launcher}"
+        )
     runs = _runs(config, count)
     if RunDirectory(config.out).started:
         raise UserError(f"--out {config.out}: holds a single run, not runs of several seeds; choose a new directory")

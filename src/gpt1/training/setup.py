@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gpt1 import backends, console
+from gpt1.backends.dist import Ranks, SingleProcess
 from gpt1.backends.parameters import HEAD, initialise
 from gpt1.checkpoint.event_log import RunLog
 from gpt1.checkpoint.loading import open_model, open_tokenizer, random_shape, require_model_name
@@ -111,25 +112,27 @@ class FinetuneSetup:
     """A fine-tuning that is ready to run; constructing it writes no files.
 
     `encoded` has the split `train`, and `valid` if the best weights are to be selected. `extra` is the custom metric
-    by name, empty if there is none.
+    by name, empty if there is none. `ranks` are the processes that share the work.
 
     Raises:
         UserError: the framework, the device or the dtype is unavailable, or `drop_last` leaves no batch.
     """
 
     def __init__(
-        self, config: FinetuneConfig, start: Model, encoded: Mapping[str, EncodedExamples], extra: Mapping[str, Metric]
-    ):
+        self, config: FinetuneConfig, start: Model, encoded: Mapping[str, EncodedExamples],
+        extra: Mapping[str, Metric], ranks: Ranks | None = None,
+    ):  # fmt: skip
         head = start.config.head
         assert head is not None
         self.config, self.head, self.valid, self.extra = config, head, encoded.get("valid"), dict(extra)
+        self.ranks = ranks or SingleProcess()
         self.engine = backends.get(
             start.config, start.params, hardware=config.hardware, optim=config.optim, dropout=config.dropout,
-            loss=config.loss, seed=config.loop.seed,
+            loss=config.loss, seed=config.loop.seed, ranks=ranks,
         )  # fmt: skip
         self.collator = Collator(start.tokenizer.pad, start.max_length, config.loop.pad_to, self.engine.buckets)
         with_targets = replace(self.collator, lm_targets=config.loss.lm_coef > 0)
-        self.batches = TrainingBatches(encoded["train"], config.loop, with_targets)
+        self.batches = TrainingBatches(encoded["train"], config.loop, with_targets, self.ranks.rank, self.ranks.size)
         self.steps = total_steps(config.loop, self.batches.steps_per_epoch)
         self.metrics = metrics_of(head)
         self.criterion = selection_metric(config, head, extra)
@@ -137,7 +140,7 @@ class FinetuneSetup:
     def validate(self) -> dict[str, float]:
         """Return the loss and the metrics of the engine's current weights on the validation split."""
         assert self.valid is not None
-        logits = task_logits(self.engine, self.valid, self.collator, label="validating")
+        logits = task_logits(self.engine, self.valid, self.collator, label="validating", ranks=self.ranks)
         return scores(logits, self.valid, self.head, self.metrics, self.extra)
 
     def run(self, save_best: Callable[[Progress], None], checkpoints: Checkpoints, log: RunLog) -> Progress:
@@ -145,7 +148,7 @@ class FinetuneSetup:
         return train(
             self.engine, self.batches, self.config.loop, self.config.optim,
             validate=None if self.valid is None else self.validate, criterion=self.criterion, save_best=save_best,
-            checkpoints=checkpoints, log=log,
+            checkpoints=checkpoints, log=log, ranks=self.ranks,
         )  # fmt: skip
 
 

@@ -67,13 +67,10 @@ class TorchSingleProcess(SingleProcess):
         pass
 
 
-def init_distributed(hardware: DeviceConfig) -> TorchRanks | TorchSingleProcess:
-    """Connect the processes that `torchrun` started; return a single process if it started none."""
-    process = process_rank()
-    if process.size == 1:
-        return TorchSingleProcess()
+def init_distributed(hardware: DeviceConfig) -> TorchRanks:
+    """Connect the processes that `torchrun` started."""
     device, _, traits = choose(hardware, training=True)
-    return TorchRanks(process, device, traits)
+    return TorchRanks(process_rank(), device, traits)
 
 
 @contextmanager

@@ -1,0 +1,126 @@
+"""Fine-tuning in several processes equals fine-tuning in one. Run: pytest tests/test_dist_finetune.py"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from gpt1 import backends, cli
+from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.system.files import read_json
+from support.launchers import PATIENCE, SAME, assert_same_run, call_two, dies_at_step, events
+
+STEPS = 30
+FLAGS = [
+    "--model", "random:tiny", "--vocab-size", "80", "--max-length", "24", "--batch-size", "8", "--micro-batch-size",
+    "2", "--max-steps", str(STEPS), "--epochs", "20", "--lr", "0.003", "--embd-pdrop", "0", "--attn-pdrop", "0",
+    "--resid-pdrop", "0", "--clf-pdrop", "0", "--eval-every", "10", "--save-every", "5", "--log-every", "1",
+    "--test-fraction", "0.2", "--pad-to", "max", "--dtype", "float32", "--device", "cpu", "--no-baseline",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=backends.installed())
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name of each installed backend, for fixtures of module scope."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts of different lengths; 43 of 68 are trained on, so the last batch of an epoch has fewer than the others."""
+    path = tmp_path_factory.mktemp("data") / "all.jsonl"
+    words = (("bad", "cold", "dull"), ("good", "warm", "fine"))
+    rows = [
+        {"text": " ".join([words[n][i % 3]] * (1 + i % 5) + ["book", str(i)]), "label": n}
+        for i in range(34)
+        for n in (0, 1)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def finetuning(backend: str, data: Path, out: Path) -> list[str]:
+    return ["finetune", "--backend", backend, "--data", str(data), "--out", str(out), *FLAGS]
+
+
+@pytest.fixture(scope="module")
+def alone(backend: str, data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    out = tmp_path_factory.mktemp("alone") / "run"
+    assert cli.main(finetuning(backend, data, out)) == 0
+    return RunDirectory(out)
+
+
+def test_losses_and_gradients_of_thirty_steps_in_two_processes_are_those_of_one(
+    backend: str, data: Path, alone: RunDirectory, tmp_path: Path
+) -> None:
+    run = RunDirectory(tmp_path / "run")
+    words = [*finetuning(backend, data, run.path), "--json"]
+    done = call_two(backend, ["-m", "gpt1", *words], tmp_path / "logs")
+    assert done.returncode == 0, done.said
+    assert_same_run(run, alone)
+    steps, expected = events(run, "train"), events(alone, "train")
+    assert [event["step"] for event in steps] == list(range(1, STEPS + 1))
+    for one, other in zip(steps, expected, strict=True):
+        for name in ("loss", "task_loss", "lm_loss", "grad_norm"):
+            assert one[name] == pytest.approx(other[name], rel=SAME)
+    for split in ("valid", "test"):
+        ours, theirs = (read_json(each.metrics_path)[split]["accuracy"] for each in (run, alone))
+        assert ours == theirs
+    assert run.report.exists()
+    assert len(events(run, "start")) == 1  # only rank 0 writes
+    assert done.said.count("Best model") == 1
+    assert "2 × " in done.said
+    assert "Micro-batches of at most 2 examples." in done.said
+    (results,) = [json.loads(line) for line in done.said.splitlines() if line.startswith("{")]  # and only rank 0 prints
+    assert results["test"]["accuracy"] == read_json(run.metrics_path)["test"]["accuracy"]
+    again = call_two(backend, ["-m", "gpt1", *words[:-1]], tmp_path / "logs of a finished run")
+    assert again.returncode == 0, again.said
+    assert again.said.count("is already finished") == 1
+
+
+def test_run_that_lost_a_process_ends_and_is_resumed_in_one(
+    backend: str, data: Path, alone: RunDirectory, tmp_path: Path
+) -> None:
+    run = RunDirectory(tmp_path / "run")
+    words = finetuning(backend, data, run.path)
+    started = time.monotonic()
+    done = call_two(backend, [str(dies_at_step(17, backend, tmp_path)), *words], tmp_path / "logs")
+    assert time.monotonic() - started < PATIENCE
+    assert done.returncode != 0
+    if backend == "torch":  # msrun may kill the other one before it prints the error
+        assert "gpt1: another process of this run has exited or cannot be reached" in done.said
+    assert run.checkpoints.paths()[0].name == "step-15"
+    assert not run.finished
+    assert cli.main(words) == 0
+    assert [event["step"] for event in events(run, "resume")] == [15]
+    assert_same_run(run, alone)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("finetune --seeds 3", "--seeds 3: torchrun started 9 processes, which share one run; use --seed instead"),
+        (
+            "finetune --batch-size 8",
+            "--batch-size 8: fewer than the 9 processes that torchrun started; start at most 8",
+        ),
+        (
+            "pretrain --batch-size 8",
+            "--batch-size 8: fewer than the 9 processes that torchrun started; start at most 8",
+        ),
+        ("sweep", "torchrun started 9 processes; run gpt1 sweep as one process, without torchrun"),
+    ],
+)
+def test_processes_that_would_have_no_work_are_refused_before_data_is_read(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "9", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    source = "--corpus" if "pretrain" in words else "--data"
+    assert cli.main([*words.split(), source, str(tmp_path / "missing"), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"gpt1: {said}")
+    assert not (tmp_path / "out").exists()
