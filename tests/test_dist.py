@@ -11,6 +11,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ import pytest
 
 from gpt1 import backends, cli
 from gpt1.backends import dist
+from gpt1.backends.parameters import initialise
 from gpt1.checkpoint.run_dir import RunDirectory
-from gpt1.config import DeviceConfig, LoopConfig, PretrainConfig
+from gpt1.config import DeviceConfig, DropoutConfig, Head, LoopConfig, ModelConfig, PretrainConfig
 from gpt1.data.corpus.windows import TrainingWindows, ValidationWindows
 from gpt1.errors import PeerLost, UserError
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -85,6 +87,59 @@ def test_losses_and_gradients_of_unequal_lengths_are_those_of_one_process(backen
         assert_close(
             first[case]["largest gradient of one micro-batch"], expected["largest gradient of one micro-batch"]
         )
+
+
+class SameOnTheOtherRank:
+    """Stands in for `torch.distributed`: the other rank has the same tensors, and no message arrives before `wait`."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def all_reduce(self, tensor: Any, async_op: bool = False) -> Any:
+        self.sent.append(tensor.numel())
+        if not async_op:
+            tensor.mul_(2)
+            return None
+        work, before = SimpleNamespace(), tensor.clone()
+        work.wait = lambda: tensor.copy_(2 * before)
+        tensor.fill_(float("nan"))
+        return work
+
+
+def test_gradients_are_summed_while_the_backward_pass_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the last layers are sent first, in the last of a step's micro-batches, each exactly once."""
+    torch = pytest.importorskip("torch")
+    from gpt1.backends.torch import distributed
+
+    config = ModelConfig(n_layer=3, n_head=2, n_embd=16, n_ctx=16, vocab_size=40, head=Head("classification", 2))
+    hardware = DeviceConfig(backend="torch", device="cpu", dtype="float32")
+    settings: dict[str, Any] = {"hardware": hardware, "dropout": DropoutConfig.none()}
+    batches = rank_process.step("classifier", 40, 2)[:2]
+    expected = backends.get(config, initialise(config, 0), **settings).gradients(batches, step=3)
+    other = SameOnTheOtherRank()
+    monkeypatch.setattr(distributed.dist, "all_reduce", other.all_reduce)
+    monkeypatch.setattr(distributed, "OVERLAPPED_ELEMENTS", 1_000)
+    ranks = object.__new__(distributed.TorchRanks)
+    ranks.rank, ranks.size = 0, 2
+    engine = backends.get(config, initialise(config, 0), ranks=ranks, **settings)
+    sent_before = []
+    backward = torch.autograd.backward
+
+    def timed(*args: Any) -> None:
+        before = len(other.sent)
+        backward(*args)
+        sent_before.append(len(other.sent) - before)
+
+    monkeypatch.setattr(torch.autograd, "backward", timed)
+    losses, grads = engine.gradients(batches, step=3)
+    n_buckets = len(engine._gradient_sum._buckets)
+    assert n_buckets > config.n_layer
+    assert sent_before == [0, n_buckets]
+    assert other.sent[1] >= config.n_embd * 2  # the head's, after the denominators
+    assert sum(other.sent[1:]) == 2 + sum(grad.size for grad in grads.values())
+    assert losses == pytest.approx(expected[0], rel=SAME)
+    for name, value in expected[1].items():
+        assert_close(grads[name], value)
 
 
 # ---- what each rank reads

@@ -22,15 +22,15 @@ STEPS = 30
 """Number of updates after which gradients are compared."""
 
 
-def step(model: str) -> list[Batch]:
+def step(model: str, vocab_size: int = 50, n_labels: int = 3) -> list[Batch]:
     """Return the four micro-batches of a step, one example each."""
     draw = np.random.default_rng(0)
     batches = []
     for number, length in enumerate(LENGTHS):
-        tokens = draw.integers(0, 50, (1, length)).astype(np.int32)
+        tokens = draw.integers(0, vocab_size, (1, length)).astype(np.int32)
         targets = np.roll(tokens, -1, axis=1)
         targets[:, -1] = IGNORE
-        labels = np.array([number % 3]) if model == "classifier" else None
+        labels = np.array([number % n_labels]) if model == "classifier" else None
         batches.append(Batch(tokens, np.array([length - 1], np.int32), labels=labels, lm_targets=targets))
     return batches
 

@@ -125,12 +125,12 @@ def rank_zero_first(ranks: Ranks) -> Iterator[None]:
         ranks.total()
 
 
-def buckets(tensors: Sequence[Item], sizes: Sequence[int]) -> Iterator[list[Item]]:
-    """Group tensors into messages of at most `BUCKET_ELEMENTS`; `sizes` are their numbers of elements."""
+def buckets(tensors: Sequence[Item], sizes: Sequence[int], most: int = BUCKET_ELEMENTS) -> Iterator[list[Item]]:
+    """Group tensors into messages of at most `most` elements, or one tensor; `sizes` are their numbers of elements."""
     bucket: list[Item] = []
     held = 0
     for tensor, size in zip(tensors, sizes, strict=True):
-        if bucket and held + size > BUCKET_ELEMENTS:
+        if bucket and held + size > most:
             yield bucket
             bucket, held = [], 0
         bucket.append(tensor)

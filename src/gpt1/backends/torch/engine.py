@@ -54,6 +54,10 @@ class TorchEngine:
         self.model.load_state_dict(tensors, assign=True)
         self.model.requires_grad_(True)
         self._params = dict(self.model.named_parameters())
+        # the gradients of the embeddings are complete only after the backward pass, in which they are last anyway
+        self._embeddings = list(self.model.embeddings())
+        late = {*self._embeddings}
+        self._gradient_sum = ranks.gradient_sum([p for p in self._params.values() if p not in late])
         if hardware.compile:
             for block in self.model.h:
                 block.compile()
@@ -136,11 +140,13 @@ class TorchEngine:
                 roots.append(wanted_states)
                 root_grads.append(grad)
             if roots:
-                torch.autograd.backward(roots, root_grads)
+                with self._gradient_sum.overlapped(last=index == len(batches) - 1):
+                    torch.autograd.backward(roots, root_grads)
             for each in dropped:
                 each.add_gradient()
         # Parameters without a gradient get zeros: their moments decay even if no example of the step has a weight.
-        self.ranks.sum_([totals, *map(gradient_of, self._params.values())])
+        self._gradient_sum.finish()
+        self.ranks.sum_([totals, *map(gradient_of, self._embeddings)])
         losses = {"loss": task_total + self.lm_coef * lm_total}
         return losses | ({"task_loss": task_total} if weight else {}) | ({"lm_loss": lm_total} if lm_count else {})
 
