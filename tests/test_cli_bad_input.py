@@ -173,7 +173,7 @@ def test_a_command_line_that_cannot_be_read_is_one_line(words: str, said: str) -
     ("flags", "said"),
     [
         (["--device", "ascend"], "--device ascend: needs the MindSpore backend"),
-        (["--device", "cpu", "--dtype", "float16"], "--dtype float16: only for inference on --device cuda"),
+        (["--device", "cpu", "--dtype", "float16"], "--dtype float16: not supported on --device cpu; use"),
         (["--device", "cpu", "--compile"], "--compile: only on --device cuda"),
         pytest.param(
             ["--device", "cuda"], "--device cuda: PyTorch finds no CUDA device; use --device cpu",

@@ -16,6 +16,7 @@ from gpt1.backends.parameters import Params, initialise
 from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig
 from gpt1.config.device import DEVICES
 from gpt1.errors import UserError
+from support.accelerator_rows import on_cpu
 
 CONFIG = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_ctx=16, vocab_size=40, head=Head("classification", 2))
 ROUNDING = 1e-5
@@ -28,19 +29,6 @@ def device() -> Any:
     from gpt1.backends.torch import device
 
     return device
-
-
-def on_cpu(traits: Any) -> Any:
-    """Return the traits of an accelerator, with tensors on the CPU."""
-    return replace(
-        traits,
-        available=lambda: True,
-        torch_device="cpu",
-        name=lambda device: "an accelerator's row on a CPU",
-        count=None,
-        has_fast_bfloat16=lambda device: False,
-        lacks_bfloat16=lambda device: "",
-    )
 
 
 def engine(device: str, p: float = 0.0) -> Any:
@@ -169,6 +157,55 @@ def test_one_device_is_not_shared_by_processes(device: Any, monkeypatch: pytest.
     started_by_torchrun(monkeypatch, rank=2, size=3)
     with pytest.raises(UserError, match="torchrun started process 2 on a machine with 2 CUDA devices; start at most"):
         choose_traits("cuda", rows, "PyTorch")
+
+
+# ---- dtypes and compilers
+
+
+@pytest.fixture
+def tesla(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA card without bfloat16 units."""
+    torch = pytest.importorskip("torch")
+    cuda = replace(device.TRAITS["cuda"], available=lambda: True, count=lambda: 1)
+    monkeypatch.setitem(device.TRAITS, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+
+
+@pytest.mark.usefixtures("tesla")
+def test_card_without_bfloat16_trains_in_float16(device: Any) -> None:
+    hardware = DeviceConfig(backend="torch", device="cuda")
+    assert backends.training_dtype(hardware) == "float16"
+    with pytest.raises(UserError) as refused:
+        backends.check(replace(hardware, dtype="bfloat16"))
+    lacking = "Tesla T4 has compute capability 7.5; 8.0 or newer is required"
+    assert str(refused.value) == f"--dtype bfloat16: {lacking}; use --dtype float32 or float16"
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("cpu", "float16")])
+def test_dtype_that_a_device_lacks_is_refused_with_those_it_has(device: Any, name: str, dtype: Any) -> None:
+    with pytest.raises(UserError, match="--dtype float16: not supported on --device cpu; use --dtype bfloat16 or floa"):
+        backends.check(DeviceConfig(backend="torch", device=name, dtype=dtype))
+
+
+def test_mps_trains_in_float32_unless_a_dtype_is_set(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast on MPS has float16, and bfloat16 from macOS 14 on."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setitem(device.TRAITS, "mps", replace(device.TRAITS["mps"], available=lambda: True))
+    hardware = DeviceConfig(backend="torch", device="mps")
+    assert backends.training_dtype(hardware) == "float32"
+    assert backends.training_dtype(replace(hardware, dtype="float16")) == "float16"
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: (major, minor) <= (13, 6))
+    with pytest.raises(UserError, match="--dtype bfloat16: MPS supports it on macOS 14 or newer; use --dtype float32"):
+        backends.check(replace(hardware, dtype="bfloat16"))
+
+
+@pytest.mark.usefixtures("tesla")
+def test_compile_without_a_compiler_is_refused(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "triton" else object())
+    hardware = DeviceConfig(backend="torch", device="cuda", compile=True)
+    with pytest.raises(UserError, match="--compile: Triton, which compiles for CUDA, is not installed; run without --"):
+        device.choose(hardware, training=True)
 
 
 def test_row_of_ascend_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

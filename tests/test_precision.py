@@ -45,7 +45,9 @@ def computes_bfloat16_fast(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
     """Simulate a CPU with or without fast bfloat16 products."""
     from gpt1.backends.torch.device import TRAITS
 
-    monkeypatch.setitem(TRAITS, "cpu", replace(TRAITS["cpu"], has_fast_bfloat16=lambda device: fast))
+    monkeypatch.setitem(
+        TRAITS, "cpu", replace(TRAITS["cpu"], training_dtype=lambda device: "bfloat16" if fast else "float32")
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -223,7 +223,10 @@ def test_restored_engine_takes_the_same_next_step_in_bfloat16(torch: Any) -> Non
     ("hardware", "message"),
     [
         (DeviceConfig(backend="torch", device="ascend"), "--device ascend: needs the MindSpore backend"),
-        (DeviceConfig(backend="torch", device="cpu", dtype="float16"), "--dtype float16: only for inference"),
+        (
+            DeviceConfig(backend="torch", device="cpu", dtype="float16"),
+            "--dtype float16: not supported on --device cpu",
+        ),
         (DeviceConfig(backend="torch", device="cpu", compile=True), "--compile: only on --device cuda"),
     ],
 )

@@ -26,9 +26,7 @@ class DeviceTraits:
     """Number of devices, of which each process of a run uses one; `None`: a single one without a number, which all
     processes share."""
     dtypes: tuple[str, ...]
-    """Dtypes of matrix products in training and inference."""
-    inference_dtypes: tuple[str, ...] = ()
-    """Further dtypes of matrix products, for inference only."""
+    """Dtypes of matrix products."""
     tokens_at_once: int
     """Padded tokens of an inference batch with which the device is fastest."""
     logits_at_once: int

@@ -30,6 +30,12 @@ from gpt1.backends.base import IGNORE, Batch
 from gpt1.backends.dist import Ranks
 from gpt1.config import LmMean, LossConfig, ModelConfig
 
+LOSS_SCALES = (2.0**14, 2.0**10, 2.0**6, 2.0**2)
+"""Loss scales for float16 products, which keep small gradients from underflowing to 0.
+
+A step starts with the first; if its gradients overflow, it is computed again with the next. So no state is kept
+between steps."""
+
 
 class Denominators(NamedTuple):
     """Denominators of a step's task loss and LM loss; 0 where the step has no such loss."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpt1.backends.base import IGNORE, Batch, StepResult
 from gpt1.backends.dropout import HostDropoutRng
-from gpt1.backends.losses import denominators
+from gpt1.backends.losses import LOSS_SCALES, denominators
 from gpt1.backends.mindspore import device as devices
 from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.compiled import ABSENT, Compiled
@@ -21,7 +21,7 @@ from gpt1.backends.mindspore.distributed import MindSporeRanks, MindSporeSingleP
 from gpt1.backends.mindspore.functional import merged_heads, split_heads, squares
 from gpt1.backends.mindspore.losses import target_logprobs
 from gpt1.backends.mindspore.model import GPT1, Inference
-from gpt1.backends.mindspore.training import LOSS_SCALES, Gradients, Losses, Update, inputs, numbers
+from gpt1.backends.mindspore.training import Gradients, Losses, Update, inputs, numbers
 from gpt1.backends.parameters import Params, shapes
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 

@@ -29,12 +29,6 @@ from gpt1.backends.optim import clip_factor, corrections
 from gpt1.backends.parameters import decays
 from gpt1.config import LmMean, LossConfig, OptimConfig
 
-LOSS_SCALES = (2.0**14, 2.0**10, 2.0**6, 2.0**2)
-"""Loss scales for float16 products, which keep small gradients from underflowing to 0.
-
-A step starts with the first; if its gradients overflow, it is computed again with the next. So no state is kept
-between steps."""
-
 
 class Inputs(NamedTuple):
     """Micro-batch on the device. `ABSENT` labels or targets do not contribute to the loss."""

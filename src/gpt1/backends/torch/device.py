@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import sys
 import time
 from collections.abc import Callable
@@ -35,12 +36,16 @@ class TorchTraits(DeviceTraits):
     """Type of the `torch.device` of the tensors. Tests use the traits of an accelerator with "cpu"."""
     name: Callable[[torch.device], str]
     """Name of a device, for messages."""
-    has_fast_bfloat16: Callable[[torch.device], bool]
-    """Whether bfloat16 products are faster than float32 ones, so that `--dtype auto` is bfloat16."""
+    training_dtype: Callable[[torch.device], str] = lambda device: "float32"
+    """`--dtype auto` in training: the fastest dtype of products with which a model is as good as with float32."""
     lacks_bfloat16: Callable[[torch.device], str] = lambda device: ""
     """Reason why a device does not support bfloat16; empty if it does."""
     compiles: bool = False
     """Whether `--compile` is supported."""
+    lacks_compiler: Callable[[], str] = lambda: ""
+    """Reason why `--compile` cannot work on this machine; empty if it can."""
+    fused_optimizer: bool = True
+    """Whether AdamW has a kernel that updates all parameters at once."""
     process_group: str = ""
     """Backend of `torch.distributed`; empty if training with several processes is not supported."""
     pins_memory: bool = False
@@ -66,9 +71,22 @@ def _cuda_lacks_bfloat16(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}; 8.0 or newer is required"
 
 
-def _cpu_has_fast_bfloat16(device: torch.device) -> bool:
+def _cuda_training_dtype(device: torch.device) -> str:
+    return "float16" if _cuda_lacks_bfloat16(device) else "bfloat16"
+
+
+def _cuda_lacks_compiler() -> str:
+    return "" if importlib.util.find_spec("triton") else "Triton, which compiles for CUDA, is not installed"
+
+
+def _mps_lacks_bfloat16(device: torch.device) -> str:
+    return "" if torch.backends.mps.is_macos_or_newer(14, 0) else "MPS supports it on macOS 14 or newer"
+
+
+def _cpu_training_dtype(device: torch.device) -> str:
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
+    fast = any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
+    return "bfloat16" if fast else "float32"
 
 
 def _cpu_name(device: torch.device) -> str:
@@ -80,16 +98,16 @@ TRAITS: dict[str, TorchTraits] = {
     "cuda": TorchTraits(
         label="CUDA",
         available=lambda: torch.cuda.is_available(),
-        dtypes=("float32", "bfloat16"),
-        inference_dtypes=("float16",),
+        dtypes=("float32", "bfloat16", "float16"),
         tokens_at_once=16_384,
         logits_at_once=1 << 28,
         torch_device="cuda",
         name=lambda device: f"cuda ({torch.cuda.get_device_name(device)})",
         count=lambda: torch.cuda.device_count(),
-        has_fast_bfloat16=lambda device: not _cuda_lacks_bfloat16(device),
+        training_dtype=_cuda_training_dtype,
         lacks_bfloat16=_cuda_lacks_bfloat16,
         compiles=True,
+        lacks_compiler=lambda: _cuda_lacks_compiler(),
         process_group="cpu:gloo,cuda:nccl",
         pins_memory=True,
         vocabulary_multiple=128,  # matrix units are several times slower with odd widths
@@ -97,13 +115,12 @@ TRAITS: dict[str, TorchTraits] = {
     "mps": TorchTraits(
         label="MPS",
         available=lambda: torch.backends.mps.is_available(),
-        dtypes=("float32",),
-        inference_dtypes=("float16",),
+        dtypes=("float32", "bfloat16", "float16"),
         tokens_at_once=4_096,  # not measured
         logits_at_once=1 << 26,  # not measured
         torch_device="mps",
         name=lambda device: "mps",
-        has_fast_bfloat16=lambda device: False,
+        lacks_bfloat16=_mps_lacks_bfloat16,
     ),
     "cpu": TorchTraits(
         label="CPU",
@@ -113,7 +130,7 @@ TRAITS: dict[str, TorchTraits] = {
         logits_at_once=1 << 25,
         torch_device="cpu",
         name=_cpu_name,
-        has_fast_bfloat16=_cpu_has_fast_bfloat16,
+        training_dtype=_cpu_training_dtype,
         process_group="gloo",
         dropout_on_host=True,  # PyTorch's dropout takes several times as long (docs/performance.md)
         adds_gradient_by_row=True,
@@ -147,24 +164,22 @@ def choose(hardware: DeviceConfig, *, training: bool) -> Choice:
     if hardware.eager:
         raise UserError("--eager: for --backend mindspore; PyTorch is always eager, except with --compile")
     if hardware.compile and not traits.compiles:
-        raise UserError(f"--compile: only on --device {_devices('compiles')}; on {name} it is not faster")
+        compiling = " or ".join(name for name, row in TRAITS.items() if row.compiles)
+        raise UserError(f"--compile: only on --device {compiling}; on {name} it is not faster")
+    if hardware.compile and (reason := traits.lacks_compiler()):
+        raise UserError(f"--compile: {reason}; run without --compile")
     device = _torch_device(traits, number)
     if hardware.dtype == "auto":
-        return Choice(device, torch.bfloat16 if traits.has_fast_bfloat16(device) else torch.float32, traits)
+        return Choice(device, DTYPES[traits.training_dtype(device)], traits)
     dtype = hardware.dtype
     if dtype == "bfloat16" and (reason := traits.lacks_bfloat16(device)):
-        raise UserError(f"--dtype bfloat16: {reason}; use --dtype float32")
-    if dtype not in traits.dtypes + (() if training else traits.inference_dtypes):
-        expected = f"use --dtype {' or '.join(reversed(traits.dtypes))}"
-        if any(dtype in row.dtypes for row in TRAITS.values()):
-            raise UserError(f"--dtype {dtype}: not supported on --device {name}; {expected}")
-        raise UserError(f"--dtype {dtype}: only for inference on --device {_devices('inference_dtypes')}; {expected}")
+        others = " or ".join(each for each in traits.dtypes if each != dtype)
+        raise UserError(f"--dtype bfloat16: {reason}; use --dtype {others}")
+    if dtype not in traits.dtypes:
+        raise UserError(
+            f"--dtype {dtype}: not supported on --device {name}; use --dtype {' or '.join(reversed(traits.dtypes))}"
+        )
     return Choice(device, DTYPES[dtype], traits)
-
-
-def _devices(trait: str) -> str:
-    """Return the names of the devices for which a trait is set, joined by "or"."""
-    return " or ".join(name for name, traits in TRAITS.items() if getattr(traits, trait))
 
 
 def _torch_device(traits: TorchTraits, number: int | None) -> torch.device:
@@ -211,10 +226,8 @@ def describe() -> dict[str, Any]:
         "devices": [
             {
                 "name": traits.name(device),
-                "auto_dtype": "bfloat16" if traits.has_fast_bfloat16(device) else "float32",
-                "gflops": {
-                    name: round(matmul_speed(device, DTYPES[name])) for name in traits.dtypes + traits.inference_dtypes
-                },
+                "auto_dtype": traits.training_dtype(device),
+                "gflops": {name: round(matmul_speed(device, DTYPES[name])) for name in traits.dtypes},
             }
             for traits in reversed(TRAITS.values())
             if traits.available()

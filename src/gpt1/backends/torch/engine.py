@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt1.backends.base import BUCKETS, IGNORE, Batch, StepResult
-from gpt1.backends.losses import denominators, lm_coefficient, target_weights
+from gpt1.backends.losses import LOSS_SCALES, denominators, lm_coefficient, target_weights
 from gpt1.backends.optim import clip_factor, corrections
 from gpt1.backends.parameters import Params, decays, shapes
 from gpt1.backends.torch import device as devices
@@ -108,15 +108,29 @@ class TorchEngine:
             matrices = [p for name, p in self._params.items() if decays(name, tuple(p.shape))]
             vectors = [p for name, p in self._params.items() if not decays(name, tuple(p.shape))]
             groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-            # The rule of optim.adamw, fused; test_backend_updates.py and test_update_rule.py compare them.
-            self._optimizer = torch.optim.AdamW(groups, betas=(self.optim.beta1, self.optim.beta2), fused=True)
+            betas = self.optim.beta1, self.optim.beta2
+            # The rule of optim.adamw; test_backend_updates.py and test_update_rule.py compare them.
+            self._optimizer = torch.optim.AdamW(groups, betas=betas, fused=self.traits.fused_optimizer)
         return self._optimizer
 
     def _accumulate(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         """Compute the gradient of the step's loss; return the loss and its parts. All are sums over all ranks.
 
-        See `backends.losses` for the formula.
+        See `backends.losses` for the formula. In float16 it waits for the device, to know whether a gradient overflows.
         """
+        if self._dtype != torch.float16:
+            return self._accumulate_scaled(batches, step, 1.0)
+        for scale in LOSS_SCALES:
+            self._clear_gradients()
+            losses = self._accumulate_scaled(batches, step, scale)
+            grads = [gradient_of(p) for p in self._params.values()]
+            torch._foreach_mul_(grads, 1.0 / scale)
+            if torch.nn.utils.get_total_norm(grads).isfinite():  # the same on all ranks
+                break
+        return losses
+
+    def _accumulate_scaled(self, batches: Sequence[Batch], step: int, scale: float) -> dict[str, Tensor]:
+        """Return the same losses; the gradients are those of `scale` times the loss."""
         weight, lm_count = denominators(batches, self.config, self.loss, self.ranks)
         totals = torch.zeros(2, device=self._device)
         task_total, lm_total = totals
@@ -128,14 +142,14 @@ class TorchEngine:
             embeddings = Embeddings(*(each.value for each in dropped)) if dropped else self.model.embeddings()
             states, at_eos = self._states(batch, every_position=wants_lm, rng=rng, embeddings=embeddings)
             roots: list[Tensor] = []
-            root_grads: list[Tensor | None] = []
+            root_grads: list[Tensor] = []
             if weight and batch.labels is not None:
                 task_loss = self._task_loss(batch, at_eos, rng) / weight
                 task_total += task_loss.detach()
                 roots.append(task_loss)
-                root_grads.append(None)
+                root_grads.append(torch.full_like(task_loss, scale))
             if wants_lm and states is not None:
-                lm_sum, wanted_states, grad = self._lm_loss(batch, states, self.lm_coef / lm_count, embeddings)
+                lm_sum, wanted_states, grad = self._lm_loss(batch, states, scale * self.lm_coef / lm_count, embeddings)
                 lm_total += lm_sum / lm_count
                 roots.append(wanted_states)
                 root_grads.append(grad)
@@ -300,9 +314,10 @@ class TorchEngine:
 
     def load_optimizer_state(self, state: Mapping[str, NDArray[np.float32]], step: int) -> None:
         optimizer = self._ready_to_train()
+        counters = self._device if self.traits.fused_optimizer else torch.device("cpu")
         for name, p in self._params.items():
             optimizer.state[p] = {
-                "step": torch.tensor(float(step), device=self._device),
+                "step": torch.tensor(float(step), device=counters),
                 "exp_avg": torch.tensor(state[f"first.{name}"], device=self._device),
                 "exp_avg_sq": torch.tensor(state[f"second.{name}"], device=self._device),
             }
