@@ -126,7 +126,9 @@ class PretendedDevice(TorchFunctionMode):
         devices = [torch.device(each) for each in named if isinstance(each, torch.device | str)]
         if not devices or devices[0].type not in ("cpu", self.device.type):
             return None
-        return devices[0] if devices[0].type == "cpu" or devices[0].index is not None else self.device
+        if devices[0].type == "cuda" and devices[0].index is None:
+            return torch.device("cuda", 0)  # the current device
+        return devices[0]
 
 
 class _Operators(TorchDispatchMode):
