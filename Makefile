@@ -1,4 +1,5 @@
-# `make demo` and `make test` set up .venv by themselves; `make test-mindspore` sets up .venv-mindspore, without PyTorch.
+# `make demo` and `make test` set up .venv by themselves; `make test-mindspore` sets up .venv-mindspore, without PyTorch,
+# and `make test-numpy2` sets up .venv-numpy2, PyTorch alone with NumPy 2 (MindSpore needs NumPy 1).
 PYTHON ?= python3
 EXTRAS ?= dev
 VENV   := .venv
@@ -7,6 +8,10 @@ READY  := $(VENV)/.ready-$(EXTRAS)
 DEMO_EXTRAS := torch,serve
 ALONE  := .venv-mindspore
 ALONE_EXTRAS := test,mindspore
+NUMPY2 := .venv-numpy2
+# What depends on NumPy: arrays from and to the device, dropout's random numbers, files of weights and checkpoints.
+NUMPY2_TESTS := $(addprefix tests/test_,accelerator_rows.py device_traits.py backend_dropout.py train_state.py \
+	tensors.py run_formats.py loop_resume.py model_dir.py huggingface.py)
 DEMO   := runs/demo
 CODE   := src tests benchmarks examples scripts
 # Flags of pytest, such as TESTS="-k segments".
@@ -20,7 +25,7 @@ PYTEST := -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 # The locked versions are those of Python 3.11 on Linux; elsewhere constraints.txt alone applies.
 LOCK   := $(shell $(PYTHON) -c 'import sys; print("requirements.lock" * (sys.version_info[:2] == (3, 11) and sys.platform == "linux"))')
 
-.PHONY: demo test test-mindspore check-full lint format lock wheel clean
+.PHONY: demo test test-mindspore test-numpy2 check-full lint format lock wheel clean
 
 demo: $(VENV)/.ready-$(DEMO_EXTRAS)
 	rm -rf $(DEMO)
@@ -42,6 +47,9 @@ lint: $(READY)
 
 test-mindspore: $(ALONE)/.ready
 	OMP_NUM_THREADS=1 $(ALONE)/bin/python $(PYTEST) -m "not slow" $(TESTS)
+
+test-numpy2: $(NUMPY2)/.ready
+	OMP_NUM_THREADS=1 $(NUMPY2)/bin/python $(PYTEST) -m "not slow" $(NUMPY2_TESTS) $(TESTS)
 
 check-full: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(TESTS)
@@ -75,5 +83,13 @@ $(ALONE)/.ready: pyproject.toml constraints.txt requirements.lock
 	$(call install,$(ALONE),$(ALONE_EXTRAS))
 	touch $@
 
+# constraints.txt without the limits that MindSpore sets
+$(NUMPY2)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(NUMPY2)
+	grep -v '^numpy\|^pyarrow\|^mindspore' constraints.txt > $(NUMPY2)/constraints.txt
+	PIP_CONSTRAINT=$(NUMPY2)/constraints.txt \
+	$(NUMPY2)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]' 'numpy>=2' hypothesis pytest pytest-xdist
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(ALONE) runs build dist
+	rm -rf $(VENV) $(ALONE) $(NUMPY2) runs build dist
