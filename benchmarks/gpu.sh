@@ -17,10 +17,10 @@ export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}" OMP_WAIT_POLICY=PASSIVE
 mkdir -p "$OUT"
 rm -f "$OUT"/*.json
 
-size=(--size gpt1 --context 512 --batch 64 --micro-batch "$MICRO_BATCH" --steps 6 --warmup 2)
+size=(--size gpt1 --context 512 --batch 64 --micro-batch "$MICRO_BATCH" --dtype bfloat16 --steps 10 --warmup 3)
 quick=()
 if [ "${1:-}" = --smoke ]; then
-  size=(--quick) quick=(--quick)
+  size=(--quick --dtype bfloat16) quick=(--quick)
 fi
 
 failed=0
