@@ -14,6 +14,9 @@ from gpt1.system.files import read_json
 from support.launchers import PATIENCE, SAME, assert_same_run, call_two, dies_at_step, events
 
 STEPS = 30
+OTHER_MASKS = 1e-3
+"""Relative: an adaptation has dropout, whose masks are drawn per micro-batch, and each process has one of half the
+size; six steps at a small learning rate."""
 FLAGS = [
     "--model", "random:tiny", "--vocab-size", "80", "--max-length", "24", "--batch-size", "8", "--micro-batch-size",
     "2", "--max-steps", str(STEPS), "--epochs", "20", "--lr", "0.003", "--embd-pdrop", "0", "--attn-pdrop", "0",
@@ -98,6 +101,24 @@ def test_run_that_lost_a_process_ends_and_is_resumed_in_one(
     assert cli.main(words) == 0
     assert [event["step"] for event in events(run, "resume")] == [15]
     assert_same_run(run, alone)
+
+
+def test_adaptation_in_two_processes_is_that_of_one(backend: str, data: Path, tmp_path: Path) -> None:
+    runs = [RunDirectory(tmp_path / name) for name in ("alone", "shared")]
+    flags = ["--adapt", "2", "--max-steps", "3"]
+    assert cli.main([*finetuning(backend, data, runs[0].path), *flags]) == 0
+    done = call_two(backend, ["-m", "gpt1", *finetuning(backend, data, runs[1].path), *flags], tmp_path / "logs")
+    assert done.returncode == 0, done.said
+    alone, shared = (read_json(run.metrics_path)["adaptation"] for run in runs)
+    for name, tolerance in (("before", SAME), ("after", OTHER_MASKS)):
+        assert shared["bits_per_byte"][name] == pytest.approx(alone["bits_per_byte"][name], rel=tolerance)
+    assert {**shared, "bits_per_byte": 0, "seconds": 0} == {**alone, "bits_per_byte": 0, "seconds": 0}
+    assert shared["bits_per_byte"]["after"] < shared["bits_per_byte"]["before"]
+    assert done.said.count("Bits per byte on held-out texts") == 1
+    folders = [next((run.path / "adapted").iterdir()) for run in runs]
+    assert folders[0].name == folders[1].name
+    assert sorted(path.name for path in folders[1].iterdir()) == sorted(path.name for path in folders[0].iterdir())
+    assert len(events(RunDirectory(folders[1]), "evaluate")) == len(events(RunDirectory(folders[0]), "evaluate"))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gpt1 import console
+from gpt1.backends.dist import Ranks, SingleProcess, rank_zero_first
 from gpt1.backends.parameters import HEAD, Params, count, initialise
 from gpt1.checkpoint import event_log
 from gpt1.checkpoint.loading import random_shape
@@ -58,21 +60,24 @@ class Adaptation:
         config: Settings of the fine-tuning; `config.adaptation.adapt` is set.
         data: Data of the fine-tuning.
         start: Model that the fine-tuning would start from.
-        root: Folder of the adapted models; several processes may use it at once.
+        root: Folder of the adapted models; several runs may use it at once.
+        ranks: Processes that share the work.
 
     Raises:
         UserError: a file of --unlabelled cannot be read, or too few texts are left.
     """
 
-    def __init__(self, config: FinetuneConfig, data: TaskData, start: Model, root: Path):
+    def __init__(
+        self, config: FinetuneConfig, data: TaskData, start: Model, root: Path, ranks: Ranks | None = None
+    ):  # fmt: skip
         assert config.adaptation.adapt is not None
-        self.config, self.data, self.start = config, data, start
+        self.config, self.data, self.start, self.ranks = config, data, start, ranks or SingleProcess()
         shape = replace(start.config, head=None, n_segments=0)
         self.epochs = config.adaptation.adapt
         self.base = Model(shape, self._body(shape), start.tokenizer, (), start.max_length, start.provenance)
         self.texts = _Texts.of(config, data)
         self.key = self._digest()
-        self.run_directory = RunDirectory(root / self.key[:12])
+        self.run_directory = RunDirectory(root / self.key[:12], read_only=self.ranks.rank > 0)
 
     def _body(self, shape: ModelConfig) -> Params:
         """Return the parameters of the base model, without head and segments, the same for every --seed."""
@@ -102,13 +107,14 @@ class Adaptation:
             Interrupted: stopped by the user after saving a checkpoint.
         """
         run = self.run_directory
-        run.path.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(run.path / LOCK, f"{run.path}", wait=True):
-            if run.finished:
+        with self._lock(run):
+            (finished,) = self.ranks.total(not run.read_only and run.finished)  # as rank 0 finds it
+            if finished:
                 console.say(f"Adapted model: {run.path}, already trained on these texts")
             else:
                 self._train(run)
-            for folder in (run.corpus, run.checkpoints.folder):
+            self.ranks.total()  # barrier: rank 0 has written the results
+            for folder in () if run.read_only else (run.corpus, run.checkpoints.folder):
                 shutil.rmtree(folder, ignore_errors=True)
         results = read_json(run.metrics_path)
         adapted = run.load_model()
@@ -123,15 +129,26 @@ class Adaptation:
         params[EMBEDDING] = np.concatenate([adapted.params[EMBEDDING], segments])
         return replace(self.start, params=params, provenance=adapted.provenance), results
 
+    def _lock(self, run: RunDirectory) -> AbstractContextManager[None]:
+        """Lock the folder on rank 0, for all."""
+        if run.read_only:
+            return nullcontext()
+        run.path.mkdir(parents=True, exist_ok=True)
+        return exclusive_lock(run.path / LOCK, f"{run.path}", wait=True)
+
     def _train(self, run: RunDirectory) -> None:
-        train, held_out = self._corpora(run)
-        settings = self._settings(len(train))
-        training = LanguageModelSetup(settings, self.base, train, held_out)
-        run.open("adapt", settings, {"digest": self.key})
+        with rank_zero_first(self.ranks):
+            run.require_seen()
+            train, held_out = self._corpora(run)
+            settings = self._settings(len(train))
+            training = LanguageModelSetup(settings, self.base, train, held_out, self.ranks)
+            run.open("adapt", settings, {"digest": self.key})
         self._print_overview(training)
         before = self._before(run, training)
 
         def save_best(progress: Progress) -> None:
+            if run.read_only:
+                return
             origin = {
                 "adapted from": self.config.model,
                 **({"before": self.start.provenance} if self.start.provenance else {}),
@@ -141,8 +158,11 @@ class Adaptation:
             save_model(run.model, replace(self.base, params=training.engine.parameters(), provenance=origin))
 
         progress = training.run(save_best, run.checkpoints, run.log)
+        self.ranks.total()  # barrier: rank 0 has written the best model
         training.engine.load_parameters(run.load_model().params)
         after = training.evaluate()["bits_per_byte"]
+        if run.read_only:
+            return
         write_json(run.metrics_path, {
             "epochs": self.epochs, "texts": self.texts.n_train, "held_out": self.texts.n_held_out,
             "left_out": self.texts.n_left_out, "bytes": train.manifest["bytes"], "tokens": progress.tokens,
@@ -172,6 +192,9 @@ class Adaptation:
         corpora = []
         for part in ("train", "held-out"):
             file = run.corpus / f"{part}.txt"
+            if run.read_only:  # prepared by rank 0
+                corpora.append(Corpus.open(run.corpus / part, self.base.tokenizer))
+                continue
             if not file.exists():
                 file.parent.mkdir(exist_ok=True)
                 replace_file(file, partial(self.texts.write, held_out=part != "train"))
@@ -184,10 +207,12 @@ class Adaptation:
         """Return the bits per byte of the base model, which the run's log keeps."""
         events = event_log.read(run.log.path) if run.log.path.exists() else []
         scored = next((event for event in events if event["event"] == "score"), None)
-        if scored is None:
-            scored = {"split": "valid", "step": 0, **training.evaluate()}
-            run.log.write("score", scored)
-        return float(scored["bits_per_byte"])
+        (known,) = self.ranks.total(scored["bits_per_byte"] if scored and not run.read_only else 0.0)
+        if known:
+            return known
+        found = training.evaluate()
+        run.log.write("score", {"split": "valid", "step": 0, **found})
+        return found["bits_per_byte"]
 
     def _print_overview(self, training: LanguageModelSetup) -> None:
         known, loop = self.texts, training.config.loop

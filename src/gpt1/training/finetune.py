@@ -95,7 +95,7 @@ def _finetune(
         backends.check(config.hardware)
     with rank_zero_first(ranks):
         run.require_seen()
-        loaded = _load(config, run, metric, files, adapted)
+        loaded = _load(config, run, ranks, metric, files, adapted)
         data, start, encoded, adaptation = loaded.data, loaded.start, loaded.encoded, loaded.adaptation
         if run.finished:
             run.open("finetune", config, loaded.facts)
@@ -109,8 +109,7 @@ def _finetune(
     engine = training.engine
     adapted_results: dict[str, Any] | None = None
     if adaptation:
-        with rank_zero_first(ranks):
-            start, adapted_results = adaptation.run()
+        start, adapted_results = adaptation.run()
         engine.load_parameters(start.params)
     _print_overview(config, data, start, encoded, training, run)
 
@@ -150,8 +149,9 @@ def _finetune(
 
 
 def _load(
-    config: FinetuneConfig, run: RunDirectory, metric: Metric | None, files: hub.DatasetFiles | None, adapted: Path
-) -> _Loaded:
+    config: FinetuneConfig, run: RunDirectory, ranks: Ranks, metric: Metric | None, files: hub.DatasetFiles | None,
+    adapted: Path,
+) -> _Loaded:  # fmt: skip
     extra_metrics = own_metric(config.metric if metric is None else metric)
     require_start(config, run)
     data = load_data(config, files)
@@ -163,7 +163,7 @@ def _load(
     assert valid.labels is not None
     compute((), valid.labels, valid.labels, extra_metrics)  # a custom metric that fails must fail before training
     digests = {split: part.sha256() for split, part in encoded.items()}
-    adaptation = Adaptation(config, data, start, adapted) if config.adaptation.adapt else None
+    adaptation = Adaptation(config, data, start, adapted, ranks) if config.adaptation.adapt else None
     if adaptation:
         digests["--adapt"] = adaptation.texts.sha256
     facts = {"data_sha256": digests, "labels": list(data.labels.names)}

@@ -30,8 +30,8 @@ class TorchRanks:
     def __init__(self, process: ProcessRank, device: torch.device, traits: TorchTraits):
         if not traits.process_group:
             raise UserError(
-                f"torchrun: {traits.name(device)} does not support training with several processes; run without "
-                "torchrun"
+                f"torchrun: {traits.name(device)} does not support training with several processes; use --device cpu, "
+                "or run without torchrun"
             )
         if not dist.is_available():
             raise UserError(f"torchrun: PyTorch {torch.__version__} on {platform.system()} has no torch.distributed")
