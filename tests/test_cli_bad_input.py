@@ -176,6 +176,14 @@ def test_a_command_line_that_cannot_be_read_is_one_line(words: str, said: str) -
         (["--device", "cpu", "--dtype", "float16"], "--dtype float16: not supported on --device cpu; use"),
         (["--device", "cpu", "--compile"], "--compile: only on --device cuda"),
         pytest.param(
+            ["--device", "cuda:7"], "--device cuda:7: PyTorch finds no CUDA device; use --device cpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here"),
+        ),
+        pytest.param(
+            ["--device", "mps"], "--device mps: PyTorch finds no MPS device; use --device cpu",
+            marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="MPS is here"),
+        ),
+        pytest.param(
             ["--device", "cuda"], "--device cuda: PyTorch finds no CUDA device; use --device cpu",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here"),
         ),
