@@ -6,10 +6,13 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gpt1 import backends, cli
 from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.config import LoopConfig
+from gpt1.data.batching import Collator, EncodedExamples, TrainingBatches
 from gpt1.system.files import read_json
 from support.launchers import PATIENCE, SAME, assert_same_run, call_two, dies_at_step, events
 
@@ -23,6 +26,32 @@ FLAGS = [
     "--resid-pdrop", "0", "--clf-pdrop", "0", "--eval-every", "10", "--save-every", "5", "--log-every", "1",
     "--test-fraction", "0.2", "--pad-to", "max", "--dtype", "float32", "--device", "cpu", "--no-baseline",
 ]  # fmt: skip
+
+
+def batches(micro: int | None, rank: int = 0, n_ranks: int = 1) -> TrainingBatches:
+    """Return the batches of 29 texts of 2 to 20 tokens, of which the longest do not fit into a micro-batch together."""
+    sequences = [np.full(2 + 7 * number % 19, number, np.int32) for number in range(29)]
+    config = LoopConfig(batch_size=8, micro_batch_size=micro, micro_batch_tokens=48)
+    encoded = EncodedExamples(sequences, labels=np.zeros(29, np.int64))
+    return TrainingBatches(encoded, config, Collator(99, 32), rank, n_ranks)
+
+
+@pytest.mark.parametrize("n_ranks", [2, 3, 8])
+@pytest.mark.parametrize("micro", [None, 1, 2])
+def test_ranks_train_on_the_examples_of_one_process_each_once(n_ranks: int, micro: int | None) -> None:
+    def examples(source: TrainingBatches, step: int) -> list[int]:
+        return [int(first) for batch in source.micro_batches(step) for first in batch.tokens[:, 0]]
+
+    alone, shared = batches(micro), [batches(micro, rank, n_ranks) for rank in range(n_ranks)]
+    for step in range(2 * alone.steps_per_epoch):  # the last batch of an epoch has 5 examples
+        found = [examples(each, step) for each in shared]
+        assert sorted(sum(found, [])) == sorted(examples(alone, step))
+        if len(examples(alone, step)) == 8:
+            assert all(found)
+    if micro and micro * n_ranks <= 8:  # micro-batch i of one process is that of rank i % R, with its dropout
+        parts = [batch.tokens.tolist() for batch in alone.micro_batches(0)]
+        for rank, each in enumerate(shared):
+            assert [batch.tokens.tolist() for batch in each.micro_batches(0)] == parts[rank::n_ranks]
 
 
 @pytest.fixture(scope="module", params=backends.installed())

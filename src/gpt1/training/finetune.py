@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -25,7 +24,6 @@ from gpt1.checkpoint.model_dir import Model, add_results, huggingface_difference
 from gpt1.checkpoint.run_dir import ADAPTED, RunDirectory
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import FinetuneConfig, ModelConfig
-from gpt1.config.recipes import DEFAULT_FOR, recipe_for
 from gpt1.data.batching import Collator, EncodedExamples
 from gpt1.errors import UserError
 from gpt1.evaluation import report, verdict
@@ -34,10 +32,11 @@ from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer, explain_mistakes
 from gpt1.system.files import read_json, replace_directory, write_json
-from gpt1.tasks import Labels, Task
+from gpt1.tasks import Task
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
 from gpt1.training.adaptation import Adaptation
+from gpt1.training.overview import print_overview, print_paths
 from gpt1.training.setup import FinetuneSetup, encode_splits, require_start, starting_model
 from gpt1.training.signals import stop_at_once
 from gpt1.training.trackers import attach_trackers
@@ -111,7 +110,7 @@ def _finetune(
     if adaptation:
         start, adapted_results = adaptation.run()
         engine.load_parameters(start.params)
-    _print_overview(config, data, start, encoded, training, run)
+    print_overview(config, data, start, encoded, training, run)
 
     def save_best(progress: Progress) -> None:
         if not run.read_only:
@@ -144,7 +143,7 @@ def _finetune(
     show_scores(results)
     if differences := huggingface_differences(start):
         console.say(f"Differences when loaded with transformers: {'; '.join(differences)}.")
-    _print_paths(run, data.task)
+    print_paths(run, data.task)
     return results
 
 
@@ -176,7 +175,7 @@ def _finished(config: FinetuneConfig, run: RunDirectory, task: Task) -> dict[str
         report.write([run.path])
     results = read_results(run)
     show_scores(results)
-    _print_paths(run, task)
+    print_paths(run, task)
     return results
 
 
@@ -211,56 +210,6 @@ def _provenance(config: FinetuneConfig, start: Model, progress: Progress) -> dic
         "step": progress.best_step,
         "validation": progress.best,
     }
-
-
-def _print_overview(
-    config: FinetuneConfig, data: TaskData, start: Model, encoded: Mapping[str, EncodedExamples],
-    training: FinetuneSetup, run: RunDirectory,
-) -> None:  # fmt: skip
-    engine = training.engine
-    rows = ", ".join(f"{len(part):,} {name}" for name, part in encoded.items())
-    shape = start.config
-    console.say(f"{data.task.name} ({data.labels}): {rows} examples")
-    if config.loop.drop_last and (dropped := len(encoded["train"]) % config.loop.batch_size):
-        console.say(f"--drop-last: each epoch skips {dropped:,} training examples (different ones each time).")
-    console.say(
-        f"{config.model}: {count(shape) / 1e6:.1f} M parameters, {shape.n_layer} layers × {shape.n_embd}, "
-        f"vocabulary {shape.vocab_size:,}; {f'{training.ranks.size} × ' if training.ranks.size > 1 else ''}"
-        f"{engine.device}, {engine.dtype}"
-    )
-    if training.ranks.size > 1:
-        console.say(f"Micro-batches of at most {training.batches.at_once} examples.")
-    console.say(_recipe_line(config, count(shape), training))
-    if not run.log.path.exists():
-        run.log.write("start", {"examples": {name: len(part) for name, part in encoded.items()},
-                                "truncated": {name: part.truncated for name, part in encoded.items()},
-                                "labels": {name: _label_counts(part, data.labels) for name, part in encoded.items()},
-                                "parameters": count(shape), "device": engine.device, "dtype": engine.dtype,
-                                "steps": training.steps, "notes": list(data.notes)})  # fmt: skip
-
-
-def _recipe_line(config: FinetuneConfig, parameters: int, training: FinetuneSetup) -> str:
-    """Return the recipe, whether it is the default for the model, and the main settings, flags included."""
-    optim, loop = config.optim, config.loop
-    epochs = loop.epochs_of(training.batches.steps_per_epoch)
-    name = config.recipe or "none"
-    default = f" (the default for {DEFAULT_FOR[name]})" if name == recipe_for(parameters) else ""
-    return (
-        f"Recipe {name}{default}: --lr {optim.lr:g} --epochs {epochs:g} --batch-size {loop.batch_size} --warmup "
-        f"{optim.warmup:g} --lm-coef {config.loss.lm_coef:g}"
-    )
-
-
-def _print_paths(run: RunDirectory, task: Task) -> None:
-    """Print where model, scores and report are, and the next command."""
-    console.say(run.result_paths)
-    console.say(f"Next: {shlex.join(['gpt1', 'predict', str(run.path)])} {task.input_kind.arguments}")
-
-
-def _label_counts(part: EncodedExamples, labels: Labels) -> dict[str, int]:
-    """Return {label name: number of examples}; empty if labels have no names."""
-    assert part.labels is not None
-    return labels.problem_type.label_counts(part.labels, labels.names)
 
 
 def _scoring_engine(config: FinetuneConfig, engine: Engine, best: Model) -> Engine:
