@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gpt1 import backends, cli
+from gpt1.backends.dist import SingleProcess
+from gpt1.backends.parameters import initialise
 from gpt1.checkpoint.run_dir import RunDirectory
-from gpt1.config import LoopConfig
+from gpt1.config import DeviceConfig, Head, LoopConfig, ModelConfig
 from gpt1.data.batching import Collator, EncodedExamples, TrainingBatches
+from gpt1.inference.batched import task_logits
 from gpt1.system.files import read_json
 from support.launchers import PATIENCE, SAME, assert_same_run, call_two, dies_at_step, events
 
@@ -45,13 +49,41 @@ def test_ranks_train_on_the_examples_of_one_process_each_once(n_ranks: int, micr
     alone, shared = batches(micro), [batches(micro, rank, n_ranks) for rank in range(n_ranks)]
     for step in range(2 * alone.steps_per_epoch):  # the last batch of an epoch has 5 examples
         found = [examples(each, step) for each in shared]
-        assert sorted(sum(found, [])) == sorted(examples(alone, step))
+        assert sorted(chain(*found)) == sorted(examples(alone, step))
         if len(examples(alone, step)) == 8:
             assert all(found)
     if micro and micro * n_ranks <= 8:  # micro-batch i of one process is that of rank i % R, with its dropout
         parts = [batch.tokens.tolist() for batch in alone.micro_batches(0)]
         for rank, each in enumerate(shared):
             assert [batch.tokens.tolist() for batch in each.micro_batches(0)] == parts[rank::n_ranks]
+
+
+class Recorded(SingleProcess):
+    """One of two ranks, which records what it adds to a sum."""
+
+    size = 2
+
+    def __init__(self, rank: int):
+        self.rank = rank
+        self.added: list[float] = []
+
+    def total(self, *values: float) -> list[float]:
+        self.added = list(values)
+        return self.added
+
+
+def test_each_rank_scores_some_batches_and_the_sum_has_the_logits_of_all() -> None:
+    pytest.importorskip("torch")
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=8, n_ctx=32, vocab_size=100, head=Head("classification", 2))
+    hardware = DeviceConfig(backend="torch", device="cpu")
+    engine = backends.get(config, initialise(config, 0), hardware=hardware)
+    engine.tokens_at_once = 64
+    source = batches(None)
+    alone = task_logits(engine, source.encoded, source.collator)
+    ranks = [Recorded(0), Recorded(1)]
+    parts = [task_logits(engine, source.encoded, source.collator, ranks=rank) for rank in ranks]
+    assert all(part.any() for part in parts)
+    np.testing.assert_array_equal(np.add(ranks[0].added, ranks[1].added).reshape(alone.shape), alone)
 
 
 @pytest.fixture(scope="module", params=backends.installed())
