@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt1 import backends
+from gpt1 import api, backends
 from gpt1.backends.base import Batch
 from gpt1.backends.device_traits import choose_traits
 from gpt1.backends.dropout import generator_seed
@@ -218,3 +218,16 @@ def test_row_of_ascend_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ascend = backends.get(CONFIG, initialise(CONFIG, 0), hardware=hardware)
     assert (ascend.device, list(ascend.buckets), ascend.tokens_at_once) == ("ascend", [16], 16_384)
     assert ascend.logits(batch()).shape == (4, 2)
+
+
+def test_doctor_lists_devices_with_different_dtypes(
+    device: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = replace(on_cpu(device.TRAITS["cuda"]), lacks_bfloat16=lambda device: "too old")
+    monkeypatch.setitem(device.TRAITS, "cuda", row)
+    monkeypatch.setattr(device, "matmul_speed", lambda device, dtype: {2: 16_000, 4: 32_000}[dtype.itemsize])
+    monkeypatch.setattr(backends, "installed", lambda: ["torch"])
+    facts = api.doctor()["backends"]["torch"]["devices"]
+    assert [list(each["gflops"]) for each in facts] == [["float32", "bfloat16"], ["float32", "float16"]]
+    said = [line.split() for line in capsys.readouterr().err.splitlines()]
+    assert [words[-4:] for words in said if "accelerator's" in words] == [["float32", "32,000", "–", "16,000"]]

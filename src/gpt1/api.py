@@ -310,14 +310,19 @@ def doctor() -> dict[str, Any]:
     console.table(["package", "version"], [row for row in versions().items() if row[0] != "python"])
     for name, traits in facts["backends"].items():
         console.say(f"\n{name} {traits['version']}")
+        dtypes = list(dict.fromkeys(dtype for device in traits["devices"] for dtype in device["gflops"]))
         rows = [
-            [device["name"], device["auto_dtype"], *(f"{speed:,}" for speed in device["gflops"].values())]
+            [device["name"], device["auto_dtype"], *(_speed(device["gflops"].get(dtype)) for dtype in dtypes)]
             for device in traits["devices"]
         ]
-        dtypes = traits["devices"][0]["gflops"]
         console.table(["device", "--dtype auto", *(f"{dtype} GFLOP/s" for dtype in dtypes)], rows)
     for reason in unusable:
         console.say(f"\n{reason}")
     if not facts["backends"] and not unusable:
         console.say(f"No framework is installed; run: {install_command('torch')} (or: {install_command('mindspore')})")
     return facts
+
+
+def _speed(gflops: int | None) -> str:
+    """Return a speed for the table; a dash for a dtype that the device lacks."""
+    return "–" if gflops is None else f"{gflops:,}"

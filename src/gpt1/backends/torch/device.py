@@ -227,7 +227,11 @@ def describe() -> dict[str, Any]:
             {
                 "name": traits.name(device),
                 "auto_dtype": traits.training_dtype(device),
-                "gflops": {name: round(matmul_speed(device, DTYPES[name])) for name in traits.dtypes},
+                "gflops": {
+                    name: round(matmul_speed(device, DTYPES[name]))
+                    for name in traits.dtypes
+                    if name != "bfloat16" or not traits.lacks_bfloat16(device)
+                },
             }
             for traits in reversed(TRAITS.values())
             if traits.available()
