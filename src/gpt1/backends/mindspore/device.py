@@ -24,6 +24,8 @@ class MindSporeTraits(DeviceTraits):
     """MindSpore's name of the type. Tests use the traits of an accelerator with "CPU"."""
     single_length: bool = False
     """Whether all batches are padded to `n_ctx`, because compiling for several lengths takes too long."""
+    sums_by_products: bool = False
+    """Whether sums are computed by float32 matrix products, where these are fast and exact (`functional.Sums`)."""
     launches_blocking: bool = False
     """Whether operators run in the calling thread."""
 
@@ -46,6 +48,7 @@ TRAITS: dict[str, MindSporeTraits] = {
         tokens_at_once=1_024,
         logits_at_once=1 << 25,
         target="CPU",
+        sums_by_products=True,
         launches_blocking=True,  # with few cores, operators in other threads wait for one
     ),
 }

@@ -18,7 +18,7 @@ from gpt1.backends.mindspore import masks
 from gpt1.backends.mindspore.compiled import ABSENT, Compiled
 from gpt1.backends.mindspore.decode import MindSporeDecoder
 from gpt1.backends.mindspore.distributed import MindSporeRanks, MindSporeSingleProcess
-from gpt1.backends.mindspore.functional import merged_heads, split_heads, squares
+from gpt1.backends.mindspore.functional import merged_heads, split_heads
 from gpt1.backends.mindspore.losses import target_logprobs
 from gpt1.backends.mindspore.model import GPT1, Inference
 from gpt1.backends.mindspore.training import Gradients, Losses, Update, inputs, numbers
@@ -54,14 +54,14 @@ class MindSporeEngine:
         self.dtype = str(dtype).lower()
         self.tokens_at_once = self.traits.tokens_at_once
         self.buckets = devices.buckets(self.traits, config.n_ctx)
-        self.model = GPT1(config, dropout, dtype)
+        self.model = GPT1(config, dropout, dtype, self.traits.sums_by_products)
         by_name = {p.name: p for p in self.model.get_parameters()}
         self._params: dict[str, Parameter] = {name: by_name[name] for name in shapes(config)}
         self.load_parameters(params)
         every = list(self._params.values())
         self._losses = Losses(self.model, loss, self.traits.logits_at_once)
         self._gradients: Gradients | Compiled = Gradients(self._losses, every)
-        self._moments = Update(every, optim)
+        self._moments = Update(every, optim, self.model.sums)
         self._update: Update | Compiled = self._moments
         self._inference = Inference(self.model)
         self._inference_of_many: Inference | Compiled = self._inference
@@ -91,7 +91,7 @@ class MindSporeEngine:
             return self._accumulate_scaled(batches, step, ABSENT)
         for scale in LOSS_SCALES:
             losses, grads = self._accumulate_scaled(batches, step, Tensor([scale], mindspore.float32))
-            if np.isfinite(_float(squares(grads))):  # the same on all ranks
+            if np.isfinite(_float(self.model.sums.of_squares(grads))):  # the same on all ranks
                 break
         return losses, grads
 

@@ -29,6 +29,47 @@ def products(a: Tensor, b: Tensor, dtype: DType, transpose_a: bool = False, tran
     return ops.cast(result, mindspore.float32)
 
 
+class Sums(nn.Cell):
+    """Sums, and products with a column, in float32, by the operators that are fast on the device.
+
+    With `by_products` they are matrix products. On a CPU a reduction takes several times as long, and for an operator
+    that broadcasts a column the graph permanently stores an index, twice as large as the result. On Ascend a product
+    of float32 matrices may be computed in 16 or 19 bits, so there they are reductions.
+    """
+
+    def __init__(self, by_products: bool = True):
+        super().__init__()
+        self.by_products = by_products
+
+    def of_columns(self, x: Tensor) -> Tensor:
+        """Return the sums (O,) of the columns of x (M, O)."""
+        if self.by_products:
+            return ops.MatMul()(ops.ones((1, x.shape[0]), x.dtype), x).reshape(-1)
+        return x.sum(0)
+
+    def of_rows(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return the sums (M, 1) of the rows of x (M, O), times `weights` (O,)."""
+        if self.by_products:
+            return ops.MatMul()(x, weights.reshape(-1, 1))
+        return (x * weights).sum(-1, keepdims=True)
+
+    def of_squares(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        """Return the sum of the squares of all elements, a scalar."""
+        total = 0.0
+        for each in tensors:
+            if self.by_products:
+                row = each.reshape(1, -1)
+                total = total + ops.MatMul(transpose_b=True)(row, row).reshape(())
+            else:
+                total = total + ops.square(each).sum()
+        return total
+
+    def outer(self, column: Tensor, row: Tensor) -> Tensor:
+        """Return `column` (M, 1) times `row` (O,), as (M, O)."""
+        row = row.reshape(1, -1)
+        return ops.MatMul()(column, row) if self.by_products else column * row
+
+
 class Gelu(nn.Cell):
     """The tanh approximation of GELU (Hendrycks & Gimpel 2016, section 2), computed as x · sigmoid(2 y).
 
@@ -51,9 +92,9 @@ class Gelu(nn.Cell):
 class Affine(nn.Cell):
     """x W + b; the product and those of the gradients are computed in `dtype`."""
 
-    def __init__(self, dtype: DType):
+    def __init__(self, dtype: DType, sums: Sums):
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.sums = dtype, sums
 
     def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Map x (M, I) to (M, O); `weight` is (I, O), `bias` (O,)."""
@@ -63,50 +104,42 @@ class Affine(nn.Cell):
         self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, dout: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         of_x = product(dout, weight, self.dtype, transpose_b=True)
-        return of_x, product(x, dout, self.dtype, transpose_a=True), _column_sums(dout)
+        return of_x, product(x, dout, self.dtype, transpose_a=True), self.sums.of_columns(dout)
 
 
 class Normalise(nn.Cell):
-    """Layer norm (Ba et al. 2016). Its gradient uses matrix products: `LayerNormGrad` takes three times as long."""
+    """Layer norm (Ba et al. 2016), with a gradient from `Sums`: on a CPU `LayerNormGrad` takes three times as long.
 
-    def __init__(self, epsilon: float):
+    `ops.LayerNorm` also returns mean and reciprocal standard deviation, but on a CPU the variance in place of the
+    latter. So the gradient computes them from x.
+    """
+
+    def __init__(self, epsilon: float, sums: Sums):
         super().__init__()
-        self.epsilon = epsilon
+        self.epsilon, self.sums = epsilon, sums
         self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=epsilon)
 
-    def construct(self, x: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the layer norm (M, D) of x (M, D), and the mean and variance (M, 1) of each row."""
-        return self.norm(x, gain, bias)
+    def construct(self, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+        """Return the layer norm (M, D) of x (M, D)."""
+        return self.norm(x, gain, bias)[0]
 
-    def bprop(self, x: Tensor, gain: Tensor, bias: Tensor, out: tuple, dout: tuple) -> tuple[Tensor, Tensor, Tensor]:
-        _, mean, variance = out
-        width = x.shape[1]
-        rate = ops.rsqrt(variance + self.epsilon)  # (M, 1)
-        normal = x * _spread(rate, width) - _spread(mean * rate, width)  # (M, D)
-        by_normal = normal * dout[0]
-        row, column = gain.reshape(1, -1), gain.reshape(-1, 1) / width
-        mean_of_grad = ops.MatMul()(dout[0], column)  # (M, 1), mean of the gradient by `normal`
-        mean_of_product = ops.MatMul()(by_normal, column)  # (M, 1)
+    def bprop(
+        self, x: Tensor, gain: Tensor, bias: Tensor, out: Tensor, dout: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        sums, ones = self.sums, ops.ones_like(gain)
+        share, gain_share = ones / x.shape[1], gain / x.shape[1]
+        centred = x - sums.outer(sums.of_rows(x, share), ones)
+        rate = ops.rsqrt(sums.of_rows(centred * centred, share) + self.epsilon)  # (M, 1)
+        normal = centred * sums.outer(rate, ones)  # (M, D)
+        by_normal = normal * dout
+        mean_of_grad = sums.of_rows(dout, gain_share)  # (M, 1), mean of the gradient by `normal`
+        mean_of_product = sums.of_rows(by_normal, gain_share)  # (M, 1)
         of_x = (
-            dout[0] * ops.MatMul()(rate, row)
-            - normal * _spread(rate * mean_of_product, width)
-            - _spread(rate * mean_of_grad, width)
+            dout * sums.outer(rate, gain)
+            - normal * sums.outer(rate * mean_of_product, ones)
+            - sums.outer(rate * mean_of_grad, ones)
         )
-        return of_x, _column_sums(by_normal), _column_sums(dout[0])
-
-
-def _column_sums(x: Tensor) -> Tensor:
-    """Return the sums (O,) of the columns of x (M, O), by a product, which is faster than a reduction."""
-    return ops.MatMul()(ops.ones((1, x.shape[0]), x.dtype), x).reshape(-1)
-
-
-def _spread(column: Tensor, width: int) -> Tensor:
-    """Return `column` (M, 1) repeated `width` times: (M, width).
-
-    Operators that broadcast a column are slow on a CPU, and the graph permanently stores an index for each of them,
-    twice as large as the result.
-    """
-    return ops.MatMul()(column, ops.ones((1, width), column.dtype))
+        return of_x, sums.of_columns(by_normal), sums.of_columns(dout)
 
 
 def drop(x: Tensor, keep: Tensor | None, p: float) -> Tensor:
@@ -123,13 +156,13 @@ def drop(x: Tensor, keep: Tensor | None, p: float) -> Tensor:
 class Attend(nn.Cell):
     """softmax(q kᵀ / √K + future) v with attention dropout; products are computed in `dtype`.
 
-    The gradient by the scores, w (g - Σ w g) with the weights w and their gradient g, is computed by `LogSoftmaxGrad`
-    of log w. The gradient that MindSpore derives uses a reduction that is five times slower.
+    The gradient by the scores is w (g - Σ w g), with the weights w and their gradient g. On a CPU the reduction in it
+    takes five times as long as `LogSoftmaxGrad` of log w, which computes the same.
     """
 
-    def __init__(self, pdrop: float, dtype: DType):
+    def __init__(self, pdrop: float, dtype: DType, sums_by_products: bool = True):
         super().__init__()
-        self.scale, self.dtype = keep_scale(pdrop), dtype
+        self.scale, self.dtype, self.sums_by_products = keep_scale(pdrop), dtype, sums_by_products
 
     def construct(self, q: Tensor, k: Tensor, v: Tensor, future: Tensor, keep: Tensor | None) -> tuple[Tensor, ...]:
         """Return the sums (N, H, Q, K), the attention weights (N, H, Q, T), and these after dropout.
@@ -150,7 +183,11 @@ class Attend(nn.Cell):
         _, weights, kept = out
         scale = 1.0 if keep.ndim == 0 else self.scale
         of_kept = products(dout[0], v * scale, self.dtype, transpose_b=True)
-        of_scores = LogSoftmaxGrad(-1)(ops.log(weights), kept * of_kept)
+        shares = kept * of_kept
+        if self.sums_by_products:
+            of_scores = LogSoftmaxGrad(-1)(ops.log(weights), shares)
+        else:  # no logarithm of the weights 0 of masked keys, for which that kernel is not documented
+            of_scores = shares - weights * shares.sum(-1, keepdims=True)
         of_q = products(of_scores, k, self.dtype) * q.shape[-1] ** -0.5
         of_k = products(of_scores, q * q.shape[-1] ** -0.5, self.dtype, transpose_a=True)
         of_v = products(kept, dout[0] * scale, self.dtype, transpose_a=True)
@@ -171,12 +208,3 @@ def rows_at(x: Tensor, position: Tensor) -> Tensor:
     """Return the rows (N, D) of x (N, T, D) at `position` (N,)."""
     n, time, width = x.shape
     return ops.gather(x.reshape(n * time, width), position + time * ops.arange(n), 0)
-
-
-def squares(tensors: tuple[Tensor, ...]) -> Tensor:
-    """Return the sum of the squares of all elements, by products of vectors: a reduction takes four times as long."""
-    total = 0.0
-    for each in tensors:
-        row = each.reshape(1, -1)
-        total = total + ops.MatMul(transpose_b=True)(row, row)
-    return total.reshape(())

@@ -53,8 +53,8 @@ class LmLoss(nn.Cell):
             predicted = ops.exp(logprobs)
             of_states += ((product(predicted, embedding, self.dtype) - ops.gather(embedding, wanted, 0)) * weight,)
             of_embedding = of_embedding + product(predicted, some * weight, self.dtype, transpose_a=True)
-        observed = ops.UnsortedSegmentSum()(states * weights.reshape(-1, 1), targets, embedding.shape[0])
-        return loss, ops.cat(of_states), of_embedding - observed
+        observed = states * -weights.reshape(-1, 1)
+        return loss, ops.cat(of_states), ops.TensorScatterAdd()(of_embedding, targets.reshape(-1, 1), observed)
 
     def bprop(
         self, states: Tensor, embedding: Tensor, targets: Tensor, weights: Tensor, out: tuple, dout: tuple

@@ -47,7 +47,7 @@ def draw(
     width = config.n_embd
 
     def keep(p: float, *shape: int) -> Keep:
-        return Tensor.from_numpy(rng.keep(shape, p)) if p else EVERYTHING
+        return Tensor(rng.keep(shape, p)) if p else EVERYTHING
 
     on_sum, on_matrix = (0.0, dropout.embd_pdrop) if dropout.embd_matrix else (dropout.embd_pdrop, 0.0)
     of_tokens = keep(on_matrix, config.vocab_size + config.n_segments, width)
@@ -78,4 +78,4 @@ def _of_attention(rng: HostDropoutRng, shape: tuple[int, int, int], p: float) ->
     for start in range(0, time, QUERY_BLOCK):
         end = min(start + QUERY_BLOCK, time)
         mask[:, :, start:end, :end] = rng.keep((*shape[:2], end - start, end), p)
-    return Tensor.from_numpy(mask)
+    return Tensor(mask)

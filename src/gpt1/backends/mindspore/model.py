@@ -26,6 +26,7 @@ from gpt1.backends.mindspore.functional import (
     DType,
     Gelu,
     Normalise,
+    Sums,
     drop,
     merged_heads,
     rows_at,
@@ -45,11 +46,11 @@ def blank(shape: tuple[int, ...]) -> Parameter:
 class Linear(nn.Cell):
     """x W + b with W stored as (in, out), as in OpenAI's code and Hugging Face's `Conv1D`."""
 
-    def __init__(self, n_in: int, n_out: int, dtype: DType):
+    def __init__(self, n_in: int, n_out: int, dtype: DType, sums: Sums):
         super().__init__()
         self.weight, self.bias = blank((n_in, n_out)), blank((n_out,))
         self.n_in, self.n_out = n_in, n_out
-        self.affine = Affine(dtype)
+        self.affine = Affine(dtype, sums)
 
     def construct(self, x: Tensor) -> Tensor:
         return self.affine(x.reshape(-1, self.n_in), self.weight, self.bias).reshape(*x.shape[:-1], self.n_out)
@@ -58,13 +59,13 @@ class Linear(nn.Cell):
 class Norm(nn.Cell):
     """Layer norm over the last dimension."""
 
-    def __init__(self, width: int, epsilon: float):
+    def __init__(self, width: int, epsilon: float, sums: Sums):
         super().__init__()
         self.weight, self.bias = blank((width,)), blank((width,))
-        self.normalise = Normalise(epsilon)
+        self.normalise = Normalise(epsilon, sums)
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.normalise(x.reshape(-1, x.shape[-1]), self.weight, self.bias)[0].reshape(x.shape)
+        return self.normalise(x.reshape(-1, x.shape[-1]), self.weight, self.bias).reshape(x.shape)
 
 
 class Embedding(nn.Cell):
@@ -78,11 +79,11 @@ class Embedding(nn.Cell):
 class Attention(nn.Cell):
     """Multi-head self-attention: projections to q, k, v, the function `attend`, and the output projection."""
 
-    def __init__(self, config: ModelConfig, dtype: DType):
+    def __init__(self, config: ModelConfig, dtype: DType, sums: Sums):
         super().__init__()
         self.width = config.n_embd
-        self.c_attn = Linear(config.n_embd, 3 * config.n_embd, dtype)
-        self.c_proj = Linear(config.n_embd, config.n_embd, dtype)
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd, dtype, sums)
+        self.c_proj = Linear(config.n_embd, config.n_embd, dtype, sums)
 
     def construct(self, x: Tensor, attend: CausalAttend, keep: Tensor | None, here: Tensor | None) -> Tensor:
         """Map x (N, T, D) to (N, T, D); with `here` (N, D), compute one query per sequence, from `here`: (N, D).
@@ -104,10 +105,10 @@ class Attention(nn.Cell):
 class MLP(nn.Cell):
     """Feed-forward layer: D to 4 D, the tanh approximation of GELU, 4 D to D."""
 
-    def __init__(self, config: ModelConfig, dtype: DType):
+    def __init__(self, config: ModelConfig, dtype: DType, sums: Sums):
         super().__init__()
-        self.c_fc = Linear(config.n_embd, 4 * config.n_embd, dtype)
-        self.c_proj = Linear(4 * config.n_embd, config.n_embd, dtype)
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd, dtype, sums)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd, dtype, sums)
         self.gelu = Gelu()
 
     def construct(self, x: Tensor) -> Tensor:
@@ -117,12 +118,12 @@ class MLP(nn.Cell):
 class Block(nn.Cell):
     """Post-norm block: x = LN(x + attention(x)), then x = LN(x + MLP(x))."""
 
-    def __init__(self, config: ModelConfig, dropout: DropoutConfig, dtype: DType):
+    def __init__(self, config: ModelConfig, dropout: DropoutConfig, dtype: DType, sums: Sums):
         super().__init__()
-        self.attn = Attention(config, dtype)
-        self.ln_1 = Norm(config.n_embd, config.layer_norm_epsilon)
-        self.mlp = MLP(config, dtype)
-        self.ln_2 = Norm(config.n_embd, config.layer_norm_epsilon)
+        self.attn = Attention(config, dtype, sums)
+        self.ln_1 = Norm(config.n_embd, config.layer_norm_epsilon, sums)
+        self.mlp = MLP(config, dtype, sums)
+        self.ln_2 = Norm(config.n_embd, config.layer_norm_epsilon, sums)
         self.pdrop = dropout.resid_pdrop
 
     def construct(self, x: Tensor, attend: CausalAttend, masks: tuple, position: Tensor | None = None) -> Tensor:
@@ -135,20 +136,27 @@ class Block(nn.Cell):
 
 
 class GPT1(nn.Cell):
-    """Transformer decoder with the head of one task; matrix products are computed in `dtype`."""
+    """Transformer decoder with the head of one task; matrix products are computed in `dtype`, sums by `Sums`."""
 
-    def __init__(self, config: ModelConfig, dropout: DropoutConfig, dtype: DType = mindspore.float32):
+    def __init__(
+        self,
+        config: ModelConfig,
+        dropout: DropoutConfig,
+        dtype: DType = mindspore.float32,
+        sums_by_products: bool = True,
+    ):
         super().__init__()
         self.config, self.dropout, self.dtype = config, dropout, dtype
+        self.sums = Sums(sums_by_products)
         self.tokens_embed = Embedding(config.vocab_size + config.n_segments, config.n_embd)
         self.positions_embed = Embedding(config.n_ctx, config.n_embd)
-        self.h = nn.CellList([Block(config, dropout, dtype) for _ in range(config.n_layer)])
+        self.h = nn.CellList([Block(config, dropout, dtype, self.sums) for _ in range(config.n_layer)])
         if config.head:
             self.score = nn.Dense(config.n_embd, config.head.n_labels, has_bias=config.head.bias)
             self.sums_sequences = config.head.pooling.sequences > 1
             self.per_choice = config.head.pooling.per_choice
         self.head_size = config.n_embd // config.n_head
-        self.attend = Attend(dropout.attn_pdrop, dtype)
+        self.attend = Attend(dropout.attn_pdrop, dtype, sums_by_products)
         self.future = Tensor(np.triu(np.full((config.n_ctx, config.n_ctx), -np.inf, np.float32), 1))
 
     def construct(

@@ -21,7 +21,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from gpt1.backends.base import IGNORE, Batch
 from gpt1.backends.losses import Denominators, lm_coefficient, target_weights
 from gpt1.backends.mindspore.compiled import ABSENT
-from gpt1.backends.mindspore.functional import rows_at, squares
+from gpt1.backends.mindspore.functional import Sums, rows_at
 from gpt1.backends.mindspore.losses import LmLoss, task_losses
 from gpt1.backends.mindspore.masks import Masks
 from gpt1.backends.mindspore.model import GPT1
@@ -126,9 +126,9 @@ class Update(nn.Cell):
     of the learning rate, and epsilon is added to the square root of the uncorrected second moment.
     """
 
-    def __init__(self, params: Sequence[Parameter], optim: OptimConfig):
+    def __init__(self, params: Sequence[Parameter], optim: OptimConfig, sums: Sums):
         super().__init__()
-        self.optim = optim
+        self.optim, self.sums = optim, sums
         self.params = ParameterTuple(params)
         self.first, self.second = self.params.clone("first", "zeros"), self.params.clone("second", "zeros")
         self.decay = tuple(optim.weight_decay > 0 and decays(p.name, p.shape) for p in params)
@@ -137,7 +137,7 @@ class Update(nn.Cell):
     def construct(self, grads: tuple[Tensor, ...], numbers: tuple[Tensor, ...]) -> Tensor:
         """Return the global norm of `grads` before clipping; `numbers` is the result of `numbers` for the step."""
         lr, kept, beta1_power, beta2_power, eps = numbers
-        norm = ops.sqrt(squares(grads))
+        norm = ops.sqrt(self.sums.of_squares(grads))
         factor = clip_factor(norm, self.optim.max_grad_norm)
         for i in range(len(self.decay)):
             if self.decay[i]:
