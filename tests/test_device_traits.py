@@ -208,18 +208,6 @@ def test_compile_without_a_compiler_is_refused(device: Any, monkeypatch: pytest.
         device.choose(hardware, training=True)
 
 
-def test_row_of_ascend_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mindspore")
-    from gpt1.backends.mindspore import device
-
-    row = replace(device.TRAITS["ascend"], available=lambda: True, count=None, target="CPU", dtypes=("float32",))
-    monkeypatch.setitem(device.TRAITS, "ascend", row)
-    hardware = DeviceConfig(backend="mindspore", device="ascend", eager=True)
-    ascend = backends.get(CONFIG, initialise(CONFIG, 0), hardware=hardware)
-    assert (ascend.device, list(ascend.buckets), ascend.tokens_at_once) == ("ascend", [16], 16_384)
-    assert ascend.logits(batch()).shape == (4, 2)
-
-
 def test_doctor_lists_devices_with_different_dtypes(
     device: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

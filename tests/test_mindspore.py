@@ -121,11 +121,11 @@ def test_operator_by_operator_compiles_nothing(build: Callable[..., Engine], min
     assert len(ms_compile_cache) == before
 
 
-# ---- what Ascend takes: float16 products, a scaled loss, one shape
+# ---- float16 products with a scaled loss
 
 
 def test_twenty_steps_in_float16_follow_float32(build: Callable[..., Engine]) -> None:
-    """The path for Ascend, with static shapes and loss scaling, runs on a CPU."""
+    """Compiled, with static shapes and loss scaling."""
     config, params, batch = longer_case("classification", 12)
     half, single = (build(config, params, dtype=dtype) for dtype in ("float16", "float32"))
     assert (half.dtype, single.dtype) == ("float16", "float32")
@@ -169,14 +169,6 @@ def test_small_gradients_survive_in_float16(build: Callable[..., Engine], monkey
     scaled = error()
     monkeypatch.setattr(module, "LOSS_SCALES", (2.0**-14,))
     assert scaled < HALF < error()
-
-
-def test_ascend_has_one_length() -> None:
-    pytest.importorskip("mindspore")
-    from gpt1.backends.mindspore import device
-
-    assert device.buckets(device.TRAITS["ascend"], 512) == (512,)
-    assert device.buckets(device.TRAITS["cpu"], 512)[-1] == 512
 
 
 # ---- the device

@@ -84,7 +84,7 @@ def training_dtype(hardware: DeviceConfig) -> str:
     if chosen(hardware) == "mindspore":
         from gpt1.backends.mindspore import device as mindspore
 
-        return str(mindspore.choose(hardware)[1]).lower()
+        return str(mindspore.choose(hardware).dtype).lower()
     from gpt1.backends.torch import device as torch
 
     return str(torch.choose(hardware, training=True)[1]).removeprefix("torch.")
@@ -132,7 +132,8 @@ def check(hardware: DeviceConfig) -> None:
     if chosen(hardware) == "mindspore":
         from gpt1.backends.mindspore import device as mindspore
 
-        mindspore.choose(hardware)
+        for each in (hardware, hardware.float32_unless_set()):  # training, and the scores after it
+            mindspore.verify(mindspore.choose(each), training=True)
     else:
         from gpt1.backends.torch import device as torch
 

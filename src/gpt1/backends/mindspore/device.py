@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import mindspore
-from mindspore import ops
+import numpy as np
+from mindspore import Tensor, ops
 
 from gpt1.backends.device_traits import DeviceTraits, choose_traits
 from gpt1.backends.dist import process_rank
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
 
+BFLOAT16_CARDS = re.compile(r"Ascend(910B\d|910_\d|950)")
+"""Names of processors with bfloat16 products: Atlas A2 (910B1 to 910B4), Atlas A3 (910_93xx), 950. The older Atlas
+training and inference products (910A, 910B without a number, 910ProB, 310) have none (CANN, aclnnMm)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MindSporeTraits(DeviceTraits):
-    """Traits of a type of device in MindSpore. `--dtype auto` is the first of `dtypes`."""
+    """Traits of a type of device in MindSpore. `--dtype auto` is the first of `dtypes` that the device has."""
 
     target: str
     """MindSpore's name of the type. Tests use the traits of an accelerator with "CPU"."""
+    name: Callable[[int], str]
+    """Name of a device, by its number, for messages."""
+    lacks_bfloat16: Callable[[int], str] = lambda number: ""
+    """Reason why a device, by its number, does not support bfloat16; empty if it does."""
+    verified: bool = False
+    """Whether products are computed on trial before use, because some cards and settings round or saturate them."""
     single_length: bool = False
     """Whether all batches are padded to `n_ctx`, because compiling for several lengths takes too long."""
     sums_by_products: bool = False
@@ -34,11 +47,14 @@ TRAITS: dict[str, MindSporeTraits] = {
     "ascend": MindSporeTraits(
         label="Ascend",
         available=lambda: has_ascend(),
-        count=lambda: ascend_count(),
-        dtypes=("float16", "bfloat16", "float32"),
+        count=lambda: mindspore.device_context.ascend.device_count(),
+        dtypes=("bfloat16", "float16", "float32"),
         tokens_at_once=16_384,
         logits_at_once=1 << 25,
         target="Ascend",
+        name=lambda number: f"ascend ({ascend_card(number)})",
+        lacks_bfloat16=lambda number: ascend_lacks_bfloat16(number),
+        verified=True,
         single_length=True,
     ),
     "cpu": MindSporeTraits(
@@ -48,6 +64,7 @@ TRAITS: dict[str, MindSporeTraits] = {
         tokens_at_once=1_024,
         logits_at_once=1 << 25,
         target="CPU",
+        name=lambda number: "cpu",
         sums_by_products=True,
         launches_blocking=True,  # with few cores, operators in other threads wait for one
     ),
@@ -59,14 +76,18 @@ class Choice(NamedTuple):
     """Device and dtype of an engine."""
 
     device: str
-    """Value of `--device`."""
+    """Name of the device for messages."""
     dtype: Any
     """Dtype of matrix products."""
     traits: MindSporeTraits
+    other_dtype: str
+    """Dtype for messages that refuse this one; empty if there is none."""
 
 
 def choose(hardware: DeviceConfig) -> Choice:
     """Return the device and the dtype of matrix products for `hardware`, and set MindSpore's device.
+
+    No operator runs, because `mindspore.communication.init` must come first in a run of several processes.
 
     Raises:
         UserError: the device is unavailable, or does not support the dtype or an option.
@@ -74,15 +95,56 @@ def choose(hardware: DeviceConfig) -> Choice:
     if hardware.compile:
         raise UserError("--compile: for --backend torch; MindSpore always compiles training, except with --eager")
     name, number, traits = choose_traits(hardware.device, TRAITS, "MindSpore")
-    default = traits.dtypes[0]
-    dtype = default if hardware.dtype == "auto" else hardware.dtype
-    if dtype not in traits.dtypes:
-        raise UserError(f"--dtype {dtype}: MindSpore does not support it on {name}; use --dtype {default}")
+    lacking = traits.lacks_bfloat16(number or 0) if "bfloat16" in traits.dtypes else ""
+    dtypes = [each for each in traits.dtypes if not (lacking and each == "bfloat16")]
+    dtype = dtypes[0] if hardware.dtype == "auto" else hardware.dtype
+    if dtype not in dtypes:
+        reason = lacking if dtype in traits.dtypes else f"MindSpore does not support it on {name}"
+        raise UserError(f"--dtype {dtype}: {reason}; use --dtype {dtypes[0]}")
     _run_on(name, traits.target, number)
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
     if traits.launches_blocking:
         mindspore.runtime.launch_blocking()
-    return Choice(name, getattr(mindspore, dtype), traits)
+    other = "" if dtype == dtypes[0] else dtypes[0]
+    return Choice(traits.name(number or 0), getattr(mindspore, dtype), traits, other)
+
+
+def verify(choice: Choice, *, training: bool) -> None:
+    """Check that the products of `choice` have the precision, and in training the range, of its dtype, by a trial.
+
+    The names of cards do not tell: the environment and the configuration of CANN change both.
+
+    Raises:
+        UserError: float32 products are rounded, or float16 products do not overflow to infinity in training.
+    """
+    if not choice.traits.verified:
+        return
+    if choice.dtype == mindspore.float32 and not keeps_float32():
+        raise UserError(
+            f"--dtype float32 (the default of inference): {choice.device} computes products of float32 matrices with "
+            f"fewer bits; use --dtype {choice.other_dtype}"
+        )
+    if training and choice.dtype == mindspore.float16 and not overflows_to_infinity():
+        instead = f"--dtype {choice.other_dtype}" if choice.other_dtype else "--device cpu"
+        raise UserError(
+            f"--dtype float16: {choice.device} gives 65504 instead of infinity for larger numbers, so that training "
+            f"cannot detect an overflow; use {instead}"
+        )
+
+
+@cache
+def keeps_float32() -> bool:
+    """Return whether products of float32 matrices keep 13 bits of their factors: float16 and HF32 have 11."""
+    factor = np.full((16, 16), 1.0 + 2.0**-12, np.float32)
+    found = ops.MatMul()(Tensor(factor), Tensor(np.eye(16, dtype=np.float32))).asnumpy()
+    return bool((found == factor).all())
+
+
+@cache
+def overflows_to_infinity() -> bool:
+    """Return whether a float16 product is infinite where it exceeds 65504, the largest float16 number (IEEE 754)."""
+    factor = Tensor(np.full((16, 16), 256.0, np.float16))  # products: 2^20
+    return bool(np.isinf(ops.MatMul()(factor, factor).asnumpy()).all())
 
 
 def _run_on(name: str, target: str, number: int | None) -> None:
@@ -105,21 +167,28 @@ def buckets(traits: MindSporeTraits, n_ctx: int) -> Sequence[int]:
 
 def has_ascend() -> bool:
     """Return whether MindSpore finds an Ascend device."""
-    return bool(mindspore.hal.is_available("Ascend"))
+    ascend = mindspore.device_context.ascend
+    return bool(ascend.is_available()) and ascend.device_count() > 0
 
 
-def ascend_count() -> int:
-    """Return the number of Ascend devices."""
-    return int(mindspore.hal.device_count("Ascend"))
+def ascend_card(number: int) -> str:
+    """Return the name of the processor of an Ascend device: "Ascend910B2"."""
+    return str(mindspore.hal.get_device_name(number, "Ascend"))
+
+
+def ascend_lacks_bfloat16(number: int) -> str:
+    card = ascend_card(number)
+    return "" if BFLOAT16_CARDS.match(card) else f"{card} does not have it"
 
 
 def describe() -> dict[str, Any]:
     """Return version and devices for `gpt1 doctor`, with the measured matmul speed of each dtype in GFLOP/s."""
-    name, _, traits = choose(DeviceConfig())
-    gflops = {dtype: round(matmul_speed(getattr(mindspore, dtype))) for dtype in traits.dtypes}
+    device, dtype, traits, _ = choose(DeviceConfig())
+    dtypes = traits.dtypes[traits.dtypes.index(str(dtype).lower()) :]  # from the default on
+    gflops = {each: round(matmul_speed(getattr(mindspore, each))) for each in dtypes}
     return {
         "version": mindspore.__version__,
-        "devices": [{"name": name, "auto_dtype": traits.dtypes[0], "gflops": gflops}],
+        "devices": [{"name": device, "auto_dtype": dtypes[0], "gflops": gflops}],
     }
 
 
@@ -132,7 +201,7 @@ def matmul_speed(dtype: Any, seconds: float = 0.3) -> float:
     best, spent = float("inf"), 0.0
     while spent < seconds:
         start = time.perf_counter()
-        ops.matmul(a, b).asnumpy()
+        ops.cast(ops.matmul(a, b)[:1], mindspore.float32).asnumpy()  # NumPy has no bfloat16
         elapsed = time.perf_counter() - start
         best, spent = min(best, elapsed), spent + elapsed
     return 2 * 2048 * 768 * 3072 / best / 1e9

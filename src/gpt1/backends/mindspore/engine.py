@@ -50,7 +50,9 @@ class MindSporeEngine:
     ):
         self.config, self.optim, self.dropout, self.loss, self.seed = config, optim, dropout, loss, seed
         self.ranks = ranks
-        self.device, dtype, self.traits = devices.choose(hardware)
+        self._choice = devices.choose(hardware)
+        devices.verify(self._choice, training=False)
+        self.device, dtype, self.traits, _ = self._choice
         self.dtype = str(dtype).lower()
         self.tokens_at_once = self.traits.tokens_at_once
         self.buckets = devices.buckets(self.traits, config.n_ctx)
@@ -89,6 +91,7 @@ class MindSporeEngine:
         """
         if self.dtype != "float16":
             return self._accumulate_scaled(batches, step, ABSENT)
+        devices.verify(self._choice, training=True)
         for scale in LOSS_SCALES:
             losses, grads = self._accumulate_scaled(batches, step, Tensor([scale], mindspore.float32))
             if np.isfinite(_float(self.model.sums.of_squares(grads))):  # the same on all ranks

@@ -123,9 +123,7 @@ class Normalise(nn.Cell):
         """Return the layer norm (M, D) of x (M, D)."""
         return self.norm(x, gain, bias)[0]
 
-    def bprop(
-        self, x: Tensor, gain: Tensor, bias: Tensor, out: Tensor, dout: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def bprop(self, x: Tensor, gain: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         sums, ones = self.sums, ops.ones_like(gain)
         share, gain_share = ones / x.shape[1], gain / x.shape[1]
         centred = x - sums.outer(sums.of_rows(x, share), ones)
