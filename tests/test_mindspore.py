@@ -200,6 +200,7 @@ def test_another_device_than_the_process_computes_on_is_refused(
     monkeypatch.setattr(mindspore, "set_device", refuse)
     monkeypatch.setattr(device, "has_ascend", lambda: True)
     monkeypatch.setattr(device, "ascend_count", lambda: 1)
+    monkeypatch.setattr(device, "ascend_card", lambda number: "Ascend910B2")
     message = "--device ascend: this process has used CPU, and MindSpore cannot change the device; use a new process"
     with pytest.raises(UserError, match=message):
         device.choose(DeviceConfig(backend="mindspore", device="ascend"))

@@ -47,7 +47,7 @@ TRAITS: dict[str, MindSporeTraits] = {
     "ascend": MindSporeTraits(
         label="Ascend",
         available=lambda: has_ascend(),
-        count=lambda: mindspore.device_context.ascend.device_count(),
+        count=lambda: ascend_count(),
         dtypes=("bfloat16", "float16", "float32"),
         tokens_at_once=16_384,
         logits_at_once=1 << 25,
@@ -167,8 +167,12 @@ def buckets(traits: MindSporeTraits, n_ctx: int) -> Sequence[int]:
 
 def has_ascend() -> bool:
     """Return whether MindSpore finds an Ascend device."""
-    ascend = mindspore.device_context.ascend
-    return bool(ascend.is_available()) and ascend.device_count() > 0
+    return bool(mindspore.device_context.ascend.is_available()) and ascend_count() > 0
+
+
+def ascend_count() -> int:
+    """Return the number of visible Ascend devices."""
+    return int(mindspore.device_context.ascend.device_count())
 
 
 def ascend_card(number: int) -> str:
