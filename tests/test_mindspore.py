@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -189,21 +190,34 @@ print(*(device.choose(DeviceConfig(backend="mindspore", device=name))[0] for nam
     assert (found.returncode, found.stdout.split()) == (0, ["cpu"] * 3), found.stderr
 
 
+@pytest.mark.parametrize(
+    ("used", "asked", "said"),
+    [
+        (("CPU", 0), "ascend", "--device ascend: this process has used CPU, "),
+        (("Ascend", 0), "ascend:1", "--device ascend:1: this process has used ascend:0, "),
+        (("Ascend", 1), "ascend:1", ""),
+    ],
+)
 def test_another_device_than_the_process_computes_on_is_refused(
-    mindspore: Any, monkeypatch: pytest.MonkeyPatch
+    mindspore: Any, monkeypatch: pytest.MonkeyPatch, used: tuple[str, int], asked: str, said: str
 ) -> None:
     from gpt1.backends.mindspore import device
 
     def refuse(*target: Any) -> None:
         raise RuntimeError("The runtime has been initialized")
 
+    current = SimpleNamespace(device_target=used[0], device_id=used[1])
+    monkeypatch.setattr(mindspore, "get_current_device", lambda: current)
     monkeypatch.setattr(mindspore, "set_device", refuse)
     monkeypatch.setattr(device, "has_ascend", lambda: True)
-    monkeypatch.setattr(device, "ascend_count", lambda: 1)
+    monkeypatch.setattr(device, "ascend_count", lambda: 2)
     monkeypatch.setattr(device, "ascend_card", lambda number: "Ascend910B2")
-    message = "--device ascend: this process has used CPU, and MindSpore cannot change the device; use a new process"
-    with pytest.raises(UserError, match=message):
-        device.choose(DeviceConfig(backend="mindspore", device="ascend"))
+    hardware = DeviceConfig(backend="mindspore", device=asked)
+    if said:
+        with pytest.raises(UserError, match=said + "and MindSpore cannot change the device; use a new process"):
+            device.choose(hardware)
+    else:
+        assert device.choose(hardware).device == "ascend (Ascend910B2)"
 
 
 # ---- bad input

@@ -95,7 +95,7 @@ def choose(hardware: DeviceConfig) -> Choice:
     if hardware.compile:
         raise UserError("--compile: for --backend torch; MindSpore always compiles training, except with --eager")
     name, number, traits = choose_traits(hardware.device, TRAITS, "MindSpore")
-    lacking = traits.lacks_bfloat16(number or 0) if "bfloat16" in traits.dtypes else ""
+    lacking = traits.lacks_bfloat16(number or 0)
     dtypes = [each for each in traits.dtypes if not (lacking and each == "bfloat16")]
     dtype = dtypes[0] if hardware.dtype == "auto" else hardware.dtype
     if dtype not in dtypes:
@@ -149,13 +149,16 @@ def overflows_to_infinity() -> bool:
 
 def _run_on(name: str, target: str, number: int | None) -> None:
     """Set MindSpore's device. MindSpore rejects that after its first operator, even if the device is the same."""
-    before = mindspore.get_current_device().device_target
+    before = mindspore.get_current_device()
     try:
         mindspore.set_device(target, process_rank().local_rank if number is None else number)
     except RuntimeError:
-        if before != target:
+        if before.device_target != target or number not in (None, before.device_id):
+            asked, used = name, before.device_target
+            if number is not None and used == target:
+                asked, used = f"{name}:{number}", f"{name}:{before.device_id}"
             raise UserError(
-                f"--device {name}: this process has used {before}, and MindSpore cannot change the device; "
+                f"--device {asked}: this process has used {used}, and MindSpore cannot change the device; "
                 "use a new process"
             ) from None
 
