@@ -244,7 +244,7 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag(capsys: pytest.Capture
         ({"epochs": True}, "epochs=True: expected a number"),
         ({"max_examples": 2.5}, "max_examples=2.5: expected a whole number or None"),
         ({"backend": "jax"}, "backend='jax': expected one of auto, torch, mindspore"),
-        ({"device": "gpu"}, "device='gpu': expected one of auto, cpu, cuda, mps, ascend; did you mean cuda?"),
+        ({"device": "gpu"}, "device=gpu: expected one of auto, cpu, cuda, mps, ascend; did you mean cuda?"),
         ({"out": None}, "out=None: expected a path"),
         ({"baseline": 1}, "baseline=1: expected True or False"),
     ],
