@@ -51,6 +51,14 @@ def functional(torch: Any) -> Any:
     return functional
 
 
+@pytest.fixture
+def attention(torch: Any) -> Any:
+    """The module `attention` of the PyTorch backend."""
+    from gpt1.backends.torch import attention
+
+    return attention
+
+
 def torch_engine(config: ModelConfig, params: Any, **settings: Any) -> Engine:
     hardware = DeviceConfig(backend="torch", device="cpu", dtype=settings.pop("dtype", "float32"))
     loss = loss_among(settings)
@@ -100,12 +108,12 @@ def attention_inputs(torch: Any, time: int, size: int) -> list[Any]:
 @pytest.mark.parametrize("p", [0.0, 0.125, 0.5])
 @pytest.mark.parametrize("time", [1, 2, 127, 128, 129, 300])
 def test_attention_equals_the_plain_formula_with_the_same_masks(
-    torch: Any, functional: Any, time: int, p: float
+    torch: Any, attention: Any, functional: Any, time: int, p: float
 ) -> None:
     """With unit vectors for v the output is the attention weights after dropout, from which the masks follow."""
 
     def attend(q: Any, k: Any, v: Any) -> Any:
-        return functional.causal_attention(q, k, v, p, functional.DropoutRng(torch.device("cpu"), 1, 2, 3))
+        return attention.causal_attention(q, k, v, p, functional.DropoutRng(torch.device("cpu"), 1, 2, 3))
 
     zero = torch.zeros(2, 3, time, time, requires_grad=True)
     keep = attend(zero, zero, torch.eye(time).expand(2, 3, time, time)).detach() > 0
@@ -125,11 +133,11 @@ def test_attention_equals_the_plain_formula_with_the_same_masks(
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5])
-def test_no_query_sees_the_future(torch: Any, functional: Any, p: float) -> None:
+def test_no_query_sees_the_future(torch: Any, attention: Any, functional: Any, p: float) -> None:
     """Outputs are bit for bit independent of later positions, whose gradients are zero."""
 
     def attend(*inputs: Any) -> Any:
-        return functional.causal_attention(*inputs, p, functional.DropoutRng(torch.device("cpu"), 1, 2, 3))
+        return attention.causal_attention(*inputs, p, functional.DropoutRng(torch.device("cpu"), 1, 2, 3))
 
     q, k, v = attention_inputs(torch, 200, 8)
     out = attend(q, k, v)

@@ -58,7 +58,7 @@ class DecoderWeights(NamedTuple):
 
 
 def decoding_block(block: Block, config: ModelConfig, dtype: torch.dtype) -> Block:
-    """Return a block with the layer norms of `block` and its weights frozen in `dtype`, laid out for one row."""
+    """Return a block with the layer norms of `block` and copies of its weights in `dtype`, laid out for one row."""
     with torch.device("meta"):
         copy = Block(config, DropoutConfig.none())
     copy.ln_1, copy.ln_2 = block.ln_1, block.ln_2
@@ -68,7 +68,7 @@ def decoding_block(block: Block, config: ModelConfig, dtype: torch.dtype) -> Blo
         (copy.mlp.c_fc, block.mlp.c_fc),
         (copy.mlp.c_proj, block.mlp.c_proj),
     ):
-        new.frozen = laid_out(old.weight.detach().T, dtype).T, old.bias.detach().to(dtype)
+        new.low = laid_out(old.weight.detach().T, dtype).T, old.bias.detach().to(dtype)
     return copy
 
 

@@ -52,8 +52,10 @@ class TorchTraits(DeviceTraits):
     """Whether arrays are copied to the device from pinned memory, asynchronously."""
     dropout_on_host: bool = False
     """Whether dropout masks are drawn on the host (`backends.dropout`), not by the generator of the device."""
-    adds_gradient_by_row: bool = False
-    """Whether the gradient of an embedding is added row by row, not computed as a dense matrix."""
+    positions_at_once: int = 1 << 30
+    """Maximum number of positions whose logits are computed at one time, besides `logits_at_once`."""
+    adds_gradients: bool = False
+    """Whether the backward pass of embeddings and 16-bit linear layers adds to `grad` itself (`functional`)."""
     vocabulary_multiple: int = 1
     """The embedding is padded with zeros to a multiple of this many rows for the softmax: matrix units may need it."""
     float32_cache: bool = False
@@ -133,7 +135,8 @@ TRAITS: dict[str, TorchTraits] = {
         training_dtype=_cpu_training_dtype,
         process_group="gloo",
         dropout_on_host=True,  # PyTorch's dropout takes several times as long (docs/performance.md)
-        adds_gradient_by_row=True,
+        positions_at_once=1_024,  # with more, the logits of a small vocabulary leave the cache
+        adds_gradients=True,  # a dense gradient of the embedding takes much longer than the look-up
         float32_cache=True,  # attention from one query to bfloat16 keys takes five times as long
         lays_out_for_one_row=True,
         keeps_freed_memory=True,

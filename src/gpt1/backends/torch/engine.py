@@ -18,7 +18,8 @@ from gpt1.backends.parameters import Params, decays, shapes
 from gpt1.backends.torch import device as devices
 from gpt1.backends.torch.decode import DecoderWeights, TorchDecoder
 from gpt1.backends.torch.distributed import TorchRanks, TorchSingleProcess
-from gpt1.backends.torch.functional import DropoutRng, causal_attention, causal_weights, gradient_of
+from gpt1.backends.torch.attention import causal_attention, causal_weights
+from gpt1.backends.torch.functional import DropoutRng, gradient_of
 from gpt1.backends.torch.losses import lm_loss_and_gradient, target_logprobs, task_losses
 from gpt1.backends.torch.model import GPT1, Embeddings, Linear
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
@@ -62,7 +63,7 @@ class TorchEngine:
             for block in self.model.h:
                 block.compile()
         self._optimizer: torch.optim.AdamW | None = None
-        self._frozen = False
+        self._casts_are_current = False
         self._decoding: DecoderWeights | None = None
 
     # ---- training
@@ -78,6 +79,7 @@ class TorchEngine:
         for group in (matrices, vectors):
             group["lr"], group["eps"] = lr, eps
         optimizer.step()
+        self._casts_are_current = False
         self._clear_gradients()
         values = {**losses, "grad_norm": norm}
         return StepResult(lambda: {name: float(value) for name, value in values.items()})
@@ -100,7 +102,11 @@ class TorchEngine:
 
     def _ready_to_train(self) -> torch.optim.AdamW:
         """Return the optimizer, created at the first call."""
-        self._freeze(False)
+        self._decoding = None
+        if self.traits.adds_gradients:
+            self._cast_weights()
+        else:
+            self._drop_casts()
         if self._optimizer is None:
             devices.choose(self.hardware, training=True)
             if self.traits.keeps_freed_memory:
@@ -211,13 +217,13 @@ class TorchEngine:
 
     @torch.inference_mode()
     def logits(self, batch: Batch) -> NDArray[np.float32]:
-        self._freeze()
+        self._cast_weights()
         _, at_eos = self._states(batch, every_position=False, rng=None)
         return _numpy(self.model.task_logits(at_eos, batch.sequences_per_example))
 
     @torch.inference_mode()
     def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
-        self._freeze()
+        self._cast_weights()
         states, _ = self._states(batch, every_position=True, rng=None)
         assert states is not None
         assert batch.lm_targets is not None
@@ -230,7 +236,7 @@ class TorchEngine:
         return logprobs
 
     def attributions(self, batch: Batch, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._freeze(False)
+        self._drop_casts()
         tokens, segments, eos_positions = self._inputs(batch)
         rows = self.model.tokens_embed.weight.detach()[tokens].requires_grad_()  # (N, T, D)
         states = self.model.decoded(
@@ -242,7 +248,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def attention(self, batch: Batch) -> NDArray[np.float32]:
-        self._freeze(False)
+        self._drop_casts()
         tokens, segments, _ = self._inputs(batch)
         x = self.model.embedded(self.model.tokens_embed.weight[tokens], segments, self.model.embeddings())
         layers = []
@@ -260,15 +266,21 @@ class TorchEngine:
             self._decoding = DecoderWeights.of(self.model, self._dtype)
         return TorchDecoder(self._decoding, n_sequences, length)
 
-    def _freeze(self, frozen: bool = True) -> None:
-        """Cast the weights of the linear layers once for many inference batches; `False` undoes it."""
-        if not frozen:
-            self._decoding = None
-        if self._dtype != torch.float32 and frozen != self._frozen:
-            self._frozen = frozen
-            for layer in self.model.modules():
-                if isinstance(layer, Linear):
-                    layer.freeze(self._dtype if frozen else None)
+    def _cast_weights(self) -> None:
+        """Cast the weights of the linear layers, once for many batches, if products are not float32."""
+        if self._dtype != torch.float32 and not self._casts_are_current:
+            for layer in self._linear_layers():
+                layer.cast(self._dtype)
+            self._casts_are_current = True
+
+    def _drop_casts(self) -> None:
+        """Compute with the parameters themselves."""
+        self._casts_are_current = False
+        for layer in self._linear_layers():
+            layer.low = None
+
+    def _linear_layers(self) -> Iterator[Linear]:
+        return (layer for layer in self.model.modules() if isinstance(layer, Linear))
 
     # ---- both
 
@@ -300,7 +312,8 @@ class TorchEngine:
         return {name: _numpy(p.detach()) for name, p in self._params.items()}
 
     def load_parameters(self, params: Mapping[str, NDArray[np.float32]]) -> None:
-        self._freeze(False)
+        self._decoding = None
+        self._casts_are_current = False
         with torch.no_grad():
             for name, p in self._params.items():
                 p.copy_(torch.from_numpy(np.ascontiguousarray(params[name])))

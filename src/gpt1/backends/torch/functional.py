@@ -1,4 +1,4 @@
-"""Operations of the model that are not PyTorch's own, for speed or exactness: dropout, causal attention, embedding.
+"""Operations of the model that are not PyTorch's own, for speed or exactness: dropout, embedding, linear layers.
 
 Dimensions: N sequences, T time, D width, H heads, K head size.
 """
@@ -83,78 +83,6 @@ def gradient_of(leaf: Tensor) -> Tensor:
     return leaf.grad
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, p: float, rng: DropoutRng | None) -> Tensor:
-    """Return softmax(q kᵀ / √K + causal mask) v with attention dropout; q, k, v and the result are (N, H, T, K).
-
-    Training with masks from the host uses the explicit form, because the fused kernel does not accept a dropout mask
-    (and its backward pass is slow on a CPU: docs/performance.md). Everything else uses `scaled_dot_product_attention`.
-    """
-    if rng is not None and rng.on_host and torch.is_grad_enabled():
-        out: Tensor = _BlockwiseAttention.apply(q, k, v, p, rng)  # type: ignore[no-untyped-call]
-        return out
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=p if rng else 0.0, is_causal=True)
-
-
-def causal_attention_at(q: Tensor, k: Tensor, v: Tensor, position: Tensor, p: float, rng: DropoutRng | None) -> Tensor:
-    """Return `causal_attention` at one `position` (N,) of each sequence: q and the result are (N, H, 1, K)."""
-    future = torch.arange(k.size(2), device=k.device) > position[:, None]  # (N, T)
-    weights = _attention_weights(q, k, future[:, None, None])
-    return (rng.drop(weights, p) if rng else weights) @ v
-
-
-def causal_weights(q: Tensor, k: Tensor) -> Tensor:
-    """Return the attention weights (N, H, T, T) of `causal_attention` without dropout."""
-    return _attention_weights(q, k, torch.ones(k.size(2), k.size(2), dtype=torch.bool, device=k.device).triu_(1))
-
-
-def _attention_weights(q: Tensor, k: Tensor, future: Tensor) -> Tensor:
-    return torch.softmax((q @ k.transpose(-1, -2) / k.size(-1) ** 0.5).masked_fill(future, -math.inf), -1)
-
-
-class _BlockwiseAttention(torch.autograd.Function):
-    """Explicit causal attention: each block of queries is multiplied with the keys up to its end only."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, p: float, rng: DropoutRng) -> Tensor:
-        *_, time, size = q.shape
-        q, k, v = (q / math.sqrt(size)).contiguous(), k.contiguous(), v * keep_scale(p)
-        out = torch.empty_like(v)
-        saved = []
-        for start in range(0, time, QUERY_BLOCK):
-            end = min(start + QUERY_BLOCK, time)
-            scores = q[:, :, start:end] @ k[:, :, :end].transpose(-1, -2)  # (N, H, end - start, end)
-            future = torch.full((end - start, end - start), -math.inf, dtype=q.dtype, device=q.device).triu_(1)
-            scores[..., start:end] += future
-            weights = torch.softmax(scores, -1)
-            keep = rng.keep(tuple(weights.shape), p, weights.dtype) if p else None
-            dropped = weights * keep if keep is not None else weights
-            out[:, :, start:end] = dropped @ v[:, :, :end]
-            saved += [weights, keep, dropped]
-        ctx.save_for_backward(q, k, v, *saved)
-        ctx.scale = keep_scale(p)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, *saved = ctx.saved_tensors
-        time, size = q.shape[-2:]
-        grad = grad.contiguous()
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for block, start in enumerate(range(0, time, QUERY_BLOCK)):
-            end = min(start + QUERY_BLOCK, time)
-            weights, keep, dropped = saved[3 * block : 3 * block + 3]
-            grad_out = grad[:, :, start:end]
-            grad_v[:, :, :end] += dropped.transpose(-1, -2) @ grad_out
-            grad_weights = grad_out @ v[:, :, :end].transpose(-1, -2)
-            if keep is not None:
-                grad_weights *= keep
-            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-            grad_q[:, :, start:end] = grad_scores @ k[:, :, :end]
-            grad_k[:, :, :end] += grad_scores.transpose(-1, -2) @ q[:, :, start:end]
-        return grad_q / math.sqrt(size), grad_k, grad_v * ctx.scale, None, None
-
-
 def embed(weight: Tensor, rows: Tensor, *, adds_gradient_by_row: bool) -> Tensor:
     """Return weight[rows] (N, T, D) for `rows` (N, T).
 
@@ -180,3 +108,50 @@ class _RowLookup(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
         gradient_of(ctx.weight).index_add_(0, ctx.rows, grad.flatten(0, -2))
         return None, None
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor, low: tuple[Tensor, Tensor], columns: slice) -> Tensor:
+    """Return the `columns` of x W + b (..., O) for x (..., I), computed with copies `low` of W (I, O) and b (O,).
+
+    The gradients of W and b are added to `weight.grad` and `bias.grad`; matrix products have the dtype of the copies.
+    """
+    out: Tensor = _Linear.apply(x, weight, bias, *low, columns)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Linear(torch.autograd.Function):
+    """Linear layer whose weight gradient xᵀ g is a product of two matrices that are contiguous in memory.
+
+    oneDNN takes twice as long for a transposed first factor in 16 bits, so the smaller of x and g is transposed before.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, low_weight: Tensor, low_bias: Tensor, columns: slice
+    ) -> Tensor:
+        low_x = x.to(low_weight.dtype).flatten(0, -2)  # (M, I)
+        low_weight = low_weight[:, columns]
+        ctx.save_for_backward(low_x, low_weight)
+        ctx.weight, ctx.bias, ctx.columns = weight, bias, columns
+        return torch.addmm(low_bias[columns], low_x, low_weight).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        low_x, low_weight = ctx.saved_tensors
+        shape, grad = grad.shape[:-1], grad.flatten(0, -2)  # (M, O)
+        if grad.size(1) < low_x.size(1):
+            of_weight = (grad.T.contiguous() @ low_x).T
+        else:
+            of_weight = low_x.T.contiguous() @ grad
+        add_gradient(ctx.weight, of_weight, ctx.columns)
+        add_gradient(ctx.bias, grad.sum(0), ctx.columns)
+        return (grad @ low_weight.T).view(*shape, -1), None, None, None, None, None
+
+
+def add_gradient(leaf: Tensor, gradient: Tensor, columns: slice = slice(None)) -> None:
+    """Add `gradient` to the gradient of a leaf, or of some `columns` (last dimension) of it."""
+    if leaf.grad is None and gradient.shape == leaf.shape:
+        leaf.grad = torch.empty_like(leaf).copy_(gradient)
+    else:
+        gradient_of(leaf)[..., columns] += gradient

@@ -47,35 +47,33 @@ def lm_loss_and_gradient(
         weights: (M,) weights of the targets in the sum; `None`: 1 each.
     """
     low_states, low_embedding = states.to(dtype), _concatenate(embedding, dtype, traits)
+    factors = scale if weights is None else scale * weights[:, None]
+    scaled = (states * factors).to(dtype)  # the factors of all gradients: the logits need none
     heights = [len(matrix) for matrix in embedding]
     n_tokens, n_padded = sum(heights), len(low_embedding) - sum(heights)
     grad_states = torch.empty_like(states)
     total = states.new_zeros(())
-    rows = max(1, traits.logits_at_once // len(low_embedding))
+    rows = _rows_at_once(low_embedding, traits)
     for start in range(0, len(states), rows):
         part = slice(start, start + rows)
         wanted = targets[part, None]
         logprobs = _logprobs(low_states[part], low_embedding, n_tokens)  # (rows, V + padding)
-        at_targets = logprobs.gather(1, wanted)
-        factor: float | Tensor = scale
-        if weights is not None:
-            at_targets, factor = at_targets * weights[part, None], scale * weights[part, None]
-        total -= at_targets.sum()
-        grad_logits = logprobs.exp_()
-        grad_logits.scatter_add_(1, wanted, grad_logits.new_full(wanted.shape, -1.0))
-        grad_logits = grad_logits.mul_(factor).to(dtype)
+        at_targets = logprobs.gather(1, wanted)[:, 0]
+        total -= at_targets.sum() if weights is None else at_targets @ weights[part]
+        grad_logits = logprobs.exp_().scatter_add_(1, wanted, logprobs.new_full(wanted.shape, -1.0)).to(dtype)
         grad_states[part] = grad_logits @ low_embedding
-        for grad, columns in zip(embedding_grad, torch.split(grad_logits, [*heights, n_padded], 1), strict=False):
-            grad += columns.T @ low_states[part]
-    return total, grad_states
+        of_embedding = scaled[part].T.contiguous() @ grad_logits  # (D, V + padding), faster than its transpose
+        for grad, columns in zip(embedding_grad, torch.split(of_embedding, [*heights, n_padded], 1), strict=False):
+            grad += columns.T
+    return total, grad_states.mul_(factors)
 
 
 def target_logprobs(
     states: Tensor, embedding: Tensor, targets: Tensor, dtype: torch.dtype, traits: TorchTraits
 ) -> Tensor:
     """Return the (M,) float32 natural-log probabilities of `targets` (M,) after `states` (M, D); no gradient."""
-    rows = max(1, traits.logits_at_once // len(embedding))
     low_embedding = _concatenate([embedding], dtype, traits)
+    rows = _rows_at_once(low_embedding, traits)
     parts = [
         _logprobs(some.to(dtype), low_embedding, len(embedding)).gather(1, wanted[:, None])[:, 0]
         for some, wanted in zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
@@ -89,6 +87,10 @@ def _concatenate(matrices: Sequence[Tensor], dtype: torch.dtype, traits: TorchTr
     if missing := -sum(map(len, low)) % traits.vocabulary_multiple:
         low.append(low[0].new_zeros(missing, low[0].size(1)))
     return low[0] if len(low) == 1 else torch.cat(low)
+
+
+def _rows_at_once(embedding: Tensor, traits: TorchTraits) -> int:
+    return max(1, min(traits.logits_at_once // len(embedding), traits.positions_at_once))
 
 
 def _logprobs(states: Tensor, embedding: Tensor, n_tokens: int) -> Tensor:

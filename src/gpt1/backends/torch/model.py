@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt1.backends.torch.device import TorchTraits
-from gpt1.backends.torch.functional import DropoutRng, DroppedMatrix, causal_attention, causal_attention_at, embed
+from gpt1.backends.torch.attention import causal_attention, causal_attention_at
+from gpt1.backends.torch.functional import DropoutRng, DroppedMatrix, embed, linear
 from gpt1.config import DropoutConfig, ModelConfig
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -30,21 +31,26 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_in, n_out))
         self.bias = nn.Parameter(torch.empty(n_out))
-        self.frozen: tuple[Tensor, Tensor] | None = None
+        self.low: tuple[Tensor, Tensor] | None = None
+        """Copies of weight and bias in the dtype of the products."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.tensors()
-        if self.frozen:  # without autocast, which would cast too
-            x = x.to(weight.dtype)
-        return F.linear(x, weight.T, bias)
+    def forward(self, x: Tensor, columns: slice = slice(None)) -> Tensor:
+        """Map x (..., I) to (..., O), or to some `columns` of it."""
+        if self.low is None:
+            return F.linear(x, self.weight[:, columns].T, self.bias[columns])
+        if torch.is_grad_enabled():
+            return linear(x, self.weight, self.bias, self.low, columns)
+        weight, bias = self.low
+        return F.linear(x.to(weight.dtype), weight[:, columns].T, bias[columns])
 
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        """Return weight and bias: the parameters, or their low-precision copies while the layer is frozen."""
-        return self.frozen or (self.weight, self.bias)
-
-    def freeze(self, dtype: torch.dtype | None) -> None:
-        """Use copies of the parameters in `dtype` (autocast would cast at every call); `None`: the parameters again."""
-        self.frozen = None if dtype is None else (self.weight.detach().to(dtype), self.bias.detach().to(dtype))
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def cast(self, dtype: torch.dtype) -> None:
+        """Compute with copies of the present parameters in `dtype` (autocast would cast at every call)."""
+        if self.low is None:
+            self.low = self.weight.to(dtype), self.bias.to(dtype)
+        else:
+            torch._foreach_copy_(self.low, [self.weight, self.bias])
 
 
 class Attention(nn.Module):
@@ -65,9 +71,8 @@ class Attention(nn.Module):
     def _heads_at(self, x: Tensor, position: Tensor) -> tuple[Tensor, ...]:
         """Return q (N, H, 1, K) at `position` (N,), and k and v (N, H, T, K)."""
         width = x.size(-1)
-        (w_q, w_kv), (b_q, b_kv) = (torch.split(p, [width, 2 * width], -1) for p in self.c_attn.tensors())
-        (q,) = self._heads(F.linear(rows_at(x, position), w_q.T, b_q))
-        return q, *self._heads(F.linear(x, w_kv.T, b_kv))
+        (q,) = self._heads(self.c_attn(rows_at(x, position), slice(width)))
+        return q, *self._heads(self.c_attn(x, slice(width, None)))
 
     def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """Split x (N, T, m D) into m tensors (N, H, T, K)."""
@@ -178,7 +183,7 @@ class GPT1(nn.Module):
         return states
 
     def _rows(self, matrix: Tensor, rows: Tensor) -> Tensor:
-        return embed(matrix, rows, adds_gradient_by_row=self.traits.adds_gradient_by_row)
+        return embed(matrix, rows, adds_gradient_by_row=self.traits.adds_gradients)
 
     def embeddings(self) -> Embeddings:
         """Return the parameters of both embeddings."""
