@@ -16,9 +16,9 @@ from gpt1.backends.losses import LOSS_SCALES, denominators, lm_coefficient, targ
 from gpt1.backends.optim import clip_factor, corrections
 from gpt1.backends.parameters import Params, decays, shapes
 from gpt1.backends.torch import device as devices
+from gpt1.backends.torch.attention import causal_attention, causal_weights
 from gpt1.backends.torch.decode import DecoderWeights, TorchDecoder
 from gpt1.backends.torch.distributed import TorchRanks, TorchSingleProcess
-from gpt1.backends.torch.attention import causal_attention, causal_weights
 from gpt1.backends.torch.functional import DropoutRng, gradient_of
 from gpt1.backends.torch.losses import lm_loss_and_gradient, target_logprobs, task_losses
 from gpt1.backends.torch.model import GPT1, Embeddings, Linear

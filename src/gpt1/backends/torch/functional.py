@@ -5,7 +5,6 @@ Dimensions: N sequences, T time, D width, H heads, K head size.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gpt1.backends.dropout import QUERY_BLOCK, HostDropoutRng, generator_seed, keep_scale, threshold
+from gpt1.backends.dropout import HostDropoutRng, generator_seed, keep_scale, threshold
 from gpt1.backends.torch.device import seed_generator
 
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt1.backends.torch.device import TorchTraits
 from gpt1.backends.torch.attention import causal_attention, causal_attention_at
+from gpt1.backends.torch.device import TorchTraits
 from gpt1.backends.torch.functional import DropoutRng, DroppedMatrix, embed, linear
 from gpt1.config import DropoutConfig, ModelConfig
 
