@@ -139,11 +139,9 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         low_x, low_weight = ctx.saved_tensors
         shape, grad = grad.shape[:-1], grad.flatten(0, -2)  # (M, O)
-        if grad.size(1) < low_x.size(1):
-            of_weight = (grad.T.contiguous() @ low_x).T
-        else:
-            of_weight = low_x.T.contiguous() @ grad
-        add_gradient(ctx.weight, of_weight, ctx.columns)
+        narrower, wider = sorted((low_x, grad), key=lambda matrix: matrix.size(1))
+        product = narrower.T.contiguous() @ wider
+        add_gradient(ctx.weight, product if narrower is low_x else product.T, ctx.columns)
         add_gradient(ctx.bias, grad.sum(0), ctx.columns)
         return (grad @ low_weight.T).view(*shape, -1), None, None, None, None, None
 
