@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from gpt1 import backends
-from gpt1.backends.base import Engine
-from gpt1.config import DeviceConfig, DropoutConfig, ModelConfig
+from gpt1.backends.base import Batch, Engine
+from gpt1.backends.parameters import initialise
+from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig
 from gpt1.errors import UserError
 from support import reference_model
 from support.comparisons import FLOAT32, assert_close, assert_identical, assert_same_step
@@ -250,3 +251,45 @@ def test_missing_cuda_is_refused_with_the_flag(torch: Any) -> None:
     config, params, _ = task_case("classification")
     with pytest.raises(UserError, match="--device cuda: PyTorch finds no CUDA device"):
         backends.get(config, float32(params), hardware=DeviceConfig(backend="torch", device="cuda"))
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(8, 24), (24, 8), (8, 8)])
+@pytest.mark.parametrize("columns", [slice(None), slice(4), slice(4, None)])
+def test_linear_layer_with_copies_has_the_gradients_of_the_plain_formula(
+    torch: Any, functional: Any, n_in: int, n_out: int, columns: slice
+) -> None:
+    """Two passes: the gradients of the second are added to those of the first."""
+    generator = torch.Generator().manual_seed(n_in)
+    x, weight, bias = (
+        torch.randn(shape, generator=generator).requires_grad_() for shape in ((3, 5, n_in), (n_in, n_out), (n_out,))
+    )
+    low = weight.detach() * 2, bias.detach() * 2  # the products use the copies
+    upstream = torch.randn((3, 5, n_out), generator=generator)[..., columns]
+    for _ in range(2):
+        out = functional.linear(x, weight, bias, low, columns)
+        out.backward(upstream)
+    assert_close(out.detach(), (x @ low[0] + low[1])[..., columns].detach(), ATTENTION)
+    expected = [torch.zeros_like(leaf) for leaf in (weight, bias)]
+    expected[0][:, columns] = 2 * x.detach().flatten(0, 1).T @ upstream.flatten(0, 1)
+    expected[1][columns] = 2 * upstream.flatten(0, 1).sum(0)
+    for leaf, one in zip((weight, bias), expected, strict=True):
+        assert_close(leaf.grad, one, ATTENTION)
+    assert_close(x.grad, 2 * upstream @ low[0][:, columns].T, ATTENTION)
+
+
+def test_copies_of_the_weights_follow_every_update_and_every_loaded_parameter(torch: Any) -> None:
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=16, n_ctx=16, vocab_size=40, head=Head("classification", 2))
+    hardware = DeviceConfig(backend="torch", device="cpu", dtype="bfloat16")
+    engine = backends.get(config, initialise(config, 0), hardware=hardware)
+    tokens = np.arange(18, dtype=np.int32).reshape(2, 9)
+    batch = Batch(tokens, np.full(2, 8, np.int32), np.array([0, 1]))
+    before = engine.logits(batch)
+    engine.train_step([batch], lr=0.1, step=0)
+    trained, params = engine.logits(batch), engine.parameters()
+    fresh = backends.get(config, params, hardware=hardware)
+    np.testing.assert_array_equal(trained, fresh.logits(batch))
+    assert not np.array_equal(trained, before)
+    engine.load_parameters(initialise(config, 0))
+    np.testing.assert_array_equal(engine.logits(batch), before)
+    loss = engine.gradients([batch])[0]
+    assert loss == backends.get(config, initialise(config, 0), hardware=hardware).gradients([batch])[0]

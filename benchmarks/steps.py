@@ -1,0 +1,138 @@
+"""Time of a training step with this checkout and with another one, in one run.
+
+    git worktree add ../before COMMIT
+    python benchmarks/steps.py --before ../before                      pretraining `mini`, 64 × 128 tokens
+    python benchmarks/steps.py --before ../before --size gpt1 --task classification --batch-size 8 --length 256
+
+Each checkout runs in a process of its own that stays alive. They compute the same steps in turn, in alternating order,
+so that a busy moment of the machine slows down both. The ratio of the minima is that of an idle machine; the median
+of the ratios of a round includes what the machine does. The losses of both are printed: they must agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from gpt1 import backends
+from gpt1.backends.base import Batch, Engine
+from gpt1.backends.parameters import initialise
+from gpt1.config import SIZES, DeviceConfig, DropoutConfig, Head, LossConfig
+
+LEARNING_RATE = 1e-4
+WARMUP = 2
+
+
+def build(args: argparse.Namespace) -> tuple[Engine, Batch]:
+    """Return an engine with random weights and a batch of random tokens."""
+    classifies = args.task == "classification"
+    config = replace(SIZES[args.size], head=Head("classification", 2) if classifies else None)
+    drop = DropoutConfig(embd_pdrop=args.dropout, resid_pdrop=args.dropout, attn_pdrop=args.dropout)
+    hardware = DeviceConfig(backend="torch", device=args.device, dtype=args.dtype)
+    loss = LossConfig(lm_coef=0.0 if classifies else 1.0)
+    engine = backends.get(config, initialise(config, 0), hardware=hardware, dropout=drop, loss=loss, seed=1)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, config.vocab_size, (args.batch_size, args.length)).astype(np.int32)
+    ends = np.full(args.batch_size, args.length - 1, np.int32)
+    if classifies:
+        return engine, Batch(tokens, ends, rng.integers(0, 2, args.batch_size))
+    return engine, Batch(tokens, ends, lm_targets=np.roll(tokens, -1, 1))
+
+
+def answer(args: argparse.Namespace) -> None:
+    """Compute a step for each line on stdin; print its seconds and its loss."""
+    engine, batch = build(args)
+    for step in range(WARMUP):
+        engine.train_step([batch], lr=LEARNING_RATE, step=step).read()
+    print(engine.device, engine.dtype, flush=True)
+    for step, _ in enumerate(sys.stdin, WARMUP):
+        started = time.perf_counter()
+        loss = engine.train_step([batch], lr=LEARNING_RATE, step=step).read()["loss"]
+        print(time.perf_counter() - started, loss, flush=True)
+
+
+class Checkout:
+    """A process that computes steps with the code of a checkout."""
+
+    def __init__(self, folder: Path):
+        environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {"PYTHONPATH": str(folder.resolve() / "src")}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, *sys.argv[1:], "--answer"],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )  # fmt: skip
+        self.device = self._line()
+        self.seconds: list[float] = []
+        self.loss = float("nan")
+
+    def step(self) -> None:
+        """Compute one step."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        seconds, loss = map(float, self._line().split())
+        self.seconds.append(seconds)
+        self.loss = loss
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _line(self) -> str:
+        assert self.process.stdout
+        line = self.process.stdout.readline().strip()
+        if not line:
+            sys.exit("a process ended; see its error above")
+        return line
+
+
+def main() -> int:
+    """Compare two checkouts; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, required=True, help="folder of the other checkout")
+    parser.add_argument("--size", choices=list(SIZES), default="mini")
+    parser.add_argument("--task", choices=["pretraining", "classification"], default="pretraining")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.answer:
+        answer(args)
+        return 0
+    pair = before, now = Checkout(args.before), Checkout(Path(__file__).parents[1])
+    for number in range(args.rounds):
+        for checkout in pair if number % 2 else pair[::-1]:
+            checkout.step()
+    tokens = args.batch_size * args.length
+    print(f"{args.size}, {args.task}, {args.batch_size} × {args.length}, dropout {args.dropout:g}; {now.device}")
+    for name, checkout in (("before", before), ("now", now)):
+        fastest, median = min(checkout.seconds), statistics.median(checkout.seconds)
+        print(
+            f"  {name:7} fastest {fastest:.3f} s ({tokens / fastest:,.0f} tokens/s), median {median:.3f} s, "
+            f"loss {checkout.loss:.5f}"
+        )
+    rounds = [a / b for a, b in zip(before.seconds, now.seconds, strict=True)]
+    fastest = min(before.seconds) / min(now.seconds)
+    print(
+        f"  speed-up: {fastest:.2f} × (fastest), {statistics.median(rounds):.2f} × (median of {args.rounds} rounds, "
+        f"{min(rounds):.2f} to {max(rounds):.2f})"
+    )
+    for checkout in pair:
+        checkout.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
