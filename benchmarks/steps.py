@@ -4,20 +4,22 @@
     python benchmarks/steps.py --before ../before                      pretraining `mini`, 64 × 128 tokens
     python benchmarks/steps.py --before ../before --size gpt1 --task classification --batch-size 8 --length 256
 
-Each checkout runs in a process of its own that stays alive. They compute the same steps in turn, in alternating order,
-so that a busy moment of the machine slows down both. The ratio of the minima is that of an idle machine; the median
-of the ratios of a round includes what the machine does. The losses of both are printed: they must agree.
+Each checkout runs in a process of its own. They compute the same steps in turn, in alternating order, so that a busy
+moment of the machine slows down both. Several pairs of processes follow each other, because where a process gets its
+memory changes its speed by up to a fifth. The ratio of the fastest steps is that of an idle machine; the median of the
+ratios of all rounds includes what the machine does. The losses of both are printed: they must agree.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +61,15 @@ def answer(args: argparse.Namespace) -> None:
         print(time.perf_counter() - started, loss, flush=True)
 
 
-class Checkout:
+@dataclass
+class Times:
+    """Seconds of the steps of a checkout, and the loss of the last one."""
+
+    seconds: list[float] = field(default_factory=list)
+    loss: float = math.nan
+
+
+class Process:
     """A process that computes steps with the code of a checkout."""
 
     def __init__(self, folder: Path):
@@ -69,16 +79,13 @@ class Checkout:
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
         self.device = self._line()
-        self.seconds: list[float] = []
-        self.loss = float("nan")
 
-    def step(self) -> None:
-        """Compute one step."""
+    def step(self) -> tuple[float, float]:
+        """Compute one step; return its loss and its seconds."""
         assert self.process.stdin
         self.process.stdin.write("\n")
         seconds, loss = map(float, self._line().split())
-        self.seconds.append(seconds)
-        self.loss = loss
+        return loss, seconds
 
     def close(self) -> None:
         """End the process."""
@@ -105,32 +112,36 @@ def main() -> int:
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--pairs", type=int, default=3, help="pairs of processes, one after the other")
+    parser.add_argument("--rounds", type=int, default=5, help="steps of each pair")
     parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.answer:
         answer(args)
         return 0
-    pair = before, now = Checkout(args.before), Checkout(Path(__file__).parents[1])
-    for number in range(args.rounds):
-        for checkout in pair if number % 2 else pair[::-1]:
-            checkout.step()
+    before, now = Times(), Times()
+    for _ in range(args.pairs):
+        pair = [(before, Process(args.before)), (now, Process(Path(__file__).parents[1]))]
+        for number in range(args.rounds):
+            for times, process in pair if number % 2 else pair[::-1]:
+                times.loss, seconds = process.step()
+                times.seconds.append(seconds)
+        for _, process in pair:
+            process.close()
     tokens = args.batch_size * args.length
-    print(f"{args.size}, {args.task}, {args.batch_size} × {args.length}, dropout {args.dropout:g}; {now.device}")
-    for name, checkout in (("before", before), ("now", now)):
-        fastest, median = min(checkout.seconds), statistics.median(checkout.seconds)
+    print(f"{args.size}, {args.task}, {args.batch_size} × {args.length}, dropout {args.dropout:g}; {process.device}")
+    for name, times in (("before", before), ("now", now)):
+        fastest, median = min(times.seconds), statistics.median(times.seconds)
         print(
             f"  {name:7} fastest {fastest:.3f} s ({tokens / fastest:,.0f} tokens/s), median {median:.3f} s, "
-            f"loss {checkout.loss:.5f}"
+            f"loss {times.loss:.5f}"
         )
     rounds = [a / b for a, b in zip(before.seconds, now.seconds, strict=True)]
     fastest = min(before.seconds) / min(now.seconds)
     print(
-        f"  speed-up: {fastest:.2f} × (fastest), {statistics.median(rounds):.2f} × (median of {args.rounds} rounds, "
+        f"  speed-up: {fastest:.2f} × (fastest), {statistics.median(rounds):.2f} × (median of {len(rounds)} rounds, "
         f"{min(rounds):.2f} to {max(rounds):.2f})"
     )
-    for checkout in pair:
-        checkout.close()
     return 0
 
 
