@@ -31,6 +31,9 @@ def test_doctor_reports_packages_and_devices(monkeypatch: pytest.MonkeyPatch) ->
     [device, *_] = outcome.json["backends"]["torch"]["devices"]
     assert device["gflops"] == {"float32": 12, "bfloat16": 12}
     assert "GFLOP/s" in outcome.err
+    [first, *_] = instructions = outcome.json["backends"]["torch"]["cpu_instructions"]
+    assert first
+    assert f"CPU instructions: {', '.join(instructions)}\n" in outcome.err
     assert done("doctor").out == ""
 
 

@@ -85,10 +85,16 @@ def _mps_lacks_bfloat16(device: torch.device) -> str:
     return "" if torch.backends.mps.is_macos_or_newer(14, 0) else "MPS supports it on macOS 14 or newer"
 
 
+BFLOAT16_INSTRUCTIONS = {"AVX512-BF16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
+"""CPU instructions for bfloat16 products, with the functions of `torch.cpu` that find them."""
+
+
+def _bfloat16_instructions() -> list[str]:
+    return [name for name, probe in BFLOAT16_INSTRUCTIONS.items() if getattr(torch.cpu, probe, lambda: False)()]
+
+
 def _cpu_training_dtype(device: torch.device) -> str:
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    fast = any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
-    return "bfloat16" if fast else "float32"
+    return "bfloat16" if _bfloat16_instructions() else "float32"
 
 
 def _cpu_name(device: torch.device) -> str:
@@ -223,9 +229,13 @@ def keep_freed_memory() -> None:
 
 
 def describe() -> dict[str, Any]:
-    """Return version and devices for `gpt1 doctor`, with the measured matmul speed of each dtype in GFLOP/s."""
+    """Return version, CPU instructions and devices for `gpt1 doctor`.
+
+    A device has its measured matmul speed of each dtype in GFLOP/s.
+    """
     return {
         "version": torch.__version__,
+        "cpu_instructions": [torch.backends.cpu.get_cpu_capability(), *_bfloat16_instructions()],
         "devices": [
             {
                 "name": traits.name(device),
