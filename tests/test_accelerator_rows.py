@@ -24,7 +24,8 @@ torch = pytest.importorskip("torch")
 
 from gpt1.backends.torch import device as devices  # noqa: E402
 from gpt1.backends.torch import engine as engines  # noqa: E402
-from support.accelerator_rows import DeviceError, PretendedDevice, on_cpu  # noqa: E402
+from support.device_rows import on_cpu  # noqa: E402
+from support.pretended_device import DeviceError, PretendedDevice  # noqa: E402
 
 TOLERANCES = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 4e-3}
 """Relative to the largest value: float32 in another order; products of 16 bits with 8 and 11 bits of precision."""

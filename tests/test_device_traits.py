@@ -16,7 +16,7 @@ from gpt1.backends.parameters import Params, initialise
 from gpt1.config import DeviceConfig, DropoutConfig, Head, ModelConfig
 from gpt1.config.device import DEVICES
 from gpt1.errors import UserError
-from support.accelerator_rows import on_cpu
+from support.device_rows import on_cpu
 
 CONFIG = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_ctx=16, vocab_size=40, head=Head("classification", 2))
 ROUNDING = 1e-5

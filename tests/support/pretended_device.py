@@ -1,4 +1,4 @@
-"""Rows of accelerators on a CPU: `on_cpu` for their arithmetic, `PretendedDevice` for the devices of all tensors.
+"""A device pretended on a CPU, which knows the devices of all tensors.
 
 PyTorch without CUDA cannot allocate on "cuda", and its fake tensors (`FakeTensorMode`) fail there at the first index or
 gradient, which need the device's library. `PretendedDevice` records the device of each storage instead. Values are
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -21,19 +20,6 @@ from torch.utils._pytree import tree_leaves
 
 MAY_MIX = ("aten::copy_", "aten::_foreach_copy_")
 """Operators that copy from one device to another."""
-
-
-def on_cpu(traits: Any) -> Any:
-    """Return the traits of an accelerator, with tensors on the CPU."""
-    return replace(
-        traits,
-        available=lambda: True,
-        torch_device="cpu",
-        name=lambda device: "an accelerator's row on a CPU",
-        count=None,
-        training_dtype=lambda device: "float32",
-        lacks_bfloat16=lambda device: "",
-    )
 
 
 class DeviceError(AssertionError):
