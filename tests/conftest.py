@@ -34,7 +34,7 @@ def _backend_of(item: pytest.Function) -> object:
     return item.callspec.params.get("backend") if hasattr(item, "callspec") else None
 
 
-@pytest.fixture(params=backends.installed())
+@pytest.fixture(scope="module", params=backends.installed())
 def backend(request: pytest.FixtureRequest) -> str:
     """Each installed backend by its name: a test that takes it runs once for each of them."""
     name: str = request.param

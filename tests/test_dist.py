@@ -37,13 +37,6 @@ FLAGS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=backends.installed())
-def backend(request: pytest.FixtureRequest) -> str:
-    """Name of each installed backend, for fixtures of module scope."""
-    name: str = request.param
-    return name
-
-
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw = random.Random(0)

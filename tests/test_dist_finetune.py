@@ -86,13 +86,6 @@ def test_each_rank_scores_some_batches_and_the_sum_has_the_logits_of_all() -> No
     np.testing.assert_array_equal(np.add(ranks[0].added, ranks[1].added).reshape(alone.shape), alone)
 
 
-@pytest.fixture(scope="module", params=backends.installed())
-def backend(request: pytest.FixtureRequest) -> str:
-    """Name of each installed backend, for fixtures of module scope."""
-    name: str = request.param
-    return name
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Texts of different lengths; 43 of 68 are trained on, so the last batch of an epoch has fewer than the others."""
