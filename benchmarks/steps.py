@@ -119,6 +119,9 @@ def main() -> int:
     if args.answer:
         answer(args)
         return 0
+    from finetune import introduce  # not in the processes, where it would import more of the other checkout
+
+    introduce()
     before, now = Times(), Times()
     for _ in range(args.pairs):
         pair = [(before, Process(args.before)), (now, Process(Path(__file__).parents[1]))]

@@ -309,10 +309,10 @@ def doctor() -> dict[str, Any]:
     console.say(f"Python {facts['python']} on {facts['platform']}")
     console.table(["package", "version"], [row for row in versions().items() if row[0] != "python"])
     for name, traits in facts["backends"].items():
-        instructions = traits.get("cpu_instructions", [])
-        console.say(
-            f"\n{name} {traits['version']}{'; CPU instructions: ' * bool(instructions)}{', '.join(instructions)}"
-        )
+        heading = f"\n{name} {traits['version']}"
+        if "cpu_instructions" in traits:
+            heading += f"; CPU instructions: {', '.join(traits['cpu_instructions'])}"
+        console.say(heading)
         dtypes = list(dict.fromkeys(dtype for device in traits["devices"] for dtype in device["gflops"]))
         rows = [
             [device["name"], device["auto_dtype"], *(_speed(device["gflops"].get(dtype)) for dtype in dtypes)]

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+from gpt1.config.checks import require
 from gpt1.config.overrides import did_you_mean
-from gpt1.errors import UserError
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Backend = Literal["auto", "torch", "mindspore"]
@@ -33,11 +33,10 @@ class DeviceConfig:
 
     def __post_init__(self) -> None:
         name, colon, number = self.device.partition(":")
-        if name not in DEVICES:
-            near = did_you_mean(name, DEVICES)
-            raise UserError(f"--device {self.device}: expected one of {', '.join(DEVICES)}{near}")
-        if colon and not re.fullmatch("[0-9]{1,4}", number):
-            raise UserError(f"--device {self.device}: expected {name} or {name}:N, where N is a number, as in {name}:0")
+        near = did_you_mean(name, DEVICES)
+        require(name in DEVICES, "device", self.device, f"one of {', '.join(DEVICES)}{near}")
+        numbered = not colon or re.fullmatch("[0-9]{1,4}", number) is not None
+        require(numbered, "device", self.device, f"{name} or {name}:N, where N is a number, as in {name}:0")
 
     def float32_unless_set(self) -> Self:
         """Return these settings with the dtype `auto` replaced by float32, the default for inference."""

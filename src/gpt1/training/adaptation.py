@@ -67,9 +67,7 @@ class Adaptation:
         UserError: a file of --unlabelled cannot be read, or too few texts are left.
     """
 
-    def __init__(
-        self, config: FinetuneConfig, data: TaskData, start: Model, root: Path, ranks: Ranks | None = None
-    ):  # fmt: skip
+    def __init__(self, config: FinetuneConfig, data: TaskData, start: Model, root: Path, ranks: Ranks | None = None):
         assert config.adaptation.adapt is not None
         self.config, self.data, self.start, self.ranks = config, data, start, ranks or SingleProcess()
         shape = replace(start.config, head=None, n_segments=0)
@@ -139,7 +137,7 @@ class Adaptation:
     def _train(self, run: RunDirectory) -> None:
         with rank_zero_first(self.ranks):
             run.require_seen()
-            train, held_out = self._corpora(run)
+            train, held_out = self._corpus(run, "train"), self._corpus(run, "held-out")
             settings = self._settings(len(train))
             training = LanguageModelSetup(settings, self.base, train, held_out, self.ranks)
             run.open("adapt", settings, {"digest": self.key})
@@ -187,21 +185,15 @@ class Adaptation:
             hardware=self.config.hardware,
         )
 
-    def _corpora(self, run: RunDirectory) -> tuple[Corpus, Corpus]:
-        """Return the texts for training and the held-out ones as token ids, from files in the run's folder."""
-        corpora = []
-        for part in ("train", "held-out"):
-            file = run.corpus / f"{part}.txt"
-            if run.read_only:  # prepared by rank 0
-                corpora.append(Corpus.open(run.corpus / part, self.base.tokenizer))
-                continue
-            if not file.exists():
-                file.parent.mkdir(exist_ok=True)
-                replace_file(file, partial(self.texts.write, held_out=part != "train"))
-            corpora.append(
-                prepare({part: file}, self.base.tokenizer, run.corpus / part, end_of_document=END_OF_DOCUMENT)
-            )
-        return corpora[0], corpora[1]
+    def _corpus(self, run: RunDirectory, part: str) -> Corpus:
+        """Return the texts for training, or the held-out ones, as token ids, from files in the run's folder."""
+        if run.read_only:  # prepared by rank 0
+            return Corpus.open(run.corpus / part, self.base.tokenizer)
+        file = run.corpus / f"{part}.txt"
+        if not file.exists():
+            file.parent.mkdir(exist_ok=True)
+            replace_file(file, partial(self.texts.write, held_out=part != "train"))
+        return prepare({part: file}, self.base.tokenizer, run.corpus / part, end_of_document=END_OF_DOCUMENT)
 
     def _before(self, run: RunDirectory, training: LanguageModelSetup) -> float:
         """Return the bits per byte of the base model, which the run's log keeps."""

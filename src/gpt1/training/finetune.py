@@ -83,7 +83,7 @@ class _Loaded:
     extra_metrics: dict[str, Metric]
     adaptation: Adaptation | None
     facts: dict[str, Any]
-    """What must not change when the run is resumed."""
+    """Digests and labels with which a resumed run is compared."""
 
 
 def _finetune(

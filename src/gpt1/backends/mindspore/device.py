@@ -34,11 +34,11 @@ class MindSporeTraits(DeviceTraits):
     lacks_bfloat16: Callable[[int], str] = lambda number: ""
     """Reason why a device, by its number, does not support bfloat16; empty if it does."""
     verified: bool = False
-    """Whether products are computed on trial before use, because some cards and settings round or saturate them."""
+    """Whether `verify` tests the products before use: some cards and settings round or saturate them."""
     single_length: bool = False
     """Whether all batches are padded to `n_ctx`, because compiling for several lengths takes too long."""
     sums_by_products: bool = False
-    """Whether sums are computed by float32 matrix products, where these are fast and exact (`functional.Sums`)."""
+    """Whether sums are computed as float32 matrix products (`functional.Sums`), if these are fast and exact."""
     launches_blocking: bool = False
     """Whether operators run in the calling thread."""
 

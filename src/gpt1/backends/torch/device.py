@@ -45,7 +45,7 @@ class TorchTraits(DeviceTraits):
     lacks_compiler: Callable[[], str] = lambda: ""
     """Reason why `--compile` cannot work on this machine; empty if it can."""
     fused_optimizer: bool = True
-    """Whether AdamW has a kernel that updates all parameters at once."""
+    """Whether PyTorch has a fused AdamW for the device."""
     process_group: str = ""
     """Backend of `torch.distributed`; empty if training with several processes is not supported."""
     pins_memory: bool = False
@@ -55,7 +55,7 @@ class TorchTraits(DeviceTraits):
     positions_at_once: int = 1 << 30
     """Maximum number of positions whose logits are computed at one time, besides `logits_at_once`."""
     adds_gradients: bool = False
-    """Whether the backward pass of embeddings and 16-bit linear layers adds to `grad` itself (`functional`)."""
+    """Whether embeddings and 16-bit linear layers add to `grad` in their own backward pass (`torch.functional`)."""
     vocabulary_multiple: int = 1
     """The embedding is padded with zeros to a multiple of this many rows for the softmax: matrix units may need it."""
     float32_cache: bool = False
@@ -115,7 +115,7 @@ TRAITS: dict[str, TorchTraits] = {
         training_dtype=_cuda_training_dtype,
         lacks_bfloat16=_cuda_lacks_bfloat16,
         compiles=True,
-        lacks_compiler=lambda: _cuda_lacks_compiler(),
+        lacks_compiler=_cuda_lacks_compiler,
         process_group="cpu:gloo,cuda:nccl",
         pins_memory=True,
         vocabulary_multiple=128,  # matrix units are several times slower with odd widths

@@ -63,6 +63,7 @@ class TorchEngine:
             for block in self.model.h:
                 block.compile()
         self._optimizer: torch.optim.AdamW | None = None
+        self._linear_layers = [layer for layer in self.model.modules() if isinstance(layer, Linear)]
         self._casts_are_current = False
         self._decoding: DecoderWeights | None = None
 
@@ -269,18 +270,15 @@ class TorchEngine:
     def _cast_weights(self) -> None:
         """Cast the weights of the linear layers, once for many batches, if products are not float32."""
         if self._dtype != torch.float32 and not self._casts_are_current:
-            for layer in self._linear_layers():
+            for layer in self._linear_layers:
                 layer.cast(self._dtype)
             self._casts_are_current = True
 
     def _drop_casts(self) -> None:
         """Compute with the parameters themselves."""
         self._casts_are_current = False
-        for layer in self._linear_layers():
+        for layer in self._linear_layers:
             layer.low = None
-
-    def _linear_layers(self) -> Iterator[Linear]:
-        return (layer for layer in self.model.modules() if isinstance(layer, Linear))
 
     # ---- both
 
