@@ -293,3 +293,31 @@ def test_copies_of_the_weights_follow_every_update_and_every_loaded_parameter(to
     np.testing.assert_array_equal(engine.logits(batch), before)
     loss = engine.gradients([batch])[0]
     assert loss == backends.get(config, initialise(config, 0), hardware=hardware).gradients([batch])[0]
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("shape", [(3, 5, 64), (1, 64), (0, 64)])
+def test_packed_linear_layer_is_the_plain_formula(
+    torch: Any, functional: Any, gelu: bool, shape: tuple[int, ...]
+) -> None:
+    if not functional.can_pack():
+        pytest.skip("this CPU, or this build of PyTorch, has no packed linear layers")
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(each, generator=generator).bfloat16() for each in (shape, (64, 96), (96,)))
+    found = functional.packed_linear(x, functional.packed(weight), bias, gelu=gelu)
+    expected = x.float() @ weight.float() + bias.float()
+    if gelu:
+        expected = torch.nn.functional.gelu(expected, approximate="tanh")
+    assert found.dtype == torch.bfloat16
+    assert_close(found.float(), expected, BFLOAT16)
+
+
+def test_inference_is_the_same_without_packed_weights(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(n_layer=2, n_head=2, n_embd=64, n_ctx=16, vocab_size=40, head=Head("classification", 2))
+    hardware = DeviceConfig(backend="torch", device="cpu", dtype="bfloat16")
+    engine = backends.get(config, initialise(config, 0), hardware=hardware)
+    batch = Batch(np.arange(18, dtype=np.int32).reshape(2, 9), np.full(2, 8, np.int32), np.array([0, 1]))
+    packed = engine.logits(batch)
+    monkeypatch.setattr("gpt1.backends.torch.engine.can_pack", lambda: False)
+    plain = backends.get(config, initialise(config, 0), hardware=hardware).logits(batch)
+    assert_close(packed, plain, BFLOAT16)

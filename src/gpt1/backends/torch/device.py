@@ -62,6 +62,8 @@ class TorchTraits(DeviceTraits):
     """Whether the KV cache is float32 even if products are 16 bits."""
     lays_out_for_one_row: bool = False
     """Whether products with one row are faster with weights in a layout for them, and with 16 bits without oneDNN."""
+    packs_weights: bool = False
+    """Whether inference in bfloat16 uses oneDNN's linear layers with packed weights (`torch.functional`)."""
     keeps_freed_memory: bool = False
     """Whether training asks the C library to keep large freed blocks."""
 
@@ -134,7 +136,7 @@ TRAITS: dict[str, TorchTraits] = {
         label="CPU",
         available=lambda: True,
         dtypes=("float32", "bfloat16"),
-        tokens_at_once=1_024,  # larger activations do not fit in the cache (docs/performance.md)
+        tokens_at_once=2_048 if "AMX" in _bfloat16_instructions() else 1_024,  # docs/performance.md
         logits_at_once=1 << 25,
         torch_device="cpu",
         name=_cpu_name,
@@ -145,6 +147,7 @@ TRAITS: dict[str, TorchTraits] = {
         adds_gradients=True,  # a dense gradient of the embedding takes much longer than the look-up
         float32_cache=True,  # attention from one query to bfloat16 keys takes five times as long
         lays_out_for_one_row=True,
+        packs_weights=True,
         keeps_freed_memory=True,
     ),
 }

@@ -19,7 +19,7 @@ from gpt1.backends.torch import device as devices
 from gpt1.backends.torch.attention import causal_attention, causal_weights
 from gpt1.backends.torch.decode import DecoderWeights, TorchDecoder
 from gpt1.backends.torch.distributed import TorchRanks, TorchSingleProcess
-from gpt1.backends.torch.functional import DropoutRng, gradient_of
+from gpt1.backends.torch.functional import DropoutRng, can_pack, gradient_of
 from gpt1.backends.torch.losses import lm_loss_and_gradient, target_logprobs, task_losses
 from gpt1.backends.torch.model import GPT1, Embeddings, Linear
 from gpt1.config import DeviceConfig, DropoutConfig, LossConfig, ModelConfig, OptimConfig
@@ -218,13 +218,13 @@ class TorchEngine:
 
     @torch.inference_mode()
     def logits(self, batch: Batch) -> NDArray[np.float32]:
-        self._cast_weights()
+        self._pack_weights()
         _, at_eos = self._states(batch, every_position=False, rng=None)
         return _numpy(self.model.task_logits(at_eos, batch.sequences_per_example))
 
     @torch.inference_mode()
     def token_logprobs(self, batch: Batch) -> NDArray[np.float32]:
-        self._cast_weights()
+        self._pack_weights()
         states, _ = self._states(batch, every_position=True, rng=None)
         assert states is not None
         assert batch.lm_targets is not None
@@ -274,11 +274,19 @@ class TorchEngine:
                 layer.cast(self._dtype)
             self._casts_are_current = True
 
+    def _pack_weights(self) -> None:
+        """Cast the weights, if products are not float32, and pack them where that makes inference faster."""
+        self._cast_weights()
+        if self.traits.packs_weights and self._dtype == torch.bfloat16 and can_pack():
+            for layer in self._linear_layers:
+                if layer.packed is None:
+                    layer.pack()
+
     def _drop_casts(self) -> None:
         """Compute with the parameters themselves."""
         self._casts_are_current = False
         for layer in self._linear_layers:
-            layer.low = None
+            layer.drop_copies()
 
     # ---- both
 

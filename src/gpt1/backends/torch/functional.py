@@ -146,6 +146,32 @@ class _Linear(torch.autograd.Function):
         return (grad @ low_weight.T).view(*shape, -1), None, None, None, None, None
 
 
+def can_pack() -> bool:
+    """Whether this build and this CPU have oneDNN's linear layer with packed weights and an activation."""
+    operators = torch.ops.mkldnn
+    return (
+        all(hasattr(operators, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and bool(operators._is_mkldnn_bf16_supported())
+    )
+
+
+def packed(weight: Tensor) -> Tensor:
+    """Return a weight (I, O) in the layout that oneDNN chooses for this CPU, which only `packed_linear` can read."""
+    out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.T.contiguous())
+    return out
+
+
+def packed_linear(x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool) -> Tensor:
+    """Return x W + b (..., O), or its GELU, in one kernel, for a `packed` weight; there is no gradient.
+
+    PyTorch's compiler calls the same operators. GELU is that of `torch.nn.functional.gelu` with "tanh".
+    """
+    activation, variant = ("gelu", "tanh") if gelu else ("none", "")
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], variant)
+    return out
+
+
 def add_gradient(leaf: Tensor, gradient: Tensor, columns: slice = slice(None)) -> None:
     """Add `gradient` to the gradient of a leaf, or of some `columns` (last dimension) of it."""
     if leaf.grad is None and gradient.shape == leaf.shape:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gpt1.backends.torch.attention import causal_attention, causal_attention_at
 from gpt1.backends.torch.device import TorchTraits
-from gpt1.backends.torch.functional import DropoutRng, DroppedMatrix, embed, linear
+from gpt1.backends.torch.functional import DropoutRng, DroppedMatrix, embed, linear, packed, packed_linear
 from gpt1.config import DropoutConfig, ModelConfig
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -33,6 +33,8 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_out))
         self.low: tuple[Tensor, Tensor] | None = None
         """Copies of weight and bias in the dtype of the products."""
+        self.packed: Tensor | None = None
+        """The weight of `low` in oneDNN's layout, for inference."""
 
     def forward(self, x: Tensor, columns: slice = slice(None)) -> Tensor:
         """Map x (..., I) to (..., O), or to some `columns` of it."""
@@ -41,7 +43,16 @@ class Linear(nn.Module):
         if torch.is_grad_enabled():
             return linear(x, self.weight, self.bias, self.low, columns)
         weight, bias = self.low
-        return F.linear(x.to(weight.dtype), weight[:, columns].T, bias[columns])
+        x = x.to(weight.dtype)
+        if self.packed is not None and columns == slice(None):
+            return packed_linear(x, self.packed, bias, gelu=False)
+        return F.linear(x, weight[:, columns].T, bias[columns])
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """Return the tanh approximation of GELU of `forward`."""
+        if self.low is None or self.packed is None or torch.is_grad_enabled():
+            return F.gelu(self(x), approximate="tanh")
+        return packed_linear(x.to(self.low[0].dtype), self.packed, self.low[1], gelu=True)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -51,6 +62,16 @@ class Linear(nn.Module):
             self.low = self.weight.to(dtype), self.bias.to(dtype)
         else:
             torch._foreach_copy_(self.low, [self.weight, self.bias])
+        self.packed = None
+
+    def pack(self) -> None:
+        """Use a weight packed for oneDNN in inference, until the next `cast`."""
+        assert self.low is not None
+        self.packed = packed(self.low[0])
+
+    def drop_copies(self) -> None:
+        """Compute with the parameters themselves."""
+        self.low = self.packed = None
 
 
 class Attention(nn.Module):
@@ -90,7 +111,7 @@ class MLP(nn.Module):
         self.c_proj = Linear(4 * config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        out: Tensor = self.c_proj(self.c_fc.gelu(x))
         return out
 
 
