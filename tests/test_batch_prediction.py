@@ -27,9 +27,9 @@ from gpt1 import backends, cli
 from gpt1.backends.parameters import initialise
 from gpt1.checkpoint.model_dir import Model, save_model
 from gpt1.config import Columns, Head, ModelConfig
-from gpt1.data import readers
 from gpt1.data.example import Example
-from gpt1.data.readers import Row
+from gpt1.data.readers import columnar, table
+from gpt1.data.readers.rows import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batch_prediction import Predictor, write_predictions
 from gpt1.inference.classifier import Classifier
@@ -446,10 +446,10 @@ def test_a_regression_and_choices_have_every_format_too(directory: Directory, tm
 
 
 def test_parquet_is_read_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_PARQUET_ROWS", 3)
+    monkeypatch.setattr(columnar, "_PARQUET_ROWS", 3)
     for rows in (5, 6):
         polars.DataFrame({"text": list(map(str, range(rows)))}).write_parquet(tmp_path / "new.parquet")
-        found = list(readers.read_rows(tmp_path / "new.parquet"))
+        found = list(table.read_rows(tmp_path / "new.parquet"))
         assert found == [Row(f"new.parquet row {i + 1}", {"text": str(i)}) for i in range(rows)]
 
 

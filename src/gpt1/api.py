@@ -23,7 +23,7 @@ from gpt1.data.corpus.ray_workers import RayWorkers
 from gpt1.data.corpus.texts import read_texts
 from gpt1.data.dataset import stream_examples
 from gpt1.data.paper_kinds import SINGLE
-from gpt1.data.readers import require_table
+from gpt1.data.readers.table import require_table
 from gpt1.errors import UserError
 from gpt1.evaluation.evaluate import evaluate, evaluate_zero_shot
 from gpt1.evaluation.report import highlight

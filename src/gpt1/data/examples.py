@@ -20,7 +20,9 @@ from gpt1.config import Columns
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
 from gpt1.data.example import INTEGER, Example, Label, require_unicode, shown, usable_text
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.readers import Row, file_type, read_rows
+from gpt1.data.readers.files import file_type
+from gpt1.data.readers.rows import Row
+from gpt1.data.readers.table import read_rows
 from gpt1.errors import UserError
 
 _NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)", re.IGNORECASE)

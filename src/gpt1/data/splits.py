@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from gpt1.data.example import Example
-from gpt1.data.readers import FORMATS, file_type
+from gpt1.data.readers.files import FORMATS, file_type
 from gpt1.errors import UserError
 
 SPLITS: tuple[str, ...] = ("train", "valid", "test")

@@ -22,7 +22,7 @@ from gpt1 import backends, console
 from gpt1.config import Columns, DeviceConfig
 from gpt1.data.example import Example
 from gpt1.data.examples import stream_rows
-from gpt1.data.readers import Row
+from gpt1.data.readers.rows import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpt1.data.readers import Row
+from gpt1.data.readers.rows import Row
 from gpt1.errors import UserError
 from gpt1.system.files import sync
 from gpt1.system.serialization import to_json

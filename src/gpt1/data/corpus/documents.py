@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gpt1.data.readers import text_lines
+from gpt1.data.readers.text import text_lines
 
 CHUNK_SIZE = 4_096
 """Characters after which a chunk ends at the next suitable line break."""

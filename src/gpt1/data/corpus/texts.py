@@ -9,7 +9,8 @@ from gpt1.config import Columns
 from gpt1.data.corpus.documents import LONGEST_LINE, documents
 from gpt1.data.corpus.prepare import is_text
 from gpt1.data.examples import stream_examples
-from gpt1.data.readers import FORMATS, file_type, text_lines
+from gpt1.data.readers.files import FORMATS, file_type
+from gpt1.data.readers.text import text_lines
 from gpt1.errors import UserError
 
 
