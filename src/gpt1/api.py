@@ -16,7 +16,17 @@ from gpt1.checkpoint.loading import open_tokenizer
 from gpt1.checkpoint.model_dir import DETAILS
 from gpt1.checkpoint.push import push
 from gpt1.checkpoint.run_dir import versions
-from gpt1.config import END_OF_DOCUMENT, Columns, DeviceConfig, GenerateConfig, ModelConfig, ServeConfig, TextColumns
+from gpt1.config import (
+    DETECTED,
+    END_OF_DOCUMENT,
+    Columns,
+    DeviceConfig,
+    GenerateConfig,
+    ModelConfig,
+    ServeConfig,
+    TableFormat,
+    TextColumns,
+)
 from gpt1.data.corpus.local_workers import LocalWorkers
 from gpt1.data.corpus.prepare import prepare, sources
 from gpt1.data.corpus.ray_workers import RayWorkers
@@ -124,7 +134,7 @@ def _layer_and_head(flag: str | None, config: ModelConfig) -> tuple[int | None, 
 
 def predict_file(
     name: str | Path, source: Path, output: Path | None, *, columns: TextColumns | None = None,
-    hardware: DeviceConfig | None = None, with_input: bool = False,
+    table: TableFormat = DETECTED, hardware: DeviceConfig | None = None, with_input: bool = False,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Predict the labels of the rows of a .csv, .tsv, .jsonl or .parquet file, in order and in constant memory.
 
@@ -135,7 +145,7 @@ def predict_file(
     if output is not None:
         require_new(output, source)
     require_table(source)
-    predictor = Predictor(Classifier.open(name, hardware), source, Columns.of(columns), with_input=with_input)
+    predictor = Predictor(Classifier.open(name, hardware), source, Columns.of(columns), table, with_input=with_input)
     engine = predictor.model.engine
     console.say(
         f"{source.name}: {engine.device}, {engine.dtype}{faster_dtype(hardware or DeviceConfig(), engine.device)}"
@@ -158,12 +168,13 @@ def score_texts(
 
 
 def score_file(
-    name: str | Path, source: Path, *, columns: TextColumns | None = None, hardware: DeviceConfig | None = None
-) -> Iterator[dict[str, Any]]:
+    name: str | Path, source: Path, *, columns: TextColumns | None = None, table: TableFormat = DETECTED,
+    hardware: DeviceConfig | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Yield the scores of the texts of a .csv, .tsv, .jsonl or .parquet file in order, in the form of `score_texts`."""
     require_table(source)
     scorer = Scorer.open(name, hardware)
-    rows = iter(stream_examples(source, Columns.of(columns), SINGLE))
+    rows = iter(stream_examples(source, Columns.of(columns), SINGLE, table=table))
     while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:
         yield from scorer.score(chunk)
 
@@ -208,7 +219,7 @@ def serve(name: str | Path, config: ServeConfig, *, hardware: DeviceConfig | Non
 
 def train_tokenizer(
     inputs: Sequence[Path], vocab_size: int, out: Path, *, columns: TextColumns | None = None,
-    end_of_document: str = END_OF_DOCUMENT, byte_fallback: bool = False,
+    table: TableFormat = DETECTED, end_of_document: str = END_OF_DOCUMENT, byte_fallback: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Train a tokenizer on text files, folders of text files, or the texts of tables, and write it to `out`.
 
@@ -227,7 +238,7 @@ def train_tokenizer(
     if (out / "tokenizer.json").exists():
         raise UserError(f"--out {out}: holds a tokenizer, which prepared corpora may need; choose a new directory")
     files = [file for path in inputs for file in (sources((path,), "--input").values() if path.is_dir() else [path])]
-    texts = console.reading(read_texts(files, Columns.of(columns), end_of_document))
+    texts = console.reading(read_texts(files, Columns.of(columns), end_of_document, table=table))
     tokenizer = train(texts, vocab_size, byte_fallback=byte_fallback)
     if tokenizer.vocab_size < vocab_size:
         console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
@@ -242,6 +253,7 @@ def prepare_corpus(
     out: Path,
     *,
     end_of_document: str,
+    encoding: str | None = None,
     processes: int | None = None,
     ray: str | None = None,
 ) -> dict[str, Any]:
@@ -250,10 +262,11 @@ def prepare_corpus(
     Returns:
         {out, tokens, bytes, documents, shards}.
     """
+    TableFormat(encoding=encoding)  # validates the name
     texts = sources(corpus)
     workers = RayWorkers(ray, processes) if ray is not None else LocalWorkers(processes)
     vocabulary = open_tokenizer(tokenizer, flag="--tokenizer")
-    prepared = prepare(texts, vocabulary, out, end_of_document=end_of_document, workers=workers)
+    prepared = prepare(texts, vocabulary, out, end_of_document=end_of_document, encoding=encoding, workers=workers)
     sizes = {key: prepared.manifest[key] for key in ("tokens", "bytes", "documents")}
     console.say(
         f"{console.counted(len(texts), 'file')}, {console.counted(sizes['documents'], 'document')}, "

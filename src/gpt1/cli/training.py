@@ -98,6 +98,10 @@ def prepare(
     tokenizer: Annotated[str, arg(metavar="MODEL", help=f"Tokenizer directory or model. A model is {NAMES}.")],
     out: Annotated[Path, arg(metavar="DIR", help="Output directory. An unfinished preparation in it is resumed.")],
     end_of_document: Annotated[str, arg(help="Line that separates documents within a file.")] = END_OF_DOCUMENT,
+    encoding: Annotated[
+        str | None,
+        arg(metavar="NAME", help="Encoding of the text files, such as utf-8 or gb18030 (default: detected)."),
+    ] = None,
     processes: Annotated[int | None, arg(help="Number of worker processes (default: the number of cores).")] = None,
     ray: Annotated[
         str | None,
@@ -111,7 +115,9 @@ def prepare(
     """Encode text files for gpt1 pretrain."""
     from gpt1 import api
 
-    summary = api.prepare_corpus(corpus, tokenizer, out, end_of_document=end_of_document, processes=processes, ray=ray)
+    summary = api.prepare_corpus(
+        corpus, tokenizer, out, end_of_document=end_of_document, encoding=encoding, processes=processes, ray=ray
+    )
     print_one(summary, as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import asdict, dataclass
 from typing import Literal, Self
 
@@ -9,6 +10,7 @@ from gpt1.config.checks import require, require_one_of
 
 Truncation = Literal["longest", "half"]
 SplitStrategy = Literal["stratified", "openai"]
+Quoting = Literal["minimal", "none"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,43 @@ class Columns(TextColumns):
     def of(cls, columns: TextColumns | None) -> Self:
         """Return these text columns with the other columns found by their usual names."""
         return cls(**asdict(columns or cls()))
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """Format of tables (default: detected)."""
+
+    delimiter: str | None = None
+    """Separator of the cells of .csv and .tsv files, one character or `tab` (default: detected)."""
+    encoding: str | None = None
+    """Encoding of text files, such as utf-8, cp1252 or gb18030 (default: detected)."""
+    header: bool = True
+    """Read the first row of .csv and .tsv files as column names. With --no-header it is data, and the columns are named
+    by number: --text 2 --label 1."""
+    quoting: Quoting | None = None
+    """Quotes in .csv and .tsv files (default: detected). `minimal`: a cell in double quotes may contain separators and
+    line breaks; `none`: quotes are ordinary characters."""
+
+    def __post_init__(self) -> None:
+        if self.delimiter in ("tab", "\\t"):
+            object.__setattr__(self, "delimiter", "\t")
+        one = self.delimiter is None or (len(self.delimiter) == 1 and self.delimiter not in '"\r\n\0')
+        require(one, "delimiter", self.delimiter, "one character or tab")
+        known_encoding = self.encoding is None or _is_encoding(self.encoding)
+        require(known_encoding, "encoding", self.encoding, "the name of an encoding, such as utf-8, cp1252 or gb18030")
+        if self.quoting is not None:
+            require_one_of(Quoting, "quoting", self.quoting)
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return isinstance(codecs.getincrementaldecoder(name)().decode(b""), str)
+    except (LookupError, TypeError, ValueError):
+        return False
+
+
+DETECTED = TableFormat()
+"""Format of tables that is detected from their content."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt1.config import Columns, SplitStrategy
+from gpt1.config import DETECTED, Columns, SplitStrategy, TableFormat
 from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.example import Example
 from gpt1.data.examples import Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
@@ -57,6 +57,7 @@ def load_dataset(
     columns: Columns = BY_USUAL_NAMES,
     kind: InputKind | None = None,
     *,
+    table: TableFormat = DETECTED,
     train_fraction: float = 1.0,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
@@ -73,6 +74,7 @@ def load_dataset(
         path: A folder (see `find_splits`), a file, or the files of each split.
         columns: Column names in the first training file; the other files must have the same columns.
         kind: Input kind of the examples; None = inferred from the columns.
+        table: Format of the files; what it leaves open is detected.
         train_fraction: Share of the training rows to use.
         valid_fraction, test_fraction: Share of the rows to split off. Default for a missing validation set:
             `VALID_FRACTION`; for a missing test set: `TEST_FRACTION` with a single file, else none.
@@ -86,7 +88,7 @@ def load_dataset(
     """
     _check_fractions(train_fraction, valid_fraction, test_fraction)
     files, notes = _files_of(path)
-    splits, kind, more = _read_splits(files, columns, kind)
+    splits, kind, more = _read_splits(files, columns, kind, table)
     notes += more
     for split, fraction in (("valid", valid_fraction), ("test", test_fraction)):
         if split in splits and fraction is not None:
@@ -126,17 +128,19 @@ def _check_fractions(train: float, valid: float | None, test: float | None) -> N
 
 
 def _read_splits(
-    files: Mapping[str, Sequence[Path]], columns: Columns, kind: InputKind | None
+    files: Mapping[str, Sequence[Path]], columns: Columns, kind: InputKind | None, table: TableFormat
 ) -> tuple[dict[str, list[Example]], InputKind, list[str]]:
     """Return the labelled splits among `files`, the kind of their examples, and notes."""
-    reader = Reader(columns, kind)
+    notes: list[str] = []
+    reader = Reader(columns, kind, table, notes.append)
     splits = {
         split: reader.read(files[split], labelled=split == "train")
         for split in SPLITS  # train first: its columns apply to the others
         if split in files
     }
     assert reader.layout is not None
-    notes = [f"Columns not used: {', '.join(reader.unused)}."] if reader.unused else []
+    if reader.unused:
+        notes.append(f"Columns not used: {', '.join(reader.unused)}.")
     for split, examples in list(splits.items()):
         # Data sets on the hub mark rows without a label by -1.
         if all(example.label in (None, -1, "-1") for example in examples):

@@ -16,12 +16,13 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from gpt1.config import Columns
+from gpt1 import console
+from gpt1.config import DETECTED, Columns, TableFormat
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
 from gpt1.data.example import INTEGER, Example, Label, require_unicode, shown, usable_text
 from gpt1.data.input_kinds import InputKind
 from gpt1.data.readers.files import file_type
-from gpt1.data.readers.rows import Row
+from gpt1.data.readers.rows import Note, Row
 from gpt1.data.readers.table import read_rows
 from gpt1.errors import UserError
 
@@ -33,6 +34,7 @@ def read_examples(
     columns: Columns = BY_USUAL_NAMES,
     kind: InputKind | None = None,
     *,
+    table: TableFormat = DETECTED,
     labelled: bool = True,
 ) -> list[Example]:
     """Return the examples of one file, or of the shards of one split, with labels of one type.
@@ -44,38 +46,44 @@ def read_examples(
         UserError: any error of `stream_examples`, or some labels are text and some are numbers.
     """
     paths = [path] if isinstance(path, Path) else list(path)
-    return one_label_type([Reader(columns, kind).read(paths, labelled=labelled)], [is_untyped(paths)])[0]
+    return one_label_type([Reader(columns, kind, table).read(paths, labelled=labelled)], [is_untyped(paths)])[0]
 
 
 def stream_examples(
-    path: Path, columns: Columns = BY_USUAL_NAMES, kind: InputKind | None = None, labelled: bool = False
-) -> Iterator[Example]:
+    path: Path, columns: Columns = BY_USUAL_NAMES, kind: InputKind | None = None, labelled: bool = False,
+    *, table: TableFormat = DETECTED,
+) -> Iterator[Example]:  # fmt: skip
     """Return an iterator over the examples of a file, in constant memory; labels of csv and tsv files stay str.
 
     Args:
         kind: Input kind of the examples; None = inferred from the columns.
         labelled: Whether every row must have a label.
+        table: Format of the file; what it leaves open is detected.
 
     Raises:
         UserError: the file or a row cannot be read, a column is missing, a text is empty or not a string, a label is
             missing or infinite, a weight is negative, the number of choices varies, or the label is not one of them.
             The first row is read immediately, so most of these errors are raised by the call itself.
     """
-    examples = Reader(columns, kind).stream(path, labelled=labelled)
+    examples = Reader(columns, kind, table).stream(path, labelled=labelled)
     return chain([next(examples)], examples)
 
 
-def stream_rows(path: Path, columns: Columns, kind: InputKind | None) -> Iterator[tuple[Row, Example]]:
+def stream_rows(
+    path: Path, columns: Columns, kind: InputKind | None, table: TableFormat = DETECTED, note: Note = console.say
+) -> Iterator[tuple[Row, Example]]:
     """Return an iterator over the rows of a file with their examples; labels are optional (see `stream_examples`)."""
-    rows = Reader(columns, kind).rows(path, labelled=False)
+    rows = Reader(columns, kind, table, note).rows(path, labelled=False)
     return chain([next(rows)], rows)
 
 
 class Reader:
     """Reader of the files of a data set: the first file sets the columns and the number of choices for all."""
 
-    def __init__(self, columns: Columns, kind: InputKind | None) -> None:
-        self.columns, self.kind = columns, kind
+    def __init__(
+        self, columns: Columns, kind: InputKind | None, table: TableFormat = DETECTED, note: Note = console.say
+    ) -> None:
+        self.columns, self.kind, self.table, self.note = columns, kind, table, note
         self.layout: Layout | None = None
         self.unused: list[str] = []
         self.n_choices: int | None = None
@@ -90,7 +98,7 @@ class Reader:
 
     def rows(self, path: Path, *, labelled: bool) -> Iterator[tuple[Row, Example]]:
         """Yield the rows of a file with their examples; errors as in `stream_examples`."""
-        for row in read_rows(path):
+        for row in read_rows(path, self.table, self.note):
             if self.layout is None:
                 self.layout = find_layout(path.name, list(row.cells), self.columns, self.kind, labelled=labelled)
                 self.unused = [column for column in row.cells if column not in self.layout.used]

@@ -9,7 +9,7 @@ from typing import Any
 from gpt1 import console
 from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.run_dir import RunDirectory
-from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
+from gpt1.config import DETECTED, Columns, DataConfig, DeviceConfig, FinetuneConfig, TableFormat, ZeroShotConfig
 from gpt1.data.batching import EncodedExamples
 from gpt1.data.example import Example
 from gpt1.errors import UserError
@@ -25,7 +25,7 @@ from gpt1.tasks.metrics import Metric, own_metric
 def evaluate(
     model: Path | str, data: Path | str, *, split: str = "test", columns: Columns | None = None,
     hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | Metric | None = None,
-    baseline: bool = True, compare: Sequence[Path | str] = (),
+    baseline: bool = True, compare: Sequence[Path | str] = (), table: TableFormat = DETECTED,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a fine-tuned model on one split of a data set, or on all rows of a file.
 
@@ -33,9 +33,10 @@ def evaluate(
     `gpt1 finetune --data`. A file that the run was trained on is split as in training, so that `split` selects the same
     rows. The dtype is float32 unless `hardware` sets one.
 
-    `baseline` also fits the baselines on the run's training rows and scores them on the same examples. `compare` lists
-    other runs or models of the same task and labels to score on them. `metric` is an additional metric: a function of
-    (labels, predictions), or its name as `package.module:function`.
+    `table` is the format of the files; what it leaves open is detected. `baseline` also fits the baselines on the run's
+    training rows and scores them on the same examples. `compare` lists other runs or models of the same task and labels
+    to score on them. `metric` is an additional metric: a function of (labels, predictions), or its name as
+    `package.module:function`.
 
     Example: `evaluate("runs/demo", "reviews", max_examples=50)["test"]["accuracy"]`
 
@@ -52,7 +53,7 @@ def evaluate(
     classifier = Classifier.open(path, hardware, shown=str(model), zero_shot=True)
     others = {str(other): _of_the_same_kind(other, str(model), classifier, hardware) for other in compare}
     kind = classifier.task.input_kind
-    examples = load_evaluation_data(trained_on, data, split, columns or Columns(), kind).read(split)
+    examples = load_evaluation_data(trained_on, data, split, columns or Columns(), kind, table).read(split)
     examples = _at_most(max_examples, examples)
     extra = own_metric(metric)
     encoded = classifier.encode(examples, labelled=True)
@@ -110,7 +111,7 @@ def _of_the_same_kind(
 def evaluate_zero_shot(
     model: Path | str, data: str, how: ZeroShotConfig, *, split: str = "test", columns: Columns | None = None,
     hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | None = None,
-    baseline: bool = True,
+    baseline: bool = True, table: TableFormat = DETECTED,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a language model zero-shot, without fine-tuning (see `zero_shot`).
 
@@ -119,7 +120,7 @@ def evaluate_zero_shot(
     """
     kind = HEURISTICS[how.heuristic].input_kind if how.heuristic else None
     path = resolve_model(model)
-    rows = load_evaluation_data(_run_settings(path), data, split, columns or Columns(), kind)
+    rows = load_evaluation_data(_run_settings(path), data, split, columns or Columns(), kind, table)
     examples = rows.read(split)
     heuristic = find_heuristic(how, data, examples)
     labels = find_labels(how, heuristic, examples, rows.label_names)

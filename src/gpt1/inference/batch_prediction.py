@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt1 import backends, console
-from gpt1.config import Columns, DeviceConfig
+from gpt1.config import DETECTED, Columns, DeviceConfig, TableFormat
 from gpt1.data.example import Example
 from gpt1.data.examples import stream_rows
 from gpt1.data.readers.rows import Row
@@ -45,14 +45,24 @@ class Predictor:
     With `with_input`, the row's own columns are put before its prediction.
     """
 
-    def __init__(self, model: Classifier, source: Path, columns: Columns, *, with_input: bool = False):
-        self.model, self.source, self.columns, self.with_input = model, source, columns, with_input
+    def __init__(
+        self, model: Classifier, source: Path, columns: Columns, table: TableFormat = DETECTED, *,
+        with_input: bool = False,
+    ):  # fmt: skip
+        self.model, self.source, self.columns, self.table, self.with_input = model, source, columns, table, with_input
+        self._notes: set[str] = set()
         self.rows_at_once = model.engine.tokens_at_once // TOKENS_PER_ROW
         self.truncated = 0
 
     def rows(self) -> Iterator[tuple[Row, Example]]:
         """Iterate over the rows of the file and their examples; the first row is read immediately."""
-        return stream_rows(self.source, self.columns, self.model.task.input_kind)
+        return stream_rows(self.source, self.columns, self.model.task.input_kind, self.table, self._say_once)
+
+    def _say_once(self, note: str) -> None:
+        """Print a note about the file, which is read twice for --output."""
+        if note not in self._notes:
+            self._notes.add(note)
+            console.say(note)
 
     def label(self, chunk: Chunk, bar: console.Bar) -> list[dict[str, Any]]:
         """Return the prediction of each row of a chunk, as `Classifier.predict` does."""

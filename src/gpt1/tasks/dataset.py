@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpt1 import console
 from gpt1.checkpoint import hub
-from gpt1.config import Columns, FinetuneConfig
+from gpt1.config import DETECTED, Columns, FinetuneConfig, TableFormat
 from gpt1.data.dataset import (
     Dataset,
     find_splits,
@@ -62,8 +62,9 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
     split = config.split
     seed = config.drawn_by
     dataset = load_dataset(
-        paths, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
-        test_fraction=split.test_fraction, split_strategy=split.split_strategy, seed=seed,
+        paths, columns, kind, table=config.table, train_fraction=split.train_fraction,
+        valid_fraction=split.valid_fraction, test_fraction=split.test_fraction, split_strategy=split.split_strategy,
+        seed=seed,
     )  # fmt: skip
     splits, notes = _without(dataset, drop)
     unused = list(dataset.unused)
@@ -140,8 +141,9 @@ class Rows:
 
 
 def load_evaluation_data(
-    trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: InputKind | None
-) -> Rows:
+    trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: InputKind | None,
+    table: TableFormat = DETECTED,
+) -> Rows:  # fmt: skip
     """Return the data set `data` for evaluation.
 
     If `data` is the file that the run was trained on, it is split as in that run. All rows of any other file form one
@@ -153,6 +155,7 @@ def load_evaluation_data(
         split: Name of the split to evaluate.
         columns: Column names.
         kind: Input kind of the examples; None = inferred from the columns.
+        table: Format of the files; what it leaves open is detected.
 
     Raises:
         UserError: the data does not exist.
@@ -165,19 +168,25 @@ def load_evaluation_data(
     if isinstance(source, hub.DatasetFiles):
         columns, drop = hub_columns(source, columns), source.drop_label
         readers = {
-            name: partial(_read_without, drop, partial(read_examples, files, columns, kind))
+            name: partial(_read_without, drop, partial(read_examples, files, columns, kind, table=table))
             for name, files in source.splits.items()
         }
         return Rows(data, readers, source.label_names)
     if source.is_dir():
         return Rows(
-            data, {name: partial(read_examples, files, columns, kind) for name, files in find_splits(source).items()}
+            data,
+            {
+                name: partial(read_examples, files, columns, kind, table=table)
+                for name, files in find_splits(source).items()
+            },
         )
     if trained_on is None or Path(trained_on.data).resolve() != source.resolve():
         console.say(f"{source.name}: all rows are used.")
-        return Rows(data, {split: partial(read_examples, source, columns, kind)})
+        return Rows(data, {split: partial(read_examples, source, columns, kind, table=table)})
     if columns not in (Columns(), trained_on.columns):
         raise UserError(f"{source.name}: the run was trained on this file with other columns; remove the column flags")
+    if table not in (DETECTED, trained_on.table):
+        raise UserError(f"{source.name}: the run was trained on this file read in another format; remove these flags")
     console.say(f"{source.name}: the run was trained on this file; using the {split} split of that run.")
     return Rows(data, {name: partial(list, rows) for name, rows in load_data(trained_on).splits.items()})
 

@@ -306,7 +306,7 @@ class _Texts:
         columns = replace(self.config.columns, label=None, weight=None)
         files = files_with_text(path, "--unlabelled")
         try:
-            yield from read_texts(files, columns, END_OF_DOCUMENT, text_a_line=True)
+            yield from read_texts(files, columns, END_OF_DOCUMENT, table=self.config.table, text_a_line=True)
         except UserError as error:
             raise UserError(f"--unlabelled: {error} (the column of the texts has the same name as in --data)") from None
 

@@ -131,7 +131,9 @@ def _load_corpus(
         corpus = Corpus.open(run.corpus / part, tokenizer)
     else:
         texts = sources(paths, flag)
-        corpus = prepare(texts, tokenizer, run.corpus / part, end_of_document=config.end_of_document)
+        corpus = prepare(
+            texts, tokenizer, run.corpus / part, end_of_document=config.end_of_document, encoding=config.encoding
+        )
     corpus.check()
     return corpus
 
@@ -141,7 +143,7 @@ def _train_tokenizer(config: PretrainConfig, vocab_size: int) -> Tokenizer:
 
     def texts() -> Iterator[str]:
         for path in files.values():
-            for chunk in documents(path, config.end_of_document):
+            for chunk in documents(path, config.end_of_document, config.encoding):
                 yield chunk.text
 
     console.say(f"Training a tokenizer of {vocab_size:,} tokens on the corpus (--tokenizer DIR uses an existing one).")

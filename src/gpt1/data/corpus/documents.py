@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from gpt1 import console
+from gpt1.data.readers.rows import Note
 from gpt1.data.readers.text import text_lines
 
 CHUNK_SIZE = 4_096
@@ -36,7 +38,9 @@ class DocumentChunk(NamedTuple):
     """UTF-8 bytes including leading and trailing blanks."""
 
 
-def documents(path: Path, end_of_document: str = "") -> Iterator[DocumentChunk]:
+def documents(
+    path: Path, end_of_document: str = "", encoding: str | None = None, note: Note = console.say
+) -> Iterator[DocumentChunk]:
     """Yield the documents of a text file (.txt, also .gz .xz .zst) chunk by chunk, in constant memory.
 
     A document ends at a line equal to `end_of_document` and at the end of the file; blank documents are skipped.
@@ -45,10 +49,16 @@ def documents(path: Path, end_of_document: str = "") -> Iterator[DocumentChunk]:
     tag. Exceptions: a line longer than `LONGEST_LINE` without a blank is split at that length, and with pre-tokenizer
     `openai`, ftfy checks each chunk separately for HTML entities.
 
+    Args:
+        path: The file.
+        end_of_document: The line that ends a document.
+        encoding: Encoding of the file; None = detected.
+        note: Function that is called with a line about the detected encoding, if it is not UTF-8.
+
     Raises:
-        UserError: the file is missing, damaged, or not UTF-8.
+        UserError: the file is missing, damaged, or in another encoding.
     """
-    return chunks(text_lines(path, LONGEST_LINE), end_of_document)
+    return chunks(text_lines(path, LONGEST_LINE, encoding, note), end_of_document)
 
 
 def chunks(lines: Iterable[str], end_of_document: str = "") -> Iterator[DocumentChunk]:

@@ -8,19 +8,20 @@ from pathlib import Path
 from textwrap import shorten
 from typing import cast
 
+from gpt1.config import TableFormat
 from gpt1.data.readers.files import FileType, file_type
-from gpt1.data.readers.rows import BadRow
+from gpt1.data.readers.rows import BadRow, Note
 from gpt1.data.readers.text import decoded_lines
 
 _CSV_FIELD_LIMIT = 2**31 - 1  # maximum of a C long of 32 bits (Windows)
 _LISTED_CHARACTERS = 100  # of the header in a message
 
 
-def delimited_rows(path: Path) -> Iterator[tuple[int | None, dict[str, str]]]:
+def delimited_rows(path: Path, table: TableFormat, note: Note) -> Iterator[tuple[int | None, dict[str, str]]]:
     """Yield (first line, cells) of each row, in constant memory."""
     delimiter = "\t" if cast(FileType, file_type(path)).format == "tsv" else ","
     csv.field_size_limit(max(csv.field_size_limit(), _CSV_FIELD_LIMIT))
-    reader = csv.reader(decoded_lines(path), delimiter=delimiter, strict=True)
+    reader = csv.reader(decoded_lines(path, table.encoding, note), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         line = reader.line_num + 1

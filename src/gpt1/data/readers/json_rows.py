@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpt1.data.readers.rows import BadRow
+from gpt1.data.readers.rows import BadRow, Note
 from gpt1.data.readers.text import decoded_lines
 
 
-def jsonl_rows(path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
+def jsonl_rows(path: Path, encoding: str | None, note: Note) -> Iterator[tuple[int | None, dict[str, Any]]]:
     """Yield (line, cells) of each row, in constant memory."""
-    for line, text in enumerate(decoded_lines(path), 1):
+    for line, text in enumerate(decoded_lines(path, encoding, note), 1):
         if not text or text.isspace():
             continue
         try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+Note = Callable[[str], None]
+"""Function that is called with a line about a file, such as its detected encoding."""
 
 
 class Row(NamedTuple):

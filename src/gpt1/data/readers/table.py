@@ -8,26 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from gpt1 import console
+from gpt1.config import DETECTED, TableFormat
 from gpt1.data.readers.columnar import parquet_rows
 from gpt1.data.readers.delimited import delimited_rows
 from gpt1.data.readers.files import FORMATS, FileType, file_type
 from gpt1.data.readers.json_rows import jsonl_rows
-from gpt1.data.readers.rows import BadRow, Row
+from gpt1.data.readers.rows import BadRow, Note, Row
 from gpt1.errors import UserError
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path, table: TableFormat = DETECTED, note: Note = console.say) -> Iterator[Row]:
     """Yield the rows of one file, at least one, in constant memory.
 
+    Args:
+        path: The file.
+        table: Format of the file; what it leaves open is detected.
+        note: Function that is called with a line about what was detected, if it is not the usual format.
+
     Raises:
-        UserError: the file is missing, empty, damaged, of an unknown format, or a row is malformed.
+        UserError: the file is missing, empty, damaged, of an unknown format, or a row is malformed; or `table` sets
+            what does not apply to the file's format.
     """
     kind = require_table(path)
-    parse = {"jsonl": jsonl_rows, "parquet": parquet_rows}.get(kind.format, delimited_rows)
+    _require_applicable(path, kind, table)
     number = 0
     try:
-        for number, (line, cells) in enumerate(parse(path), 1):
+        for number, (line, cells) in enumerate(_parsed(path, kind, table, note), 1):
             yield Row(_where(path, number, line), cells)
     except BadRow as error:
         in_header = error.line == 1 and kind.format in ("csv", "tsv")
@@ -37,6 +46,28 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     if not number:
         raise UserError(f"{path} has no rows{'' if kind.format in ('jsonl', 'parquet') else ' below its header line'}")
+
+
+def _parsed(path: Path, kind: FileType, table: TableFormat, note: Note) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    match kind.format:
+        case "parquet":
+            return parquet_rows(path)
+        case "jsonl":
+            return jsonl_rows(path, table.encoding, note)
+        case _:
+            return delimited_rows(path, table, note)
+
+
+def _require_applicable(path: Path, kind: FileType, table: TableFormat) -> None:
+    """Raise a UserError if `table` sets something that files of this kind do not have."""
+    if kind.format in ("csv", "tsv"):
+        return
+    flags = {"--delimiter": table.delimiter, "--quoting": table.quoting, "--no-header": None if table.header else ""}
+    if kind.format == "parquet":
+        flags["--encoding"] = table.encoding
+    for flag, value in flags.items():
+        if value is not None:
+            raise UserError(f"{flag}{value and f' {value!r}'}: does not apply to {path.name}; remove the flag")
 
 
 def require_table(path: Path) -> FileType:

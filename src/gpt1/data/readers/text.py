@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from gpt1 import console
 from gpt1.data.readers.files import open_binary
-from gpt1.data.readers.rows import BadRow
+from gpt1.data.readers.rows import BadRow, Note
 from gpt1.errors import UserError
 
 
-def text_lines(path: Path, longest: int = -1) -> Iterator[str]:
+def text_lines(path: Path, longest: int = -1, encoding: str | None = None, note: Note = console.say) -> Iterator[str]:
     """Yield the lines of a plain text file, compressed or not, in constant memory.
 
     Lines of more than `longest` bytes (-1: unlimited) are yielded in parts.
@@ -23,12 +24,12 @@ def text_lines(path: Path, longest: int = -1) -> Iterator[str]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        yield from decoded_lines(path, longest)
+        yield from decoded_lines(path, encoding, note, longest)
     except BadRow as error:
         raise UserError(f"{path.name} line {error.line}: {error}") from None
 
 
-def decoded_lines(path: Path, longest: int = -1) -> Iterator[str]:
+def decoded_lines(path: Path, encoding: str | None, note: Note, longest: int = -1) -> Iterator[str]:
     """Yield lines including line ends, in parts of at most `longest` bytes, without a byte-order mark."""
     offset, line = 0, 1
     with open_binary(path) as stream:
@@ -36,7 +37,7 @@ def decoded_lines(path: Path, longest: int = -1) -> Iterator[str]:
             if len(raw) == longest:
                 raw += _rest_of_character(stream, raw)
             try:
-                text = raw.decode("utf-8")
+                text = raw.decode(encoding or "utf-8")
             except UnicodeDecodeError as error:
                 at = f"byte 0x{raw[error.start]:02x} at offset {offset + error.start}"
                 utf16 = line == 1 and raw[:2] in (b"\xff\xfe", b"\xfe\xff")
