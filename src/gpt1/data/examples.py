@@ -21,6 +21,7 @@ from gpt1.config import DETECTED, Columns, TableFormat
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
 from gpt1.data.example import INTEGER, Example, Label, require_unicode, shown, usable_text
 from gpt1.data.input_kinds import InputKind
+from gpt1.data.readers.delimited import missing_header
 from gpt1.data.readers.files import file_type
 from gpt1.data.readers.rows import Note, Row
 from gpt1.data.readers.table import read_rows
@@ -100,7 +101,10 @@ class Reader:
         """Yield the rows of a file with their examples; errors as in `stream_examples`."""
         for row in read_rows(path, self.table, self.note):
             if self.layout is None:
-                self.layout = find_layout(path.name, list(row.cells), self.columns, self.kind, labelled=labelled)
+                try:
+                    self.layout = find_layout(path.name, list(row.cells), self.columns, self.kind, labelled=labelled)
+                except UserError as error:
+                    raise UserError(missing_header(path, self.table, row.cells) or str(error)) from None
                 self.unused = [column for column in row.cells if column not in self.layout.used]
             example = _example(row, self.layout)
             if labelled and example.label is None:

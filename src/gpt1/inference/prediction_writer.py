@@ -7,7 +7,6 @@ A line of .jsonl is {"label", "score", "scores": {label: probability}}. Tables h
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -73,8 +72,8 @@ class PredictionFile:
         return _utf8("".join(f"{line}\n" for line in lines))
 
     def _table(self, rows: Sequence[Row], records: Sequence[Record]) -> bytes:
-        text = io.StringIO()
-        table = csv.writer(text, delimiter=DELIMITERS[self.suffix], lineterminator="\n")
+        lines = _Lines()
+        table = csv.writer(lines, delimiter=DELIMITERS[self.suffix], lineterminator=_Lines.END)
         if not self.columns:
             self.columns = list(records[0])
             table.writerow(self.columns)
@@ -85,7 +84,7 @@ class PredictionFile:
                     f"of a {self.suffix}; use --output FILE.jsonl"
                 )
             table.writerow([_cell(row, each.get(name)) for name in self.columns])
-        return _utf8(text.getvalue())
+        return _utf8("".join(lines))
 
     def read_columns(self, path: Path) -> None:
         """Read the columns from the header of a table that is to be resumed."""
@@ -107,6 +106,20 @@ class PredictionFile:
         sync(complete)
         complete.replace(output)
         partial_file.unlink(missing_ok=True)
+
+
+class _Lines(list[str]):
+    """Lines of a table, each of which ends in a line feed.
+
+    The csv module quotes a carriage return, at which a reader ends a row, in all versions of Python only if it is part
+    of the line end (Python 3.13 always quotes it).
+    """
+
+    END = "\r\n"
+
+    def write(self, line: str) -> None:
+        """Add a line, which the writer of the csv module has ended in `END`."""
+        self.append(line.removesuffix(self.END) + "\n")
 
 
 def _assemble(partial_file: Path, complete: Path, output: Path) -> None:

@@ -3,26 +3,107 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from textwrap import shorten
-from typing import cast
+from typing import Any, NoReturn, cast
 
 from gpt1.config import TableFormat
+from gpt1.data.readers.dialect import DELIMITERS, Dialect, find_dialect, is_row, looks_like_data
 from gpt1.data.readers.files import FileType, file_type
 from gpt1.data.readers.rows import BadRow, Note
 from gpt1.data.readers.text import decoded_lines
 
+SAMPLE_CHARACTERS = 1 << 18
+"""Characters by which delimiter and quoting are detected."""
+
 _CSV_FIELD_LIMIT = 2**31 - 1  # maximum of a C long of 32 bits (Windows)
 _LISTED_CHARACTERS = 100  # of the header in a message
+_LISTED_CHARACTERS_OF_CELL = 40
 
 
 def delimited_rows(path: Path, table: TableFormat, note: Note) -> Iterator[tuple[int | None, dict[str, str]]]:
     """Yield (first line, cells) of each row, in constant memory."""
-    delimiter = "\t" if cast(FileType, file_type(path)).format == "tsv" else ","
     csv.field_size_limit(max(csv.field_size_limit(), _CSV_FIELD_LIMIT))
-    reader = csv.reader(decoded_lines(path, table.encoding, note), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
+    usual = "\t" if cast(FileType, file_type(path)).format == "tsv" else ","
+    facts = _Facts(path.name, note)
+    lines, sample = _sampled(decoded_lines(path, table.encoding, facts.add, newline=""))
+    cut = sum(map(len, sample)) >= SAMPLE_CHARACTERS
+    dialect = find_dialect(path.name, usual, sample, table, cut=cut)
+    facts.say(dialect.facts)
+    names: list[str] | None = None
+    for line, cells in _records(lines, dialect):
+        if names is None:
+            names = _names(cells, dialect, table, line)
+            if table.header:
+                continue
+        if len(cells) != len(names):
+            hint = "; a cell that contains the separator must be quoted" if len(cells) > len(names) else ""
+            expected = f"{len(names)} ({shorten(', '.join(names), _LISTED_CHARACTERS, placeholder=' …')})"
+            raise BadRow(f"cells: {len(cells)}, expected {expected}{hint}", line)
+        yield line, dict(zip(names, cells, strict=True))
+
+
+def missing_header(path: Path, table: TableFormat, row: Mapping[str, Any]) -> str:
+    """Return what to do if the first row of a .csv or .tsv, the names of the columns in `row`, seems to be data; or ""."""
+    kind = file_type(path)
+    names, cells = list(row), list(row.values())
+    if not table.header or kind is None or kind.format not in ("csv", "tsv") or not looks_like_data(names, cells):
+        return ""
+    text = max(range(len(names)), key=lambda i: len(names[i])) + 1
+    flags = f"--text {text}" + (f" --label {1 if text > 1 else 2}" if len(names) > 1 else "")
+    shown = ", ".join(shorten(name, _LISTED_CHARACTERS_OF_CELL, placeholder=" …") for name in names)
+    return (
+        f"{path.name}: there seems to be no header, since line 1 looks like data ({shown}); "
+        f"add --no-header and name the columns by number, for example --no-header {flags}"
+    )
+
+
+class _Facts:
+    """Lines about a file: those found at the start together, later ones as they are found."""
+
+    def __init__(self, name: str, note: Note) -> None:
+        self.start, self.note = f"{name}: ", note
+        self.first: list[str] | None = []
+
+    def add(self, line: str) -> None:
+        if self.first is None:
+            self.note(line)
+        else:
+            self.first.append(line.removeprefix(self.start))
+
+    def say(self, more: Sequence[str]) -> None:
+        if facts := [*(self.first or ()), *more]:
+            self.note(self.start + ", ".join(facts))
+        self.first = None
+
+
+def _sampled(lines: Iterator[str]) -> tuple[Iterator[str], list[str]]:
+    """Return all lines, and the first of them; an error within the first is raised when its line is reached."""
+    sample: list[str] = []
+    size = 0
+    try:
+        for line in lines:
+            sample.append(line)
+            size += len(line)
+            if size >= SAMPLE_CHARACTERS:
+                break
+    except BadRow as error:
+        return chain(sample, _raised(error)), sample
+    return chain(sample, lines), sample
+
+
+def _raised(error: BadRow) -> Iterator[NoReturn]:
+    raise error
+    yield
+
+
+def _records(lines: Iterator[str], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Yield (first line, cells) of each record."""
+    held: list[str] = []
+    reader = cast(Any, dialect.reader(lines if dialect.certain else _kept(lines, held)))
+    n_cells = 0
     while True:
         line = reader.line_num + 1
         try:
@@ -30,25 +111,43 @@ def delimited_rows(path: Path, table: TableFormat, note: Note) -> Iterator[tuple
         except StopIteration:
             return
         except csv.Error as error:
-            reason = str(error).replace("\t", "\\t")
-            raise BadRow(f'{reason}; a quote (") inside a quoted cell must be doubled ("")', line) from None
-        if not cells:
-            continue  # a blank line
-        if header is None:
-            header = _checked_header(cells, delimiter, line)
-        elif len(cells) != len(header):
-            hint = "; a cell that contains the separator must be quoted" if len(cells) > len(header) else ""
-            expected = f"{len(header)} ({shorten(', '.join(header), _LISTED_CHARACTERS, placeholder=' …')})"
-            raise BadRow(f"cells: {len(cells)}, expected {expected}{hint}", line)
-        else:
-            yield line, dict(zip(header, cells, strict=True))
+            raise BadRow(f"{_reason(error)}; {_quoting_advice(dialect)}", line) from None
+        if len(held) > 1 and all(is_row(each, dialect.delimiter, n_cells or len(cells)) for each in held):
+            lines_of = f"a quote opens a cell of {len(held)} lines, each of which is a row itself"
+            raise BadRow(f"{lines_of}; set --quoting none if quotes are part of the text, else --quoting minimal", line)
+        held.clear()
+        if cells:  # not a blank line
+            n_cells = n_cells or len(cells)
+            yield line, cells
 
 
-def _checked_header(cells: list[str], delimiter: str, line: int) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    for other, fix in {"\t": "rename it to .tsv", ",": "rename it to .csv", ";": "save it with commas"}.items():
-        if len(header) == 1 and other in header[0] and other != delimiter:
-            raise BadRow(f"the header is separated by {other!r}, expected {delimiter!r}: {fix}", line)
-    if twice := [name for name in header if name and header.count(name) > 1]:
-        raise BadRow(f"column {twice[0]!r} occurs more than once in the header", line)
-    return header
+def _kept(lines: Iterator[str], held: list[str]) -> Iterator[str]:
+    for line in lines:
+        held.append(line)
+        yield line
+
+
+def _reason(error: csv.Error) -> str:
+    return str(error).replace("\t", "\\t")
+
+
+def _quoting_advice(dialect: Dialect) -> str:
+    if dialect.quoting == "none":
+        return "set another --delimiter or --quoting"
+    return 'a quote (") inside a quoted cell must be doubled (""), or set --quoting none if quotes are part of the text'
+
+
+def _names(cells: list[str], dialect: Dialect, table: TableFormat, line: int) -> list[str]:
+    """Return the names of the columns from the first row: its cells or, without a header, numbers."""
+    if len(cells) == 1 and table.delimiter is not None:
+        for other in DELIMITERS:
+            if other in cells[0]:
+                found = f"the first row is separated by {other!r}, expected {dialect.delimiter!r}"
+                raise BadRow(f"{found}; correct or remove --delimiter", line)
+    if not table.header:
+        return [str(number) for number in range(1, len(cells) + 1)]
+    names = [cell.strip() for cell in cells]
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        advice = "rename one, or add --no-header and name the columns by number, as in --text 2 --label 1"
+        raise BadRow(f"column {twice[0]!r} occurs more than once in the header; {advice}", line)
+    return names
