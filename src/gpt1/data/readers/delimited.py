@@ -46,7 +46,7 @@ def delimited_rows(path: Path, table: TableFormat, note: Note) -> Iterator[tuple
 
 
 def missing_header(path: Path, table: TableFormat, row: Mapping[str, Any]) -> str:
-    """Return what to do if the first row of a .csv or .tsv, the names of the columns in `row`, seems to be data; or ""."""
+    """Return what to do if the first row of a .csv or .tsv, whose cells are the keys of `row`, is data; else ""."""
     kind = file_type(path)
     names, cells = list(row), list(row.values())
     if not table.header or kind is None or kind.format not in ("csv", "tsv") or not looks_like_data(names, cells):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from gpt1.config import TableFormat
 from gpt1.config.data import Quoting
@@ -117,12 +117,14 @@ def _find_quoting(sample: Sequence[str], delimiter: str, *, cut: bool) -> tuple[
     several = [lines for _, lines in quoted.records if len(lines) > 1]
     rows_alone = all(len(cells) == n_cells for cells, _ in plain.records)
     rows_alone = rows_alone and all(is_row(line, delimiter, n_cells) for lines in several for line in lines)
-    if not rows_alone or (not quoted.failed and _has_csv_quotes(sample)):
+    if not rows_alone or (not quoted.failed and _has_csv_quotes(quoted, delimiter)):
         return "minimal", True, ""
     if quoted.failed:
-        return "none", True, f"{_TEXT}, since they do not enclose cells"
+        return (
+            ("none", True, f"{_TEXT}, since they do not enclose cells") if delimiter == "\t" else ("minimal", True, "")
+        )
     if several:
-        if delimiter == "\t" and len(plain.records) >= ENOUGH_LINES:
+        if delimiter == "\t" and n_cells > 1 and len(plain.records) >= ENOUGH_LINES:
             return "none", True, f"{_TEXT}, since each line is a row by itself (--quoting minimal changes it)"
         return "minimal", False, ""
     if not _encloses_some(plain, quoted):
@@ -136,10 +138,17 @@ def _find_quoting(sample: Sequence[str], delimiter: str, *, cut: bool) -> tuple[
     return "minimal", False, "quotes around cells are not part of the text; --quoting none: part of it"
 
 
-def _has_csv_quotes(sample: Sequence[str]) -> bool:
-    """Return whether the header is quoted, or a quote in a cell is doubled."""
-    header = next(line.strip("\r\n") for line in sample if line.strip("\r\n"))
-    return (header[0] == header[-1] == '"') or any(re.search(r'\w""|""\w', line) for line in sample)
+def _has_csv_quotes(quoted: _Parsed, delimiter: str) -> bool:
+    """Return whether the header is in quotes, or a cell of one line in quotes has doubled ones in it."""
+    header = quoted.records[0][1][0].strip("\r\n")
+    if header[0] == header[-1] == '"':
+        return True
+    return any(
+        '"' in cell and raw.startswith('"') and raw != cell
+        for cells, lines in quoted.records
+        if len(lines) == 1
+        for cell, raw in zip(cells, lines[0].rstrip("\r\n").split(delimiter), strict=False)
+    )
 
 
 def _encloses_some(plain: _Parsed, quoted: _Parsed) -> bool:
@@ -177,7 +186,7 @@ def _parse(sample: Sequence[str], delimiter: str, quoting: Quoting, *, cut: bool
 
 
 def _reader(lines: Iterator[str], delimiter: str, quoting: Quoting) -> Iterator[list[str]]:
-    style = csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
+    style: Literal[0, 3] = csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
     return csv.reader(lines, delimiter=delimiter, quoting=style, strict=True)
 
 

@@ -73,14 +73,21 @@ def by_mark(head: bytes) -> tuple[str, str] | None:
 
 
 def utf16_by_zeros(head: bytes) -> str | None:
-    """Return the codec of UTF-16 without a byte-order mark, whose ASCII characters have a zero as every second byte."""
+    """Return the codec of UTF-16 without a byte-order mark; None if `head` is not such text.
+
+    ASCII characters have a zero as every second byte there, and line breaks are characters, not halves of others.
+    """
     units = len(head) // 2
-    high, low = head[1::2].count(0), head[0::2].count(0)
-    zeros, codec = (high, "utf-16-le") if high > low else (low, "utf-16-be")
-    if not zeros or min(high, low) > zeros // 50 or (zeros < units // 4 and _decodes(head, "utf-8")):
+    low, high = head[0::2], head[1::2]
+    codec = "utf-16-le"
+    if low.count(0) > high.count(0):
+        low, high, codec = high, low, "utf-16-be"
+    zeros = high.count(0)
+    if not zeros or (zeros < units // 4 and _decodes(head, "utf-8")):
         return None
-    text = _decoded(head, codec)
-    return codec if text and "\0" not in text and re.search(r"[\r\n,;\t ]", text) else None
+    text = _decoded(head, codec) or ""
+    breaks, halves = text.count("\n") + text.count("\r"), high.count(b"\n") + high.count(b"\r")
+    return codec if breaks > 10 * halves and text.count("\0") < len(text) / 20 else None
 
 
 def detect(sample: bytes) -> Script | None:
