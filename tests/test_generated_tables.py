@@ -21,13 +21,21 @@ from gpt1.errors import UserError
 TABLES = 1_000
 UNICODE = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
 LETTERS = {
-    "cp1252": "éüß’“”€ñÀ", "latin-1": "éüßñÀ", "cp1251": "приветмир", "koi8-r": "приветмир",
-    "gb18030": "这部电影很好看的是我不在", "big5": "這部電影很好看的是我不在",
-    "shift_jis": "これはとてもよい映画のにを", "euc_jp": "これはとてもよい映画のにを", "euc_kr": "이영화는정말좋아요다가",
-}  # fmt: skip
+    "cp1252": "éüß’“”€ñÀ",
+    "latin-1": "éüßñÀ",
+    "cp1251": "приветмир",
+    "koi8-r": "приветмир",
+    "gb18030": "这部电影很好看的是我不在",
+    "big5": "這部電影很好看的是我不在",
+    "shift_jis": "これはとてもよい映画のにを",
+    "euc_jp": "これはとてもよい映画のにを",
+    "euc_kr": "이영화는정말좋아요다가",
+}
 ENCODINGS = (*UNICODE, *LETTERS)
 SPECIAL = ['"', '""', ",", ";", "\t", "|", "\n", "\r", "\r\n", "=1+1", "'", "\\", " ", "\0", "\u2028", "7", "0.5"]
 GUESS = "is a guess"
+OWN_QUOTES = "quotes around cells are not part of the text"
+"""Note about a file with commas whose quotes could be those of CSV."""
 
 
 class Table(NamedTuple):
@@ -49,7 +57,7 @@ class Table(NamedTuple):
 def generated(seed: int) -> Table:
     """Return a table of 1 to 4 columns and 1 to 40 rows; every third one is written without quoting."""
     draw = random.Random(seed)
-    encoding = ENCODINGS[seed % len(ENCODINGS)]
+    encoding = draw.choice(ENCODINGS)
     delimiter = draw.choice(",;\t|")
     quoting: Quoting = "none" if seed % 3 == 0 else "minimal"
     words = ["good", "bad", "film", "the", "a", *LETTERS.get(encoding, "é这’😀"), LETTERS.get(encoding, "é这’😀")]
@@ -115,6 +123,7 @@ def test_tables_of_a_detected_format_are_read_equal_or_refused_or_called_a_guess
         refused += isinstance(rows, str)
         equal += rows == table.rows
         guess = table.encoding not in UNICODE and any(GUESS in note for note in notes)
+        guess |= table.quoting == "none" and any(OWN_QUOTES in note for note in notes)
         if not (isinstance(rows, str) or rows == table.rows or guess):
             wrong.append((path.name, table.encoding, table.delimiter, table.quoting, notes, rows, table.rows))
     assert wrong == []

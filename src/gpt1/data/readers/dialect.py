@@ -117,6 +117,8 @@ def _find_quoting(sample: Sequence[str], delimiter: str, *, cut: bool) -> tuple[
     several = [lines for _, lines in quoted.records if len(lines) > 1]
     rows_alone = all(len(cells) == n_cells for cells, _ in plain.records)
     rows_alone = rows_alone and all(is_row(line, delimiter, n_cells) for lines in several for line in lines)
+    if rows_alone and several and n_cells == 1 and not quoted.failed:  # any line is a row of one cell
+        return "minimal", False, ""
     if not rows_alone or (not quoted.failed and _has_csv_quotes(quoted, delimiter)):
         return "minimal", True, ""
     if quoted.failed:
@@ -129,7 +131,7 @@ def _find_quoting(sample: Sequence[str], delimiter: str, *, cut: bool) -> tuple[
         return "minimal", False, ""
     if not _encloses_some(plain, quoted):
         return "minimal", False, ""
-    if delimiter == "\t":
+    if delimiter == "\t" and any('"' in cell and cell != '""' for cells, _ in plain.records for cell in cells):
         return (
             "none",
             True,
@@ -143,18 +145,21 @@ def _has_csv_quotes(quoted: _Parsed, delimiter: str) -> bool:
     header = quoted.records[0][1][0].strip("\r\n")
     if header[0] == header[-1] == '"':
         return True
-    return any(
-        '"' in cell and raw.startswith('"') and raw != cell
-        for cells, lines in quoted.records
-        if len(lines) == 1
-        for cell, raw in zip(cells, lines[0].rstrip("\r\n").split(delimiter), strict=False)
-    )
+    for cells, lines in quoted.records:
+        if len(lines) == 1:
+            raw_cells = lines[0].rstrip("\r\n").split(delimiter)
+            pairs = zip(cells, raw_cells, strict=False)
+            if any('"' in cell and raw.startswith('"') and raw != cell for cell, raw in pairs):
+                return True
+        elif delimiter != "\t" and any('"' in cell for cell in cells) and '""' in "".join(lines):
+            return True
+    return False
 
 
 def _encloses_some(plain: _Parsed, quoted: _Parsed) -> bool:
     """Return whether quotes enclose some cells of a column, but not all, below the header."""
     differ = [
-        [bool(b) and a != b for a, b in zip(literal, cells, strict=False)]
+        [a != b for a, b in zip(literal, cells, strict=False)]
         for (literal, _), (cells, _) in zip(plain.records[1:], quoted.records[1:], strict=False)
     ]
     return any(any(column) and not all(column) for column in zip(*differ, strict=False))

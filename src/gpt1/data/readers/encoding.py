@@ -95,10 +95,15 @@ def detect(sample: bytes) -> Script | None:
 
     A text that is mostly UTF-8 is UTF-8: reading its other bytes is an error.
     """
-    if _decodes(sample, "utf-8") or _utf8_share(sample) >= 0.5:
+    if _decodes(sample, "utf-8"):
         return None
-    fitting = [(_frequency(text, script), script) for script in SCRIPTS if (text := _text_of(script, sample))]
-    return max(fitting, key=lambda each: each[0])[1] if fitting else CP1252
+    mostly_utf8 = _utf8_share(sample) >= 0.5
+    texts = {script: text for script in SCRIPTS if (text := _text_of(script, sample))}
+    frequencies = {script: _frequency(text, script) for script, text in texts.items()}
+    best = max(frequencies, key=lambda script: frequencies[script], default=CP1252)
+    if mostly_utf8 and not frequencies.get(best):
+        return None
+    return best
 
 
 def first_word(sample: bytes, codec: str) -> tuple[str, str]:
