@@ -13,9 +13,11 @@ import pytest
 
 from gpt1.config import Columns, TableFormat
 from gpt1.data.dataset import load_dataset, read_examples
+from gpt1.data.readers.rows import Row
 from gpt1.data.readers.table import read_rows
 from gpt1.data.readers.text import text_lines
 from gpt1.errors import UserError
+from gpt1.inference.prediction_writer import PredictionFile
 from support.labelled_files import error_of
 
 FILMS = [("the film is warm", "good"), ("the film is dull", "bad")] * 30
@@ -145,3 +147,14 @@ def test_a_setting_that_does_not_apply_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"text": "a", "label": 1}\n')
     assert "--delimiter" in error_of(lambda: read_examples(path, table=TableFormat(delimiter=";")))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_predictions_with_their_input_read_back_equal(tmp_path: Path, suffix: str) -> None:
+    """The csv module quotes a carriage return by itself only from Python 3.13 on."""
+    texts = ["warm and\rfunny", "a\0b", 'he said "wow"', '"', "a,b\tc\nd\r\n", "=1+1", " ", "", "\u2028"]
+    prediction = {"label": "good", "score": 0.5, "scores": {"good": 0.5}}
+    data = PredictionFile(suffix, with_input=True).encode(
+        [Row("row", {"text": text}) for text in texts], [prediction] * len(texts)
+    )
+    assert [row[0] for row in read(tmp_path / f"x{suffix}", data)[0]] == texts
