@@ -1,7 +1,7 @@
 """Loading of data sets: a folder of train, valid and test files, or one file that is split.
 
-Built on `readers` (rows of a file), `column_detection` (columns of an input kind), `examples` (validated rows) and
-`splits` (files of each split, random splits).
+Built on `readers` (rows of a file), `column_detection` (columns of an input kind), `examples` (validated rows),
+`split_files` (files of each split) and `splits` (random splits).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.example import Example
 from gpt1.data.examples import Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.splits import OPENAI_SEED, SPLITS, find_splits, openai_split, scan_folder, strata, stratified_split
+from gpt1.data.split_files import SPLITS, find_splits, scan_folder
+from gpt1.data.splits import OPENAI_SEED, openai_split, strata, stratified_split
 from gpt1.errors import UserError
 
 __all__ = [
