@@ -15,7 +15,8 @@ from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.example import Example
 from gpt1.data.examples import Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.split_files import SPLITS, find_splits, scan_folder
+from gpt1.data.readers.table import table_notes
+from gpt1.data.split_files import SPLITS, find_splits, scan
 from gpt1.data.splits import OPENAI_SEED, openai_split, strata, stratified_split
 from gpt1.errors import UserError
 
@@ -71,7 +72,7 @@ def load_dataset(
     the remaining rows. Splits without labels are skipped.
 
     Args:
-        path: A folder (see `find_splits`), a file, or the files of each split.
+        path: A file or folder (see `find_splits`), or the tables of each split.
         columns: Column names in the first training file; the other files must have the same columns.
         kind: Input kind of the examples; None = inferred from the columns.
         train_fraction: Share of the training rows to use.
@@ -94,7 +95,7 @@ def load_dataset(
             own = files[split][0].name
             raise UserError(f"--{split}-fraction {fraction}: {own} is already the {split} split; remove the flag")
 
-    single = path if isinstance(path, Path) and not path.is_dir() else None
+    single = path if isinstance(path, Path) and files == {"train": [path]} else None
     source = single.name if single else "train"
     if test_fraction is None:
         test_fraction = TEST_FRACTION if single else 0.0
@@ -137,7 +138,8 @@ def _read_splits(
         if split in files
     }
     assert reader.layout is not None
-    notes = [f"Columns not used: {', '.join(reader.unused)}."] if reader.unused else []
+    notes = [note for paths in files.values() for path in paths for note in table_notes(path)]
+    notes += [f"Columns not used: {', '.join(reader.unused)}."] if reader.unused else []
     for split, examples in list(splits.items()):
         # Data sets on the hub mark rows without a label by -1.
         if all(example.label in (None, -1, "-1") for example in examples):
@@ -184,7 +186,7 @@ def _draw(
 
 def _files_of(path: Path | Mapping[str, Sequence[Path]]) -> tuple[Mapping[str, Sequence[Path]], list[str]]:
     if isinstance(path, Path):
-        return scan_folder(path, required="train") if path.is_dir() else ({"train": [path]}, [])
+        return scan(path, required="train")
     if unknown := path.keys() - set(SPLITS):
         raise ValueError(f"splits {sorted(unknown)}, expected some of {SPLITS}")
     if "train" not in path:

@@ -169,10 +169,9 @@ def load_evaluation_data(
             for name, files in source.splits.items()
         }
         return Rows(data, readers, source.label_names)
-    if source.is_dir():
-        return Rows(
-            data, {name: partial(read_examples, files, columns, kind) for name, files in find_splits(source).items()}
-        )
+    splits = find_splits(source)
+    if splits != {"train": [source]}:
+        return Rows(data, {name: partial(read_examples, files, columns, kind) for name, files in splits.items()})
     if trained_on is None or Path(trained_on.data).resolve() != source.resolve():
         console.say(f"{source.name}: all rows are used.")
         return Rows(data, {split: partial(read_examples, source, columns, kind)})

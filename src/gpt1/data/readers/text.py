@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from gpt1.data.readers.files import open_binary
+from gpt1.data.readers.compression import open_binary
 from gpt1.data.readers.rows import BadRow
 from gpt1.errors import UserError
 
@@ -58,7 +58,7 @@ def _rest_of_character(stream: BinaryIO, raw: bytes) -> bytes:
 
 
 def _iconv_command(path: Path, encoding: str) -> str:
-    unpack = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}.get(path.suffix.lower())
+    unpack = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}.get(path.suffix.lower())
     plain = Path(path.stem if unpack else path.name)
     source, target = shlex.quote(path.name), shlex.quote(f"{plain.stem}-utf8{plain.suffix}")
     if unpack is None:
