@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt1.config import Columns, SplitStrategy
-from gpt1.data.column_detection import BY_USUAL_NAMES
+from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
 from gpt1.data.examples import Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
+from gpt1.data.readers.saved_dataset import class_names
 from gpt1.data.readers.table import table_notes
 from gpt1.data.split_files import SPLITS, find_splits, scan
 from gpt1.data.splits import OPENAI_SEED, openai_split, strata, stratified_split
@@ -52,6 +53,8 @@ class Dataset:
     """Messages about how splits were made and what was skipped."""
     unused: tuple[Example, ...] = ()
     """Training rows that `train_fraction` leaves aside."""
+    label_names: tuple[str, ...] | None = None
+    """Names of the labels 0, 1, … if the files record them (`class_names`)."""
 
 
 def load_dataset(
@@ -88,7 +91,8 @@ def load_dataset(
     """
     _check_fractions(train_fraction, valid_fraction, test_fraction)
     files, notes = _files_of(path)
-    splits, kind, more = _read_splits(files, columns, kind)
+    splits, layout, more = _read_splits(files, columns, kind)
+    kind, names = layout.kind, class_names(files["train"][0], layout.label or "")
     notes += more
     for split, fraction in (("valid", valid_fraction), ("test", test_fraction)):
         if split in splits and fraction is not None:
@@ -116,7 +120,9 @@ def load_dataset(
         share = valid_fraction / (1 - test_fraction)
         notes.append(_draw(splits, "valid", share, source, seed, split_strategy))
     notes += [f"No {split} split." for split in SPLITS if split not in splits]
-    return Dataset(kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes), tuple(unused))
+    return Dataset(
+        kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes), tuple(unused), names
+    )
 
 
 def _check_fractions(train: float, valid: float | None, test: float | None) -> None:
@@ -129,8 +135,8 @@ def _check_fractions(train: float, valid: float | None, test: float | None) -> N
 
 def _read_splits(
     files: Mapping[str, Sequence[Path]], columns: Columns, kind: InputKind | None
-) -> tuple[dict[str, list[Example]], InputKind, list[str]]:
-    """Return the labelled splits among `files`, the kind of their examples, and notes."""
+) -> tuple[dict[str, list[Example]], Layout, list[str]]:
+    """Return the labelled splits among `files`, their columns, and notes."""
     reader = Reader(columns, kind)
     splits = {
         split: reader.read(files[split], labelled=split == "train")
@@ -159,7 +165,7 @@ def _read_splits(
                 f"{split}: {count:,} rows have the label -1, which is used as a class; "
                 "if it means unlabelled, remove these rows."
             )
-    return splits, reader.layout.kind, notes
+    return splits, reader.layout, notes
 
 
 def _draw(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from gpt1.data.readers.class_folders import UNLABELLED, class_folders, folders_of_texts, text_files
+from gpt1.data.readers.class_folders import SPLIT_OF, UNLABELLED, class_folders, folders_of_texts, text_files
 from gpt1.data.readers.fasttext import has_labels
 from gpt1.data.readers.files import FORMATS, file_type
 from gpt1.data.readers.saved_dataset import saved_splits
@@ -19,9 +19,8 @@ from gpt1.errors import UserError
 
 SPLITS: tuple[str, ...] = ("train", "valid", "test")
 
-_SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid", "test": "test"}
 _SPLIT_NAME = re.compile(
-    rf"(?P<name>{'|'.join(_SPLIT_OF)})"
+    rf"(?P<name>{'|'.join(SPLIT_OF)})"
     r"(?:[-_](?P<shard>\d+)(?:[-_]of[-_](?P<shards>\d+))?|(?P<rest>[-_. ].+))?",
     re.IGNORECASE,
 )
@@ -95,9 +94,9 @@ def _split_files(folder: Path) -> _Found:
         if kind is None or match is None:
             others += [file] if kind or match else []
         elif match["rest"]:
-            similar[_SPLIT_OF[match["name"].lower()]].append(file)
+            similar[SPLIT_OF[match["name"].lower()]].append(file)
         else:
-            named[_SPLIT_OF[match["name"].lower()]][file] = match
+            named[SPLIT_OF[match["name"].lower()]][file] = match
     found = _Found({split: _in_order(folder, split, named[split]) for split in named}, others, [])
     for split, files in similar.items():
         if split not in found.splits and len(files) == 1:
@@ -113,7 +112,7 @@ def _split_folders(folder: Path) -> _Found | None:
     found = _Found({}, [], [])
     saved = saved_splits(folder)
     for inner in _visible(folder):
-        split = _SPLIT_OF.get(inner.name.lower()) if inner.is_dir() else None
+        split = SPLIT_OF.get(inner.name.lower()) if inner.is_dir() else None
         tables = _tables_in(inner) if split else []
         if split and tables:
             if split in found.splits:

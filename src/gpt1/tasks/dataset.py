@@ -72,7 +72,7 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
         splits = {name: limited(examples, split.max_examples, seed) for name, examples in splits.items()}
         notes.append(f"--max-examples: at most {split.max_examples:,} examples of each split.")
     task = task or infer_task(dataset.kind, splits["train"])
-    labels = task.labels(splits["train"], label_names)
+    labels = task.labels(splits["train"], label_names or dataset.label_names)
     return TaskData(splits, task, labels, (*dataset.notes, *notes, *_warnings(splits)), tuple(unused))
 
 

@@ -20,7 +20,7 @@ def files_with_text(path: Path, flag: str) -> list[Path]:
     Raises:
         UserError: the path does not exist, its format is unknown, or the folder has no such file.
     """
-    formats = f"{FORMATS}, .txt (also .gz .xz .zst)"
+    formats = FORMATS
     if path.is_dir():
         inside = [file for file in path.rglob("*") if file.is_file() and _is_readable(file)]
         if not inside:
@@ -49,7 +49,7 @@ def read_texts(
         UserError: a file or a row cannot be read.
     """
     for file in files:
-        if file_type(file):
+        if not is_text(file):
             for example in stream_examples(file, columns):
                 yield from example.texts
         elif text_a_line and not any(line.strip() == end_of_document for line in text_lines(file, LONGEST_LINE)):

@@ -9,6 +9,8 @@ from gpt1.data.readers.rows import BadRow, Row
 from gpt1.data.readers.text import decoded_lines
 from gpt1.errors import UserError
 
+SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid", "test": "test"}
+"""Names of files and folders of splits -> the split. Such folders are not labels (aclImdb/train also holds .txt files)."""
 UNLABELLED = ("unsup", "unsupervised", "unlabelled", "unlabeled")
 """Names of folders of texts without labels."""
 
@@ -16,7 +18,7 @@ UNLABELLED = ("unsup", "unsupervised", "unlabelled", "unlabeled")
 def class_folders(folder: Path) -> list[Path]:
     """Return the folders of text files for each label, sorted by name; empty unless there are at least two."""
     found = [each for each in folders_of_texts(folder) if each.name.lower() not in UNLABELLED]
-    return found if len(found) > 1 else []
+    return found if len(found) > 1 and not any(each.name.lower() in SPLIT_OF for each in found) else []
 
 
 def folders_of_texts(folder: Path) -> list[Path]:

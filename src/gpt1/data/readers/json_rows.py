@@ -80,8 +80,8 @@ def _whole(path: Path) -> Any:
         size += len(line)
         if size > MOST_CHARACTERS:
             raise UserError(
-                f"{path} has more than {MOST_CHARACTERS:,} characters; a .json file is read whole: convert it to one "
-                f"object a line, which can be of any size: jq -c '.[]' {path.name} > {path.name.partition('.')[0]}.jsonl"
+                f"{path} has more than {MOST_CHARACTERS:,} characters, the most that is read whole; convert it to "
+                f"JSON lines, which can be of any size: jq -c '.[]' {path.name} > {path.name.partition('.')[0]}.jsonl"
             )
         parts.append(line)
     try:

@@ -1,4 +1,4 @@
-"""Folders written by `datasets.save_to_disk`, read without that package; names of the labels of Hugging Face's files."""
+"""Folders written by `datasets.save_to_disk`, read without that package; label names of `ClassLabel` columns."""
 
 from __future__ import annotations
 
