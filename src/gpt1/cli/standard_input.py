@@ -52,10 +52,8 @@ def as_table(source: Path) -> Iterator[Path]:
         yield source
         return
     stream = _stream("A table, .csv or .jsonl")
-    start = b""
-    while (more := stream.read(1)) and not start.removeprefix(b"\xef\xbb\xbf").strip():
-        start += more
-    else:
+    start = stream.read(3)
+    while not start.removeprefix(b"\xef\xbb\xbf").strip() and (more := stream.read(1)):
         start += more
     first = start.removeprefix(b"\xef\xbb\xbf").strip()[:1]
     suffix = {b"{": ".jsonl", b"[": ".json"}.get(first, ".csv")

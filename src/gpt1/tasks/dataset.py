@@ -159,7 +159,7 @@ def load_evaluation_data(
     """
     if not data:
         raise UserError(
-            "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
+            "--data is missing: a folder, a table (.csv .json .jsonl .parquet .xlsx …) or a catalogue name such as imdb"
         )
     source = hub.resolve_dataset(data)
     if isinstance(source, hub.DatasetFiles):

@@ -10,7 +10,7 @@ from gpt1.data.readers.text import decoded_lines
 from gpt1.errors import UserError
 
 SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid", "test": "test"}
-"""Names of files and folders of splits -> the split. Such folders are not labels (aclImdb/train also holds .txt files)."""
+"""Names of splits in files -> those of gpt1. Folders of these names are not labels."""
 UNLABELLED = ("unsup", "unsupervised", "unlabelled", "unlabeled")
 """Names of folders of texts without labels."""
 

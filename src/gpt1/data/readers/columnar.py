@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt1.data.readers.arrow_stream import DamagedArrow, is_stream, record_batches
 from gpt1.errors import UserError
+from gpt1.system.extras import install_command
 
 if TYPE_CHECKING:
     import polars
@@ -105,7 +106,7 @@ def _workbook(path: Path) -> Any:
     try:
         import fastexcel
     except ImportError:
-        raise UserError(f"{path}: .xlsx files need fastexcel; run: pip install fastexcel") from None
+        raise UserError(f"{path}: .xlsx files need fastexcel; run: {install_command('excel')}") from None
     return fastexcel.read_excel(path)
 
 
