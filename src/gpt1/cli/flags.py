@@ -87,7 +87,8 @@ Source = Annotated[
     Path | None,
     arg(
         metavar="FILE",
-        help="Read the texts from a table: .csv .tsv .txt .json .jsonl .parquet .feather .arrow .xlsx, or `-` for standard input.",
+        help="Read the texts from a table (.csv .tsv .txt .json .jsonl .parquet .feather .arrow .xlsx), or from "
+        "standard input (`-`).",
     ),
 ]
 Prompt = Annotated[
