@@ -107,7 +107,7 @@ def test_folder_of_other_things_says_what_is_there(tmp_path: Path) -> None:
     assert "and no other data file" in error_of(lambda: find_splits(tmp_path))
     write(tmp_path / "train.txt", "text")
     assert "train.txt" in error_of(lambda: find_splits(tmp_path))
-    assert "no such folder" in error_of(lambda: find_splits(tmp_path / "nowhere"))
+    assert "no such file or folder" in error_of(lambda: find_splits(tmp_path / "nowhere"))
 
 
 def test_single_file_is_split_by_label_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from gpt1.cli.output import (
     shown,
     write,
 )
+from gpt1.cli.standard_input import STDIN, as_table, read_all, with_lines
 from gpt1.config import (
     DETECTED,
     Columns,
@@ -134,15 +135,16 @@ def predict(
             raise UserError("--input: give either a file or texts, not both")
         if with_input and output is None and not as_json:
             raise UserError("--with-input: requires --output FILE or --json")
-        predictions = api.predict_file(
-            run, input, output, columns=columns, table=table, hardware=hardware, with_input=with_input
-        )
-        print_lines(predictions, as_json, prediction)
+        with as_table(input) as source:
+            predictions = api.predict_file(
+                run, source, output, columns=columns, table=table, hardware=hardware, with_input=with_input
+            )
+            print_lines(predictions, as_json, prediction)
     elif output is not None or with_input:
         raise UserError(f"{'--output' if output else '--with-input'}: requires --input FILE")
     else:
         _require_no_file_flags(columns, table)
-        print_predictions(api.predict_texts(run, texts, hardware=hardware), as_json)
+        print_predictions(api.predict_texts(run, with_lines(texts), hardware=hardware), as_json)
 
 
 def explain(
@@ -199,10 +201,11 @@ def score(
     if input is not None:
         if texts:
             raise UserError("--input: give either a file or texts, not both")
-        print_lines(api.score_file(model, input, columns=columns, table=table, hardware=hardware), as_json, scored)
+        with as_table(input) as source:
+            print_lines(api.score_file(model, source, columns=columns, table=table, hardware=hardware), as_json, scored)
     else:
         _require_no_file_flags(columns, table)
-        print_some(api.score_texts(model, texts, hardware=hardware), as_json, scored)
+        print_some(api.score_texts(model, with_lines(texts), hardware=hardware), as_json, scored)
 
 
 def _require_no_file_flags(columns: TextColumns, table: TableFormat) -> None:
@@ -228,6 +231,8 @@ def generate(
     """
     from gpt1 import api
 
+    if prompt == STDIN:
+        prompt = read_all("A prompt").removesuffix("\n").removesuffix("\r")
     if as_json:
         print_some(api.generate(model, prompt, config, hardware=hardware), as_json, str)
     elif config.n > 1:

@@ -25,8 +25,8 @@ class FinetuneConfig:
     """
 
     data: str = ""
-    """Data set. A file (.csv .tsv .jsonl .parquet), a folder with a file per split, `reviews` (bundled), or a data set
-    of the hub (`imdb`, OWNER/NAME[:CONFIG][@REVISION])."""
+    """Data set. A table (.csv .tsv .json .jsonl .parquet .xlsx …), a folder with a table per split or a
+    folder per label, `reviews` (bundled), or a data set of the hub (`imdb`, OWNER/NAME[:CONFIG][@REVISION])."""
     out: Path = Path()
     """Run directory. An existing run is resumed."""
     task: TaskName | None = None

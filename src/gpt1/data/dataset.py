@@ -1,7 +1,7 @@
 """Loading of data sets: a folder of train, valid and test files, or one file that is split.
 
-Built on `readers` (rows of a file), `column_detection` (columns of an input kind), `examples` (validated rows) and
-`splits` (files of each split, random splits).
+Built on `readers` (rows of a file), `column_detection` (columns of an input kind), `examples` (validated rows),
+`split_files` (files of each split) and `splits` (random splits).
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt1.config import DETECTED, Columns, SplitStrategy, TableFormat
-from gpt1.data.column_detection import BY_USUAL_NAMES
+from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
 from gpt1.data.examples import Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.splits import OPENAI_SEED, SPLITS, find_splits, openai_split, scan_folder, strata, stratified_split
+from gpt1.data.readers.saved_dataset import class_names
+from gpt1.data.split_files import SPLITS, find_splits, scan
+from gpt1.data.splits import OPENAI_SEED, openai_split, strata, stratified_split
 from gpt1.errors import UserError
 
 __all__ = [
@@ -50,6 +52,8 @@ class Dataset:
     """Messages about how splits were made and what was skipped."""
     unused: tuple[Example, ...] = ()
     """Training rows that `train_fraction` leaves aside."""
+    label_names: tuple[str, ...] | None = None
+    """Names of the labels 0, 1, … if the files record them (`class_names`)."""
 
 
 def load_dataset(
@@ -71,7 +75,7 @@ def load_dataset(
     the remaining rows. Splits without labels are skipped.
 
     Args:
-        path: A folder (see `find_splits`), a file, or the files of each split.
+        path: A file or folder (see `find_splits`), or the tables of each split.
         columns: Column names in the first training file; the other files must have the same columns.
         kind: Input kind of the examples; None = inferred from the columns.
         table: Format of the files; what it leaves open is detected.
@@ -88,14 +92,15 @@ def load_dataset(
     """
     _check_fractions(train_fraction, valid_fraction, test_fraction)
     files, notes = _files_of(path)
-    splits, kind, more = _read_splits(files, columns, kind, table)
+    splits, layout, more = _read_splits(files, columns, kind, table)
+    kind, names = layout.kind, class_names(files["train"][0], layout.label or "")
     notes += more
     for split, fraction in (("valid", valid_fraction), ("test", test_fraction)):
         if split in splits and fraction is not None:
             own = files[split][0].name
             raise UserError(f"--{split}-fraction {fraction}: {own} is already the {split} split; remove the flag")
 
-    single = path if isinstance(path, Path) and not path.is_dir() else None
+    single = path if isinstance(path, Path) and files == {"train": [path]} else None
     source = single.name if single else "train"
     if test_fraction is None:
         test_fraction = TEST_FRACTION if single else 0.0
@@ -116,7 +121,9 @@ def load_dataset(
         share = valid_fraction / (1 - test_fraction)
         notes.append(_draw(splits, "valid", share, source, seed, split_strategy))
     notes += [f"No {split} split." for split in SPLITS if split not in splits]
-    return Dataset(kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes), tuple(unused))
+    return Dataset(
+        kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes), tuple(unused), names
+    )
 
 
 def _check_fractions(train: float, valid: float | None, test: float | None) -> None:
@@ -129,8 +136,8 @@ def _check_fractions(train: float, valid: float | None, test: float | None) -> N
 
 def _read_splits(
     files: Mapping[str, Sequence[Path]], columns: Columns, kind: InputKind | None, table: TableFormat
-) -> tuple[dict[str, list[Example]], InputKind, list[str]]:
-    """Return the labelled splits among `files`, the kind of their examples, and notes."""
+) -> tuple[dict[str, list[Example]], Layout, list[str]]:
+    """Return the labelled splits among `files`, their columns, and notes."""
     notes: list[str] = []
     reader = Reader(columns, kind, table, notes.append)
     splits = {
@@ -160,7 +167,7 @@ def _read_splits(
                 f"{split}: {count:,} rows have the label -1, which is used as a class; "
                 "if it means unlabelled, remove these rows."
             )
-    return splits, reader.layout.kind, notes
+    return splits, reader.layout, notes
 
 
 def _draw(
@@ -187,7 +194,7 @@ def _draw(
 
 def _files_of(path: Path | Mapping[str, Sequence[Path]]) -> tuple[Mapping[str, Sequence[Path]], list[str]]:
     if isinstance(path, Path):
-        return scan_folder(path, required="train") if path.is_dir() else ({"train": [path]}, [])
+        return scan(path, required="train")
     if unknown := path.keys() - set(SPLITS):
         raise ValueError(f"splits {sorted(unknown)}, expected some of {SPLITS}")
     if "train" not in path:

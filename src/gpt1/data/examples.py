@@ -21,7 +21,9 @@ from gpt1.config import DETECTED, Columns, TableFormat
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
 from gpt1.data.example import INTEGER, Example, Label, require_unicode, shown, usable_text
 from gpt1.data.input_kinds import InputKind
+from gpt1.data.nested import cell_names, value_at
 from gpt1.data.readers.delimited import missing_header
+from gpt1.data.readers.fasttext import NO_LABELS
 from gpt1.data.readers.files import file_type
 from gpt1.data.readers.rows import Note, Row
 from gpt1.data.readers.table import read_rows
@@ -101,14 +103,17 @@ class Reader:
         """Yield the rows of a file with their examples; errors as in `stream_examples`."""
         for row in read_rows(path, self.table, self.note):
             if self.layout is None:
+                names = cell_names(row.cells)
+                if labelled and names == ["text"] and path.name.lower().partition(".")[2].startswith("txt"):
+                    raise UserError(f"{path.name}: {NO_LABELS}")
                 try:
-                    self.layout = find_layout(path.name, list(row.cells), self.columns, self.kind, labelled=labelled)
+                    self.layout = find_layout(path.name, names, self.columns, self.kind, labelled=labelled)
                 except UserError as error:
                     raise UserError(missing_header(path, self.table, row.cells) or str(error)) from None
-                self.unused = [column for column in row.cells if column not in self.layout.used]
+                self.unused = [name for name in names if name not in self.layout.used]
             example = _example(row, self.layout)
             if labelled and example.label is None:
-                raise no_label(example, self.layout.label, row.cells.get(self.layout.label or ""))
+                raise no_label(example, self.layout.label, _optional_cell(row, self.layout.label))
             if self.n_choices is None:
                 self.n_choices = len(example.choices)
             elif len(example.choices) != self.n_choices:
@@ -141,11 +146,19 @@ def _example(row: Row, layout: Layout) -> Example:
 
 def _cell(row: Row, column: str) -> Any:
     try:
-        return row.cells[column]
+        return value_at(row.cells, column)
     except KeyError:
         raise UserError(
             f"{row.where}: no {column!r}; found {shorten(', '.join(row.cells), 100) or 'nothing'}"
         ) from None
+
+
+def _optional_cell(row: Row, column: str | None) -> Any:
+    """Return a cell; None if it is missing."""
+    try:
+        return value_at(row.cells, column or "")
+    except KeyError:
+        return None
 
 
 def _text(row: Row, name: str, value: Any) -> str:
@@ -169,7 +182,7 @@ def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
 
 def _label(row: Row, column: str) -> Label | None:
     """Return the label; None for a missing or empty cell, null, or NaN."""
-    match row.cells.get(column):
+    match _optional_cell(row, column):
         case str(text):
             require_unicode(text, f"{row.where}: {column!r}")
             text = text.strip()

@@ -73,7 +73,7 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
         splits = {name: limited(examples, split.max_examples, seed) for name, examples in splits.items()}
         notes.append(f"--max-examples: at most {split.max_examples:,} examples of each split.")
     task = task or infer_task(dataset.kind, splits["train"])
-    labels = task.labels(splits["train"], label_names)
+    labels = task.labels(splits["train"], label_names or dataset.label_names)
     return TaskData(splits, task, labels, (*dataset.notes, *notes, *_warnings(splits)), tuple(unused))
 
 
@@ -162,7 +162,7 @@ def load_evaluation_data(
     """
     if not data:
         raise UserError(
-            "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
+            "--data is missing: a folder, a table (.csv .json .jsonl .parquet .xlsx …) or a catalogue name such as imdb"
         )
     source = hub.resolve_dataset(data)
     if isinstance(source, hub.DatasetFiles):
@@ -172,14 +172,10 @@ def load_evaluation_data(
             for name, files in source.splits.items()
         }
         return Rows(data, readers, source.label_names)
-    if source.is_dir():
-        return Rows(
-            data,
-            {
-                name: partial(read_examples, files, columns, kind, table=table)
-                for name, files in find_splits(source).items()
-            },
-        )
+    splits = find_splits(source)
+    if splits != {"train": [source]}:
+        readers = {name: partial(read_examples, files, columns, kind, table=table) for name, files in splits.items()}
+        return Rows(data, readers)
     if trained_on is None or Path(trained_on.data).resolve() != source.resolve():
         console.say(f"{source.name}: all rows are used.")
         return Rows(data, {split: partial(read_examples, source, columns, kind, table=table)})

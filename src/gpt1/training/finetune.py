@@ -186,7 +186,7 @@ def require_settings(config: FinetuneConfig) -> None:
     """Raise UserError if `data` or `out` is missing."""
     if not config.data:
         raise UserError(
-            "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
+            "--data is missing: a folder, a table (.csv .json .jsonl .parquet .xlsx …) or a catalogue name such as imdb"
         )
     if config.out == Path():
         raise UserError("--out is missing: the directory of the run, for example --out runs/first")

@@ -25,7 +25,7 @@ from gpt1.system.files import read_json, sha256, write_json
 from gpt1.tokenization.tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
-PACKINGS = (".gz", ".xz", ".zst")
+PACKINGS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
 # ---- text files

@@ -10,6 +10,7 @@ from gpt1.data.corpus.documents import LONGEST_LINE, documents
 from gpt1.data.corpus.prepare import is_text
 from gpt1.data.examples import stream_examples
 from gpt1.data.readers.files import FORMATS, file_type
+from gpt1.data.readers.table import require_table
 from gpt1.data.readers.text import text_lines
 from gpt1.errors import UserError
 
@@ -20,7 +21,7 @@ def files_with_text(path: Path, flag: str) -> list[Path]:
     Raises:
         UserError: the path does not exist, its format is unknown, or the folder has no such file.
     """
-    formats = f"{FORMATS}, .txt (also .gz .xz .zst)"
+    formats = FORMATS
     if path.is_dir():
         inside = [file for file in path.rglob("*") if file.is_file() and _is_readable(file)]
         if not inside:
@@ -50,8 +51,9 @@ def read_texts(
         UserError: a file or a row cannot be read.
     """
     for file in files:
-        if kind := file_type(file):
-            own = table if kind.format in ("csv", "tsv") else TableFormat(encoding=table.encoding)
+        if not is_text(file):
+            delimited = require_table(file).format in ("csv", "tsv")
+            own = table if delimited else TableFormat(encoding=table.encoding)
             for example in stream_examples(file, columns, table=own):
                 yield from example.texts
         elif text_a_line and not _has_line(file, end_of_document, table.encoding):

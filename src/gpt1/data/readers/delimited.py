@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast
 
 from gpt1.config import TableFormat
 from gpt1.data.readers.dialect import DELIMITERS, Dialect, find_dialect, is_row, looks_like_data
-from gpt1.data.readers.files import FileType, file_type
+from gpt1.data.readers.files import file_type
 from gpt1.data.readers.rows import BadRow, Note
 from gpt1.data.readers.text import decoded_lines
 
@@ -23,10 +23,12 @@ _LISTED_CHARACTERS = 100  # of the header in a message
 _LISTED_CHARACTERS_OF_CELL = 40
 
 
-def delimited_rows(path: Path, table: TableFormat, note: Note) -> Iterator[tuple[int | None, dict[str, str]]]:
-    """Yield (first line, cells) of each row, in constant memory."""
+def delimited_rows(
+    path: Path, usual_format: str, table: TableFormat, note: Note
+) -> Iterator[tuple[int | None, dict[str, str]]]:
+    """Yield (first line, cells) of each row, in constant memory; `usual_format` is csv or tsv."""
     csv.field_size_limit(max(csv.field_size_limit(), _CSV_FIELD_LIMIT))
-    usual = "\t" if cast(FileType, file_type(path)).format == "tsv" else ","
+    usual = "\t" if usual_format == "tsv" else ","
     facts = _Facts(path.name, note)
     lines, sample = _sampled(decoded_lines(path, table.encoding, facts.add, newline=""))
     cut = sum(map(len, sample)) >= SAMPLE_CHARACTERS

@@ -12,16 +12,23 @@ from typing import Any
 
 from gpt1 import console
 from gpt1.config import DETECTED, TableFormat
-from gpt1.data.readers.columnar import parquet_rows
+from gpt1.data.readers.archive import member_type
+from gpt1.data.readers.class_folders import class_folder_rows, class_folders
+from gpt1.data.readers.columnar import arrow_rows, excel_rows, parquet_rows
 from gpt1.data.readers.delimited import delimited_rows
+from gpt1.data.readers.fasttext import txt_rows
 from gpt1.data.readers.files import FORMATS, FileType, file_type
-from gpt1.data.readers.json_rows import jsonl_rows
+from gpt1.data.readers.json_rows import json_rows, jsonl_rows
 from gpt1.data.readers.rows import BadRow, Note, Row
+from gpt1.data.readers.saved_dataset import is_saved_dataset, saved_rows
 from gpt1.errors import UserError
+
+TEXT_FORMATS = ("csv", "tsv", "txt", "json", "jsonl", "classes")
+"""Formats whose files have an encoding."""
 
 
 def read_rows(path: Path, table: TableFormat = DETECTED, note: Note = console.say) -> Iterator[Row]:
-    """Yield the rows of one file, at least one, in constant memory.
+    """Yield the rows of one table, at least one; in constant memory, except of .json and .xlsx.
 
     Args:
         path: The file.
@@ -34,6 +41,9 @@ def read_rows(path: Path, table: TableFormat = DETECTED, note: Note = console.sa
     """
     kind = require_table(path)
     _require_applicable(path, kind, table)
+    if kind.format == "classes":
+        yield from class_folder_rows(path, table.encoding, note)
+        return
     number = 0
     try:
         for number, (line, cells) in enumerate(_parsed(path, kind, table, note), 1):
@@ -45,17 +55,30 @@ def read_rows(path: Path, table: TableFormat = DETECTED, note: Note = console.sa
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     if not number:
-        raise UserError(f"{path} has no rows{'' if kind.format in ('jsonl', 'parquet') else ' below its header line'}")
+        raise UserError(
+            f"{path} has no rows{' below its header line' if kind.format in ('csv', 'tsv', 'xlsx') else ''}"
+        )
 
 
 def _parsed(path: Path, kind: FileType, table: TableFormat, note: Note) -> Iterator[tuple[int | None, dict[str, Any]]]:
     match kind.format:
-        case "parquet":
-            return parquet_rows(path)
+        case "csv" | "tsv":
+            return delimited_rows(path, kind.format, table, note)
+        case "txt":
+            return txt_rows(path, table.encoding, note)
+        case "json":
+            return json_rows(path, table.encoding, note)
         case "jsonl":
             return jsonl_rows(path, table.encoding, note)
-        case _:
-            return delimited_rows(path, table, note)
+        case "parquet":
+            return parquet_rows(path)
+        case "arrow":
+            return arrow_rows(path)
+        case "xlsx":
+            return excel_rows(path, note)
+        case "saved":
+            return saved_rows(path)
+    raise AssertionError(kind.format)
 
 
 def _require_applicable(path: Path, kind: FileType, table: TableFormat) -> None:
@@ -63,7 +86,7 @@ def _require_applicable(path: Path, kind: FileType, table: TableFormat) -> None:
     if kind.format in ("csv", "tsv"):
         return
     flags = {"--delimiter": table.delimiter, "--quoting": table.quoting, "--no-header": None if table.header else ""}
-    if kind.format == "parquet":
+    if kind.format not in TEXT_FORMATS:
         flags["--encoding"] = table.encoding
     for flag, value in flags.items():
         if value is not None:
@@ -71,20 +94,38 @@ def _require_applicable(path: Path, kind: FileType, table: TableFormat) -> None:
 
 
 def require_table(path: Path) -> FileType:
-    """Return the type of a file of rows, from its name.
+    """Return the type of a table, from its name, that of the member of a .zip, or the files of a folder.
+
+    The format of a folder is `classes` (`class_folders`) or `saved` (`saved_dataset`).
 
     Raises:
-        UserError: the file is missing, a folder, empty, or of an unknown format.
+        UserError: the path is missing, not a table, empty, or a .zip without exactly one table.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder; expected a file: {FORMATS}")
+        if folder := folder_format(path):
+            return FileType(path.name, folder, None)
+        raise UserError(f"{path} is a folder; expected a table: {FORMATS}")
     if not path.exists():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file or folder")
     if (kind := file_type(path)) is None:
-        raise UserError(f"{path}: unknown format; expected a name that ends in {FORMATS}")
+        advice = next((f": {advice}" for ends, advice in _ADVICE.items() if path.name.lower().endswith(ends)), "")
+        raise UserError(f"{path}: unknown format{advice or f'; expected a name that ends in {FORMATS}'}")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty (0 bytes)")
-    return kind
+    return kind._replace(format=member_type(path).format) if kind.packing == "zip" else kind
+
+
+_ADVICE = {
+    (".xls", ".xlsm", ".xlsb", ".ods", ".numbers"): "save it as .xlsx or .csv",
+    (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".rar", ".7z"): "unpack it and give the folder or a file of it",
+    (".pkl", ".pickle", ".pt", ".npy", ".npz"): "a pickle can run code; save the texts and labels as .jsonl or .csv",
+    (".parquet.gz", ".parquet.zst", ".parquet.xz", ".parquet.bz2"): "unpack it; .parquet is compressed by itself",
+}  # by suffix
+
+
+def folder_format(path: Path) -> str | None:
+    """Return the format of a folder that is a table by itself: `saved` or `classes`; None for other folders."""
+    return "saved" if is_saved_dataset(path) else "classes" if class_folders(path) else None
 
 
 def _where(path: Path, row: int, line: int | None) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gpt1 import console
+from gpt1.data.readers.compression import open_binary
 from gpt1.data.readers.encoding import CP1252, SAMPLE_SIZE, by_mark, detect, first_word, utf16_by_zeros
-from gpt1.data.readers.files import open_binary
 from gpt1.data.readers.rows import BadRow, Note
 from gpt1.errors import UserError
 
