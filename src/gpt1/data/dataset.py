@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt1.config import Columns, SplitStrategy
-from gpt1.data.column_detection import BY_USUAL_NAMES
+from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
-from gpt1.data.examples import Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
+from gpt1.data.examples import Reader, no_label, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
+from gpt1.data.label_column import folded as folded_labels
+from gpt1.data.label_column import one_label_type, renamed
 from gpt1.data.splits import OPENAI_SEED, SPLITS, find_splits, openai_split, scan_folder, strata, stratified_split
 from gpt1.errors import UserError
 
@@ -50,6 +52,8 @@ class Dataset:
     """Messages about how splits were made and what was skipped."""
     unused: tuple[Example, ...] = ()
     """Training rows that `train_fraction` leaves aside."""
+    columns: Columns = BY_USUAL_NAMES
+    """The columns that were read."""
 
 
 def load_dataset(
@@ -86,7 +90,7 @@ def load_dataset(
     """
     _check_fractions(train_fraction, valid_fraction, test_fraction)
     files, notes = _files_of(path)
-    splits, kind, more = _read_splits(files, columns, kind)
+    splits, layout, more = _read_splits(files, columns, kind)
     notes += more
     for split, fraction in (("valid", valid_fraction), ("test", test_fraction)):
         if split in splits and fraction is not None:
@@ -114,7 +118,8 @@ def load_dataset(
         share = valid_fraction / (1 - test_fraction)
         notes.append(_draw(splits, "valid", share, source, seed, split_strategy))
     notes += [f"No {split} split." for split in SPLITS if split not in splits]
-    return Dataset(kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes), tuple(unused))
+    present = {split: splits[split] for split in SPLITS if split in splits}
+    return Dataset(layout.kind, present, tuple(notes), tuple(unused), layout.columns)
 
 
 def _check_fractions(train: float, valid: float | None, test: float | None) -> None:
@@ -127,8 +132,8 @@ def _check_fractions(train: float, valid: float | None, test: float | None) -> N
 
 def _read_splits(
     files: Mapping[str, Sequence[Path]], columns: Columns, kind: InputKind | None
-) -> tuple[dict[str, list[Example]], InputKind, list[str]]:
-    """Return the labelled splits among `files`, the kind of their examples, and notes."""
+) -> tuple[dict[str, list[Example]], Layout, list[str]]:
+    """Return the labelled splits among `files`, their columns, and notes."""
     reader = Reader(columns, kind)
     splits = {
         split: reader.read(files[split], labelled=split == "train")
@@ -136,7 +141,7 @@ def _read_splits(
         if split in files
     }
     assert reader.layout is not None
-    notes = [f"Columns not used: {', '.join(reader.unused)}."] if reader.unused else []
+    notes = reader.notes
     for split, examples in list(splits.items()):
         # Data sets on the hub mark rows without a label by -1.
         if all(example.label in (None, -1, "-1") for example in examples):
@@ -146,8 +151,10 @@ def _read_splits(
             notes.append(f"{split}: skipped, because none of its {len(examples):,} rows has a label.")
         elif unlabelled := next((example for example in examples if example.label is None), None):
             raise no_label(unlabelled, reader.layout.label)
-    typed = one_label_type(list(splits.values()), [is_untyped(files[split]) for split in splits])
-    splits = dict(zip(splits, typed, strict=True))
+    new_names, more = renamed(list(splits.values()), columns.renames)
+    merged, differing = folded_labels(new_names, merge=columns.fold_labels)
+    notes += [*more, *differing]
+    splits = dict(zip(splits, one_label_type(merged), strict=True))
     for split, examples in splits.items():
         labels = {example.label for example in examples}
         if len(labels) > 2 and labels == set(range(-1, len(labels) - 1)):
@@ -156,7 +163,7 @@ def _read_splits(
                 f"{split}: {count:,} rows have the label -1, which is used as a class; "
                 "if it means unlabelled, remove these rows."
             )
-    return splits, reader.layout.kind, notes
+    return splits, reader.layout, notes
 
 
 def _draw(

@@ -13,15 +13,17 @@ import hashlib
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gpt1 import backends, console
-from gpt1.config import Columns, DeviceConfig
+from gpt1.config import Columns, DeviceConfig, TextColumns
+from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.example import Example
-from gpt1.data.examples import stream_rows
+from gpt1.data.examples import Reader, stream_rows
+from gpt1.data.header import flag
 from gpt1.data.readers.rows import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batched import task_logits
@@ -42,17 +44,30 @@ Chunk = Sequence[tuple[Row, Example]]
 class Predictor:
     """Predicts the rows of one input file with a classifier.
 
-    With `with_input`, the row's own columns are put before its prediction.
+    `remembered` are the columns that the run was trained on. With `with_input`, the row's own columns are put before
+    its prediction.
     """
 
-    def __init__(self, model: Classifier, source: Path, columns: Columns, *, with_input: bool = False):
-        self.model, self.source, self.columns, self.with_input = model, source, columns, with_input
+    def __init__(
+        self, model: Classifier, source: Path, columns: Columns, *, remembered: Columns = BY_USUAL_NAMES,
+        with_input: bool = False,
+    ):  # fmt: skip
+        self.model, self.source, self.columns, self.remembered = model, source, columns, remembered
+        self.with_input = with_input
         self.rows_at_once = model.engine.tokens_at_once // TOKENS_PER_ROW
         self.truncated = 0
+        self.columns_shown = False
 
     def rows(self) -> Iterator[tuple[Row, Example]]:
         """Iterate over the rows of the file and their examples; the first row is read immediately."""
-        return stream_rows(self.source, self.columns, self.model.task.input_kind)
+        reader = Reader(self.columns, self.model.task.input_kind, self.remembered)
+        rows = stream_rows(reader, self.source)
+        assert reader.layout is not None
+        if not self.columns_shown:
+            for note in reader.layout.notes(self.columns):
+                console.say(f"{self.source.name}: {note}")
+        self.columns_shown = True
+        return rows
 
     def label(self, chunk: Chunk, bar: console.Bar) -> list[dict[str, Any]]:
         """Return the prediction of each row of a chunk, as `Classifier.predict` does."""
@@ -79,7 +94,7 @@ class Predictor:
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the bytes of the predictions, except the rows."""
-        columns = {f"--{name.replace('_', '-')}": value for name, value in asdict(self.columns).items()}
+        columns = {flag(each.name): getattr(self.columns, each.name) for each in fields(TextColumns)}
         return {
             "model": model_digest(self.model),
             "--backend": type(self.model.engine).__name__.removesuffix("Engine").lower(),
