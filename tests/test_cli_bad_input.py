@@ -25,7 +25,7 @@ BAD_DATA = {
     ),
     "empty file": (["--data", "empty.csv"], "empty.csv is empty (0 bytes)"),
     "header alone": (["--data", "header.csv"], "header.csv has no rows below its header line"),
-    "wrong columns": (["--data", "columns.csv"], "columns.csv: no column for text (common names: text, sentence"),
+    "wrong columns": (["--data", "columns.csv"], "columns.csv: no column for text (usual names: text, sentence"),
     "missing label": (["--data", "columns.csv", "--text", "first"], "columns.csv: no column for label"),
     "unknown column": (["--data", "reviews.csv", "--text", "body"], "--text body: no such column in reviews.csv"),
     "columns of another task": (["--data", "reviews.csv", "--task", "entailment"], "no column for text_a and text_b"),

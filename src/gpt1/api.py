@@ -12,10 +12,10 @@ from typing import Any
 
 from gpt1 import backends, console
 from gpt1.checkpoint.convert import convert
-from gpt1.checkpoint.loading import open_tokenizer
+from gpt1.checkpoint.loading import open_tokenizer, resolve_model
 from gpt1.checkpoint.model_dir import DETAILS
 from gpt1.checkpoint.push import push
-from gpt1.checkpoint.run_dir import versions
+from gpt1.checkpoint.run_dir import RunDirectory, versions
 from gpt1.config import (
     DETECTED,
     END_OF_DOCUMENT,
@@ -145,7 +145,9 @@ def predict_file(
     if output is not None:
         require_new(output, source)
     require_table(source)
-    predictor = Predictor(Classifier.open(name, hardware), source, Columns.of(columns), table, with_input=with_input)
+    model = Classifier.open(name, hardware)
+    remembered = RunDirectory(resolve_model(name)).columns()
+    predictor = Predictor(model, source, Columns.of(columns), table, remembered=remembered, with_input=with_input)
     engine = predictor.model.engine
     console.say(
         f"{source.name}: {engine.device}, {engine.dtype}{faster_dtype(hardware or DeviceConfig(), engine.device)}"

@@ -13,6 +13,7 @@ import os
 import platform
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from gpt1.checkpoint import model_dir, run_formats
 from gpt1.checkpoint.event_log import RunLog
 from gpt1.checkpoint.model_dir import Model
 from gpt1.checkpoint.train_state import Checkpoints
+from gpt1.config import Columns
+from gpt1.config.checks import known
 from gpt1.errors import UserError
 from gpt1.system import files
 from gpt1.system.files import CorruptFile
@@ -85,7 +88,9 @@ class RunDirectory:
         """Whether the run has ended and its scores are stored."""
         return self.metrics_path.exists()
 
-    def open(self, command: str, config: Any, facts: Mapping[str, Any]) -> None:
+    def open(
+        self, command: str, config: Any, facts: Mapping[str, Any], columns: Columns | None = None
+    ) -> None:  # fmt: skip
         """Create the run, or validate that the existing run is the same.
 
         Args:
@@ -105,7 +110,8 @@ class RunDirectory:
                 raise UserError(f"--out {self.path}: contains {others[0]} and is not a run; choose a new directory")
             self.path.mkdir(parents=True, exist_ok=True)
             record = {"format": run_formats.FORMAT} | wanted | {"versions": versions(), "machine": machine()}
-            files.write_json(self.config_path, record)
+            read = {} if columns is None else {"columns": {k: v for k, v in asdict(columns).items() if v}}
+            files.write_json(self.config_path, record | read)
             return
         self._require(wanted, type(config))
 
@@ -156,6 +162,17 @@ class RunDirectory:
             UserError: the file is damaged, or was written by a newer version.
         """
         return run_formats.upgrade(files.read_json(self.config_path), self.config_path)
+
+    def columns(self) -> Columns:
+        """Return the columns that the run was trained on; without a record of them, those that flags set.
+
+        Columns of a directory that is not a run of `gpt1 finetune` are those found by usual names.
+        """
+        settings = self.settings() if self.started else {}
+        if settings.get("command") != "finetune":
+            return Columns()
+        given = Columns(**known(Columns, settings["config"].get("columns", {})))
+        return replace(given, **known(Columns, settings.get("columns", {})))
 
     def load_model(self) -> Model:
         """Load the best model; if its weights are damaged, use the newest intact checkpoint and print a notice."""

@@ -110,6 +110,7 @@ METAVARS = {
     "end_of_document": "LINE",
     "host": "ADDRESS",
     "label": "COLUMN",
+    "label_map": "OLD=NEW",
     "label_words": "WORDS",
     "lr": "RATE",
     "metric": "MODULE:FUNC",

@@ -30,8 +30,8 @@ class FinetuneConfig:
     out: Path = Path()
     """Run directory. An existing run is resumed."""
     task: TaskName | None = None
-    """Task type (default: inferred from the columns). classification, entailment, similarity, multiple-choice, or a
-    task of an installed package."""
+    """Task type (default: inferred from the columns). classification, regression, entailment, similarity,
+    multiple-choice, or one of a package."""
     model: str = "mini"
     """Model to start from. `mini` (bundled), `random:SIZE` (gpt1, mini, tiny), a run or model directory, or a
     model of the hub (`openai-gpt`, OWNER/NAME[@REVISION])."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, Self
 
 from gpt1.config.checks import require, require_one_of
@@ -15,13 +15,13 @@ Quoting = Literal["minimal", "none"]
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Columns of the texts (default: found by their usual names).
+    """Columns of the texts (default: those of the run, else found by their usual names).
 
-    Names match in any case.
+    Case, blanks and underscores in names do not matter.
     """
 
     text: str | None = None
-    """Column of the text, for classification."""
+    """Column of the text; of several, `title,body`, a line each."""
     text_a: str | None = None
     """Column of the first text of a pair, for entailment and similarity."""
     text_b: str | None = None
@@ -38,18 +38,35 @@ class TextColumns:
 class Columns(TextColumns):
     """Columns of the data (default: found by their usual names).
 
-    Names match in any case.
+    Case, blanks and underscores in names do not matter.
     """
 
     label: str | None = None
     """Column of the label."""
     weight: str | None = None
     """Column of the example's weight in the loss (default: every weight is 1)."""
+    label_map: str | None = None
+    """New names of labels, as in `0=negative,1=positive`."""
+    fold_labels: bool = False
+    """Merge labels that differ only in case or blanks into the most frequent spelling."""
+
+    def __post_init__(self) -> None:
+        complete = all(old and new for old, new in self._pairs()) and len(self.renames) == len(self._pairs())
+        require(complete, "label_map", self.label_map, "OLD=NEW,OLD=NEW with each old label once")
 
     @classmethod
     def of(cls, columns: TextColumns | None) -> Self:
         """Return these text columns with the other columns found by their usual names."""
-        return cls(**asdict(columns or cls()))
+        return cls(**{each.name: getattr(columns, each.name) for each in fields(TextColumns)} if columns else {})
+
+    @property
+    def renames(self) -> dict[str, str]:
+        """The new name of each label that `label_map` renames."""
+        return dict(self._pairs())
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        pairs = [] if self.label_map is None else [pair.partition("=") for pair in self.label_map.split(",")]
+        return [(old.strip(), new.strip()) for old, _, new in pairs]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from pathlib import Path
 from gpt1.config import DETECTED, Columns, SplitStrategy, TableFormat
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
-from gpt1.data.examples import Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
+from gpt1.data.examples import Reader, no_label, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
+from gpt1.data.label_column import folded as folded_labels
+from gpt1.data.label_column import one_label_type, renamed
 from gpt1.data.readers.saved_dataset import class_names
 from gpt1.data.split_files import SPLITS, find_splits, scan
 from gpt1.data.splits import OPENAI_SEED, openai_split, strata, stratified_split
@@ -54,6 +56,8 @@ class Dataset:
     """Training rows that `train_fraction` leaves aside."""
     label_names: tuple[str, ...] | None = None
     """Names of the labels 0, 1, … if the files record them (`class_names`)."""
+    columns: Columns = BY_USUAL_NAMES
+    """The columns that were read."""
 
 
 def load_dataset(
@@ -93,7 +97,7 @@ def load_dataset(
     _check_fractions(train_fraction, valid_fraction, test_fraction)
     files, notes = _files_of(path)
     splits, layout, more = _read_splits(files, columns, kind, table)
-    kind, names = layout.kind, class_names(files["train"][0], layout.label or "")
+    names = class_names(files["train"][0], layout.label or "")
     notes += more
     for split, fraction in (("valid", valid_fraction), ("test", test_fraction)):
         if split in splits and fraction is not None:
@@ -121,9 +125,8 @@ def load_dataset(
         share = valid_fraction / (1 - test_fraction)
         notes.append(_draw(splits, "valid", share, source, seed, split_strategy))
     notes += [f"No {split} split." for split in SPLITS if split not in splits]
-    return Dataset(
-        kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes), tuple(unused), names
-    )
+    present = {split: splits[split] for split in SPLITS if split in splits}
+    return Dataset(layout.kind, present, tuple(notes), tuple(unused), names, layout.columns)
 
 
 def _check_fractions(train: float, valid: float | None, test: float | None) -> None:
@@ -146,8 +149,7 @@ def _read_splits(
         if split in files
     }
     assert reader.layout is not None
-    if reader.unused:
-        notes.append(f"Columns not used: {', '.join(reader.unused)}.")
+    notes += reader.notes
     for split, examples in list(splits.items()):
         # Data sets on the hub mark rows without a label by -1.
         if all(example.label in (None, -1, "-1") for example in examples):
@@ -157,8 +159,10 @@ def _read_splits(
             notes.append(f"{split}: skipped, because none of its {len(examples):,} rows has a label.")
         elif unlabelled := next((example for example in examples if example.label is None), None):
             raise no_label(unlabelled, reader.layout.label)
-    typed = one_label_type(list(splits.values()), [is_untyped(files[split]) for split in splits])
-    splits = dict(zip(splits, typed, strict=True))
+    new_names, more = renamed(list(splits.values()), columns.renames)
+    merged, differing = folded_labels(new_names, merge=columns.fold_labels)
+    notes += [*more, *differing]
+    splits = dict(zip(splits, one_label_type(merged), strict=True))
     for split, examples in splits.items():
         labels = {example.label for example in examples}
         if len(labels) > 2 and labels == set(range(-1, len(labels) - 1)):

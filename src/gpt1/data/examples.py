@@ -1,16 +1,14 @@
 """Conversion of rows to examples, with validation; errors name file and row.
 
-Labels keep the values of the file (strings or numbers); tasks map them to ids.
+Labels are spelled as in the file; `label_column` converts those of a whole data set, tasks map them to ids.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from textwrap import shorten
@@ -19,17 +17,16 @@ from typing import Any
 from gpt1 import console
 from gpt1.config import DETECTED, Columns, TableFormat
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
-from gpt1.data.example import INTEGER, Example, Label, require_unicode, shown, usable_text
+from gpt1.data.example import Example, shown, usable_text
+from gpt1.data.header import join_words
 from gpt1.data.input_kinds import InputKind
+from gpt1.data.label_column import label_of_cell, one_label_type, renamed
 from gpt1.data.nested import cell_names, value_at
 from gpt1.data.readers.delimited import missing_header
 from gpt1.data.readers.fasttext import NO_LABELS
-from gpt1.data.readers.files import file_type
 from gpt1.data.readers.rows import Note, Row
 from gpt1.data.readers.table import read_rows
 from gpt1.errors import UserError
-
-_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)", re.IGNORECASE)
 
 
 def read_examples(
@@ -40,25 +37,25 @@ def read_examples(
     table: TableFormat = DETECTED,
     labelled: bool = True,
 ) -> list[Example]:
-    """Return the examples of one file, or of the shards of one split, with labels of one type.
-
-    Labels of csv and tsv files are converted to int, or float, if all of them are numbers; ints mixed with floats
-    become floats.
+    """Return the examples of one file, or of the shards of one split, with labels of one type (`one_label_type`).
 
     Raises:
-        UserError: any error of `stream_examples`, or some labels are text and some are numbers.
+        UserError: any error of `stream_examples` or `one_label_type`.
     """
     paths = [path] if isinstance(path, Path) else list(path)
-    return one_label_type([Reader(columns, kind, table).read(paths, labelled=labelled)], [is_untyped(paths)])[0]
+    examples = Reader(columns, kind, table).read(paths, labelled=labelled)
+    return one_label_type(renamed([examples], columns.renames)[0])[0]
 
 
 def stream_examples(
     path: Path, columns: Columns = BY_USUAL_NAMES, kind: InputKind | None = None, labelled: bool = False,
     *, table: TableFormat = DETECTED,
 ) -> Iterator[Example]:  # fmt: skip
-    """Return an iterator over the examples of a file, in constant memory; labels of csv and tsv files stay str.
+    """Return an iterator over the examples of a file, in constant memory; labels are spelled as in the file.
 
     Args:
+        path: The file.
+        columns: Columns set by flags.
         kind: Input kind of the examples; None = inferred from the columns.
         labelled: Whether every row must have a label.
         table: Format of the file; what it leaves open is detected.
@@ -72,24 +69,38 @@ def stream_examples(
     return chain([next(examples)], examples)
 
 
-def stream_rows(
-    path: Path, columns: Columns, kind: InputKind | None, table: TableFormat = DETECTED, note: Note = console.say
-) -> Iterator[tuple[Row, Example]]:
-    """Return an iterator over the rows of a file with their examples; labels are optional (see `stream_examples`)."""
-    rows = Reader(columns, kind, table, note).rows(path, labelled=False)
+def stream_rows(reader: Reader, path: Path) -> Iterator[tuple[Row, Example]]:
+    """Return an iterator over the rows of a file with their examples, without labels; the first is read immediately."""
+    rows = reader.rows(path, labelled=None)
     return chain([next(rows)], rows)
 
 
 class Reader:
-    """Reader of the files of a data set: the first file sets the columns and the number of choices for all."""
+    """Reader of the files of a data set: the first file sets the columns and the number of choices for all.
+
+    `remembered` are the columns that a run was trained on (see `find_layout`), `note` is called with a line about the
+    format of a file that is not plain.
+    """
 
     def __init__(
-        self, columns: Columns, kind: InputKind | None, table: TableFormat = DETECTED, note: Note = console.say
-    ) -> None:
-        self.columns, self.kind, self.table, self.note = columns, kind, table, note
+        self, columns: Columns, kind: InputKind | None, table: TableFormat = DETECTED, note: Note = console.say,
+        remembered: Columns = BY_USUAL_NAMES,
+    ) -> None:  # fmt: skip
+        self.columns, self.kind, self.table, self.note, self.remembered = columns, kind, table, note, remembered
         self.layout: Layout | None = None
         self.unused: list[str] = []
         self.n_choices: int | None = None
+        self.stripped_labels = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes on the columns and cells that were read."""
+        notes = self.layout.notes(self.columns) if self.layout else []
+        if unused := [column for column in self.unused if column]:  # an index has no name
+            notes.append(f"Columns not used: {', '.join(unused)}.")
+        if self.stripped_labels:
+            notes.append(f"Blanks around {self.stripped_labels:,} labels were removed.")
+        return notes
 
     def read(self, paths: Iterable[Path], *, labelled: bool) -> list[Example]:
         """Return the examples of several files."""
@@ -99,19 +110,23 @@ class Reader:
         """Yield the examples of a file in constant memory."""
         return (example for _, example in self.rows(path, labelled=labelled))
 
-    def rows(self, path: Path, *, labelled: bool) -> Iterator[tuple[Row, Example]]:
-        """Yield the rows of a file with their examples; errors as in `stream_examples`."""
+    def rows(self, path: Path, *, labelled: bool | None) -> Iterator[tuple[Row, Example]]:
+        """Yield the rows of a file with their examples; None = labels are not read. Errors as in `stream_examples`."""
         for row in read_rows(path, self.table, self.note):
             if self.layout is None:
                 names = cell_names(row.cells)
                 if labelled and names == ["text"] and path.name.lower().partition(".")[2].startswith("txt"):
                     raise UserError(f"{path.name}: {NO_LABELS}")
                 try:
-                    self.layout = find_layout(path.name, names, self.columns, self.kind, labelled=labelled)
+                    self.layout = find_layout(
+                        path.name, names, self.columns, self.kind, labelled=labelled, remembered=self.remembered
+                    )
                 except UserError as error:
                     raise UserError(missing_header(path, self.table, row.cells) or str(error)) from None
                 self.unused = [name for name in names if name not in self.layout.used]
             example = _example(row, self.layout)
+            if self.layout.label and isinstance(cell := _optional_cell(row, self.layout.label), str):
+                self.stripped_labels += cell != cell.strip() and example.label is not None
             if labelled and example.label is None:
                 raise no_label(example, self.layout.label, _optional_cell(row, self.layout.label))
             if self.n_choices is None:
@@ -135,9 +150,9 @@ def no_label(example: Example, column: str | None, cell: object = None) -> UserE
 
 
 def _example(row: Row, layout: Layout) -> Example:
-    parts = tuple([_text(row, column, _cell(row, column)) for column in layout.parts])
+    parts = tuple([_joined(row, columns) for columns in layout.parts.values()])
     choices = _choices(row, layout.choices) if layout.choices else ()
-    label = None if layout.label is None else _label(row, layout.label)
+    label = None if layout.label is None else label_of_cell(_optional_cell(row, layout.label), row.where, layout.label)
     weight = 1.0 if layout.weight is None else _weight(row, layout.weight)
     if label is not None:
         label = layout.kind.label_of(label, len(choices), row.where)
@@ -161,6 +176,19 @@ def _optional_cell(row: Row, column: str | None) -> Any:
         return None
 
 
+def _joined(row: Row, columns: Sequence[str]) -> str:
+    """Return the text of an example; that of several columns, some of which may be empty, has a line for each."""
+    if len(columns) == 1:
+        return _text(row, columns[0], _cell(row, columns[0]))
+    cells = [(column, _cell(row, column)) for column in columns]
+    texts = [
+        _text(row, *cell) for cell in cells if cell[1] is not None and not str(cell[1]).isspace() and cell[1] != ""
+    ]
+    if not texts:
+        raise UserError(f"{row.where}: {join_words(map(repr, columns))} are empty")
+    return "\n".join(texts)
+
+
 def _text(row: Row, name: str, value: Any) -> str:
     return usable_text(value, f"{row.where}: {name!r}")
 
@@ -180,27 +208,6 @@ def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
     return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
 
 
-def _label(row: Row, column: str) -> Label | None:
-    """Return the label; None for a missing or empty cell, null, or NaN."""
-    match _optional_cell(row, column):
-        case str(text):
-            require_unicode(text, f"{row.where}: {column!r}")
-            text = text.strip()
-            return None if text.casefold() in ("", "nan") else text
-        case bool(value):
-            return int(value)
-        case int(value):
-            return value
-        case float(value) if math.isinf(value):
-            raise UserError(f"{row.where}: the label is {value}, expected a finite number")
-        case float(value):
-            return None if math.isnan(value) else value
-        case None:
-            return None
-        case value:
-            raise UserError(f"{row.where}: {column!r} is {shown(value)}, expected a single text or number as the label")
-
-
 def _weight(row: Row, column: str) -> float:
     value = _cell(row, column)
     weight = math.nan
@@ -210,48 +217,3 @@ def _weight(row: Row, column: str) -> float:
     if not 0 <= weight < math.inf:
         raise UserError(f"{row.where}: the weight {column!r} is {shown(value)}, expected a number of at least 0")
     return weight
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The whole label column
-
-
-def is_untyped(paths: Iterable[Path]) -> bool:
-    """Return whether all files are csv or tsv, which contain strings only."""
-    return all((kind := file_type(path)) is not None and kind.format in ("csv", "tsv") for path in paths)
-
-
-def one_label_type(splits: Sequence[list[Example]], untyped: Sequence[bool]) -> list[list[Example]]:
-    """Convert the labels of all splits to one type: int, float or str.
-
-    Strings of untyped splits (csv, tsv) are converted to numbers if all of them, across splits, are numbers; ints mixed
-    with floats become floats.
-
-    Raises:
-        UserError: a number is infinite, or some labels are text and some are numbers.
-    """
-    cells = {e.label: e for split, raw in zip(splits, untyped, strict=True) if raw for e in split}
-    numbers = _numbers({label: e for label, e in cells.items() if isinstance(label, str)})
-    typed = [
-        [replace(e, label=numbers[e.label]) if e.label in numbers else e for e in split] if raw and numbers else split
-        for split, raw in zip(splits, untyped, strict=True)
-    ]
-    seen = {type(e.label): e for e in chain.from_iterable(typed) if e.label is not None}
-    if str in seen and len(seen) > 1:
-        text, number = seen.pop(str), seen.popitem()[1]
-        examples = f"{text.label!r} at {text.origin} and {number.label!r} at {number.origin}"
-        raise UserError(f"labels must be all text or all numbers; found {examples}")
-    if seen.keys() == {int, float}:
-        return [[replace(e, label=float(e.label)) if type(e.label) is int else e for e in split] for split in typed]
-    return typed
-
-
-def _numbers(cells: dict[str, Example]) -> dict[Label | None, Label]:
-    """Return {cell: number}; empty unless all cells are numbers."""
-    if not all(_NUMBER.fullmatch(label) for label in cells):
-        return {}
-    to_number = int if all(INTEGER.fullmatch(label) for label in cells) else float
-    for label, example in cells.items():
-        if math.isinf(float(label)):
-            raise UserError(f"{example.origin}: the label is {label}, expected a finite number")
-    return {label: to_number(label) for label in cells}

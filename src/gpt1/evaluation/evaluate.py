@@ -53,8 +53,11 @@ def evaluate(
     classifier = Classifier.open(path, hardware, shown=str(model), zero_shot=True)
     others = {str(other): _of_the_same_kind(other, str(model), classifier, hardware) for other in compare}
     kind = classifier.task.input_kind
-    examples = load_evaluation_data(trained_on, data, split, columns or Columns(), kind, table).read(split)
-    examples = _at_most(max_examples, examples)
+    rows = load_evaluation_data(
+        trained_on, data, split, columns or Columns(), kind, table, RunDirectory(path).columns(),
+        classifier.labels.names,
+    )  # fmt: skip
+    examples = _at_most(max_examples, rows.read(split))
     extra = own_metric(metric)
     encoded = classifier.encode(examples, labelled=True)
     if encoded.truncated:

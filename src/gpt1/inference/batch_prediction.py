@@ -13,15 +13,17 @@ import hashlib
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gpt1 import backends, console
-from gpt1.config import DETECTED, Columns, DeviceConfig, TableFormat
+from gpt1.config import DETECTED, Columns, DeviceConfig, TableFormat, TextColumns
+from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.example import Example
-from gpt1.data.examples import stream_rows
+from gpt1.data.examples import Reader, stream_rows
+from gpt1.data.header import flag
 from gpt1.data.readers.rows import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batched import task_logits
@@ -42,21 +44,28 @@ Chunk = Sequence[tuple[Row, Example]]
 class Predictor:
     """Predicts the rows of one input file with a classifier.
 
-    With `with_input`, the row's own columns are put before its prediction.
+    `remembered` are the columns that the run was trained on. With `with_input`, the row's own columns are put before
+    its prediction.
     """
 
     def __init__(
         self, model: Classifier, source: Path, columns: Columns, table: TableFormat = DETECTED, *,
-        with_input: bool = False,
+        remembered: Columns = BY_USUAL_NAMES, with_input: bool = False,
     ):  # fmt: skip
         self.model, self.source, self.columns, self.table, self.with_input = model, source, columns, table, with_input
+        self.remembered = remembered
         self._notes: set[str] = set()
         self.rows_at_once = model.engine.tokens_at_once // TOKENS_PER_ROW
         self.truncated = 0
 
     def rows(self) -> Iterator[tuple[Row, Example]]:
         """Iterate over the rows of the file and their examples; the first row is read immediately."""
-        return stream_rows(self.source, self.columns, self.model.task.input_kind, self.table, self._say_once)
+        reader = Reader(self.columns, self.model.task.input_kind, self.table, self._say_once, self.remembered)
+        rows = stream_rows(reader, self.source)
+        assert reader.layout is not None
+        for note in reader.layout.notes(self.columns):
+            self._say_once(f"{self.source.name}: {note}")
+        return rows
 
     def _say_once(self, note: str) -> None:
         """Print a note about the file, which is read twice for --output."""
@@ -89,7 +98,7 @@ class Predictor:
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the bytes of the predictions, except the rows."""
-        columns = {f"--{name.replace('_', '-')}": value for name, value in asdict(self.columns).items()}
+        columns = {flag(each.name): getattr(self.columns, each.name) for each in fields(TextColumns)}
         return {
             "model": model_digest(self.model),
             "--backend": type(self.model.engine).__name__.removesuffix("Engine").lower(),

@@ -97,11 +97,11 @@ def _finetune(
         loaded = _load(config, run, ranks, metric, files, adapted)
         data, start, encoded, adaptation = loaded.data, loaded.start, loaded.encoded, loaded.adaptation
         if run.finished:
-            run.open("finetune", config, loaded.facts)
+            run.open("finetune", config, loaded.facts, data.columns)
             return _finished(config, run, data.task)
         # before the run is opened, so that an unavailable device leaves no files
         training = FinetuneSetup(config, start, encoded, loaded.extra_metrics, ranks)
-        run.open("finetune", config, loaded.facts)
+        run.open("finetune", config, loaded.facts, data.columns)
         run.hold()
         if not run.tokenizer.exists():
             replace_directory(run.tokenizer, start.tokenizer.save)
@@ -260,6 +260,7 @@ def _final_scores(
         )  # fmt: skip
     results["baseline_split"] = split
     size = count(shape), len(encoded["train"])
+    results["notes"] = list(data.notes)
     return results | {"verdict": verdict.of_run(results, config, *size, seed=config.loop.seed)}
 
 

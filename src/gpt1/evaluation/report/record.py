@@ -18,10 +18,8 @@ from gpt1.errors import UserError
 from gpt1.evaluation.diagnostics import comparable, unpack
 from gpt1.evaluation.report.curves import by_step
 from gpt1.system.files import CorruptFile, read_json
+from gpt1.tasks.label_notes import imbalance_note
 from gpt1.tasks.metrics import PairMetric
-
-IMBALANCE = 4
-"""Ratio of training examples of the most frequent and the rarest label from which on a warning is shown."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +158,8 @@ class Record:
                     "longer than the maximum length and were truncated."
                 )
         counts: Mapping[str, int] = self.start.get("labels", {}).get("train", {})
-        if counts and max(counts.values()) >= IMBALANCE * max(1, min(counts.values())):
-            most, rarest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-            notes.append(
-                f"train: imbalanced labels: {counts[most]:,} examples of {most}, {counts[rarest]:,} of {rarest}. "
-                "Accuracy favours the frequent labels; check F1 and the scores per label."
-            )
+        if (imbalance := imbalance_note(counts)) and imbalance not in notes:  # earlier runs have no note
+            notes.append(imbalance)
         return notes
 
 
