@@ -118,7 +118,9 @@ settled = st.characters(codec="utf-8").filter(lambda c: unicodedata.ucd_3_2_0.ca
 tricky = st.sampled_from("abİΣé'’ʼ“”—…<>/!=0½ \t\r\n\x85\xa0\u2028\u0301\u3099中々あーｱﾞ한ก\u0e33\x00\ufeff𝔸😀")
 
 
-in_tags = st.sampled_from(["<a", "</b", "<br", " ", "x", "=", "y", "'", '"', "/", ">", "<", "`", "\n", "<!--", "-->", "-"])
+in_tags = st.sampled_from(
+    ["<a", "</b", "<br", " ", "x", "=", "y", "'", '"', "/", ">", "<", "`", "\n", "<!--", "-->", "-"]
+)
 comment_like = st.sampled_from(["<!--", "-->", "<!doctype", "-", "!", ">", "<", "a", " "])
 texts = st.one_of(
     st.text(st.one_of(tricky, settled), max_size=40),

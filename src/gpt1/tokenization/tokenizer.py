@@ -123,6 +123,12 @@ class Tokenizer:
         spans = zip(cast("list[int]", encoding.word_ids), self._spans(encoding), strict=True)
         return encoding.ids, _sizes((words[word], word, span) for word, span in spans)
 
+    def unknown_bytes(self, text: str, ids: Sequence[int]) -> int:
+        """Return how many UTF-8 bytes of `text` became `<unk>` in its token ids; only such a text is encoded again."""
+        if self.unk not in ids:
+            return 0
+        return sum(size for i, size in zip(*self.encode_with_sizes(text), strict=True) if i == self.unk)
+
     def encode_with_words(self, text: str) -> tuple[list[int], list[Word]]:
         """Return the token ids of `text` and its words, in order, each with its offsets.
 
