@@ -1,7 +1,8 @@
 """Output formats of predictions: .jsonl, .csv and .tsv are appended chunk by chunk, .parquet is converted from .jsonl.
 
-A line of .jsonl is {"label", "score", "scores": {label: probability}, "unknown_share"}. Tables have the columns `label`,
-`score`, `probability of X` for each label X, and `unknown_share`. With `with_input`, the row's own columns come before these.
+A line of .jsonl is {"label", "score", "scores": {label: probability}, "unknown_share"}. Tables have the columns
+`label`, `score`, `probability of X` for each label X, and `unknown_share`. With `with_input`, the row's own columns
+come before these.
 """
 
 from __future__ import annotations
