@@ -1,4 +1,4 @@
-"""Text that a vocabulary does not know: its share, the notice and the refusal. Run: pytest tests/test_unknown_text.py"""
+"""Text that a vocabulary does not know: share, notice, refusal. Run: pytest tests/test_unknown_text.py"""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def test_training_texts_that_are_mostly_unknown_are_refused_with_a_way_that_work
 
 def test_a_few_unknown_characters_are_noted_from_five_percent_on() -> None:
     config = FinetuneConfig()
-    assert (
-        check_training_texts(config, *encoded("a warm and funny film", "a warm film, and a funny film, and a")) is None
-    )
+    assert check_training_texts(config, *encoded("a warm and funny film", "a warm film")) is None
     assert "unknown to the vocabulary" in str(check_training_texts(config, *encoded("a warm 好 film")))
 
 
