@@ -33,7 +33,7 @@ from gpt1.data.readers.rows import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batch_prediction import Predictor, write_predictions
 from gpt1.inference.classifier import Classifier
-from gpt1.inference.prediction_writer import PredictionFile
+from gpt1.inference.prediction_writer import FIELDS, PredictionFile
 from gpt1.tokenization.trainer import train
 from support.engines import hardware
 from support.run_outcome import PATIENCE
@@ -365,11 +365,12 @@ def test_every_format_holds_label_score_and_probabilities_in_the_rows_order(mode
     assert len({round(row["score"], 4) for row in expected}) > 5  # so that the order matters
     for given, row in zip(found[".jsonl"], expected, strict=True):
         assert given["label"] == row["label"]
-        assert list(given) == ["label", "score", "scores"]
+        assert list(given) == ["label", "score", "scores", "unknown_share"]
         assert given["scores"] == pytest.approx(row["scores"], abs=1e-6)  # sums in a batch
     flat = [
         {"label": row["label"], "score": row["score"]}
         | {f"probability of {name}": value for name, value in row["scores"].items()}
+        | {"unknown_share": row["unknown_share"]}
         for row in found[".jsonl"]
     ]
     assert found[".parquet"] == flat
@@ -392,7 +393,7 @@ def test_columns_of_any_kind_come_along(model: Classifier, tmp_path: Path) -> No
     source = write_rows(tmp_path / "odd.jsonl", [odd, odd | {"number": float("nan")}])
     found = tables(model, source, with_input=True)
     expected = odd | {"half": "x\ufffd"}
-    assert found[".jsonl"][0] == expected | {name: found[".jsonl"][0][name] for name in ("label", "score", "scores")}
+    assert found[".jsonl"][0] == expected | {name: found[".jsonl"][0][name] for name in FIELDS.split()}
     assert found[".jsonl"][1]["number"] is None
     shown = {"text": 'a,\r\n"b"', "list": '[1, {"a": null}]', "number": "0.5", "none": "", "half": "x\ufffd"}
     for suffix in (".csv", ".tsv"):
@@ -442,7 +443,7 @@ def test_a_regression_and_choices_have_every_format_too(directory: Directory, tm
     source = write_rows(tmp_path / "c.jsonl", [{"context": text, "choices": ["a", "rude"]} for text in TEXTS])
     found = tables(endings, source, with_input=False)
     assert {row["label"] for row in found[".parquet"]} <= {0, 1}
-    assert list(found[".csv"][0]) == ["label", "score", "probability of 0", "probability of 1"]
+    assert list(found[".csv"][0]) == ["label", "score", "probability of 0", "probability of 1", "unknown_share"]
 
 
 def test_parquet_is_read_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -540,4 +541,4 @@ def test_with_input_goes_with_something_that_holds_it(
     assert cli.main([*words, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["text"] for row in rows] == TEXTS
-    assert set(rows[0]) == {"id", "text", "input label", "label", "score", "scores"}
+    assert set(rows[0]) == {"id", "text", "input label", *FIELDS.split()}

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("in_world")
 
 def test_a_text_gets_a_label_with_the_probability_of_each() -> None:
     found = done("predict", "run", "a funny story", "--json").json
-    assert set(found) == {"label", "score", "scores"}
+    assert set(found) == {"label", "score", "scores", "unknown_share"}
     assert set(found["scores"]) == {"bad", "good"}
     assert sum(found["scores"].values()) == pytest.approx(1.0)
     assert found["score"] == max(found["scores"].values()) == found["scores"][found["label"]]
@@ -119,8 +119,10 @@ def test_predictions_go_to_a_file_of_either_kind(tmp_path: Path) -> None:
     assert [json.loads(line) for line in (tmp_path / "new folder/out.jsonl").read_text().splitlines()] == expected
     with (tmp_path / "OUT.CSV").open(newline="") as file:
         header, *rows = csv.reader(file)
-    assert header == ["label", "score", "probability of bad", "probability of good"]
-    assert rows == [[row["label"], *map(str, (row["score"], *row["scores"].values()))] for row in expected]
+    assert header == ["label", "score", "probability of bad", "probability of good", "unknown_share"]
+    assert rows == [
+        [row["label"], *map(str, (row["score"], *row["scores"].values(), row["unknown_share"]))] for row in expected
+    ]
 
 
 def test_an_output_file_appears_when_it_is_complete_and_never_before(

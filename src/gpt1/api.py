@@ -46,6 +46,7 @@ from gpt1.inference.generator import TextDelta, TextGenerator
 from gpt1.inference.scorer import Scorer
 from gpt1.system.extras import install_command
 from gpt1.system.files import require_page, write_text
+from gpt1.tasks.unknown_text import require_known
 from gpt1.tokenization.trainer import train
 from gpt1.training.finetune import finetune
 from gpt1.training.pretrain import pretrain
@@ -72,12 +73,15 @@ def predict_texts(
     and the choices of one question. The dtype is float32 unless `hardware` sets it.
 
     Raises:
-        UserError: the model does not exist or has no head, or the texts do not form examples of its task.
+        UserError: the model does not exist or has no head, the texts do not form examples of its task, or its
+            vocabulary knows nothing of a text.
     """
     if not texts:
         raise UserError('nothing to predict: give texts, as in gpt1 predict RUN "a text", or --input FILE')
     model = Classifier.open(name, hardware)
-    return model.predict(model.examples(texts))
+    examples = model.examples(texts)
+    require_known(examples, model.encode(examples))
+    return model.predict(examples)
 
 
 def explain_texts(
@@ -101,6 +105,7 @@ def explain_texts(
     model = Classifier.open(name, hardware)
     layer, head = _layer_and_head(attention, model.model.config)
     examples = model.examples(texts)
+    require_known(examples, model.encode(examples))
     results = Explainer(model).explain_all(examples, [label] * len(examples), occlusion=occlusion)
     indices = [model.head.pooling.sequence_of(result["explained"]) for result in results]
     sequences = [sequence_of(model, *each) for each in zip(examples, indices, strict=True)]

@@ -126,6 +126,8 @@ class DataConfig:
     truncation: Truncation = "longest"
     """Truncation of sequences with two texts. `longest`: the longer text loses tokens first; `half`: each text keeps
     half the maximum length minus 2 (OpenAI's code)."""
+    allow_unknown: bool = False
+    """Train although the vocabulary does not know half or more of the training texts (their bytes become <unk>)."""
     split_strategy: SplitStrategy = "stratified"
     """Selection of validation examples if the data has no validation split. `stratified`: by label, with the split
     seed; `openai`: as OpenAI's code splits ROCStories, with a seed of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
@@ -33,6 +34,7 @@ from gpt1.system.files import read_json, replace_directory, sha256, write_json
 from gpt1.tasks import Labels, ProblemType, Task
 from gpt1.tasks.dataset import TaskData
 from gpt1.tasks.metrics import own_metric
+from gpt1.tasks.unknown_text import check_training_texts
 from gpt1.training.adaptation import Adaptation
 from gpt1.training.defaults import recipe_or_default
 from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
@@ -61,7 +63,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         max_length: int | None = None, lm_coef: float | None = None, adapt: float | None = None,
         unlabelled: str | Path | Sequence[str] | None = None, validation_fraction: float | None = None,
         random_state: Any = None, backend: str | None = None, device: str | None = None, dtype: str | None = None,
-        out: str | Path | None = None, verbose: int = 0,
+        allow_unknown: bool | None = None, out: str | Path | None = None, verbose: int = 0,
     ):  # fmt: skip
         self.model = model
         self.recipe = recipe
@@ -78,6 +80,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self.backend = backend
         self.device = device
         self.dtype = dtype
+        self.allow_unknown = allow_unknown
         self.out = out
         self.verbose = verbose
 
@@ -96,7 +99,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             base = recipe_or_default(base, self.model, self.out)
         named = (
             "model", "task", "epochs", "lr", "batch_size", "max_length", "lm_coef", "adapt",
-            "backend", "device", "dtype",
+            "backend", "device", "dtype", "allow_unknown",
         )  # fmt: skip
         overrides = {name: value for name in named if (value := getattr(self, name)) is not None}
         overrides = {
@@ -131,6 +134,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             data = TaskData(drawn(examples, config), task, labels, (), unlabelled_examples(self.unlabelled))
             start = starting_model(config, data, run)
             encoded = encode_splits(config, data, start)
+            if note := check_training_texts(config, data.splits["train"], encoded["train"]):
+                warnings.warn(note, stacklevel=3)
             training = FinetuneSetup(config, start, encoded, own_metric(config.metric))
             root = Path(self.out) / ADAPTED if self.out else Path(_temporary_directory().name)
             adaptation = Adaptation(config, data, start, root) if config.adaptation.adapt else None

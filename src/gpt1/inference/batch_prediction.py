@@ -28,9 +28,10 @@ from gpt1.data.readers.rows import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier
-from gpt1.inference.prediction_writer import SUFFIXES, PredictionFile, with_own_columns
+from gpt1.inference.prediction_writer import FIELDS, SUFFIXES, PredictionFile, with_own_columns
 from gpt1.system.files import CorruptFile, exclusive_lock, read_json, write_json
 from gpt1.system.serialization import to_json
+from gpt1.tasks.unknown_text import UnknownCount, unknown_shares
 
 TOKENS_PER_ROW = 2
 """A chunk has (tokens that the device computes at once) / TOKENS_PER_ROW rows: 512 on a CPU, 8,192 on a GPU."""
@@ -57,6 +58,7 @@ class Predictor:
         self._notes: set[str] = set()
         self.rows_at_once = model.engine.tokens_at_once // TOKENS_PER_ROW
         self.truncated = 0
+        self.unknown = UnknownCount()
 
     def rows(self) -> Iterator[tuple[Row, Example]]:
         """Iterate over the rows of the file and their examples; the first row is read immediately."""
@@ -77,8 +79,10 @@ class Predictor:
         """Return the prediction of each row of a chunk, as `Classifier.predict` does."""
         encoded = self.model.encode([example for _, example in chunk])
         self.truncated += encoded.truncated
+        shares = unknown_shares(encoded)
+        self.unknown.add(shares)
         logits = task_logits(self.model.engine, encoded, self.model.collator, bar=bar)
-        return [self.model.prediction(row) for row in logits]
+        return [self.model.prediction(*each) for each in zip(logits, shares, strict=True)]
 
     def stream(self) -> Iterator[dict[str, Any]]:
         """Yield the prediction of each row, chunk by chunk."""
@@ -89,12 +93,14 @@ class Predictor:
                 yield with_own_columns(row, prediction) if self.with_input else prediction
             done += len(chunk)
         bar.close()
-        self.show_truncated(done)
+        self.show_counts(done)
 
-    def show_truncated(self, rows: int) -> None:
-        """Print how many of `rows` rows were truncated, if any."""
+    def show_counts(self, rows: int) -> None:
+        """Print how many of `rows` rows were truncated or contain much unknown text, if any."""
         if self.truncated:
             console.say(f"{self.truncated:,} of {rows:,} rows were truncated to {self.model.limit}.")
+        if notice := self.unknown.notice(rows, "rows"):
+            console.say(notice)
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the bytes of the predictions, except the rows."""
@@ -106,6 +112,7 @@ class Predictor:
             "--with-input": self.with_input,
             **columns,
             "rows at once": self.rows_at_once,
+            "fields": FIELDS,
         }
 
 
@@ -143,6 +150,8 @@ class Journal:
     """Number of rows predicted in the first `size` bytes of the partial file."""
     size: int = 0
     truncated: int = 0
+    unknown: int = 0
+    """Number of rows with much unknown text (`UnknownCount`)."""
     sha256: str = hashlib.sha256().hexdigest()
     """Digest of those input rows."""
 
@@ -193,11 +202,11 @@ class Journal:
         if state["device"] != self.device:
             console.say(f"Started on {state['device']}, resuming on {self.device}: the last digits may differ.")
         self.rows, self.size, self.sha256 = state["rows"], state["size"], state["sha256"]
-        self.truncated = state["truncated"]
+        self.truncated, self.unknown = state["truncated"], state["unknown"]
 
     def write(self) -> None:
         """Write the journal atomically."""
-        kept = ("identity", "device", "rows", "size", "truncated", "sha256")
+        kept = ("identity", "device", "rows", "size", "truncated", "unknown", "sha256")
         write_json(self.path, {name: getattr(self, name) for name in kept})
 
 
@@ -245,7 +254,7 @@ def _complete(predictor: Predictor, journal: Journal) -> int:
     digest, total = _check_rows(predictor, journal)
     if journal.rows:
         console.say(f"{output.name}: resuming after row {journal.rows:,} of {total:,}.")
-    predictor.truncated = journal.truncated
+    predictor.truncated, predictor.unknown.noted = journal.truncated, journal.unknown
     file = PredictionFile(output.suffix.lower(), with_input=predictor.with_input)
     bar = console.Bar(total, predictor.source.name, "row", done=journal.rows)
     try:
@@ -256,7 +265,7 @@ def _complete(predictor: Predictor, journal: Journal) -> int:
     finally:
         bar.close()
     journal.path.unlink()
-    predictor.show_truncated(done)
+    predictor.show_counts(done)
     return done
 
 
@@ -308,6 +317,6 @@ def _write(predictor: Predictor, journal: Journal, file: PredictionFile, digest:
                 for row, _ in chunk:
                     _update_digest(digest, row)
                 journal.rows, journal.size, journal.sha256 = done, partial.tell(), digest.hexdigest()
-                journal.truncated = predictor.truncated
+                journal.truncated, journal.unknown = predictor.truncated, predictor.unknown.noted
                 journal.write()
     return done

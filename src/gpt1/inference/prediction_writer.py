@@ -1,7 +1,8 @@
 """Output formats of predictions: .jsonl, .csv and .tsv are appended chunk by chunk, .parquet is converted from .jsonl.
 
-A line of .jsonl is {"label", "score", "scores": {label: probability}}. Tables have the columns `label`, `score` and
-`probability of X` for each label X. With `with_input`, the row's own columns come before these.
+A line of .jsonl is {"label", "score", "scores": {label: probability}, "unknown_share"}. Tables have the columns
+`label`, `score`, `probability of X` for each label X, and `unknown_share`. With `with_input`, the row's own columns
+come before these.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from gpt1.system.files import sync
 from gpt1.system.serialization import to_json
 from gpt1.tokenization.pretokenizers import valid_unicode
 
+FIELDS = "label score scores unknown_share"
+"""Fields of a prediction; an output that was started with others is not resumed."""
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 PARQUET_ROWS = 1 << 14
 """Rows of a row group, which is held in memory."""
@@ -44,7 +47,8 @@ def with_own_columns(row: Row, prediction: Record) -> Record:
 def flat(prediction: Record) -> Record:
     """Return a prediction as a table row, with one `probability of X` per label."""
     scores = {f"probability of {name}": value for name, value in prediction["scores"].items()}
-    return {"label": prediction["label"], "score": prediction["score"], **scores}
+    label, score, unknown = (prediction[name] for name in ("label", "score", "unknown_share"))
+    return {"label": label, "score": score, **scores, "unknown_share": unknown}
 
 
 class PredictionFile:

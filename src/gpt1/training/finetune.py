@@ -35,6 +35,7 @@ from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tasks import Task
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
+from gpt1.tasks.unknown_text import check_training_texts
 from gpt1.training.adaptation import Adaptation
 from gpt1.training.overview import print_overview, print_paths
 from gpt1.training.setup import FinetuneSetup, encode_splits, require_start, starting_model
@@ -158,6 +159,9 @@ def _load(
         console.say(note)
     start = starting_model(config, data, run)
     encoded = encode_splits(config, data, start)
+    if note := check_training_texts(config, data.splits["train"], encoded["train"], resumed=run.tokenizer.exists()):
+        console.say(note)
+        data = replace(data, notes=(*data.notes, note))
     valid = encoded["valid"]
     assert valid.labels is not None
     compute((), valid.labels, valid.labels, extra_metrics)  # a custom metric that fails must fail before training

@@ -9,15 +9,13 @@ from typing import NamedTuple
 from gpt1 import console
 from gpt1.data.readers.rows import Note
 from gpt1.data.readers.text import text_lines
+from gpt1.tokenization.html_tags import unfinished_tag
 
 CHUNK_SIZE = 4_096
 """Characters after which a chunk ends at the next suitable line break."""
 
 LONGEST_LINE = 1 << 20
 """Maximum bytes of a line in memory; longer lines are split at a blank."""
-
-_LONGEST_TAG = 1_010
-"""Characters (rounded up) within which pre-tokenizer `fast` searches for the end of an HTML tag."""
 
 _BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace() and not "\x1c" <= c <= "\x1f")
 """Characters that the tokenizer's `\\s` matches; `str.isspace` also includes the ASCII separators."""
@@ -86,13 +84,12 @@ def chunks(lines: Iterable[str], end_of_document: str = "") -> Iterator[Document
 
 def _cut(held: str, following: str) -> int:
     """Return how many characters of `held` can form a chunk if `following` comes next; 0 if none."""
-    tail = held[-_LONGEST_TAG:]
-    inside_tag = tail.rfind("<") > tail.rfind(">")
+    unfinished = unfinished_tag(held)
     if held.endswith("\n"):
-        beside_tag = following[0] == "<" or tail.rstrip().endswith(">")
-        return 0 if inside_tag or beside_tag or following[0].isspace() else len(held)
+        beside_tag = following[0] == "<" or held.rstrip().endswith(">")
+        return 0 if unfinished is not None or beside_tag or following[0].isspace() else len(held)
     # Inside a line of more than LONGEST_LINE bytes.
-    blank = held.rfind(" ", 0, held.rfind("<") if inside_tag else len(held))
+    blank = held.rfind(" ", 0, unfinished)
     if held[: max(0, blank)].strip(_BLANKS):
         return blank + 1
     return len(held) if len(held) >= LONGEST_LINE else 0
