@@ -1,13 +1,17 @@
-"""Time of a training step with this checkout and with another one, in one run.
+"""Time of a training step, or of classification, with this checkout and with another one, in one run.
 
     git worktree add ../before COMMIT
     python benchmarks/steps.py --before ../before                      pretraining `mini`, 64 × 128 tokens
     python benchmarks/steps.py --before ../before --size gpt1 --task classification --batch-size 8 --length 256
+    python benchmarks/steps.py --before ../before --size gpt1 --task classification --inference --length 256
 
 Each checkout runs in a process of its own. They compute the same steps in turn, in alternating order, so that a busy
 moment of the machine slows down both. Several pairs of processes follow each other, because where a process gets its
 memory changes its speed by up to a fifth. The ratio of the fastest steps is that of an idle machine; the median of the
 ratios of all rounds includes what the machine does. The losses of both are printed: they must agree.
+
+With `--inference` a step classifies the batch, in as many parts as `gpt1 predict` does; the sum of the logits is
+printed for the loss.
 """
 
 from __future__ import annotations
@@ -49,15 +53,31 @@ def build(args: argparse.Namespace) -> tuple[Engine, Batch]:
     return engine, Batch(tokens, ends, lm_targets=np.roll(tokens, -1, 1))
 
 
+def classify(engine: Engine, batch: Batch) -> float:
+    """Return the sum of the logits of the batch."""
+    rows = max(1, engine.tokens_at_once // batch.tokens.shape[1])
+    parts = [
+        Batch(batch.tokens[start : start + rows], batch.eos_positions[start : start + rows])
+        for start in range(0, len(batch.tokens), rows)
+    ]
+    return float(sum(engine.logits(part).sum() for part in parts))
+
+
 def answer(args: argparse.Namespace) -> None:
     """Compute a step for each line on stdin; print its seconds and its loss."""
     engine, batch = build(args)
+
+    def compute(step: int) -> float:
+        if args.inference:
+            return classify(engine, batch)
+        return engine.train_step([batch], lr=LEARNING_RATE, step=step).read()["loss"]
+
     for step in range(WARMUP):
-        engine.train_step([batch], lr=LEARNING_RATE, step=step).read()
+        compute(step)
     print(engine.device, engine.dtype, flush=True)
     for step, _ in enumerate(sys.stdin, WARMUP):
         started = time.perf_counter()
-        loss = engine.train_step([batch], lr=LEARNING_RATE, step=step).read()["loss"]
+        loss = compute(step)
         print(time.perf_counter() - started, loss, flush=True)
 
 
@@ -107,6 +127,7 @@ def main() -> int:
     parser.add_argument("--before", type=Path, required=True, help="folder of the other checkout")
     parser.add_argument("--size", choices=list(SIZES), default="mini")
     parser.add_argument("--task", choices=["pretraining", "classification"], default="pretraining")
+    parser.add_argument("--inference", action="store_true", help="classify the batch; without it, train")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--dropout", type=float, default=0.0)
@@ -116,6 +137,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="steps of each pair")
     parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.inference and args.task != "classification":
+        parser.error("--inference: for --task classification")
     if args.answer:
         answer(args)
         return 0
@@ -132,7 +155,8 @@ def main() -> int:
         for _, process in pair:
             process.close()
     tokens = args.batch_size * args.length
-    print(f"{args.size}, {args.task}, {args.batch_size} × {args.length}, dropout {args.dropout:g}; {process.device}")
+    what = "inference" if args.inference else f"dropout {args.dropout:g}"
+    print(f"{args.size}, {args.task}, {args.batch_size} × {args.length}, {what}; {process.device}")
     for name, times in (("before", before), ("now", now)):
         fastest, median = min(times.seconds), statistics.median(times.seconds)
         print(

@@ -31,10 +31,13 @@ def test_doctor_reports_packages_and_devices(monkeypatch: pytest.MonkeyPatch) ->
     [device, *_] = outcome.json["backends"]["torch"]["devices"]
     assert device["gflops"] == {"float32": 12, "bfloat16": 12}
     assert "GFLOP/s" in outcome.err
+    assert "; not found: CUDA" in outcome.err
     [first, *_] = instructions = outcome.json["backends"]["torch"]["cpu_instructions"]
     assert first
     assert f"CPU instructions: {', '.join(instructions)}\n" in outcome.err
-    assert done("doctor").out == ""
+    outcome = done("doctor")
+    assert "GFLOP/s" in outcome.out
+    assert outcome.err == ""
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["tokenizer"], ["predict", "--help"]])

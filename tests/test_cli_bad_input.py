@@ -172,7 +172,7 @@ def test_a_command_line_that_cannot_be_read_is_one_line(words: str, said: str) -
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--device", "ascend"], "--device ascend: needs the MindSpore backend"),
+        (["--device", "ascend"], "--device ascend: needs --backend mindspore"),
         (["--device", "cpu", "--dtype", "float16"], "--dtype float16: not supported on --device cpu; use"),
         (["--device", "cpu", "--compile"], "--compile: only on --device cuda"),
         pytest.param(

@@ -147,7 +147,7 @@ def test_a_shared_setting_is_described_as_the_command_uses_it() -> None:
     assert entry(text_of("predict", "--help-all"), "--dtype DTYPE").endswith("(default: auto). `auto`: float32.")
     training = entry(text_of("finetune", "--help-all"), "--dtype DTYPE")
     assert "float32 for inference" in training
-    assert "float16 on other accelerators" in training
+    assert "float16 on CUDA cards that lack it" in training
 
 
 def test_shares_of_the_splits_say_what_they_are_shares_of() -> None:

@@ -20,6 +20,12 @@ pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("in_world")
 
 
+def set_chunk_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Set the number of rows of a chunk."""
+    monkeypatch.setattr(batch_prediction, "MIN_CHUNK_ROWS", rows)
+    monkeypatch.setattr(batch_prediction, "TOKENS_PER_ROW", 1 << 30)
+
+
 def test_a_text_gets_a_label_with_the_probability_of_each() -> None:
     found = done("predict", "run", "a funny story", "--json").json
     assert set(found) == {"label", "score", "scores", "unknown_share"}
@@ -99,7 +105,7 @@ def test_a_file_that_cannot_be_read_is_refused_before_the_model_is_loaded(name: 
 
 
 def test_the_rows_of_a_file_are_predicted_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_prediction, "TOKENS_PER_ROW", 200)  # 5 rows
+    set_chunk_rows(monkeypatch, 5)
     texts = [text for text, _ in labelled(23)[::-1]]
     expected = done("predict", "run", *texts, "--json").json
     found = done("predict", "run", "--input", "new.csv", "--dtype", "float32", "--json").rows
@@ -128,7 +134,7 @@ def test_predictions_go_to_a_file_of_either_kind(tmp_path: Path) -> None:
 def test_an_output_file_appears_when_it_is_complete_and_never_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_prediction, "TOKENS_PER_ROW", 512)  # 2 rows
+    set_chunk_rows(monkeypatch, 2)
     output = tmp_path / "out.jsonl"
     words = ["predict", "run", "--input", "blank.csv", "--output", output]
     assert_refused(gpt1(*words), "blank.csv row 7", notices=True)

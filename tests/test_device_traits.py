@@ -119,7 +119,7 @@ def started_by_torchrun(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -
         ("mps:1", 1, "--device mps:1: PyTorch finds no MPS device; use --device cpu"),
         ("cpu:1", 1, "--device cpu:1: there is one CPU device; use --device cpu"),
         ("auto:1", 1, "--device auto:1: auto has no number; use --device auto, or a type, as in cuda:1"),
-        ("ascend:99", 1, "--device ascend:99: needs the MindSpore backend; PyTorch runs on cuda, mps or cpu"),
+        ("ascend:99", 1, "--device ascend:99: needs --backend mindspore; PyTorch runs on cuda, mps or cpu"),
     ],
 )
 def test_device_that_is_not_there_is_refused_with_those_that_are(

@@ -226,7 +226,7 @@ def test_another_device_than_the_process_computes_on_is_refused(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"device": "cuda"}, "--device cuda: needs the PyTorch backend"),
+        ({"device": "cuda"}, "--device cuda: needs --backend torch"),
         ({"device": "ascend"}, "--device ascend: MindSpore finds no Ascend device"),
         ({"compile": True}, "--compile: for --backend torch"),
         ({"dtype": "bfloat16"}, "--dtype bfloat16: MindSpore does not support it on cpu; use --dtype float32"),

@@ -231,7 +231,7 @@ def test_restored_engine_takes_the_same_next_step_in_bfloat16(torch: Any) -> Non
 @pytest.mark.parametrize(
     ("hardware", "message"),
     [
-        (DeviceConfig(backend="torch", device="ascend"), "--device ascend: needs the MindSpore backend"),
+        (DeviceConfig(backend="torch", device="ascend"), "--device ascend: needs --backend mindspore"),
         (
             DeviceConfig(backend="torch", device="cpu", dtype="float16"),
             "--dtype float16: not supported on --device cpu",

@@ -330,6 +330,8 @@ def doctor() -> dict[str, Any]:
     console.table(["package", "version"], [row for row in versions().items() if row[0] != "python"])
     for name, traits in facts["backends"].items():
         heading = f"\n{name} {traits['version']}"
+        if traits["unavailable"]:
+            heading += f"; not found: {', '.join(traits['unavailable'])}"
         if "cpu_instructions" in traits:
             heading += f"; CPU instructions: {', '.join(traits['cpu_instructions'])}"
         console.say(heading)
@@ -338,7 +340,7 @@ def doctor() -> dict[str, Any]:
             [device["name"], device["auto_dtype"], *(_speed(device["gflops"].get(dtype)) for dtype in dtypes)]
             for device in traits["devices"]
         ]
-        console.table(["device", "--dtype auto", *(f"{dtype} GFLOP/s" for dtype in dtypes)], rows)
+        console.table(["device", "--dtype auto in training", *(f"{dtype} GFLOP/s" for dtype in dtypes)], rows)
     for reason in unusable:
         console.say(f"\n{reason}")
     if not facts["backends"] and not unusable:

@@ -131,6 +131,17 @@ def notices_to(path: Path) -> Iterator[None]:
             _notices = before
 
 
+@contextmanager
+def notices_on_stdout() -> Iterator[None]:
+    """Inside the block, print notices on stdout: they are the result of the command."""
+    global _notices
+    before, _notices = _notices, sys.stdout
+    try:
+        yield
+    finally:
+        _notices = before
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collection[int] = (0,)) -> None:
     """Log a table, one notice per line; columns in `text` (indices) are left-aligned, the others right-aligned."""
     cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]

@@ -35,7 +35,7 @@ class DeviceTraits:
 
 Row = TypeVar("Row", bound=DeviceTraits)
 
-BACKEND_OF = {"cuda": "PyTorch", "mps": "PyTorch", "ascend": "MindSpore"}
+BACKEND_OF = {"cuda": "torch", "mps": "torch", "ascend": "mindspore"}
 """Backend of each device that only one backend supports."""
 
 
@@ -55,7 +55,7 @@ def choose_traits(device: str, rows: Mapping[str, Row], backend: str) -> tuple[s
         name = next(name for name, row in rows.items() if row.available())
     if name not in rows:
         other = BACKEND_OF.get(name)
-        reason = f"needs the {other} backend" if other else "unknown device"
+        reason = f"needs --backend {other}" if other else "unknown device"
         *names, last = rows
         listed = f"{', '.join(names)} or {last}" if names else last
         raise UserError(f"--device {device}: {reason}; {backend} runs on {listed}")

@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
 from gpt1.cli.flags import NAMES, AsJson, AsJsonList, Help, OneText, RunDirectory, Texts, Vocabulary
-from gpt1.cli.output import print_one, print_some
+from gpt1.cli.output import print_json, print_one, print_some
 from gpt1.config import DETECTED, END_OF_DOCUMENT, Layout, Stored, TableFormat, TextColumns
 
 
@@ -139,6 +139,10 @@ def push(
 
 def doctor(as_json: AsJson = False) -> None:
     """Print installed versions, devices, dtypes and their speed."""
-    from gpt1 import api
+    from gpt1 import api, console
 
-    print_one(api.doctor(), as_json)
+    if as_json:
+        print_json(api.doctor())
+        return
+    with console.notices_on_stdout():
+        api.doctor()

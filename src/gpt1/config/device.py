@@ -25,7 +25,7 @@ class DeviceConfig:
     """Device: auto, cpu, cuda, mps, ascend, cuda:N or ascend:N. `auto`: an accelerator if available."""
     dtype: DType = "auto"
     """Dtype of the computation. `auto`: float32 for inference; for training (with float32 weights) bfloat16 on devices
-    that compute it fast, float16 on other accelerators but MPS, otherwise float32."""
+    that compute it fast, float16 on CUDA cards that lack it, otherwise float32."""
     compile: bool = False
     """Compile the model with torch.compile, on CUDA."""
     eager: bool = False

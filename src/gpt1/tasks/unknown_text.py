@@ -39,7 +39,8 @@ def unknown_share(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> float:
 def unknown_shares(encoded: EncodedExamples) -> NDArray[np.float64]:
     """Return the (B,) shares of unknown bytes of the examples."""
     assert encoded.unknown_bytes is not None and encoded.text_bytes is not None
-    return encoded.unknown_bytes / np.maximum(encoded.text_bytes, 1)
+    shares: NDArray[np.float64] = encoded.unknown_bytes / np.maximum(encoded.text_bytes, 1)
+    return shares
 
 
 # ---- training

@@ -159,9 +159,10 @@ def _load(
         console.say(note)
     start = starting_model(config, data, run)
     encoded = encode_splits(config, data, start)
-    if note := check_training_texts(config, data.splits["train"], encoded["train"], resumed=run.tokenizer.exists()):
-        console.say(note)
-        data = replace(data, notes=(*data.notes, note))
+    unknown = check_training_texts(config, data.splits["train"], encoded["train"], resumed=run.tokenizer.exists())
+    if unknown:
+        console.say(unknown)
+        data = replace(data, notes=(*data.notes, unknown))
     valid = encoded["valid"]
     assert valid.labels is not None
     compute((), valid.labels, valid.labels, extra_metrics)  # a custom metric that fails must fail before training

@@ -195,6 +195,7 @@ def describe() -> dict[str, Any]:
     gflops = {each: round(matmul_speed(getattr(mindspore, each))) for each in dtypes}
     return {
         "version": mindspore.__version__,
+        "unavailable": [traits.label for traits in TRAITS.values() if not traits.available()],
         "devices": [{"name": device, "auto_dtype": dtypes[0], "gflops": gflops}],
     }
 

@@ -238,6 +238,7 @@ def describe() -> dict[str, Any]:
     """
     return {
         "version": torch.__version__,
+        "unavailable": [traits.label for traits in TRAITS.values() if not traits.available()],
         "cpu_instructions": [torch.backends.cpu.get_cpu_capability(), *_bfloat16_instructions()],
         "devices": [
             {
