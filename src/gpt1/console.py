@@ -121,21 +121,22 @@ def notices_to(path: Path) -> Iterator[None]:
 
     Progress bars are still shown, and urgent notices are logged as well.
     """
-    global _notices
     path.parent.mkdir(parents=True, exist_ok=True)
-    before = _notices
-    with path.open("a", encoding="utf-8") as _notices:
-        try:
-            yield
-        finally:
-            _notices = before
+    with path.open("a", encoding="utf-8") as file, _notices_in(file):
+        yield
 
 
 @contextmanager
 def notices_on_stdout() -> Iterator[None]:
     """Inside the block, print notices on stdout: they are the result of the command."""
+    with _notices_in(sys.stdout):
+        yield
+
+
+@contextmanager
+def _notices_in(stream: TextIO) -> Iterator[None]:
     global _notices
-    before, _notices = _notices, sys.stdout
+    before, _notices = _notices, stream
     try:
         yield
     finally:

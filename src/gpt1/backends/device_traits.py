@@ -68,6 +68,11 @@ def choose_traits(device: str, rows: Mapping[str, Row], backend: str) -> tuple[s
     return name, _number(device, name, int(number) if colon else None, row, backend), row
 
 
+def unavailable(rows: Mapping[str, Row]) -> list[str]:
+    """Return the labels of the types of devices that this machine lacks."""
+    return [row.label for row in rows.values() if not row.available()]
+
+
 def _number(device: str, name: str, wanted: int | None, row: DeviceTraits, backend: str) -> int | None:
     """Return the number of the device of this process; `wanted` is the one in `--device DEVICE`, if any."""
     process = process_rank()

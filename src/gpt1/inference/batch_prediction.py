@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpt1 import backends, console
 from gpt1.config import DETECTED, Columns, DeviceConfig, TableFormat, TextColumns
 from gpt1.data.column_detection import BY_USUAL_NAMES
@@ -136,7 +138,7 @@ def model_digest(model: Classifier) -> str:
     about = [asdict(its.config), its.label_names, its.max_length, its.truncation, its.tokenizer.pretokenizer]
     digest = hashlib.sha256(to_json(about).encode() + its.tokenizer.backend.to_str().encode())
     for name in sorted(its.params):
-        digest.update(its.params[name].tobytes())
+        digest.update(np.ascontiguousarray(its.params[name]).data)  # without a copy
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ import mindspore
 import numpy as np
 from mindspore import Tensor, ops
 
-from gpt1.backends.device_traits import DeviceTraits, choose_traits
+from gpt1.backends.device_traits import DeviceTraits, choose_traits, unavailable
 from gpt1.backends.dist import process_rank
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
@@ -195,7 +195,7 @@ def describe() -> dict[str, Any]:
     gflops = {each: round(matmul_speed(getattr(mindspore, each))) for each in dtypes}
     return {
         "version": mindspore.__version__,
-        "unavailable": [traits.label for traits in TRAITS.values() if not traits.available()],
+        "unavailable": unavailable(TRAITS),
         "devices": [{"name": device, "auto_dtype": dtypes[0], "gflops": gflops}],
     }
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gpt1.backends.device_traits import DeviceTraits, choose_traits
+from gpt1.backends.device_traits import DeviceTraits, choose_traits, unavailable
 from gpt1.config import DeviceConfig
 from gpt1.errors import UserError
 
@@ -55,7 +55,7 @@ class TorchTraits(DeviceTraits):
     positions_at_once: int = 1 << 30
     """Maximum number of positions whose logits are computed at one time, besides `logits_at_once`."""
     adds_gradients: bool = False
-    """Whether embeddings and 16-bit linear layers add to `grad` in their own backward pass (`torch.functional`)."""
+    """Whether embeddings and 16-bit linear layers add to `grad` in their own backward pass (`functional.py`)."""
     vocabulary_multiple: int = 1
     """The embedding is padded with zeros to a multiple of this many rows for the softmax: matrix units may need it."""
     float32_cache: bool = False
@@ -63,7 +63,7 @@ class TorchTraits(DeviceTraits):
     lays_out_for_one_row: bool = False
     """Whether products with one row are faster with weights in a layout for them, and with 16 bits without oneDNN."""
     packs_weights: bool = False
-    """Whether inference in bfloat16 uses oneDNN's linear layers with packed weights (`torch.functional`)."""
+    """Whether inference in bfloat16 uses oneDNN's linear layers with packed weights (`functional.py`)."""
     keeps_freed_memory: bool = False
     """Whether training asks the C library to keep large freed blocks."""
 
@@ -238,7 +238,7 @@ def describe() -> dict[str, Any]:
     """
     return {
         "version": torch.__version__,
-        "unavailable": [traits.label for traits in TRAITS.values() if not traits.available()],
+        "unavailable": unavailable(TRAITS),
         "cpu_instructions": [torch.backends.cpu.get_cpu_capability(), *_bfloat16_instructions()],
         "devices": [
             {

@@ -64,6 +64,7 @@ class TorchEngine:
                 block.compile()
         self._optimizer: torch.optim.AdamW | None = None
         self._linear_layers = [layer for layer in self.model.modules() if isinstance(layer, Linear)]
+        self._packs_weights = self.traits.packs_weights and self._dtype == torch.bfloat16 and can_pack()
         self._casts_are_current = False
         self._decoding: DecoderWeights | None = None
 
@@ -277,7 +278,7 @@ class TorchEngine:
     def _pack_weights(self) -> None:
         """Cast the weights, if products are not float32, and pack them where that makes inference faster."""
         self._cast_weights()
-        if self.traits.packs_weights and self._dtype == torch.bfloat16 and can_pack():
+        if self._packs_weights:
             for layer in self._linear_layers:
                 if layer.packed is None:
                     layer.pack()
