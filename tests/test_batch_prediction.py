@@ -447,7 +447,7 @@ def test_a_regression_and_choices_have_every_format_too(directory: Directory, tm
 
 
 def test_parquet_is_read_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columnar, "_PARQUET_ROWS", 3)
+    monkeypatch.setattr(columnar, "_ROWS", 3)
     for rows in (5, 6):
         polars.DataFrame({"text": list(map(str, range(rows)))}).write_parquet(tmp_path / "new.parquet")
         found = list(table.read_rows(tmp_path / "new.parquet"))

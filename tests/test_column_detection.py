@@ -124,10 +124,11 @@ def test_label_column_is_optional_when_unlabelled(tmp_path: Path) -> None:
 def test_message_stays_on_one_line_when_the_header_is_missing(tmp_path: Path) -> None:
     """The first row of texts is then read as the header."""
     path = write(
-        tmp_path / "x.csv", '3,"A first text\nof two lines, and with many more words than anyone reads"\n4,b\n'
+        tmp_path / "x.csv", '3,"A first text\nof two lines, and with, many, more words than anyone reads"\n4,b\n'
     )
     message = error_of(lambda: read_examples(path))
-    assert "its columns are 3, A first text of two lines" in message and "anyone reads" not in message
+    assert "line 1 looks like data (3, A first text of two lines" in message and "anyone reads" not in message
+    assert "--no-header --text 2 --label 1" in message and "\n" not in message
 
 
 GOOD = {"text": "t", "label": 1}

@@ -164,7 +164,7 @@ def test_several_labels_of_a_text_and_objects_are_named_as_such(tmp_path: Path) 
     rows = [{"text": "a", "tags": ["x"], "meta": {"label": "x"}, "toxic": 0, "rude": 1}]
     path = write_jsonl(tmp_path / "x.jsonl", rows)
     assert "(multi-label) are not supported yet" in error_of(lambda: loaded(path, label="tags"))
-    assert "--label meta.label" in error_of(lambda: loaded(path, label="meta"))
+    assert "did you mean --label meta.label?" in error_of(lambda: loaded(path, label="meta"))
     message = error_of(lambda: loaded(path, label="toxic,rude"))
     assert message.startswith("--label toxic,rude: several columns of labels (multi-label) are not supported yet")
 

@@ -95,7 +95,11 @@ PAGES = {
 }
 
 TOKENIZER_PAGES = {
-    "train": Page("Commands", ("gpt1 tokenizer train --input books/ --vocab-size 8192 --out tokenizers/books",)),
+    "train": Page(
+        "Commands",
+        ("gpt1 tokenizer train --input books/ --vocab-size 8192 --out tokenizers/books",),
+        "--input --out --vocab-size --end-of-document --byte-fallback --text --encoding --json",
+    ),
     "encode": Page("Commands", ('gpt1 tokenizer encode mini "Warm, funny."',)),
     "decode": Page("Commands", ("gpt1 tokenizer decode mini 17 42",)),
 }

@@ -150,9 +150,15 @@ class Header:
         return UserError(f"{problem}; its columns are {self.listed()}; {advice}")
 
     def _nearest(self, error: MissingColumn) -> str | None:
-        """Return the column whose name is most similar to one of the wanted names; None if none is similar."""
+        """Return the column whose name is most similar to one of the wanted names; None if none is similar.
+
+        Of an object, it is the first of its cells.
+        """
         if len(error.fields) > 1:  # a pair
             return None
+        for name in self.names:
+            if any(name.startswith(f"{each}.") for each in error.wanted):
+                return name
         ratios = {
             name: max(SequenceMatcher(None, _key(name), _key(each)).ratio() for each in error.wanted)
             for name in self.names
