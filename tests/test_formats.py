@@ -153,6 +153,24 @@ def test_acl_imdb_is_read_as_it_ships(tmp_path: Path) -> None:
     assert "train/unsup: 10 texts without labels" in notes and "imdb.vocab" in notes and "urls_pos.txt" in notes
 
 
+def test_excel_sheet_is_read_with_its_types(tmp_path: Path) -> None:
+    """Whole numbers stay whole, a column of numbers and texts is text, blank rows and empty sheets are skipped."""
+    pytest.importorskip("fastexcel", reason="gpt1[excel] is not installed")
+    xlsxwriter = pytest.importorskip("xlsxwriter", reason="writes the file of this test")
+    with xlsxwriter.Workbook(tmp_path / "x.xlsx") as book:
+        book.add_worksheet("cover")
+        sheet = book.add_worksheet("data")
+        rows = [["", "Review Text ", "stars", "good"], [0, "two\nlines", 5, True], [], [1, 12.5, 1, False]]
+        for number, row in enumerate(rows):
+            sheet.write_row(number, 0, row)
+    notes: list[str] = []
+    found = [dict(row.cells) for row in read_rows(tmp_path / "x.xlsx", note=notes.append)]
+    assert [{name: cell for name, cell in row.items() if name} for row in found] == [
+        {"Review Text": "two\nlines", "stars": 5, "good": True}, {"Review Text": "12.5", "stars": 1, "good": False}
+    ]  # fmt: skip
+    assert notes == ["x.xlsx: sheet 'data' is read, the first with rows; not used: 'cover'."]
+
+
 def test_nested_cells_are_named_with_dots_and_an_exact_name_wins(tmp_path: Path) -> None:
     rows = [{"data": {"text": row["text"]}, "meta": {"rating": {"label": row["label"]}}} for row in ROWS]
     columns = Columns(text="data.text", label="meta.rating.label")
