@@ -15,6 +15,7 @@ DELIMITERS = {",": '","', ";": '";"', "\t": "tabs", "|": '"|"'}
 """Detected delimiters and their names."""
 
 _TEXT = "quotes are part of the text"
+_OF_CELLS = "quotes around cells are not part of the text; --quoting none: part of it"
 
 ENOUGH_LINES = 20
 """Complete lines from which quotes are taken for text although they could also enclose several lines."""
@@ -117,8 +118,8 @@ def _find_quoting(sample: Sequence[str], delimiter: str, *, cut: bool) -> tuple[
     several = [lines for _, lines in quoted.records if len(lines) > 1]
     rows_alone = all(len(cells) == n_cells for cells, _ in plain.records)
     rows_alone = rows_alone and all(is_row(line, delimiter, n_cells) for lines in several for line in lines)
-    if rows_alone and several and n_cells == 1 and not quoted.failed:  # any line is a row of one cell
-        return "minimal", False, ""
+    if several and n_cells == 1 and not quoted.failed:  # any line could be a row of one cell
+        return "minimal", not rows_alone, _OF_CELLS
     if not rows_alone or (not quoted.failed and _has_csv_quotes(quoted, delimiter)):
         return "minimal", True, ""
     if quoted.failed:
@@ -137,7 +138,7 @@ def _find_quoting(sample: Sequence[str], delimiter: str, *, cut: bool) -> tuple[
             True,
             "quotes are part of the text, because only some cells have them; --quoting minimal: of cells",
         )
-    return "minimal", False, "quotes around cells are not part of the text; --quoting none: part of it"
+    return "minimal", False, _OF_CELLS
 
 
 def _has_csv_quotes(quoted: _Parsed, delimiter: str) -> bool:
