@@ -64,7 +64,7 @@ def test_parquet_gives_examples_of_every_kind(tmp_path: Path) -> None:
     polars.DataFrame({"article": ["a", "b"], "options": [["x", "y"], ["z", "w"]], "answer": ["B", "A"]}).write_parquet(
         tmp_path / "choices.parquet"
     )
-    assert labels_of(read_examples(tmp_path / "single.parquet")) == [1, 0]
+    assert labels_of(read_examples(tmp_path / "single.parquet")) == ["true", "false"]
     assert read_examples(tmp_path / "choices.parquet")[0] == Example(
         ("a",), ("x", "y"), 1, origin="choices.parquet row 1"
     )
