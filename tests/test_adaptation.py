@@ -321,7 +321,7 @@ def test_killed_run_gives_the_same_bytes(
         (["--adapt", "1", "--unlabelled", "empty.txt"], "--unlabelled empty.txt: no text is left; the files are empty"),
         (
             ["--adapt", "1", "--unlabelled", "binary.txt"],
-            "--unlabelled: binary.txt line 1: byte 0xff at offset 0 is not UTF-8",
+            "--unlabelled: binary.txt line 1: bytes 00 d8 ff in",
         ),
         (["--adapt", "1", "--unlabelled", "photo.png"], "--unlabelled photo.png: unknown format; expected .csv"),
         (["--adapt", "1", "--unlabelled", "folder"], "--unlabelled folder: no file with texts in this folder"),

@@ -79,8 +79,8 @@ def test_a_regression_gives_a_value_and_choices_give_an_index() -> None:
         (["run", "fine", "--output", "out.csv"], "--output: requires --input FILE"),
         (["run", "--output", "out.csv"], "--output: requires --input FILE"),
         (["run", "--input", "gone.csv"], "gone.csv: no such file"),
-        (["run", "--input", "unseen"], "unseen is a folder; expected a file"),
-        (["run", "--input", "notes.txt"], "notes.txt: unknown format"),
+        (["run", "--input", "unseen"], "unseen is a folder; expected a table"),
+        (["run", "--input", "run/report.html"], "report.html: unknown format"),
         (["run", "--input", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
         (["run", "--input", "new.csv", "--text", "body"], "--text body: no such column in new.csv"),
         (["run", "--input", "new.csv", "--text-a", "text"], "--text-a does not apply to this task"),
@@ -97,7 +97,7 @@ def test_what_cannot_be_predicted_is_one_line_and_writes_nothing(words: list[str
     assert file_digests(Path()) == before
 
 
-@pytest.mark.parametrize("name", ["gone.csv", "unseen", "notes.txt"])
+@pytest.mark.parametrize("name", ["gone.csv", "unseen", "run/report.html"])
 def test_a_file_that_cannot_be_read_is_refused_before_the_model_is_loaded(name: str) -> None:
     for command in ("predict", "score"):
         outcome = gpt1(command, "run", "--input", name)

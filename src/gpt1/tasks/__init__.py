@@ -105,7 +105,7 @@ def find_task(name: TaskName, asked_by: str = "--task") -> Task:
     match list(entry_points(group=GROUP, name=name)):
         case []:
             added = sorted({point.name for point in entry_points(group=GROUP)} - TASKS.keys())
-            known = [*([REGRESSION.name] if asked_by == "--task" else []), *TASKS, *added]
+            known = [*TASKS, *([REGRESSION.name] if asked_by == "--task" else []), *added]
             raise UserError(
                 f"{asked_by} {name}: unknown task; expected one of {', '.join(known)}, or install a package "
                 f"that registers it as an entry point of the group {GROUP}"

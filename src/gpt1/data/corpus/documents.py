@@ -15,7 +15,7 @@ CHUNK_SIZE = 4_096
 """Characters after which a chunk ends at the next suitable line break."""
 
 LONGEST_LINE = 1 << 20
-"""Maximum bytes of a line in memory; longer lines are split at a blank."""
+"""Maximum characters of a line in memory; longer lines are split at a blank."""
 
 _BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace() and not "\x1c" <= c <= "\x1f")
 """Characters that the tokenizer's `\\s` matches; `str.isspace` also includes the ASCII separators."""
@@ -88,7 +88,7 @@ def _cut(held: str, following: str) -> int:
     if held.endswith("\n"):
         beside_tag = following[0] == "<" or held.rstrip().endswith(">")
         return 0 if unfinished is not None or beside_tag or following[0].isspace() else len(held)
-    # Inside a line of more than LONGEST_LINE bytes.
+    # Inside a line of more than LONGEST_LINE characters.
     blank = held.rfind(" ", 0, unfinished)
     if held[: max(0, blank)].strip(_BLANKS):
         return blank + 1

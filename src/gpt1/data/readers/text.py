@@ -121,7 +121,7 @@ def _codec(head: bytes, encoding: str | None, fact: Note) -> str | None:
 def _detected(sample: bytes, fact: Note) -> str:
     """Return the codec of bytes that are not ASCII alone."""
     script = detect(sample)
-    if script is None:
+    if script is None or (script is CP1252 and b"\0" in sample):  # binary data, refused as UTF-8
         return "utf-8"
     raw, word = first_word(sample, script.codec)
     if script is CP1252:
@@ -140,6 +140,6 @@ def _reason(error: UnicodeDecodeError, encoding: str | None) -> str:
     if encoding is not None:
         return f"{found}: not {encoding}; set another --encoding, or none to detect it"
     if error.encoding == "utf-8":
-        return f"{found}: not UTF-8, unlike the rest; correct the line, or set --encoding, for example cp1252"
+        return f"{found}: not UTF-8; correct the line, or set --encoding, for example cp1252"
     detected = "cp1252" if error.encoding == "charmap" else error.encoding
     return f"{found}: not {detected}, as which the file was detected; set its --encoding"
