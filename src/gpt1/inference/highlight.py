@@ -34,7 +34,7 @@ _POSITIVE = (194, 157, 120, 83)
 _NEGATIVE = (224, 217, 210, 203)
 """Background colours (of a terminal's 256) for black text, from weak to strong."""
 
-TEMPLATE = Path(__file__).parents[2] / "assets" / "explain.html"
+TEMPLATE = Path(__file__).parents[1] / "assets" / "explain.html"
 
 
 def largest_weight(explanation: Explanation) -> float:
