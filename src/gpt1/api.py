@@ -36,8 +36,8 @@ from gpt1.data.paper_kinds import SINGLE
 from gpt1.data.readers.table import require_table
 from gpt1.errors import UserError
 from gpt1.evaluation.evaluate import evaluate, evaluate_zero_shot
-from gpt1.evaluation.report import highlight
 from gpt1.evaluation.report import write as write_report
+from gpt1.inference import highlight
 from gpt1.inference.batch_prediction import Predictor, faster_dtype, require_new, write_predictions
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import MOST_TOKENS, Explainer, attention_weights, sequence_of

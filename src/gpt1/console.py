@@ -1,6 +1,7 @@
 """Notices, tables and progress bars of commands and functions.
 
-Every notice is a record of the logger `gpt1`: INFO, or WARNING if urgent. By default its text is printed on stderr.
+Every notice is a record of the logger `gpt1`: INFO, or WARNING if urgent. By default its text is printed on stderr; in
+a notebook on stdout, because notebooks show stderr as errors.
 Python code routes or silences it as usual:
 
     logger = logging.getLogger("gpt1")
@@ -39,7 +40,8 @@ class _Stderr(logging.Handler):
         if self._alone():
             before, after = getattr(record, "spacing", ("", ""))
             with _terminal_may_close():
-                tqdm.write(f"{before}{self.format(record)}{after}", file=sys.stderr)
+                stream = sys.stdout if _in_notebook() else sys.stderr
+                tqdm.write(f"{before}{self.format(record)}{after}", file=stream)
 
     def _alone(self) -> bool:
         logger: logging.Logger | None = _logger
@@ -144,7 +146,13 @@ def _notices_in(stream: TextIO) -> Iterator[None]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collection[int] = (0,)) -> None:
-    """Log a table, one notice per line; columns in `text` (indices) are left-aligned, the others right-aligned."""
+    """Log a table, one notice per line (see `table_lines`)."""
+    for line in table_lines(header, rows, text):
+        say(line)
+
+
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collection[int] = (0,)) -> Iterator[str]:
+    """Yield the lines of a table; columns in `text` (indices) are left-aligned, the others right-aligned."""
     cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for number, row in enumerate(cells):
@@ -152,9 +160,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collect
             cell.ljust(width) if index in text else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        say("  ".join(["", *aligned]).rstrip())
+        yield "  ".join(["", *aligned]).rstrip()
         if number == 0:
-            say("  " + "  ".join("─" * width for width in widths))
+            yield "  " + "  ".join("─" * width for width in widths)
 
 
 def reading(texts: Iterable[str]) -> Iterator[str]:
@@ -168,16 +176,23 @@ def reading(texts: Iterable[str]) -> Iterator[str]:
         bar.close()
 
 
-class Bar:
-    """Progress bar on stderr.
+def _in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
 
-    Hidden if stderr is not a terminal, inside `muted`, and if the logger's level is above INFO.
+
+class Bar:
+    """Progress bar on stderr, or a widget in a notebook.
+
+    Hidden if stderr is neither a terminal nor a notebook, inside `muted`, and if the logger's level is above INFO.
     """
 
     def __init__(self, total: int, label: str, unit: str, done: int = 0, *, scaled: bool = False):
         """Show `done` of `total` units; `scaled` prints 12.3M in place of 12345678."""
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
+        hidden = _muted or not _logger.isEnabledFor(logging.INFO)
         self._bar = tqdm(
             total=total,
             initial=done,
@@ -185,7 +200,7 @@ class Bar:
             unit=unit,
             unit_scale=scaled,
             file=sys.stderr,
-            disable=True if _muted or not _logger.isEnabledFor(logging.INFO) else None,
+            disable=True if hidden else False if _in_notebook() else None,  # None: hidden without a terminal
             dynamic_ncols=True,
             leave=False,
         )

@@ -35,6 +35,9 @@ MAY_DIFFER = ("out", "hardware", "tracking", "sample_prompt", "sample_tokens")
 ADAPTED = "adapted"
 """Folder of a run, or of a series of runs, with its adapted models (`training.adaptation`)."""
 
+SAVED_DATA = ("data.jsonl", "data.parquet", "data")
+"""Files of a run, or a folder of them, with the data that was given in memory (`training.from_python`)."""
+
 LOCK = ".lock"
 """Lock file in the run directory, held by the process that trains."""
 
@@ -106,7 +109,8 @@ class RunDirectory:
             raise UserError(f"--out {self.path}: is a file; choose a new directory")
         if not self.started:
             visible = sorted(path.name for path in self.path.glob("[!.]*"))
-            if others := [name for name in visible if name not in (self.tokenizer.name, self.corpus.name)]:
+            early = (self.tokenizer.name, self.corpus.name, *SAVED_DATA)
+            if others := [name for name in visible if name not in early]:
                 raise UserError(f"--out {self.path}: contains {others[0]} and is not a run; choose a new directory")
             self.path.mkdir(parents=True, exist_ok=True)
             record = {"format": run_formats.FORMAT} | wanted | {"versions": versions(), "machine": machine()}

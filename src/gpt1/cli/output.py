@@ -58,7 +58,7 @@ def prediction(result: dict[str, Any], width: int = 0) -> str:
 
 def explanation(result: dict[str, Any]) -> str:
     """Return an explanation as text, coloured on a terminal, with the attention weights if it has them."""
-    from gpt1.evaluation.report.highlight import attention_lines, in_terminal
+    from gpt1.inference.highlight import attention_lines, in_terminal
 
     lines = [in_terminal(result, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))]
     if looks := result.get("attention"):

@@ -65,6 +65,6 @@ def shown(value: Any, none: str = "null") -> str:
     """Return a shortened repr of `value` with its type, for messages; `none` is returned for None."""
     if value is None:
         return none
-    text = repr(value)
+    text = repr(value).replace("\n", " ")  # that of an array or a table has several lines
     short = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
     return f"{short} ({type(value).__name__})"

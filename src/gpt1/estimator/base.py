@@ -102,11 +102,6 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             "backend", "device", "dtype", "allow_unknown",
         )  # fmt: skip
         overrides = {name: value for name in named if (value := getattr(self, name)) is not None}
-        overrides = {
-            name: value.item() if isinstance(value, np.generic) else value for name, value in overrides.items()
-        }
-        if isinstance(overrides.get("model"), Path):
-            overrides["model"] = str(overrides["model"])
         if isinstance(self.unlabelled, str | Path):
             overrides["unlabelled"] = Path(self.unlabelled)
         if self.validation_fraction is not None:

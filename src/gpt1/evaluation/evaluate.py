@@ -12,8 +12,10 @@ from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import DETECTED, Columns, DataConfig, DeviceConfig, FinetuneConfig, TableFormat, ZeroShotConfig
 from gpt1.data.batching import EncodedExamples
 from gpt1.data.example import Example
+from gpt1.data.python_tables import as_path, is_path
 from gpt1.errors import UserError
 from gpt1.evaluation import verdict
+from gpt1.evaluation.results import Results
 from gpt1.evaluation.scoring import baselines, majority, score_split, show_scores
 from gpt1.evaluation.zero_shot import HEURISTICS, ZeroShot, find_heuristic, find_labels
 from gpt1.inference.classifier import Classifier
@@ -23,15 +25,16 @@ from gpt1.tasks.metrics import Metric, own_metric
 
 
 def evaluate(
-    model: Path | str, data: Path | str, *, split: str = "test", columns: Columns | None = None,
+    model: Path | str, data: Any, labels: Any = None, *, split: str = "test", columns: Columns | None = None,
     hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | Metric | None = None,
     baseline: bool = True, compare: Sequence[Path | str] = (), table: TableFormat = DETECTED,
-) -> dict[str, Any]:  # fmt: skip
+) -> Results:  # fmt: skip
     """Score a fine-tuned model on one split of a data set, or on all rows of a file.
 
     `model` is a run directory or any other name of a fine-tuned model (`loading.resolve_model`); `data` has the form of
-    `gpt1 finetune --data`. A file that the run was trained on is split as in training, so that `split` selects the same
-    rows. The dtype is float32 unless `hardware` sets one.
+    `gpt1 finetune --data`, or is data in memory, with `labels` if it is a list of examples, as for `gpt1.finetune`. A
+    file that the run was trained on is split as in training, so that `split` selects the same rows. The dtype is
+    float32 unless `hardware` sets one.
 
     `table` is the format of the files; what it leaves open is detected. `baseline` also fits the baselines on the run's
     training rows and scores them on the same examples. `compare` lists other runs or models of the same task and labels
@@ -41,23 +44,24 @@ def evaluate(
     Example: `evaluate("runs/demo", "reviews", max_examples=50)["test"]["accuracy"]`
 
     Returns:
-        {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split,
-        "verdict": text | None} as in `metrics.json`; with `compare` also {"compare": {path: …}}.
+        `Results`, a dict that is displayed as a table: {split: {metric: value, "loss", "examples", "interval", …},
+        "baseline": {name: …}, "baseline_split": split, "verdict": text | None} as in `metrics.json`; with `compare`
+        also {"compare": {path: …}}.
 
     Raises:
         UserError: the model has no task head, the data is missing, or a row is invalid.
     """
-    data = str(data)
     path = resolve_model(model)
     trained_on = _run_settings(path)
     classifier = Classifier.open(path, hardware, shown=str(model), zero_shot=True)
     others = {str(other): _of_the_same_kind(other, str(model), classifier, hardware) for other in compare}
     kind = classifier.task.input_kind
-    rows = load_evaluation_data(
-        trained_on, data, split, columns or Columns(), kind, table, RunDirectory(path).columns(),
-        classifier.labels.names,
-    )  # fmt: skip
-    examples = _at_most(max_examples, rows.read(split))
+    with as_path(data, labels, [kind]) as source:
+        rows = load_evaluation_data(
+            trained_on, source, split, columns or Columns(), kind, table, RunDirectory(path).columns(),
+            classifier.labels.names,
+        )  # fmt: skip
+        examples = _at_most(max_examples, rows.read(split))
     extra = own_metric(metric)
     encoded = classifier.encode(examples, labelled=True)
     if encoded.truncated:
@@ -68,7 +72,7 @@ def evaluate(
     logits = classifier.logits(encoded, label=f"scoring {split}")
     scored = score_split(logits, encoded, examples, classifier.head, classifier.labels, extra)
     explain_mistakes(Explainer(classifier), scored["mistakes"])
-    _log_mistakes(RunDirectory(path), data, split, scored["mistakes"])
+    _log_mistakes(RunDirectory(path), source if is_path(data) else "data in memory", split, scored["mistakes"])
     fitted = _fit_baselines(trained_on, classifier, examples, encoded, extra) if baseline and trained_on else {}
     results: dict[str, Any] = {split: scored, "baseline": fitted, "baseline_split": split}
     size = verdict.size_of_run(RunDirectory(path).log.path)
@@ -81,7 +85,7 @@ def evaluate(
             results["compare"][name] = score_split(logits, encoded, examples, other.head, other.labels, extra)
             explain_mistakes(Explainer(other), results["compare"][name]["mistakes"])
     show_scores(results, str(model) if others else "GPT-1")
-    return results
+    return Results(results, path)
 
 
 def _log_mistakes(run: RunDirectory, data: str, split: str, mistakes: Sequence[dict[str, Any]]) -> None:

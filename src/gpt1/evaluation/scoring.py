@@ -160,19 +160,25 @@ def show_scores(results: Mapping[str, Any], name: str = "GPT-1") -> None:
     The table has each metric with its 95 % interval. If labels are imbalanced or never predicted, a second one has the
     scores per label and their macro average.
     """
-    split = results["baseline_split"]
-    scored = results[split]
-    metrics = list(scored["interval"])
-    models = {name: scored} | results.get("compare", {}) | results["baseline"]
-    rows = [[row, *(_with_interval(scores, metric) for metric in metrics)] for row, scores in models.items()]
-    console.say(f"\n{split}, {scored['examples']:,} examples (95 % bootstrap interval)")
-    console.table(["", *metrics], rows)
-    per_label = scored.get("per_label", [])
+    title, header, rows = score_table(results, name)
+    console.say(f"\n{title}")
+    console.table(header, rows)
+    per_label = results[results["baseline_split"]].get("per_label", [])
     if imbalance_note({row["label"]: row["support"] for row in per_label}) or any(
         row["support"] and not row["recall"] for row in per_label
     ):
         _show_per_label(per_label, f"{name} per label" if name != "GPT-1" else "per label")
     show_verdict(results.get("verdict"))
+
+
+def score_table(results: Mapping[str, Any], name: str = "GPT-1") -> tuple[str, list[str], list[list[str]]]:
+    """Return the table that `show_scores` prints first: its title, its header, and a row for each model."""
+    split = results["baseline_split"]
+    scored = results[split]
+    metrics = list(scored["interval"])
+    models = {name: scored} | results.get("compare", {}) | results["baseline"]
+    rows = [[row, *(_with_interval(scores, metric) for metric in metrics)] for row, scores in models.items()]
+    return f"{split}, {scored['examples']:,} examples (95 % bootstrap interval)", ["", *metrics], rows
 
 
 def _show_per_label(per_label: Sequence[Mapping[str, Any]], title: str) -> None:

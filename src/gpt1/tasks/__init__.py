@@ -55,6 +55,7 @@ __all__ = [
     "default_task",
     "encode",
     "find_task",
+    "input_kinds",
     "limit",
     "metrics_of",
     "task_of_values",
@@ -86,6 +87,16 @@ def task_of_values(
         known = task.name if task else None
         raise UserError(f"X contains {kind.plural}; {taker} with task={known!r} does not accept them")
     return task, examples
+
+
+def input_kinds(name: TaskName | None) -> list[InputKind]:
+    """Return the input kinds that Python values can have: first that of the task called `name`, then the built-in ones.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    own = [] if name in (None, REGRESSION.name) else [find_task(name).input_kind]
+    return [*own, *INPUT_KINDS]
 
 
 def metrics_of(head: Head) -> tuple[str, ...]:

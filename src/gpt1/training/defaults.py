@@ -12,7 +12,7 @@ from gpt1.checkpoint.catalog import MODEL_NAMES
 from gpt1.checkpoint.loading import open_model, random_shape
 from gpt1.checkpoint.run_dir import RunDirectory, runs_in
 from gpt1.config import SIZES, FinetuneConfig, ModelConfig, recipes
-from gpt1.config.overrides import with_overrides
+from gpt1.config.overrides import named_as_in_python, with_overrides
 
 
 def recipe(name: str | None = None, /, **settings: Any) -> FinetuneConfig:
@@ -26,7 +26,8 @@ def recipe(name: str | None = None, /, **settings: Any) -> FinetuneConfig:
     Raises:
         UserError: the recipe, the model or a setting is unknown, or a value is invalid.
     """
-    base = recipe_or_default(name, settings.get("model"), settings.get("out"))
+    with named_as_in_python():
+        base = recipe_or_default(name, settings.get("model"), settings.get("out"))
     return with_overrides(base, settings)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from gpt1 import console
 from gpt1.data.example import Example
 from gpt1.data.paper_kinds import kind_of
-from gpt1.evaluation.report import highlight, html, plots
+from gpt1.evaluation.report import html, plots
 from gpt1.evaluation.report.command import command_line, without_point
 from gpt1.evaluation.report.record import Record
+from gpt1.inference import highlight
 from gpt1.tasks.problem_types import problem_type_of
 
 MOST_LABELS = 50
