@@ -1,31 +1,26 @@
-"""Conversion of rows to examples, with validation; errors name file and row.
+"""Reading of files as examples; errors name file and row.
 
 Labels are spelled as in the file; `label_column` converts those of a whole data set, tasks map them to ids.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from textwrap import shorten
-from typing import Any
 
 from gpt1 import console
 from gpt1.config import DETECTED, Columns, TableFormat
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
-from gpt1.data.example import Example, shown, usable_text
-from gpt1.data.header import join_words
+from gpt1.data.example import Example
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.label_column import label_of_cell, one_label_type, renamed
-from gpt1.data.nested import cell_names, value_at
+from gpt1.data.label_column import one_label_type, renamed
+from gpt1.data.nested import cell_names
 from gpt1.data.readers.delimited import missing_header
 from gpt1.data.readers.fasttext import NO_LABELS
 from gpt1.data.readers.rows import Note, Row
 from gpt1.data.readers.table import read_rows
+from gpt1.data.row_conversion import example_of, optional_cell
 from gpt1.errors import UserError
 
 
@@ -124,11 +119,11 @@ class Reader:
                 except UserError as error:
                     raise UserError(missing_header(path, self.table, row.cells) or str(error)) from None
                 self.unused = [name for name in names if name not in self.layout.used]
-            example = _example(row, self.layout)
-            if self.layout.label and isinstance(cell := _optional_cell(row, self.layout.label), str):
+            example = example_of(row, self.layout)
+            if self.layout.label and isinstance(cell := optional_cell(row, self.layout.label), str):
                 self.stripped_labels += cell != cell.strip() and example.label is not None
             if labelled and example.label is None:
-                raise no_label(example, self.layout.label, _optional_cell(row, self.layout.label))
+                raise no_label(example, self.layout.label, optional_cell(row, self.layout.label))
             if self.n_choices is None:
                 self.n_choices = len(example.choices)
             elif len(example.choices) != self.n_choices:
@@ -143,77 +138,3 @@ def no_label(example: Example, column: str | None, cell: object = None) -> UserE
     return UserError(
         f"{example.origin}: no label in column {column!r}{found}; label the row or remove it from the file"
     )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# One row
-
-
-def _example(row: Row, layout: Layout) -> Example:
-    parts = tuple([_joined(row, columns) for columns in layout.parts.values()])
-    choices = _choices(row, layout.choices) if layout.choices else ()
-    label = None if layout.label is None else label_of_cell(_optional_cell(row, layout.label), row.where, layout.label)
-    weight = 1.0 if layout.weight is None else _weight(row, layout.weight)
-    if label is not None:
-        label = layout.kind.label_of(label, len(choices), row.where)
-    return Example(parts, choices, label, weight, row.where)
-
-
-def _cell(row: Row, column: str) -> Any:
-    try:
-        return value_at(row.cells, column)
-    except KeyError:
-        raise UserError(
-            f"{row.where}: no {column!r}; found {shorten(', '.join(row.cells), 100) or 'nothing'}"
-        ) from None
-
-
-def _optional_cell(row: Row, column: str | None) -> Any:
-    """Return a cell; None if it is missing."""
-    try:
-        return value_at(row.cells, column or "")
-    except KeyError:
-        return None
-
-
-def _joined(row: Row, columns: Sequence[str]) -> str:
-    """Return the text of an example; that of several columns, some of which may be empty, has a line for each."""
-    if len(columns) == 1:
-        return _text(row, columns[0], _cell(row, columns[0]))
-    cells = [(column, _cell(row, column)) for column in columns]
-    texts = [
-        _text(row, *cell) for cell in cells if cell[1] is not None and not str(cell[1]).isspace() and cell[1] != ""
-    ]
-    if not texts:
-        raise UserError(f"{row.where}: {join_words(map(repr, columns))} are empty")
-    return "\n".join(texts)
-
-
-def _text(row: Row, name: str, value: Any) -> str:
-    return usable_text(value, f"{row.where}: {name!r}")
-
-
-def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
-    if len(columns) > 1:
-        return tuple([_text(row, column, _cell(row, column)) for column in columns])
-    [column] = columns
-    values = _cell(row, column)
-    if isinstance(values, str):
-        with suppress(ValueError):
-            values = json.loads(values)
-    if not isinstance(values, list):
-        raise UserError(f'{row.where}: {column!r} is {shown(values)}, expected a list such as ["one", "two"]')
-    if len(values) < 2:
-        raise UserError(f"{row.where}: {column!r} needs at least 2 choices, found {len(values)}")
-    return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
-
-
-def _weight(row: Row, column: str) -> float:
-    value = _cell(row, column)
-    weight = math.nan
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
-        with suppress(ValueError):
-            weight = float(value)
-    if not 0 <= weight < math.inf:
-        raise UserError(f"{row.where}: the weight {column!r} is {shown(value)}, expected a number of at least 0")
-    return weight
