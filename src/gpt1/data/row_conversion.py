@@ -9,20 +9,20 @@ from contextlib import suppress
 from textwrap import shorten
 from typing import Any
 
+from gpt1.data.bad_rows import RowError
 from gpt1.data.column_detection import Layout
-from gpt1.data.example import Example, shown, usable_text
+from gpt1.data.example import EMPTY_TEXT, Example, shown, usable_text
 from gpt1.data.header import join_words
 from gpt1.data.label_column import label_of_cell
 from gpt1.data.nested import value_at
 from gpt1.data.readers.rows import Row
-from gpt1.errors import UserError
 
 
 def example_of(row: Row, layout: Layout) -> Example:
     """Return the example of a row whose columns are those of `layout`.
 
     Raises:
-        UserError: a text or choice is empty or not a string, the label or weight is invalid, or a cell is missing.
+        RowError: a text or choice is empty or not a string, the label or weight is invalid, or a cell is missing.
     """
     parts = tuple([_joined(row, columns) for columns in layout.parts.values()])
     choices = _choices(row, layout.choices) if layout.choices else ()
@@ -37,9 +37,8 @@ def _cell(row: Row, column: str) -> Any:
     try:
         return value_at(row.cells, column)
     except KeyError:
-        raise UserError(
-            f"{row.where}: no {column!r}; found {shorten(', '.join(row.cells), 100) or 'nothing'}"
-        ) from None
+        found = shorten(", ".join(row.cells), 100) or "nothing"
+        raise RowError(f"{row.where}: no {column!r}; found {found}", f"no {column!r}") from None
 
 
 def optional_cell(row: Row, column: str | None) -> Any:
@@ -59,7 +58,7 @@ def _joined(row: Row, columns: Sequence[str]) -> str:
         _text(row, *cell) for cell in cells if cell[1] is not None and not str(cell[1]).isspace() and cell[1] != ""
     ]
     if not texts:
-        raise UserError(f"{row.where}: {join_words(map(repr, columns))} are empty")
+        raise RowError(f"{row.where}: {join_words(map(repr, columns))} are empty", EMPTY_TEXT)
     return "\n".join(texts)
 
 
@@ -76,9 +75,11 @@ def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
         with suppress(ValueError):
             values = json.loads(values)
     if not isinstance(values, list):
-        raise UserError(f'{row.where}: {column!r} is {shown(values)}, expected a list such as ["one", "two"]')
+        expected = 'expected a list such as ["one", "two"]'
+        raise RowError(f"{row.where}: {column!r} is {shown(values)}, {expected}", "not a list of choices")
     if len(values) < 2:
-        raise UserError(f"{row.where}: {column!r} needs at least 2 choices, found {len(values)}")
+        found = f"needs at least 2 choices, found {len(values)}"
+        raise RowError(f"{row.where}: {column!r} {found}", "less than 2 choices")
     return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
 
 
@@ -89,5 +90,6 @@ def _weight(row: Row, column: str) -> float:
         with suppress(ValueError):
             weight = float(value)
     if not 0 <= weight < math.inf:
-        raise UserError(f"{row.where}: the weight {column!r} is {shown(value)}, expected a number of at least 0")
+        found = f"the weight {column!r} is {shown(value)}, expected a number of at least 0"
+        raise RowError(f"{row.where}: {found}", "invalid weight")
     return weight
