@@ -87,10 +87,12 @@ def generated(seed: int) -> Table:
 
 
 def read(path: Path, table: TableFormat) -> tuple[list[list[str]] | str, list[str]]:
-    """Return the rows of a file, or the message of the error, and the notes."""
+    """Return the rows of a file, or the message of an error or of a malformed row, and the notes."""
     notes: list[str] = []
     try:
-        return [list(row.cells.values()) for row in read_rows(path, table, notes.append)], notes
+        rows = list(read_rows(path, table, notes.append))
+        malformed = next((f"{row.where}: {row.problem}" for row in rows if row.problem), None)
+        return malformed or [list(row.cells.values()) for row in rows], notes
     except UserError as error:
         return str(error), notes
 

@@ -27,7 +27,7 @@ def form(line: str) -> str:
     line = re.sub(r"cpu( \(\d+ threads?\))?, (bfloat16|float32)", "DEVICE", line)
     line = re.sub(r"; --dtype .*", "", line)  # a remark of machines that compute bfloat16 fast
     line = re.sub(r"\b(positive|negative)\b", "LABEL", line)
-    line = re.sub(r"[-+]?\d(?:[\d.,]*\d)?(e-\d+)?%?", "#", line)
+    line = re.sub(r"[-+]?\d(?:(?:[\d.,]|e-\d)*\d)?%?", "#", line)
     return re.sub(r"[█─\s]+|\(best\)", " ", line).strip()
 
 

@@ -153,7 +153,7 @@ def test_a_setting_that_does_not_apply_is_refused(tmp_path: Path) -> None:
 def test_predictions_with_their_input_read_back_equal(tmp_path: Path, suffix: str) -> None:
     """The csv module quotes a carriage return by itself only from Python 3.13 on."""
     texts = ["warm and\rfunny", "a\0b", 'he said "wow"', '"', "a,b\tc\nd\r\n", "=1+1", " ", "", "\u2028"]
-    prediction = {"label": "good", "score": 0.5, "scores": {"good": 0.5}, "unknown_share": 0.0}
+    prediction = {"label": "good", "score": 0.5, "scores": {"good": 0.5}, "unknown_share": 0.0, "error": None}
     data = PredictionFile(suffix, with_input=True).encode(
         [Row("row", {"text": text}) for text in texts], [prediction] * len(texts)
     )

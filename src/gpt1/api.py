@@ -31,7 +31,8 @@ from gpt1.data.corpus.local_workers import LocalWorkers
 from gpt1.data.corpus.prepare import prepare, sources
 from gpt1.data.corpus.ray_workers import RayWorkers
 from gpt1.data.corpus.texts import read_texts
-from gpt1.data.dataset import stream_examples
+from gpt1.data.example import Example
+from gpt1.data.examples import Reader, stream_rows
 from gpt1.data.paper_kinds import SINGLE
 from gpt1.data.readers.table import require_table
 from gpt1.errors import UserError
@@ -43,7 +44,7 @@ from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import MOST_TOKENS, Explainer, attention_weights, sequence_of
 from gpt1.inference.explainer import attention as attention_of
 from gpt1.inference.generator import TextDelta, TextGenerator
-from gpt1.inference.scorer import Scorer
+from gpt1.inference.scorer import NO_SCORE, Scorer
 from gpt1.system.extras import install_command
 from gpt1.system.files import require_page, write_text
 from gpt1.tasks.unknown_text import require_known
@@ -178,12 +179,25 @@ def score_file(
     name: str | Path, source: Path, *, columns: TextColumns | None = None, table: TableFormat = DETECTED,
     hardware: DeviceConfig | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """Yield the scores of the texts of a .csv, .tsv, .jsonl or .parquet file in order, in the form of `score_texts`."""
+    """Yield the scores of the texts of a table in order, in the form of `score_texts`, with an "error".
+
+    A row that cannot be used has no scores and its reason as the error, unless `table.on_bad_row` is set.
+    """
     require_table(source)
     scorer = Scorer.open(name, hardware)
-    rows = iter(stream_examples(source, Columns.of(columns), SINGLE, table=table))
-    while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:
-        yield from scorer.score(chunk)
+    reader = Reader(Columns.of(columns), SINGLE, table)
+    rows = stream_rows(reader, source)
+    while chunk := list(islice(rows, EXAMPLES_AT_ONCE)):
+        reader.require_usable(answered=True)
+        scores = iter(scorer.score([example.parts[0] for _, example in chunk if isinstance(example, Example)]))
+        for row, example in chunk:
+            if isinstance(example, Example):
+                yield next(scores) | {"error": None}
+            else:
+                yield NO_SCORE | {"error": example.reason(row.where)}
+    reader.require_usable(answered=True)
+    for note in reader.bad.notes("have no score" if table.on_bad_row is None else "were left out"):
+        console.say(note)
 
 
 def generate(

@@ -14,8 +14,9 @@ class _OneLine(Exception):
 class UserError(_OneLine, ValueError):
     """Invalid user input.
 
-    The message is one line. It names the flag, file and row, what was found, what was expected and, if possible, a
-    command that works. The command line and notebooks print it without a traceback; a command exits with code 2.
+    The message is one line, except for a list of bad rows (`data.bad_rows`). It names the flag, file and row, what was
+    found, what was expected and, if possible, a command that works. The command line and notebooks print it without a
+    traceback; a command exits with code 2.
     """
 
 

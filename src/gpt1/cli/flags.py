@@ -116,6 +116,7 @@ METAVARS = {
     "metric": "MODULE:FUNC",
     "model": "MODEL",
     "name": "NAME",
+    "on_bad_row": "ACTION",
     "out": "DIR",
     "question": "COLUMN",
     "recipe": "RECIPE",

@@ -11,6 +11,7 @@ from gpt1.config.checks import require, require_one_of
 Truncation = Literal["longest", "half"]
 SplitStrategy = Literal["stratified", "openai"]
 Quoting = Literal["minimal", "none"]
+OnBadRow = Literal["error", "skip"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Columns(TextColumns):
 
 @dataclass(frozen=True)
 class TableFormat:
-    """Format of tables (default: detected)."""
+    """Format of tables (default: detected), and what to do with their bad rows."""
 
     delimiter: str | None = None
     """Separator of the cells of .csv and .tsv files, one character or `tab` (default: detected)."""
@@ -83,6 +84,9 @@ class TableFormat:
     quoting: Quoting | None = None
     """Quotes in .csv and .tsv files (default: detected). `minimal`: a cell in double quotes may contain separators and
     line breaks; `none`: quotes are ordinary characters."""
+    on_bad_row: OnBadRow | None = None
+    """Treatment of rows that cannot be used, for example without a text or label (default: error; predict and score: an
+    empty result with the reason). `error`: list these rows and stop; `skip`: leave them out and print their number."""
 
     def __post_init__(self) -> None:
         if self.delimiter in ("tab", "\\t"):
@@ -93,6 +97,8 @@ class TableFormat:
         require(known_encoding, "encoding", self.encoding, "the name of an encoding, such as utf-8, cp1252 or gb18030")
         if self.quoting is not None:
             require_one_of(Quoting, "quoting", self.quoting)
+        if self.on_bad_row is not None:
+            require_one_of(OnBadRow, "on_bad_row", self.on_bad_row)
 
 
 def _is_encoding(name: str) -> bool:

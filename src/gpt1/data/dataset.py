@@ -13,7 +13,7 @@ from pathlib import Path
 from gpt1.config import DETECTED, Columns, SplitStrategy, TableFormat
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
-from gpt1.data.examples import Reader, no_label, read_examples, stream_examples
+from gpt1.data.examples import NO_LABEL, Reader, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
 from gpt1.data.label_column import folded as folded_labels
 from gpt1.data.label_column import one_label_type, renamed
@@ -149,16 +149,14 @@ def _read_splits(
         if split in files
     }
     assert reader.layout is not None
+    reader.require_usable()
     notes += reader.notes
     for split, examples in list(splits.items()):
-        # Data sets on the hub mark rows without a label by -1.
-        if all(example.label in (None, -1, "-1") for example in examples):
+        if all(example.label in NO_LABEL for example in examples):
             if split == "train":
                 raise UserError(f"{files[split][0]}: no row has a label other than -1; nothing to train on")
             del splits[split]
             notes.append(f"{split}: skipped, because none of its {len(examples):,} rows has a label.")
-        elif unlabelled := next((example for example in examples if example.label is None), None):
-            raise no_label(unlabelled, reader.layout.label)
     new_names, more = renamed(list(splits.values()), columns.renames)
     merged, differing = folded_labels(new_names, merge=columns.fold_labels)
     notes += [*more, *differing]

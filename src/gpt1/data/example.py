@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from gpt1.errors import UserError
+from gpt1.data.bad_rows import RowError
 
 Label = str | float | int
 
@@ -16,6 +17,9 @@ NOT_BLANK = r"\S"
 """Regular expression that matches in any usable text, for JSON schemas; `usable_text` does the full validation."""
 
 SHOWN_CHARACTERS = 40
+
+EMPTY_TEXT = "empty text"
+"""Kind of a `RowError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +47,24 @@ def usable_text(value: Any, where: str) -> str:
     """Return `value` as a non-blank str that can be encoded as UTF-8.
 
     Raises:
-        UserError: `value` is not a str, is blank, or contains a lone surrogate; the message begins with `where`.
+        RowError: `value` is not a str, is blank, or contains a lone surrogate; the message begins with `where`.
     """
     if not isinstance(value, str):
-        raise UserError(f"{where} is {shown(value)}, expected a text")
+        missing = value is None or (isinstance(value, float) and math.isnan(value))
+        raise RowError(f"{where} is {shown(value)}, expected a text", EMPTY_TEXT if missing else "not a text")
     if not value or value.isspace():
-        raise UserError(f"{where} is empty")
+        raise RowError(f"{where} is empty", EMPTY_TEXT)
     require_unicode(value, where)
     return str(value)  # converts np.str_
 
 
 def require_unicode(value: str, where: str) -> None:
-    """Raise UserError if `value` contains a lone surrogate, which UTF-8 cannot encode."""
+    """Raise RowError if `value` contains a lone surrogate, which UTF-8 cannot encode."""
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where} contains half of a character (\\u{ord(value[error.start]):04x} alone)") from None
+        half = f"half of a character (\\u{ord(value[error.start]):04x} alone)"
+        raise RowError(f"{where} contains {half}", "half of a character") from None
 
 
 def shown(value: Any, none: str = "null") -> str:

@@ -1,32 +1,31 @@
-"""Conversion of rows to examples, with validation; errors name file and row.
+"""Reading of files as examples; errors name file and row.
 
 Labels are spelled as in the file; `label_column` converts those of a whole data set, tasks map them to ids.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from textwrap import shorten
-from typing import Any
 
 from gpt1 import console
 from gpt1.config import DETECTED, Columns, TableFormat
+from gpt1.data.bad_rows import BadRows, RowError
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
-from gpt1.data.example import Example, shown, usable_text
-from gpt1.data.header import join_words
+from gpt1.data.example import Example
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.label_column import label_of_cell, one_label_type, renamed
-from gpt1.data.nested import cell_names, value_at
+from gpt1.data.label_column import one_label_type, renamed
+from gpt1.data.nested import cell_names
 from gpt1.data.readers.delimited import missing_header
 from gpt1.data.readers.fasttext import NO_LABELS
 from gpt1.data.readers.rows import Note, Row
 from gpt1.data.readers.table import read_rows
+from gpt1.data.row_conversion import example_of, optional_cell
 from gpt1.errors import UserError
+
+NO_LABEL = (None, -1, "-1")
+"""Labels of rows without one; data sets on the hub have -1."""
 
 
 def read_examples(
@@ -43,7 +42,11 @@ def read_examples(
         UserError: any error of `stream_examples` or `one_label_type`.
     """
     paths = [path] if isinstance(path, Path) else list(path)
-    examples = Reader(columns, kind, table).read(paths, labelled=labelled)
+    reader = Reader(columns, kind, table)
+    examples = reader.read(paths, labelled=labelled)
+    reader.require_usable()
+    for note in reader.bad.notes():
+        console.say(note)
     return one_label_type(renamed([examples], columns.renames)[0])[0]
 
 
@@ -69,10 +72,19 @@ def stream_examples(
     return chain([next(examples)], examples)
 
 
-def stream_rows(reader: Reader, path: Path) -> Iterator[tuple[Row, Example]]:
-    """Return an iterator over the rows of a file with their examples, without labels; the first is read immediately."""
-    rows = reader.rows(path, labelled=None)
-    return chain([next(rows)], rows)
+def stream_rows(reader: Reader, path: Path) -> Iterator[tuple[Row, Example | RowError]]:
+    """Return an iterator over the rows of a file with their examples, without labels, or why they cannot be used.
+
+    The latter are counted in `reader.bad`; with --on-bad-row skip they are left out. The rows up to the first one that
+    sets the columns are read immediately.
+    """
+    rows = reader.counted_rows(path, labelled=None)
+    first = []
+    for each in rows:
+        first.append(each)
+        if reader.layout is not None:
+            break
+    return chain(first, rows)
 
 
 class Reader:
@@ -91,28 +103,92 @@ class Reader:
         self.unused: list[str] = []
         self.n_choices: int | None = None
         self.stripped_labels = 0
+        self.bad = BadRows()
+        """Rows of the splits that were `read`, or of the last file of `counted_rows`."""
 
     @property
     def notes(self) -> list[str]:
-        """Notes on the columns and cells that were read."""
+        """Notes on the columns, cells and rows that were read."""
         notes = self.layout.notes(self.columns) if self.layout else []
         if unused := [column for column in self.unused if column]:  # an index has no name
             notes.append(f"Columns not used: {', '.join(unused)}.")
         if self.stripped_labels:
             notes.append(f"Blanks around {self.stripped_labels:,} labels were removed.")
-        return notes
+        return notes + self.bad.notes()
 
     def read(self, paths: Iterable[Path], *, labelled: bool) -> list[Example]:
-        """Return the examples of several files."""
-        return [example for path in paths for example in self.stream(path, labelled=labelled)]
+        """Return the examples of the files of a split; rows that cannot be used are left out and added to `bad`.
+
+        Without `labelled`, the split may have no labels at all; otherwise, a row without one is a bad row.
+
+        Raises:
+            UserError: a file cannot be read, or none of its rows can be used.
+        """
+        examples, bad, unlabelled = [], BadRows(), BadRows()
+        for row, example in chain.from_iterable(self.rows(path, labelled=labelled) for path in paths):
+            bad.rows += 1
+            if isinstance(example, RowError):
+                bad.add(example)
+                continue
+            examples.append(example)
+            if example.label is None:
+                unlabelled.add(self._no_label(row))
+        if any(example.label not in NO_LABEL for example in examples):
+            examples = [example for example in examples if example.label is not None]
+            bad.add_all(unlabelled)
+        if not examples:
+            raise bad.error()
+        self.bad.add_all(bad)
+        return examples
 
     def stream(self, path: Path, *, labelled: bool) -> Iterator[Example]:
-        """Yield the examples of a file in constant memory."""
-        return (example for _, example in self.rows(path, labelled=labelled))
+        """Yield the examples of a file in constant memory.
 
-    def rows(self, path: Path, *, labelled: bool | None) -> Iterator[tuple[Row, Example]]:
-        """Yield the rows of a file with their examples; None = labels are not read. Errors as in `stream_examples`."""
+        Raises:
+            UserError: a row cannot be used, unless --on-bad-row skip is set; or no row can be used.
+        """
+        for _, example in self.counted_rows(path, labelled=labelled):
+            if isinstance(example, RowError):
+                raise self.bad.error()
+            yield example
+        self.require_usable()
+        for note in self.bad.notes():
+            self.note(f"{path.name}: {note}")
+
+    def counted_rows(self, path: Path, *, labelled: bool | None) -> Iterator[tuple[Row, Example | RowError]]:
+        """Yield `rows` and count them in `bad`; with --on-bad-row skip, leave bad rows out."""
+        self.bad = BadRows()
+        for row, example in self.rows(path, labelled=labelled):
+            self.bad.rows += 1
+            if isinstance(example, RowError):
+                self.bad.add(example)
+                if self.table.on_bad_row == "skip":
+                    continue
+            yield row, example
+
+    def require_usable(self, *, answered: bool = False) -> None:
+        """Check the rows in `bad`.
+
+        Args:
+            answered: Whether a bad row has an empty result, unless --on-bad-row is set, so that it is no error.
+
+        Raises:
+            UserError: there are bad rows and they may not be left out, or there are no others.
+        """
+        allowed = self.table.on_bad_row == "skip" or (answered and self.table.on_bad_row is None)
+        if self.bad.bad and (not allowed or self.bad.bad == self.bad.rows):
+            raise self.bad.error()
+
+    def rows(self, path: Path, *, labelled: bool | None) -> Iterator[tuple[Row, Example | RowError]]:
+        """Yield the rows of a file with their examples, or why a row cannot be used; None = labels are not read.
+
+        Raises:
+            UserError: the file or its columns cannot be read.
+        """
         for row in read_rows(path, self.table, self.note):
+            if row.problem is not None:
+                yield row, RowError(f"{row.where}: {row.problem}", row.problem.kind)
+                continue
             if self.layout is None:
                 names = cell_names(row.cells)
                 if labelled and names == ["text"] and path.name.lower().partition(".")[2].startswith("txt"):
@@ -124,96 +200,28 @@ class Reader:
                 except UserError as error:
                     raise UserError(missing_header(path, self.table, row.cells) or str(error)) from None
                 self.unused = [name for name in names if name not in self.layout.used]
-            example = _example(row, self.layout)
-            if self.layout.label and isinstance(cell := _optional_cell(row, self.layout.label), str):
-                self.stripped_labels += cell != cell.strip() and example.label is not None
-            if labelled and example.label is None:
-                raise no_label(example, self.layout.label, _optional_cell(row, self.layout.label))
-            if self.n_choices is None:
-                self.n_choices = len(example.choices)
-            elif len(example.choices) != self.n_choices:
-                difference = f"{len(example.choices)} choices, expected {self.n_choices} as in the previous rows"
-                raise UserError(f"{row.where}: {difference}")
-            yield row, example
+            try:
+                yield row, self._example(row, self.layout, labelled=labelled)
+            except RowError as error:
+                yield row, error
 
+    def _example(self, row: Row, layout: Layout, *, labelled: bool | None) -> Example:
+        example = example_of(row, layout)
+        if layout.label and isinstance(cell := optional_cell(row, layout.label), str):
+            self.stripped_labels += cell != cell.strip() and example.label is not None
+        if labelled and example.label is None:
+            raise self._no_label(row)
+        if self.n_choices is None:
+            self.n_choices = len(example.choices)
+        elif len(example.choices) != self.n_choices:
+            difference = f"{len(example.choices)} choices, expected {self.n_choices} as in the previous rows"
+            raise RowError(f"{row.where}: {difference}", "another number of choices")
+        return example
 
-def no_label(example: Example, column: str | None, cell: object = None) -> UserError:
-    """Return the error for an example without a label; `cell` is the content of its label column."""
-    found = "" if cell is None else f" (found {cell!r})"
-    return UserError(
-        f"{example.origin}: no label in column {column!r}{found}; label the row or remove it from the file"
-    )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# One row
-
-
-def _example(row: Row, layout: Layout) -> Example:
-    parts = tuple([_joined(row, columns) for columns in layout.parts.values()])
-    choices = _choices(row, layout.choices) if layout.choices else ()
-    label = None if layout.label is None else label_of_cell(_optional_cell(row, layout.label), row.where, layout.label)
-    weight = 1.0 if layout.weight is None else _weight(row, layout.weight)
-    if label is not None:
-        label = layout.kind.label_of(label, len(choices), row.where)
-    return Example(parts, choices, label, weight, row.where)
-
-
-def _cell(row: Row, column: str) -> Any:
-    try:
-        return value_at(row.cells, column)
-    except KeyError:
-        raise UserError(
-            f"{row.where}: no {column!r}; found {shorten(', '.join(row.cells), 100) or 'nothing'}"
-        ) from None
-
-
-def _optional_cell(row: Row, column: str | None) -> Any:
-    """Return a cell; None if it is missing."""
-    try:
-        return value_at(row.cells, column or "")
-    except KeyError:
-        return None
-
-
-def _joined(row: Row, columns: Sequence[str]) -> str:
-    """Return the text of an example; that of several columns, some of which may be empty, has a line for each."""
-    if len(columns) == 1:
-        return _text(row, columns[0], _cell(row, columns[0]))
-    cells = [(column, _cell(row, column)) for column in columns]
-    texts = [
-        _text(row, *cell) for cell in cells if cell[1] is not None and not str(cell[1]).isspace() and cell[1] != ""
-    ]
-    if not texts:
-        raise UserError(f"{row.where}: {join_words(map(repr, columns))} are empty")
-    return "\n".join(texts)
-
-
-def _text(row: Row, name: str, value: Any) -> str:
-    return usable_text(value, f"{row.where}: {name!r}")
-
-
-def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
-    if len(columns) > 1:
-        return tuple([_text(row, column, _cell(row, column)) for column in columns])
-    [column] = columns
-    values = _cell(row, column)
-    if isinstance(values, str):
-        with suppress(ValueError):
-            values = json.loads(values)
-    if not isinstance(values, list):
-        raise UserError(f'{row.where}: {column!r} is {shown(values)}, expected a list such as ["one", "two"]')
-    if len(values) < 2:
-        raise UserError(f"{row.where}: {column!r} needs at least 2 choices, found {len(values)}")
-    return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
-
-
-def _weight(row: Row, column: str) -> float:
-    value = _cell(row, column)
-    weight = math.nan
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
-        with suppress(ValueError):
-            weight = float(value)
-    if not 0 <= weight < math.inf:
-        raise UserError(f"{row.where}: the weight {column!r} is {shown(value)}, expected a number of at least 0")
-    return weight
+    def _no_label(self, row: Row) -> RowError:
+        """Return the error for a row without a label."""
+        assert self.layout is not None
+        cell = optional_cell(row, self.layout.label)
+        found = "" if cell is None else f" (found {cell!r})"
+        kind = "empty label" if cell is None or not str(cell).strip() else f"label {str(cell).strip()}"
+        return RowError(f"{row.where}: no label in column {self.layout.label!r}{found}", kind)

@@ -124,7 +124,7 @@ class InputKind:
         """Return the label for `Example.label`; None for a value that marks unlabelled rows.
 
         Raises:
-            UserError: the value is not a valid label for this example.
+            RowError: the value is not a valid label for this example.
         """
         return label
 

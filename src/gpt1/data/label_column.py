@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from gpt1.data.bad_rows import RowError
 from gpt1.data.example import Example, Label, require_unicode, shown
 from gpt1.data.header import join_words
 from gpt1.errors import UserError
@@ -30,7 +31,7 @@ def label_of_cell(cell: Any, where: str, column: str) -> Label | None:
     Blanks around a text are removed; booleans are `true` and `false`.
 
     Raises:
-        UserError: the cell is not a single text or finite number.
+        RowError: the cell is not a single text or finite number.
     """
     match cell:
         case str(text):
@@ -42,7 +43,7 @@ def label_of_cell(cell: Any, where: str, column: str) -> Label | None:
         case int(value):
             return value
         case float(value) if math.isinf(value):
-            raise UserError(f"{where}: the label is {value}, expected a finite number")
+            raise RowError(f"{where}: the label is {value}, expected a finite number", "infinite label")
         case float(value):
             return None if math.isnan(value) else value
         case None:
@@ -54,7 +55,7 @@ def label_of_cell(cell: Any, where: str, column: str) -> Label | None:
             problem = f"an object; select the field that holds the label, for example --label {column}.{field}"
         case _:
             problem = "expected a single text or number as the label"
-    raise UserError(f"{where}: {column!r} is {shown(cell)}: {problem}")
+    raise RowError(f"{where}: {column!r} is {shown(cell)}: {problem}", "not a single label")
 
 
 # ---- type

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any
 
+from gpt1.data.bad_rows import RowError
 from gpt1.data.example import INTEGER, Example, Label, usable_text
 from gpt1.data.header import Header
 from gpt1.data.input_kinds import InputKind, TextField, usable_arguments
@@ -101,7 +102,7 @@ class ChoicesKind(InputKind):
         if index is not None and index in range(n_choices):
             return int(index)
         expected = f"a choice, 0 to {n_choices - 1} (counted from 0) or {letters[0]} to {letters[-1]}"
-        raise UserError(f"{where}: the label is {label!r}, expected {expected}")
+        raise RowError(f"{where}: the label is {label!r}, expected {expected}", "label that is not a choice")
 
     def matches(self, value: Any) -> bool:
         """Return whether a Python value is a sequence of texts followed by a sequence of at least two choices."""

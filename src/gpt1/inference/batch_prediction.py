@@ -22,6 +22,7 @@ import numpy as np
 
 from gpt1 import backends, console
 from gpt1.config import DETECTED, Columns, DeviceConfig, TableFormat, TextColumns
+from gpt1.data.bad_rows import RowError
 from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.example import Example
 from gpt1.data.examples import Reader, stream_rows
@@ -44,12 +45,13 @@ TOKENS_PER_ROW = 2
 BFLOAT16_ON_CPU = "is 1.4 to 3 times as fast"
 """Speedup over float32 for models of 8 × 256 to 12 × 768: `python benchmarks/predict.py` (docs/performance.md)."""
 
-Chunk = Sequence[tuple[Row, Example]]
+Chunk = Sequence[tuple[Row, Example | RowError]]
 
 
 class Predictor:
     """Predicts the rows of one input file with a classifier.
 
+    A row that cannot be used gets a prediction without values and with an "error", unless `table.on_bad_row` is set.
     `remembered` are the columns that the run was trained on. With `with_input`, the row's own columns are put before
     its prediction.
     """
@@ -59,19 +61,18 @@ class Predictor:
         remembered: Columns = BY_USUAL_NAMES, with_input: bool = False,
     ):  # fmt: skip
         self.model, self.source, self.columns, self.table, self.with_input = model, source, columns, table, with_input
-        self.remembered = remembered
         self._notes: set[str] = set()
+        self.reader = Reader(columns, model.task.input_kind, table, self._say_once, remembered)
         self.rows_at_once = max(MIN_CHUNK_ROWS, model.engine.tokens_at_once // TOKENS_PER_ROW)
         self.truncated = 0
         self.unknown = UnknownCount()
 
-    def rows(self) -> Iterator[tuple[Row, Example]]:
-        """Iterate over the rows of the file and their examples; the first row is read immediately."""
-        reader = Reader(self.columns, self.model.task.input_kind, self.table, self._say_once, self.remembered)
-        rows = stream_rows(reader, self.source)
-        assert reader.layout is not None
-        for note in reader.layout.notes(self.columns):
-            self._say_once(f"{self.source.name}: {note}")
+    def rows(self) -> Iterator[tuple[Row, Example | RowError]]:
+        """Iterate over the rows of the file and their examples (`stream_rows`)."""
+        rows = stream_rows(self.reader, self.source)
+        if self.reader.layout:
+            for note in self.reader.layout.notes(self.columns):
+                self._say_once(f"{self.source.name}: {note}")
         return rows
 
     def _say_once(self, note: str) -> None:
@@ -81,27 +82,47 @@ class Predictor:
             console.say(note)
 
     def label(self, chunk: Chunk, bar: console.Bar) -> list[dict[str, Any]]:
-        """Return the prediction of each row of a chunk, as `Classifier.predict` does."""
-        encoded = self.model.encode([example for _, example in chunk])
+        """Return the prediction of each row of a chunk, as `Classifier.predict` does, with its "error"."""
+        usable = [example for _, example in chunk if isinstance(example, Example)]
+        predicted = iter(self._predict(usable, bar))
+        bar.advance(len(chunk) - len(usable))
+        return [
+            self._without_prediction(row, example) if isinstance(example, RowError) else next(predicted)
+            for row, example in chunk
+        ]
+
+    def _predict(self, examples: Sequence[Example], bar: console.Bar) -> list[dict[str, Any]]:
+        if not examples:
+            return []
+        encoded = self.model.encode(examples)
         self.truncated += encoded.truncated
         shares = unknown_shares(encoded)
         self.unknown.add(shares)
         logits = task_logits(self.model.engine, encoded, self.model.collator, bar=bar)
-        return [self.model.prediction(*each) for each in zip(logits, shares, strict=True)]
+        return [self.model.prediction(*each) | {"error": None} for each in zip(logits, shares, strict=True)]
+
+    def _without_prediction(self, row: Row, error: RowError) -> dict[str, Any]:
+        answers = self.model.problem_type.answers(self.model.labels.names, self.reader.n_choices or 0)
+        empty = {"label": None, "score": None, "scores": dict.fromkeys(answers), "unknown_share": None}
+        return empty | {"error": error.reason(row.where)}
 
     def stream(self) -> Iterator[dict[str, Any]]:
         """Yield the prediction of each row, chunk by chunk."""
         rows, done = self.rows(), 0
         bar = console.Bar(0, self.source.name, "row")
         while chunk := list(islice(rows, self.rows_at_once)):
+            self.reader.require_usable(answered=True)
             for (row, _), prediction in zip(chunk, self.label(chunk, bar), strict=True):
                 yield with_own_columns(row, prediction) if self.with_input else prediction
             done += len(chunk)
         bar.close()
+        self.reader.require_usable(answered=True)
         self.show_counts(done)
 
     def show_counts(self, rows: int) -> None:
-        """Print how many of `rows` rows were truncated or contain much unknown text, if any."""
+        """Print how many of `rows` rows have no prediction, were truncated or contain much unknown text, if any."""
+        for note in self.reader.bad.notes("have no prediction" if self.table.on_bad_row is None else "were left out"):
+            console.say(note)
         if self.truncated:
             console.say(f"{self.truncated:,} of {rows:,} rows were truncated to {self.model.limit}.")
         if notice := self.unknown.notice(rows, "rows"):
@@ -289,6 +310,7 @@ def _check_rows(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
                 known = digest.copy()
         bar.advance()
     bar.close()
+    predictor.reader.require_usable(answered=True)
     if known.hexdigest() != journal.sha256:
         raise UserError(
             f"--output {journal.output}: the partial output was started with other rows: the first {journal.rows:,} of "
@@ -298,7 +320,7 @@ def _check_rows(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
 
 
 def _update_digest(digest: Any, row: Row) -> None:
-    digest.update(repr(row.cells).encode("utf-8", "backslashreplace") + b"\n")
+    digest.update(repr(row.problem or row.cells).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _write(predictor: Predictor, journal: Journal, file: PredictionFile, digest: Any, bar: console.Bar) -> int:

@@ -1,8 +1,8 @@
 """Output formats of predictions: .jsonl, .csv and .tsv are appended chunk by chunk, .parquet is converted from .jsonl.
 
-A line of .jsonl is {"label", "score", "scores": {label: probability}, "unknown_share"}. Tables have the columns
-`label`, `score`, `probability of X` for each label X, and `unknown_share`. With `with_input`, the row's own columns
-come before these.
+A line of .jsonl is {"label", "score", "scores": {label: probability}, "unknown_share", "error"}. Tables have the
+columns `label`, `score`, `probability of X` for each label X, `unknown_share` and `error`, the reason for which a row
+has no prediction. With `with_input`, the row's own columns come before these.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gpt1.system.files import sync
 from gpt1.system.serialization import to_json
 from gpt1.tokenization.pretokenizers import valid_unicode
 
-FIELDS = "label score scores unknown_share"
+FIELDS = "label score scores unknown_share error"
 """Fields of a prediction; an output that was started with others is not resumed."""
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 PARQUET_ROWS = 1 << 14
@@ -47,8 +47,8 @@ def with_own_columns(row: Row, prediction: Record) -> Record:
 def flat(prediction: Record) -> Record:
     """Return a prediction as a table row, with one `probability of X` per label."""
     scores = {f"probability of {name}": value for name, value in prediction["scores"].items()}
-    label, score, unknown = (prediction[name] for name in ("label", "score", "unknown_share"))
-    return {"label": label, "score": score, **scores, "unknown_share": unknown}
+    label, score, unknown, error = (prediction[name] for name in ("label", "score", "unknown_share", "error"))
+    return {"label": label, "score": score, **scores, "unknown_share": unknown, "error": error}
 
 
 class PredictionFile:
@@ -79,7 +79,7 @@ class PredictionFile:
         lines = _Lines()
         table = csv.writer(lines, delimiter=DELIMITERS[self.suffix], lineterminator=_Lines.END)
         if not self.columns:
-            self.columns = list(records[0])
+            self.columns = list(next((each for row, each in zip(rows, records, strict=True) if row.cells), records[0]))
             table.writerow(self.columns)
         for row, each in zip(rows, records, strict=True):
             if unknown := [name for name in each if name not in self.columns]:
@@ -130,7 +130,8 @@ def _assemble(partial_file: Path, complete: Path, output: Path) -> None:
     import polars
 
     try:
-        polars.scan_ndjson(partial_file, infer_schema_length=None).sink_parquet(complete, row_group_size=PARQUET_ROWS)
+        rows = polars.scan_ndjson(partial_file, infer_schema_length=None, schema_overrides={"error": polars.String})
+        rows.sink_parquet(complete, row_group_size=PARQUET_ROWS)
     except polars.exceptions.PolarsError as error:
         message = str(error).splitlines()[0]
         raise UserError(f"--output {output}: {message}; for columns of mixed types use --output FILE.jsonl") from None

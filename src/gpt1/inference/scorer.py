@@ -20,6 +20,12 @@ from gpt1.inference.batched import sequence_logprobs
 from gpt1.tasks.unknown_text import unknown_share
 from gpt1.tokenization.pretokenizers import valid_unicode
 
+NO_SCORE: dict[str, Any] = {
+    "text": None, "ids": [], "tokens": [], "logprobs": [], "perplexity": None, "bits_per_byte": None,
+    "unknown_share": None,
+}  # fmt: skip
+"""The result for a row of a file that has no usable text."""
+
 
 class Encoding(NamedTuple):
     """Token ids of a text and the size of each token in UTF-8 bytes."""

@@ -206,7 +206,7 @@ def load_evaluation_data(
         return Rows(data, {split: reader(source)})
     if given not in (Columns(), trained_on.columns):
         raise UserError(f"{source.name}: the run was trained on this file with other columns; remove the column flags")
-    if table not in (DETECTED, trained_on.table):
+    if replace(table, on_bad_row=None) not in (DETECTED, replace(trained_on.table, on_bad_row=None)):
         raise UserError(f"{source.name}: the run was trained on this file read in another format; remove these flags")
     console.say(f"{source.name}: the run was trained on this file; using the {split} split of that run.")
     return Rows(data, {name: partial(list, rows) for name, rows in load_data(trained_on).splits.items()})
@@ -231,10 +231,11 @@ def _read_labelled(
     columns = reader.columns
     paths = [files] if isinstance(files, Path) else files
     read = reader.read(paths, labelled=True)
+    reader.require_usable()
     assert reader.layout is not None
     names = names or class_names(paths[0], reader.layout.label or "")
     [examples], notes = renamed([read], columns.renames)
-    for note in (*reader.layout.notes(columns), *notes):
+    for note in (*reader.layout.notes(columns), *reader.bad.notes(), *notes):
         console.say(note)
     if not known:
         return one_label_type([examples])[0]

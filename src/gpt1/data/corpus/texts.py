@@ -53,7 +53,7 @@ def read_texts(
     for file in files:
         if not is_text(file):
             delimited = require_table(file).format in ("csv", "tsv")
-            own = table if delimited else TableFormat(encoding=table.encoding)
+            own = table if delimited else TableFormat(encoding=table.encoding, on_bad_row=table.on_bad_row)
             for example in stream_examples(file, columns, table=own):
                 yield from example.texts
         elif text_a_line and not _has_line(file, end_of_document, table.encoding):

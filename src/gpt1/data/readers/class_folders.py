@@ -7,7 +7,6 @@ from pathlib import Path
 
 from gpt1.data.readers.rows import BadRow, Note, Row
 from gpt1.data.readers.text import decoded_lines
-from gpt1.errors import UserError
 
 SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid", "test": "test"}
 """Names of splits in files -> those of gpt1. Folders of these names are not labels."""
@@ -53,8 +52,9 @@ def class_folder_rows(folder: Path, encoding: str | None, note: Note) -> Iterato
             try:
                 text = "".join(decoded_lines(file, encoding, note_once))
             except BadRow as error:
-                raise UserError(f"{where} line {error.line}: {error}") from None
-            yield Row(where, {"text": text.rstrip("\r\n"), "label": each.name})
+                yield Row(where, {}, BadRow(f"line {error.line}: {error}", kind="undecodable"))
+            else:
+                yield Row(where, {"text": text.rstrip("\r\n"), "label": each.name})
 
 
 def _is_text(file: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt1.data.readers.arrow_stream import DamagedArrow, is_stream, record_batches
-from gpt1.data.readers.rows import Note
+from gpt1.data.readers.rows import Note, ParsedRows
 from gpt1.errors import UserError
 from gpt1.system.extras import install_command
 
@@ -21,13 +21,13 @@ _ROWS = 1 << 14  # in memory at a time
 _UNNAMED = "__UNNAMED__"  # fastexcel's name of a column without one
 
 
-def parquet_rows(path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
+def parquet_rows(path: Path) -> ParsedRows:
     """Yield (None, cells) of each row, in constant memory."""
     with _readable(path, "a Parquet file"):
         yield from _slices(_polars(path).scan_parquet(path, glob=False))
 
 
-def arrow_rows(path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
+def arrow_rows(path: Path) -> ParsedRows:
     """Yield (None, cells) of each row of an Arrow IPC file (Feather 2) or stream, in constant memory.
 
     Of a stream, a record batch is in memory.
@@ -54,7 +54,7 @@ def _rows(table: polars.DataFrame) -> Iterator[tuple[None, dict[str, Any]]]:
             yield None, cells
 
 
-def excel_rows(path: Path, note: Note) -> Iterator[tuple[int | None, dict[str, Any]]]:
+def excel_rows(path: Path, note: Note) -> ParsedRows:
     """Yield (None, cells) of each row of the first sheet that is not empty, without blank rows.
 
     A column of numbers and texts is read as text.

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, cast
 from gpt1.config import TableFormat
 from gpt1.data.readers.dialect import DELIMITERS, Dialect, find_dialect, is_row, looks_like_data
 from gpt1.data.readers.files import file_type
-from gpt1.data.readers.rows import BadRow, Note
+from gpt1.data.readers.rows import BadRow, Note, ParsedRows
 from gpt1.data.readers.text import decoded_lines
 
 SAMPLE_CHARACTERS = 1 << 18
@@ -23,9 +23,7 @@ _LISTED_CHARACTERS = 100  # of the header in a message
 _LISTED_CHARACTERS_OF_CELL = 40
 
 
-def delimited_rows(
-    path: Path, usual_format: str, table: TableFormat, note: Note
-) -> Iterator[tuple[int | None, dict[str, str]]]:
+def delimited_rows(path: Path, usual_format: str, table: TableFormat, note: Note) -> ParsedRows:
     """Yield (first line, cells) of each row, in constant memory; `usual_format` is csv or tsv."""
     csv.field_size_limit(max(csv.field_size_limit(), _CSV_FIELD_LIMIT))
     usual = "\t" if usual_format == "tsv" else ","
@@ -43,8 +41,9 @@ def delimited_rows(
         if len(cells) != len(names):
             hint = "; a cell that contains the separator must be quoted" if len(cells) > len(names) else ""
             expected = f"{len(names)} ({shorten(', '.join(names), _LISTED_CHARACTERS, placeholder=' …')})"
-            raise BadRow(f"cells: {len(cells)}, expected {expected}{hint}", line)
-        yield line, dict(zip(names, cells, strict=True))
+            yield line, BadRow(f"cells: {len(cells)}, expected {expected}{hint}", kind="wrong number of cells")
+        else:
+            yield line, dict(zip(names, cells, strict=True))
 
 
 def missing_header(path: Path, table: TableFormat, row: Mapping[str, Any]) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from gpt1.data.readers.rows import Note
+from gpt1.data.readers.rows import Note, ParsedRows
 from gpt1.data.readers.text import decoded_lines, text_lines
 
 LABEL = "__label__"
@@ -19,7 +17,7 @@ NO_LABELS = (
 """Error of a file without labels for a command that needs them."""
 
 
-def txt_rows(path: Path, encoding: str | None, note: Note) -> Iterator[tuple[int | None, dict[str, Any]]]:
+def txt_rows(path: Path, encoding: str | None, note: Note) -> ParsedRows:
     """Yield (line, {"text", "label"}) of each line, in constant memory; {"text"} if the first line has no label.
 
     Labels stand before or after the text. The cell of a line with several labels is a list.

@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gpt1.data.readers.rows import BadRow, Note
+from gpt1.data.readers.rows import BadRow, Note, ParsedRows
 from gpt1.data.readers.text import decoded_lines
 from gpt1.errors import UserError
 
 MOST_CHARACTERS = 1 << 28
 """Size of a .json file, which is read whole and takes about ten times as much memory."""
 
+_KIND = "not a JSON object"
 _SHAPES = "a list of objects, an object of equally long lists, or one object a line"
 
 
-def jsonl_rows(path: Path, encoding: str | None, note: Note) -> Iterator[tuple[int | None, dict[str, Any]]]:
+def jsonl_rows(path: Path, encoding: str | None, note: Note) -> ParsedRows:
     """Yield (line, cells) of each row, in constant memory."""
     for line, text in enumerate(decoded_lines(path, encoding, note), 1):
         if not text or text.isspace():
             continue
         try:
-            cells = json.loads(text)
+            yield line, _object(json.loads(text), "one JSON object on each line")
         except json.JSONDecodeError as error:
             reason = f"not JSON ({error.msg} at column {error.colno})"
-            raise BadRow(f"{reason}; expected one JSON object on each line", line) from None
+            yield line, BadRow(f"{reason}; expected one JSON object on each line", kind=_KIND)
         except (ValueError, RecursionError) as error:  # numbers of thousands of digits; deep nesting
-            raise BadRow(f"invalid JSON ({error})", line) from None
-        if not isinstance(cells, dict):
-            raise BadRow(f"a JSON {type(cells).__name__}; expected one JSON object on each line", line)
-        yield line, cells
+            yield line, BadRow(f"invalid JSON ({error})", kind=_KIND)
 
 
-def json_rows(path: Path, encoding: str | None, note: Note) -> Iterator[tuple[int | None, dict[str, Any]]]:
+def _object(value: Any, expected: str) -> dict[str, Any] | BadRow:
+    if isinstance(value, dict):
+        return value
+    return BadRow(f"a JSON {type(value).__name__}; expected {expected}", kind=_KIND)
+
+
+def json_rows(path: Path, encoding: str | None, note: Note) -> ParsedRows:
     """Yield (None, cells) of each row of a .json file, which is read whole, or (line, cells) if it holds JSON lines.
 
     The forms are those that `json.dump` and pandas' `to_json` write: a list of objects; an object of equally long
@@ -58,9 +61,7 @@ def json_rows(path: Path, encoding: str | None, note: Note) -> Iterator[tuple[in
     if not isinstance(value, list):
         raise UserError(f"{path.name}: a JSON {type(value).__name__}; expected {_SHAPES}")
     for cells in value:
-        if not isinstance(cells, dict):
-            raise BadRow(f"a JSON {type(cells).__name__}; expected an object")
-        yield None, cells
+        yield None, _object(cells, "an object")
 
 
 def holds_json_lines(path: Path, encoding: str | None) -> bool:

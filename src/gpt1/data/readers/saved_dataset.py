@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gpt1.data.nested import value_at
 from gpt1.data.readers.columnar import arrow_rows
+from gpt1.data.readers.rows import ParsedRows
 from gpt1.errors import UserError
 from gpt1.system.files import read_json
 
@@ -27,7 +27,7 @@ def saved_splits(folder: Path) -> list[str]:
     return [str(name) for name in read_json(folder / _SPLITS).get("splits", [])]
 
 
-def saved_rows(folder: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
+def saved_rows(folder: Path) -> ParsedRows:
     """Yield (None, cells) of each row, in the order of the data set and in constant memory.
 
     Raises:

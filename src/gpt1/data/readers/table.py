@@ -1,14 +1,13 @@
 """Rows of tables of all formats.
 
-`read_rows` yields the same `Row`s for all formats and reports errors of the file itself (missing, damaged, not UTF-8,
-not JSON, wrong number of cells) with file, row and line.
+`read_rows` yields the same `Row`s for all formats and reports errors of the file itself (missing, damaged, not UTF-8)
+with file, row and line. A malformed row (not JSON, wrong number of cells) is yielded with its problem.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from gpt1 import console
 from gpt1.config import DETECTED, TableFormat
@@ -19,12 +18,15 @@ from gpt1.data.readers.delimited import delimited_rows
 from gpt1.data.readers.fasttext import txt_rows
 from gpt1.data.readers.files import FORMATS, FileType, file_type
 from gpt1.data.readers.json_rows import json_rows, jsonl_rows
-from gpt1.data.readers.rows import BadRow, Note, Row
+from gpt1.data.readers.rows import BadRow, Note, ParsedRows, Row
 from gpt1.data.readers.saved_dataset import is_saved_dataset, saved_rows
 from gpt1.errors import UserError
 
 TEXT_FORMATS = ("csv", "tsv", "txt", "json", "jsonl", "classes")
 """Formats whose files have an encoding."""
+
+_FIRST_ROWS = 100
+"""Rows by which a file is refused of which more than half are malformed; otherwise its end is waited for."""
 
 
 def read_rows(path: Path, table: TableFormat = DETECTED, note: Note = console.say) -> Iterator[Row]:
@@ -36,18 +38,34 @@ def read_rows(path: Path, table: TableFormat = DETECTED, note: Note = console.sa
         note: Function that is called with a line about what was detected, if it is not the usual format.
 
     Raises:
-        UserError: the file is missing, empty, damaged, of an unknown format, or a row is malformed; or `table` sets
-            what does not apply to the file's format.
+        UserError: the file is missing, empty, damaged, of an unknown format, or more than half of its rows are
+            malformed; or `table` sets what does not apply to the file's format.
     """
     kind = require_table(path)
     _require_applicable(path, kind, table)
-    if kind.format == "classes":
-        yield from class_folder_rows(path, table.encoding, note)
-        return
+    rows = class_folder_rows(path, table.encoding, note) if kind.format == "classes" else _rows(path, kind, table, note)
+    number, malformed, first = 0, 0, None
+    for number, row in enumerate(rows, 1):
+        if row.problem is not None:
+            malformed, first = malformed + 1, first or row
+        if number == _FIRST_ROWS:
+            _require_mostly_well_formed(first, malformed, number)
+        yield row
+    _require_mostly_well_formed(first, malformed, number)
+
+
+def _require_mostly_well_formed(first: Row | None, malformed: int, rows: int) -> None:
+    if first is not None and 2 * malformed > rows:
+        share = f"; {malformed:,} of the first {rows:,} rows are malformed" if rows > 1 else ""
+        raise UserError(f"{first.where}: {first.problem}{share}")
+
+
+def _rows(path: Path, kind: FileType, table: TableFormat, note: Note) -> Iterator[Row]:
     number = 0
     try:
         for number, (line, cells) in enumerate(_parsed(path, kind, table, note), 1):
-            yield Row(_where(path, number, line), cells)
+            where = _where(path, number, line)
+            yield Row(where, {}, cells) if isinstance(cells, BadRow) else Row(where, cells)
     except BadRow as error:
         in_header = error.line == 1 and kind.format in ("csv", "tsv")
         where = f"{path.name} line 1" if in_header else _where(path, number + 1, error.line)
@@ -60,7 +78,7 @@ def read_rows(path: Path, table: TableFormat = DETECTED, note: Note = console.sa
         )
 
 
-def _parsed(path: Path, kind: FileType, table: TableFormat, note: Note) -> Iterator[tuple[int | None, dict[str, Any]]]:
+def _parsed(path: Path, kind: FileType, table: TableFormat, note: Note) -> ParsedRows:
     match kind.format:
         case "csv" | "tsv":
             return delimited_rows(path, kind.format, table, note)
