@@ -125,6 +125,27 @@ def test_a_file_without_header_is_reported_and_no_row_is_lost(tmp_path: Path) ->
     assert len(examples) == len(rows)
 
 
+def test_excels_separator_line_sets_the_delimiter(tmp_path: Path) -> None:
+    """`sep=;` stands above the header; lines are counted from it."""
+    rows, _ = read(tmp_path / "x.csv", b'sep=;\r\ntext;label\r\n"a,b";x\r\nc|d;y\r\n')
+    assert rows == [("a,b", "x"), ("c|d", "y")]
+    (tmp_path / "x.csv").write_bytes(b"sep=|\ntext|label\na|x\nb|y|z\nc|x\n")
+    assert [row.where for row in read_rows(tmp_path / "x.csv") if row.problem] == ["x.csv row 2 (line 4)"]
+
+
+def test_a_text_file_may_be_a_table(tmp_path: Path) -> None:
+    """By its tabs, or by the delimiter that is set; one text a line otherwise."""
+    rows, _ = read(tmp_path / "x.txt", b"label\ttext\nspam\tcall now\nham\tsee you\n")
+    assert rows == [("spam", "call now"), ("ham", "see you")]
+    data = b"label|text\nspam|call now\n"
+    assert read(tmp_path / "y.txt", data)[0] == [("label|text",), ("spam|call now",)]
+    assert read(tmp_path / "y.txt", data, delimiter="|")[0] == [("spam", "call now")]
+    assert read(tmp_path / "z.txt", b"a text\twith a tab\nand one without\n")[0] == [
+        ("a text\twith a tab",),
+        ("and one without",),
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [({"delimiter": ";"}, "--delimiter"), ({"encoding": "utf-16"}, "utf-16"), ({"encoding": "ascii"}, "ascii")],

@@ -18,7 +18,7 @@ from gpt1.tokenization.pretokenizers import valid_unicode
 
 LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment", "target", "score", "stars")
 """Usual names of the label column; the first takes precedence."""
-RARE_LABEL_COLUMNS = ("rating", "intent", "y", "标签")
+RARE_LABEL_COLUMNS = ("rating", "overall", "intent", "y", "标签")
 """Names of the label column if no column has one of `LABEL_COLUMNS`."""
 
 

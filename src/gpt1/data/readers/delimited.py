@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, NoReturn, cast
@@ -13,11 +15,13 @@ from gpt1.config import TableFormat
 from gpt1.data.readers.dialect import DELIMITERS, Dialect, find_dialect, is_row, looks_like_data
 from gpt1.data.readers.files import file_type
 from gpt1.data.readers.rows import BadRow, Note, ParsedRows
-from gpt1.data.readers.text import decoded_lines
+from gpt1.data.readers.text import decoded_lines, text_lines
 
 SAMPLE_CHARACTERS = 1 << 18
 """Characters by which delimiter and quoting are detected."""
 
+_SEPARATOR_LINE = re.compile(r'"?sep=(?P<delimiter>.)"?\s*', re.IGNORECASE)  # Excel's, above the header
+_TABBED_LINES = 20  # by which a .txt is taken for a table
 _CSV_FIELD_LIMIT = 2**31 - 1  # maximum of a C long of 32 bits (Windows)
 _LISTED_CHARACTERS = 100  # of the header in a message
 _LISTED_CHARACTERS_OF_CELL = 40
@@ -30,10 +34,15 @@ def delimited_rows(path: Path, usual_format: str, table: TableFormat, note: Note
     facts = _Facts(path.name, note)
     lines, sample = _sampled(decoded_lines(path, table.encoding, facts.add, newline=""))
     cut = sum(map(len, sample)) >= SAMPLE_CHARACTERS
+    start = 1
+    if separator := _SEPARATOR_LINE.fullmatch(sample[0] if sample else ""):
+        table = replace(table, delimiter=table.delimiter or separator["delimiter"])
+        sample, start = sample[1:], 2
+        next(lines)
     dialect = find_dialect(path.name, usual, sample, table, cut=cut)
     facts.say(dialect.facts)
     names: list[str] | None = None
-    for line, cells in _records(lines, dialect):
+    for line, cells in _records(lines, dialect, start):
         if names is None:
             names = _names(cells, dialect, table, line)
             if table.header:
@@ -46,11 +55,23 @@ def delimited_rows(path: Path, usual_format: str, table: TableFormat, note: Note
             yield line, dict(zip(names, cells, strict=True))
 
 
+def is_tab_separated(path: Path, encoding: str | None) -> bool:
+    """Return whether the first lines of a text file have the same number of tabs, at least one."""
+    lines = islice(text_lines(path, 1 << 20, encoding, note=lambda _: None), _TABBED_LINES)
+    counts = [line.count("\t") for line in lines if not line.isspace()]
+    return len(counts) > 1 and counts[0] > 0 and len(set(counts)) == 1
+
+
 def missing_header(path: Path, table: TableFormat, row: Mapping[str, Any]) -> str:
-    """Return what to do if the first row of a .csv or .tsv, whose cells are the keys of `row`, is data; else ""."""
+    """Return what to do if the first row of a delimited file, whose cells are the keys of `row`, is data; else ""."""
     kind = file_type(path)
     names, cells = list(row), list(row.values())
-    if not table.header or kind is None or kind.format not in ("csv", "tsv") or not looks_like_data(names, cells):
+    if (
+        not table.header
+        or kind is None
+        or kind.format not in ("csv", "tsv", "txt")
+        or not looks_like_data(names, cells)
+    ):
         return ""
     text = max(range(len(names)), key=lambda i: len(names[i])) + 1
     flags = f"--text {text}" + (f" --label {1 if text > 1 else 2}" if len(names) > 1 else "")
@@ -100,13 +121,13 @@ def _raised(error: BadRow) -> Iterator[NoReturn]:
     yield
 
 
-def _records(lines: Iterator[str], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """Yield (first line, cells) of each record."""
+def _records(lines: Iterator[str], dialect: Dialect, start: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield (first line, cells) of each record; `start` is the number of the first line."""
     held: list[str] = []
     reader = cast(Any, dialect.reader(lines if dialect.certain else _kept(lines, held)))
     n_cells = 0
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + start
         try:
             cells = next(reader)
         except StopIteration:

@@ -11,8 +11,8 @@ LABEL = "__label__"
 """Prefix of a label (fastText's default)."""
 
 NO_LABELS = (
-    "a text file without labels; expected lines such as `__label__positive the text`, or a table with a column of "
-    "labels (texts without labels: --adapt 1 --unlabelled FILE)"
+    "a text file without labels; expected lines such as `__label__positive the text`, or a table, whose separator "
+    "--delimiter sets (texts without labels: --adapt 1 --unlabelled FILE)"
 )
 """Error of a file without labels for a command that needs them."""
 
@@ -48,9 +48,9 @@ def _split(rest: str) -> tuple[list[str], str]:
     return labels, rest
 
 
-def has_labels(path: Path) -> bool:
+def has_labels(path: Path, encoding: str | None = None) -> bool:
     """Return whether the first line of a text file that is not blank has a label."""
-    for line in text_lines(path, 1 << 20, note=lambda _: None):
+    for line in text_lines(path, 1 << 20, encoding, note=lambda _: None):
         if not line.isspace():
             return LABEL in line
     return False

@@ -14,8 +14,8 @@ from gpt1.config import DETECTED, TableFormat
 from gpt1.data.readers.archive import member_type
 from gpt1.data.readers.class_folders import class_folder_rows, class_folders
 from gpt1.data.readers.columnar import arrow_rows, excel_rows, parquet_rows
-from gpt1.data.readers.delimited import delimited_rows
-from gpt1.data.readers.fasttext import txt_rows
+from gpt1.data.readers.delimited import delimited_rows, is_tab_separated
+from gpt1.data.readers.fasttext import has_labels, txt_rows
 from gpt1.data.readers.files import FORMATS, FileType, file_type
 from gpt1.data.readers.json_rows import json_rows, jsonl_rows
 from gpt1.data.readers.rows import BadRow, Note, ParsedRows, Row
@@ -42,6 +42,8 @@ def read_rows(path: Path, table: TableFormat = DETECTED, note: Note = console.sa
             malformed; or `table` sets what does not apply to the file's format.
     """
     kind = require_table(path)
+    if kind.format == "txt" and (table.delimiter is not None or holds_tabbed_table(path, table.encoding)):
+        kind = kind._replace(format="tsv")
     _require_applicable(path, kind, table)
     rows = class_folder_rows(path, table.encoding, note) if kind.format == "classes" else _rows(path, kind, table, note)
     number, malformed, first = 0, 0, None
@@ -131,6 +133,11 @@ def require_table(path: Path) -> FileType:
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty (0 bytes)")
     return kind._replace(format=member_type(path).format) if kind.packing == "zip" else kind
+
+
+def holds_tabbed_table(path: Path, encoding: str | None = None) -> bool:
+    """Return whether a .txt is a table separated by tabs, not lines of fastText or of plain text."""
+    return not has_labels(path, encoding) and is_tab_separated(path, encoding)
 
 
 _ADVICE = {
