@@ -15,7 +15,7 @@ from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
 from gpt1.data.examples import Reader, no_label, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.label_column import folded as folded_labels
+from gpt1.data.label_column import folded
 from gpt1.data.label_column import one_label_type, renamed
 from gpt1.data.readers.saved_dataset import class_names
 from gpt1.data.split_files import SPLITS, find_splits, scan
@@ -28,11 +28,8 @@ __all__ = [
     "Columns",
     "Dataset",
     "find_splits",
-    "folded",
     "load_dataset",
     "read_examples",
-    "repeated_texts",
-    "shared_texts",
     "stratified_split",
     "stream_examples",
 ]
@@ -160,7 +157,7 @@ def _read_splits(
         elif unlabelled := next((example for example in examples if example.label is None), None):
             raise no_label(unlabelled, reader.layout.label)
     new_names, more = renamed(list(splits.values()), columns.renames)
-    merged, differing = folded_labels(new_names, merge=columns.fold_labels)
+    merged, differing = folded(new_names, merge=columns.fold_labels)
     notes += [*more, *differing]
     splits = dict(zip(splits, one_label_type(merged), strict=True))
     for split, examples in splits.items():
@@ -204,27 +201,3 @@ def _files_of(path: Path | Mapping[str, Sequence[Path]]) -> tuple[Mapping[str, S
     if "train" not in path:
         raise UserError(f"the data set has no train split, only {', '.join(path) or 'nothing'}")
     return path, []
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Repeated texts
-
-
-def shared_texts(a: Sequence[Example], b: Sequence[Example]) -> int:
-    """Return how many examples of `b` have texts that also occur in `a`, ignoring white space and case."""
-    known = {_folded(example) for example in a}
-    return sum(_folded(example) in known for example in b)
-
-
-def repeated_texts(a: Sequence[Example]) -> int:
-    """Return how many examples of `a` have the texts of an earlier example, ignoring white space and case."""
-    return len(a) - len({_folded(example) for example in a})
-
-
-def folded(text: str) -> str:
-    """Return a text without differences of white space and case, to compare it with others."""
-    return " ".join(text.split()).casefold()
-
-
-def _folded(example: Example) -> tuple[str, ...]:
-    return tuple(map(folded, example.texts))

@@ -1,8 +1,9 @@
-"""The example (texts, label, weight) and the validation of its texts."""
+"""The example (texts, label, weight) and the validation and comparison of texts."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,11 @@ def require_unicode(value: str, where: str) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         raise UserError(f"{where} contains half of a character (\\u{ord(value[error.start]):04x} alone)") from None
+
+
+def folded_text(text: str) -> str:
+    """Return a text without differences of case, blanks and composed characters, to compare it with others."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
 
 
 def shown(value: Any, none: str = "null") -> str:

@@ -15,10 +15,9 @@ from gpt1.data.dataset import (
     Dataset,
     find_splits,
     load_dataset,
-    repeated_texts,
-    shared_texts,
     stratified_split,
 )
+from gpt1.data.duplicates import Duplicates, find_duplicates
 from gpt1.data.example import Example
 from gpt1.data.examples import Reader
 from gpt1.data.input_kinds import InputKind
@@ -42,6 +41,8 @@ class TaskData:
     """Training rows that --train-fraction leaves aside; their labels are not used."""
     columns: Columns = BY_USUAL_NAMES
     """The columns that were read."""
+    duplicates: Duplicates | None = None
+    """Examples that occur more than once."""
 
 
 def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> TaskData:
@@ -83,8 +84,9 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
     task = task or infer_task(dataset.kind, splits["train"], regression=regression)
     known = label_names or dataset.label_names
     labels = Labels(regression=True) if regression else task.labels(splits["train"], known)
-    notes += [*_warnings(splits), *label_notes(splits, labels)]
-    return TaskData(splits, task, labels, (*dataset.notes, *notes), tuple(unused), dataset.columns)
+    duplicates = find_duplicates(splits)
+    notes += [*duplicates.notes(), *label_notes(splits, labels)]
+    return TaskData(splits, task, labels, (*dataset.notes, *notes), tuple(unused), dataset.columns, duplicates)
 
 
 def hub_columns(files: hub.DatasetFiles, columns: Columns) -> Columns:
@@ -119,16 +121,6 @@ def _without(dataset: Dataset, label: int | None) -> tuple[dict[str, list[Exampl
     kept = {name: [e for e in examples if e.label != label] for name, examples in dataset.splits.items()}
     dropped = sum(map(len, dataset.splits.values())) - sum(map(len, kept.values()))
     return kept, [f"{dropped:,} examples without an agreed label were skipped."] if dropped else []
-
-
-def _warnings(splits: Mapping[str, list[Example]]) -> list[str]:
-    warnings = []
-    for name, examples in splits.items():
-        if repeated := repeated_texts(examples):
-            warnings.append(f"{name}: {repeated:,} examples are duplicates of earlier examples of the same split.")
-        if name != "train" and (shared := shared_texts(splits["train"], examples)):
-            warnings.append(f"{name}: {shared:,} of {len(examples):,} examples also occur in the training split.")
-    return warnings
 
 
 # ---- data for evaluation
