@@ -15,8 +15,7 @@ from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
 from gpt1.data.examples import Reader, no_label, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.label_column import folded
-from gpt1.data.label_column import one_label_type, renamed
+from gpt1.data.label_column import folded, one_label_type, renamed
 from gpt1.data.readers.saved_dataset import class_names
 from gpt1.data.split_files import SPLITS, find_splits, scan
 from gpt1.data.splits import OPENAI_SEED, openai_split, strata, stratified_split
