@@ -33,6 +33,8 @@ class Example:
     weight: float = 1.0
     origin: str = ""
     """Location for error messages, such as `train.csv row 17 (line 18)`."""
+    group: str | None = None
+    """Value of the column --group; None = no group."""
 
     @property
     def texts(self) -> tuple[str, ...]:

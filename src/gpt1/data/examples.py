@@ -79,16 +79,17 @@ class Reader:
     """Reader of the files of a data set: the first file sets the columns and the number of choices for all.
 
     `remembered` are the columns that a run was trained on (see `find_layout`), `note` is called with a line about the
-    format of a file that is not plain.
+    format of a file that is not plain. `group` is the column of groups.
     """
 
     def __init__(
         self, columns: Columns, kind: InputKind | None, table: TableFormat = DETECTED, note: Note = console.say,
-        remembered: Columns = BY_USUAL_NAMES,
+        remembered: Columns = BY_USUAL_NAMES, group: str | None = None,
     ) -> None:  # fmt: skip
         self.columns, self.kind, self.table, self.note, self.remembered = columns, kind, table, note, remembered
+        self.group = group
         self.layout: Layout | None = None
-        self.unused: list[str] = []
+        self.names: list[str] = []
         self.n_choices: int | None = None
         self.stripped_labels = 0
 
@@ -96,7 +97,8 @@ class Reader:
     def notes(self) -> list[str]:
         """Notes on the columns and cells that were read."""
         notes = self.layout.notes(self.columns) if self.layout else []
-        if unused := [column for column in self.unused if column]:  # an index has no name
+        used = self.layout.used if self.layout else ()
+        if unused := [name for name in self.names if name and name not in used]:  # an index has no name
             notes.append(f"Columns not used: {', '.join(unused)}.")
         if self.stripped_labels:
             notes.append(f"Blanks around {self.stripped_labels:,} labels were removed.")
@@ -119,11 +121,17 @@ class Reader:
                     raise UserError(f"{path.name}: {NO_LABELS}")
                 try:
                     self.layout = find_layout(
-                        path.name, names, self.columns, self.kind, labelled=labelled, remembered=self.remembered
+                        path.name,
+                        names,
+                        self.columns,
+                        self.kind,
+                        labelled=labelled,
+                        remembered=self.remembered,
+                        group=self.group,
                     )
                 except UserError as error:
                     raise UserError(missing_header(path, self.table, row.cells) or str(error)) from None
-                self.unused = [name for name in names if name not in self.layout.used]
+                self.names = names
             example = _example(row, self.layout)
             if self.layout.label and isinstance(cell := _optional_cell(row, self.layout.label), str):
                 self.stripped_labels += cell != cell.strip() and example.label is not None
@@ -156,7 +164,7 @@ def _example(row: Row, layout: Layout) -> Example:
     weight = 1.0 if layout.weight is None else _weight(row, layout.weight)
     if label is not None:
         label = layout.kind.label_of(label, len(choices), row.where)
-    return Example(parts, choices, label, weight, row.where)
+    return Example(parts, choices, label, weight, row.where, _group(row, layout.group))
 
 
 def _cell(row: Row, column: str) -> Any:
@@ -206,6 +214,14 @@ def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
     if len(values) < 2:
         raise UserError(f"{row.where}: {column!r} needs at least 2 choices, found {len(values)}")
     return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
+
+
+def _group(row: Row, column: str | None) -> str | None:
+    """Return the group of a row; None for a missing or empty cell."""
+    value = None if column is None else _optional_cell(row, column)
+    if isinstance(value, list | dict):
+        raise UserError(f"{row.where}: the group {column!r} is {shown(value)}, expected a text or number")
+    return None if value is None or value != value else str(value).strip() or None
 
 
 def _weight(row: Row, column: str) -> float:

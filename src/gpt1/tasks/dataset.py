@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpt1 import console
 from gpt1.checkpoint import hub
-from gpt1.config import DETECTED, Columns, FinetuneConfig, TableFormat
+from gpt1.config import DETECTED, SPLIT_VERSION, Columns, FinetuneConfig, TableFormat
 from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.dataset import (
     Dataset,
@@ -69,17 +69,17 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
     task = find_task(task_name) if task_name and not regression else None
     kind = task.input_kind if task else None
     split = config.split
-    seed = config.drawn_by
+    seed, version = config.drawn_by, split.split_version or SPLIT_VERSION
     dataset = load_dataset(
         paths, columns, kind, table=config.table, train_fraction=split.train_fraction,
         valid_fraction=split.valid_fraction, test_fraction=split.test_fraction, split_strategy=split.split_strategy,
-        seed=seed,
+        seed=seed, group=split.group, split_version=version,
     )  # fmt: skip
     splits, notes = _without(dataset, drop)
     unused = list(dataset.unused)
     if split.max_examples:
-        unused = limited(unused, split.max_examples, seed)
-        splits = {name: limited(examples, split.max_examples, seed) for name, examples in splits.items()}
+        unused = limited(unused, split.max_examples, seed, version)
+        splits = {name: limited(examples, split.max_examples, seed, version) for name, examples in splits.items()}
         notes.append(f"--max-examples: at most {split.max_examples:,} examples of each split.")
     task = task or infer_task(dataset.kind, splits["train"], regression=regression)
     known = label_names or dataset.label_names
@@ -108,11 +108,11 @@ def infer_task(kind: InputKind, train: Sequence[Example], *, regression: bool = 
     return task
 
 
-def limited(examples: list[Example], max_examples: int, seed: int) -> list[Example]:
+def limited(examples: list[Example], max_examples: int, seed: int, version: int = SPLIT_VERSION) -> list[Example]:
     """Return at most `max_examples` examples, drawn at random and stratified by label."""
     if len(examples) <= max_examples:
         return examples
-    return stratified_split(examples, max_examples / len(examples), seed)[1][:max_examples]
+    return stratified_split(examples, max_examples / len(examples), seed, version=version)[1][:max_examples]
 
 
 def _without(dataset: Dataset, label: int | None) -> tuple[dict[str, list[Example]], list[str]]:
