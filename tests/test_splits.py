@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt1.data.dataset import load_dataset, stratified_split
+from gpt1.data.dataset import load_dataset
 from gpt1.data.example import Example
-from gpt1.data.splits import openai_split
+from gpt1.data.splits import openai_split, stratified_split
 from support.labelled_files import (
     SHARED,
     folder_of,

@@ -18,7 +18,6 @@ from gpt1.data.input_kinds import InputKind
 from gpt1.data.label_column import folded, one_label_type, renamed
 from gpt1.data.readers.saved_dataset import class_names
 from gpt1.data.split_files import SPLITS, find_splits, scan
-from gpt1.data.splits import stratified_split
 from gpt1.data.training_rows import TrainingRows, group_notes
 from gpt1.errors import UserError
 
@@ -30,7 +29,6 @@ __all__ = [
     "find_splits",
     "load_dataset",
     "read_examples",
-    "stratified_split",
     "stream_examples",
 ]
 

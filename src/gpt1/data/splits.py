@@ -60,8 +60,8 @@ def draw(
             others[group].append(row)
     of_label = strata(examples, len(order), version)
     stratum = [0] * len(examples)
-    for number, rows in enumerate(of_label):
-        for row in rows:
+    for number, of_one in enumerate(of_label):
+        for row in of_one:
             stratum[row] = number
     remaining = [len(rows) for rows in of_label]
     missing = _quotas(remaining, fraction)

@@ -59,7 +59,7 @@ class TrainingRows:
             UserError: there are too few rows or groups.
         """
         before, n_groups, seed = self.examples, self.n_groups, self.seed
-        rows = f"{len(before):,} rows"
+        rows = of = f"{len(before):,} rows"
         if strategy == "openai":
             how, seed = "as in OpenAI's split of ROCStories", OPENAI_SEED
             self.examples, drawn = openai_split(before, fraction)
@@ -67,14 +67,15 @@ class TrainingRows:
             how = "stratified by label" if len(strata(before, n_groups, self.version)) > 1 else "at random"
             drawn = self._take(draw(before, fraction, seed, self._groups, self.version))
             if self.group is not None:
-                rows += f" ({_n_groups(drawn):,} of {_n_groups(before):,} groups of {self.group!r})"
+                of += f" ({_n_groups(drawn):,} of {_n_groups(before):,} groups, {self.group})"
             elif n_groups < len(before):
                 how += ", identical examples together"
         if not drawn:
-            apart = f", of which {n_groups:,} may be drawn apart," if n_groups < len(before) else ""
+            if n_groups < len(before):
+                rows += f" in {n_groups:,} groups" if self.group is not None else f" with {n_groups:,} different texts"
             advice = f"add rows or a {split} file, or raise --{split}-fraction"
-            raise UserError(f"{self.source}: {len(before)} rows{apart} are too few for a {split} split; {advice}")
-        return drawn, f"{split}: {len(drawn):,} of {rows} drawn from {self.source}, {how} (seed {seed})."
+            raise UserError(f"{self.source}: {rows} are too few for a {split} split; {advice}")
+        return drawn, f"{split}: {len(drawn):,} of {of} drawn from {self.source}, {how} (seed {seed})."
 
     def subsample(self, fraction: float) -> tuple[list[Example], str]:
         """Keep `fraction` of the rows, drawn one by one; return the others and a note."""
@@ -95,10 +96,12 @@ def group_notes(column: str, splits: Mapping[str, Sequence[Example]]) -> list[st
     known = {example.group for example in splits["train"]} - {None}
     for split, examples in splits.items():
         if alone := sum(example.group is None for example in examples):
-            notes.append(f"{split}: {alone:,} of {len(examples):,} rows have no {column!r} (--group).")
+            notes.append(f"{split}: {alone:,} of {len(examples):,} rows have no group ({column}).")
         if split != "train":
             shared = sum(example.group in known for example in examples)
-            notes.append(f"{split}: {shared:,} of {len(examples):,} rows have a {column!r} that also occurs in train.")
+            notes.append(
+                f"{split}: {shared:,} of {len(examples):,} rows are of a group ({column}) that also occurs in train."
+            )
     return notes
 
 

@@ -36,7 +36,7 @@ from gpt1.tasks.dataset import TaskData
 from gpt1.tasks.metrics import own_metric
 from gpt1.tasks.unknown_text import check_training_texts
 from gpt1.training.adaptation import Adaptation
-from gpt1.training.defaults import recipe_or_default
+from gpt1.training.defaults import recipe_or_default, with_split_version
 from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
 
 ESTIMATOR = "estimator.json"
@@ -126,6 +126,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 run = RunDirectory(Path(during.enter_context(TemporaryDirectory())), read_only=True)
             else:
                 run = RunDirectory(Path(self.out))
+            config = with_split_version(config, run.path)
             data = TaskData(drawn(examples, config), task, labels, (), unlabelled_examples(self.unlabelled))
             start = starting_model(config, data, run)
             encoded = encode_splits(config, data, start)

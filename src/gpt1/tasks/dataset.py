@@ -15,7 +15,6 @@ from gpt1.data.dataset import (
     Dataset,
     find_splits,
     load_dataset,
-    stratified_split,
 )
 from gpt1.data.duplicates import Duplicates, find_duplicates
 from gpt1.data.example import Example
@@ -23,6 +22,7 @@ from gpt1.data.examples import Reader
 from gpt1.data.input_kinds import InputKind
 from gpt1.data.label_column import folded_into, label_name, one_label_type, renamed
 from gpt1.data.readers.saved_dataset import class_names
+from gpt1.data.splits import stratified_split
 from gpt1.errors import UserError
 from gpt1.tasks import PAIR, REGRESSION, SINGLE_LABEL, Labels, Task, default_task, find_task
 from gpt1.tasks.label_notes import label_notes

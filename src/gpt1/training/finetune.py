@@ -37,6 +37,7 @@ from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
 from gpt1.tasks.unknown_text import check_training_texts
 from gpt1.training.adaptation import Adaptation
+from gpt1.training.defaults import with_split_version
 from gpt1.training.overview import print_overview, print_paths
 from gpt1.training.setup import FinetuneSetup, encode_splits, require_start, starting_model
 from gpt1.training.signals import stop_at_once
@@ -65,6 +66,7 @@ def finetune(
         Interrupted: stopped by the user after saving a checkpoint.
     """
     require_settings(config)
+    config = with_split_version(config, config.out)
     require_work(config.loop.batch_size)
     with backends.init_distributed(config.hardware) as ranks, console.muted(ranks.rank > 0):
         run = RunDirectory(config.out, read_only=ranks.rank > 0)
