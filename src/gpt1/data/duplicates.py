@@ -41,8 +41,8 @@ class Contradiction:
 class Duplicates:
     """Examples of a data set that occur more than once."""
 
-    sizes: Mapping[str, int]
-    """Number of examples of each split."""
+    keys: Mapping[str, Sequence[bytes]]
+    """The key of each example of each split."""
     repeated: Mapping[str, int]
     """Number of examples of each split that are the same as an earlier one of the split."""
     leaked: Mapping[str, int]
@@ -53,11 +53,11 @@ class Duplicates:
     def notes(self) -> list[str]:
         """Return a note for each number that is not 0, and one about contradictory labels with the first example."""
         notes = []
-        for split, size in self.sizes.items():
+        for split, keys in self.keys.items():
             if repeated := self.repeated[split]:
                 notes.append(f"{split}: {repeated:,} examples are duplicates of earlier examples of the same split.")
             if leaked := self.leaked.get(split):
-                notes.append(f"{split}: {leaked:,} of {size:,} examples also occur in the training split.")
+                notes.append(f"{split}: {leaked:,} of {len(keys):,} examples also occur in the training split.")
         if self.contradictions:
             first = self.contradictions[0].examples
             found = ", ".join(f"{example.label} in {example.origin}" for example in first[:2])
@@ -71,7 +71,7 @@ def find_duplicates(splits: Mapping[str, Sequence[Example]]) -> Duplicates:
     by_split = {split: keys(examples) for split, examples in splits.items()}
     train = set(by_split.get("train", ()))
     return Duplicates(
-        sizes={split: len(each) for split, each in by_split.items()},
+        keys=by_split,
         repeated={split: len(each) - len(set(each)) for split, each in by_split.items()},
         leaked={split: sum(key in train for key in each) for split, each in by_split.items() if split != "train"},
         contradictions=tuple(_contradictions([*chain(*by_split.values())], [*chain(*splits.values())])),

@@ -37,12 +37,12 @@ class TaskData:
     task: Task
     labels: Labels
     notes: tuple[str, ...]
+    duplicates: Duplicates
+    """Examples that occur more than once."""
     unused: tuple[Example, ...] = ()
     """Training rows that --train-fraction leaves aside; their labels are not used."""
     columns: Columns = BY_USUAL_NAMES
     """The columns that were read."""
-    duplicates: Duplicates | None = None
-    """Examples that occur more than once."""
 
 
 def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> TaskData:
@@ -86,7 +86,7 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
     labels = Labels(regression=True) if regression else task.labels(splits["train"], known)
     duplicates = find_duplicates(splits)
     notes += [*duplicates.notes(), *label_notes(splits, labels)]
-    return TaskData(splits, task, labels, (*dataset.notes, *notes), tuple(unused), dataset.columns, duplicates)
+    return TaskData(splits, task, labels, (*dataset.notes, *notes), duplicates, tuple(unused), dataset.columns)
 
 
 def hub_columns(files: hub.DatasetFiles, columns: Columns) -> Columns:
@@ -150,11 +150,12 @@ class Rows:
 def load_evaluation_data(
     trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: InputKind | None,
     table: TableFormat = DETECTED, remembered: Columns = BY_USUAL_NAMES, known: Sequence[str] = (),
+    recorded: Mapping[str, Sequence[bytes]] | None = None,
 ) -> Rows:  # fmt: skip
     """Return the data set `data` for evaluation.
 
-    If `data` is the file that the run was trained on, it is split as in that run. All rows of any other file form one
-    split called `split`.
+    If `data` is the file that the run was trained on, it is split as in that run. All rows of any other file, or of
+    this file if it has changed since, form one split called `split`.
 
     Args:
         trained_on: Settings of the run to evaluate; None for a model without a run.
@@ -166,6 +167,7 @@ def load_evaluation_data(
         remembered: Columns that the run was trained on.
         known: Labels of the model, by which labels are looked up as they are spelled in the file; without them, all
             labels are converted to one type.
+        recorded: Keys of the rows of the run (`RunDirectory.load_rows`); None = not recorded.
 
     Raises:
         UserError: the data does not exist.
@@ -200,8 +202,24 @@ def load_evaluation_data(
         raise UserError(f"{source.name}: the run was trained on this file with other columns; remove the column flags")
     if table not in (DETECTED, trained_on.table):
         raise UserError(f"{source.name}: the run was trained on this file read in another format; remove these flags")
-    console.say(f"{source.name}: the run was trained on this file; using the {split} split of that run.")
-    return Rows(data, {name: partial(list, rows) for name, rows in load_data(trained_on).splits.items()})
+    drawn = _drawn_as_in(trained_on, recorded)
+    if drawn is None:
+        console.say(f"{source.name}: has changed since the run was trained on it; all rows are used.")
+        return Rows(data, {split: reader(source)})
+    origin = "of that run" if recorded else "drawn as in that run, which does not record its rows"
+    console.say(f"{source.name}: the run was trained on this file; using the {split} split {origin}.")
+    return Rows(data, {name: partial(list, rows) for name, rows in drawn.splits.items()})
+
+
+def _drawn_as_in(run: FinetuneConfig, recorded: Mapping[str, Sequence[bytes]] | None) -> TaskData | None:
+    """Return the data of a run, split as in the run; None if they are not the rows that the run has `recorded`."""
+    try:
+        drawn = load_data(run)
+    except UserError:
+        if recorded is None:
+            raise
+        return None
+    return drawn if recorded in (None, drawn.duplicates.keys) else None
 
 
 def _as_trained(columns: Columns, trained_on: FinetuneConfig | None) -> Columns:

@@ -106,6 +106,7 @@ def _finetune(
         training = FinetuneSetup(config, start, encoded, loaded.extra_metrics, ranks)
         run.open("finetune", config, loaded.facts, data.columns)
         run.hold()
+        run.save_rows(data.duplicates.keys)
         if not run.tokenizer.exists():
             replace_directory(run.tokenizer, start.tokenizer.save)
     engine = training.engine
@@ -254,7 +255,7 @@ def _final_scores(
     for split, of_split in logits.items():
         results[split] = score_split(
             of_split, encoded[split], data.splits[split], head, data.labels, extra_metrics, seed=config.loop.seed
-        )
+        ) | {"trained_on": data.duplicates.leaked[split]}
         run.log.write("score", {"split": split} | _numbers(results[split]))
     split = "test" if "test" in encoded else "valid"
     results["baseline"] = {}
