@@ -59,10 +59,12 @@ class Duplicates:
             if leaked := self.leaked.get(split):
                 notes.append(f"{split}: {leaked:,} of {len(keys):,} examples also occur in the training split.")
         if self.contradictions:
-            first = self.contradictions[0].examples
-            found = ", ".join(f"{example.label} in {example.origin}" for example in first[:2])
+            one, other, *_ = self.contradictions[0].examples
             rows = sum(each.rows for each in self.contradictions)
-            notes.append(f"Contradictory labels: {rows:,} examples have texts that occur with other labels ({found}).")
+            notes.append(
+                f"Contradictory labels: {rows:,} examples have a text that occurs with several labels, such as "
+                f"{one.label} in {one.origin} and {other.label} in {other.origin}."
+            )
         return notes
 
 
