@@ -373,6 +373,6 @@ def test_another_model_cannot_resume_the_run(data: Path, tmp_path: Path) -> None
 def test_one_text_cannot_be_trained_on_and_held_out(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json_lines(*({"text": "the same text", "label": i % 2} for i in range(12))))
-    config = settings(rows, tmp_path / "run", test_fraction=0.25)
+    config = settings(rows, tmp_path / "run", test_fraction=0.25, split_version=1)
     with pytest.raises(UserError, match="at least 2 are required: add rows, or --unlabelled FILE"):
         prepared(config, tmp_path / "adapted")

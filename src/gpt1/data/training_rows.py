@@ -59,23 +59,22 @@ class TrainingRows:
             UserError: there are too few rows or groups.
         """
         before, n_groups, seed = self.examples, self.n_groups, self.seed
-        rows = of = f"{len(before):,} rows"
         if strategy == "openai":
             how, seed = "as in OpenAI's split of ROCStories", OPENAI_SEED
             self.examples, drawn = openai_split(before, fraction)
         else:
             how = "stratified by label" if len(strata(before, n_groups, self.version)) > 1 else "at random"
-            drawn = self._take(draw(before, fraction, seed, self._groups, self.version))
-            if self.group is not None:
-                of += f" ({_n_groups(drawn):,} of {_n_groups(before):,} groups, {self.group})"
-            elif n_groups < len(before):
+            if self.group is None and n_groups < len(before):
                 how += ", identical examples together"
+            drawn = self._take(draw(before, fraction, seed, self._groups, self.version))
         if not drawn:
-            if n_groups < len(before):
-                rows += f" in {n_groups:,} groups" if self.group is not None else f" with {n_groups:,} different texts"
+            parts = counted(n_groups, "different text" if self.group is None else "group")
+            found = f"{len(before):,} rows" + (f" with {parts}" if n_groups < len(before) else "")
             advice = f"add rows or a {split} file, or raise --{split}-fraction"
-            raise UserError(f"{self.source}: {rows} are too few for a {split} split; {advice}")
-        return drawn, f"{split}: {len(drawn):,} of {of} drawn from {self.source}, {how} (seed {seed})."
+            raise UserError(f"{self.source}: {found} are too few for a {split} split; {advice}")
+        groups = "" if self.group is None else f" ({_n_groups(drawn):,} of {_n_groups(before):,} groups, {self.group})"
+        rows = f"{len(drawn):,} of {len(before):,} rows{groups}"
+        return drawn, f"{split}: {rows} drawn from {self.source}, {how} (seed {seed})."
 
     def subsample(self, fraction: float) -> tuple[list[Example], str]:
         """Keep `fraction` of the rows, drawn one by one; return the others and a note."""
