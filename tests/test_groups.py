@@ -107,8 +107,8 @@ def test_groups_that_hold_all_rows_of_a_label_are_refused(tmp_path: Path) -> Non
 
 def test_unknown_column_and_list_cells_are_refused(tmp_path: Path) -> None:
     path = file_of(tmp_path, ["a", ["b"], "c"])
-    assert error_of(lambda: load_dataset(path, group="autor")) == (
-        "--group autor: no such column in x.jsonl; its columns are text, label, Author; did you mean --group Author?"
+    assert error_of(lambda: load_dataset(path, group="authors")) == (
+        "--group authors: no such column in x.jsonl; its columns are text, label, Author; did you mean --group Author?"
     )
     assert "x.jsonl row 2: the group 'Author' is ['b'] (list), expected" in error_of(
         lambda: load_dataset(path, group="Author")
