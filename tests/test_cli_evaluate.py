@@ -48,15 +48,15 @@ def test_all_rows_of_another_file_are_scored_and_a_folder_by_its_split(tmp_path:
 
 def test_a_model_directory_is_evaluated_like_its_run() -> None:
     flags = ["--data", "other-names.csv", "--text", "body", "--label", "verdict", "--dtype", "float32", "--json"]
-    scored = [done("evaluate", path, *flags).json["test"] for path in ("run", "run/model")]
-    assert scored[0] == scored[1]
+    run, model = (done("evaluate", path, *flags).json["test"] for path in ("run", "run/model"))
+    assert run == model | {"trained_on": 32}, "only the run records its training rows"
 
 
 def test_other_runs_stand_beside_it_on_the_same_rows() -> None:
     flags = ["--data", "other-names.csv", "--text", "body", "--label", "verdict", "--dtype", "float32", "--json"]
     alone = done("evaluate", "run", *flags).json
     found = done("evaluate", "run", *flags, "--compare", "run/model")
-    assert found.json["compare"] == {"run/model": alone["test"]}
+    assert found.json["compare"] == {"run/model": alone["test"] | {"trained_on": None}}
     assert found.json["baseline"].keys() == alone["baseline"].keys()
     names = [line.strip().split("  ")[0] for line in found.err.splitlines() if re.search(r"\[\d", line)]
     assert names == ["run", "run/model", *alone["baseline"]]

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.usefixtures("in_world")
 def test_a_run_leaves_model_scores_log_curves_and_report() -> None:
     run = Path("run")
     assert {path.name for path in run.iterdir()} == {
-        "config.json", "log.jsonl", "checkpoints", "tokenizer", "model", "metrics.json", "curves.svg", "report.html",
+        "config.json", "rows.safetensors", "log.jsonl", "checkpoints", "tokenizer", "model", "metrics.json",
+        "curves.svg", "report.html",
     }  # fmt: skip
     results = json.loads((run / "metrics.json").read_text())
     assert set(results) == {"valid", "test", "baseline", "baseline_split", "notes", "verdict"}

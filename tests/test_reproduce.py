@@ -251,7 +251,7 @@ def test_a_row_that_fails_is_named_and_the_others_still_run(
 ) -> None:
     root = tmp_path / "data"
     shutil.copytree(data / "rte", root / "rte")
-    write(root / "qnli/train.jsonl", [{"text_a": "a", "text_b": "b", "label": 1}] * 12)
+    write(root / "qnli/train.jsonl", [{"text_a": f"a {i}", "text_b": "b", "label": 1} for i in range(12)])
     write(root / "qqp/train.jsonl", [{"text_a": "a", "text_b": " ", "label": 1}] * 12)
     write(root / "scitail/train.jsonl", pairs())
     (root / "scitail/train.csv").touch()

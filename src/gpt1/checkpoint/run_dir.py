@@ -1,8 +1,8 @@
 """Run directories: their files, and validation that a resumed run has the same settings.
 
-config.json (settings, versions, machine, data), log.jsonl, checkpoints/step-N/, tokenizer/ (from the start of the run),
-corpus/ (token ids, pretraining only), adapted/ (models, with --adapt), model/ (the best model), metrics.json,
-curves.svg, report.html.
+config.json (settings, versions, machine, data), rows.safetensors (keys of the rows, fine-tuning only), log.jsonl,
+checkpoints/step-N/, tokenizer/ (from the start of the run), corpus/ (token ids, pretraining only), adapted/ (models,
+with --adapt), model/ (the best model), metrics.json, curves.svg, report.html.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gpt1 import console
 from gpt1.checkpoint import model_dir, run_formats
@@ -50,6 +52,7 @@ class RunDirectory:
     def __init__(self, path: Path, *, read_only: bool = False):
         self.path, self.read_only = path, read_only
         self.config_path = path / "config.json"
+        self.rows_path = path / "rows.safetensors"
         self.metrics_path = path / "metrics.json"
         self.tokenizer = path / "tokenizer"
         self.corpus = path / "corpus"
@@ -177,6 +180,33 @@ class RunDirectory:
             return Columns()
         given = Columns(**known(Columns, settings["config"].get("columns", {})))
         return replace(given, **known(Columns, settings.get("columns", {})))
+
+    def save_rows(self, keys: Mapping[str, Sequence[bytes]]) -> None:
+        """Write the keys of the rows of each split (`data.duplicates.keys`), from which the rows cannot be restored."""
+        from safetensors.numpy import save_file
+
+        if self.read_only or self.rows_path.exists():
+            return
+        tensors = {
+            split: np.frombuffer(b"".join(each), np.uint8).reshape(len(each), -1) for split, each in keys.items()
+        }
+        files.replace_file(self.rows_path, lambda partial: save_file(tensors, partial))
+
+    def load_rows(self) -> dict[str, list[bytes]] | None:
+        """Return the keys of the rows of each split; None for a run without a record of them, or no run.
+
+        Raises:
+            CorruptFile: the file is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        if not self.rows_path.exists():
+            return None
+        try:
+            return {split: [row.tobytes() for row in rows] for split, rows in load_file(self.rows_path).items()}
+        except SafetensorError as error:
+            raise CorruptFile(f"{self.rows_path}: damaged ({error}); without this file, gpt1 evaluate works") from None
 
     def load_model(self) -> Model:
         """Load the best model; if its weights are damaged, use the newest intact checkpoint and print a notice."""

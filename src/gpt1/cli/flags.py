@@ -108,6 +108,7 @@ METAVARS = {
     "device": "DEVICE",
     "encoding": "NAME",
     "end_of_document": "LINE",
+    "group": "COLUMN",
     "host": "ADDRESS",
     "label": "COLUMN",
     "label_map": "OLD=NEW",

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from gpt1.config.adaptation import AdaptConfig
 from gpt1.config.commands import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
-from gpt1.config.data import DETECTED, Columns, DataConfig, Quoting, SplitStrategy, TableFormat, TextColumns, Truncation
+from gpt1.config.data import (
+    DETECTED,
+    SPLIT_VERSION,
+    Columns,
+    DataConfig,
+    Quoting,
+    SplitStrategy,
+    TableFormat,
+    TextColumns,
+    Truncation,
+)
 from gpt1.config.device import Backend, DeviceConfig, DType
 from gpt1.config.formats import Layout, Stored
 from gpt1.config.generation import MOST_SAMPLES, GenerateConfig
@@ -39,6 +49,7 @@ __all__ = [
     "REGRESSION_PROBLEM",
     "SINGLE_LABEL_PROBLEM",
     "SIZES",
+    "SPLIT_VERSION",
     "TRACKERS",
     "AdaptConfig",
     "Backend",

@@ -7,11 +7,15 @@ from dataclasses import dataclass, fields
 from typing import Literal, Self
 
 from gpt1.config.checks import require, require_one_of
+from gpt1.errors import UserError
 
 Truncation = Literal["longest", "half"]
 SplitStrategy = Literal["stratified", "openai"]
 Quoting = Literal["minimal", "none"]
 OnBadRow = Literal["error", "skip"]
+
+SPLIT_VERSION = 2
+"""Current version of the random splits (--split-version)."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,8 @@ class DataConfig:
     share of all its rows; otherwise, of the training split."""
     test_fraction: float | None = None
     """Share of the rows used as the test split if the data has none (default: 0.1 for a single file, otherwise 0)."""
+    group: str | None = None
+    """Column of groups, such as authors or patients. Rows of one group are never drawn into different splits."""
     split_seed: int | None = None
     """Seed of the random splits and of --max-examples (default: --seed). Set it to keep them while --seed varies."""
     max_examples: int | None = None
@@ -137,6 +143,9 @@ class DataConfig:
     split_strategy: SplitStrategy = "stratified"
     """Selection of validation examples if the data has no validation split. `stratified`: by label, with the split
     seed; `openai`: as OpenAI's code splits ROCStories, with a seed of its own."""
+    split_version: int | None = None
+    """Version of the random splits (default: that of the run in --out, otherwise 2). 2: identical examples are drawn
+    into the same split; 1: rows are drawn one by one, as in runs that record no version."""
 
     def __post_init__(self) -> None:
         require_one_of(Truncation, "truncation", self.truncation)
@@ -147,5 +156,10 @@ class DataConfig:
             require(value is None or 0 < value < 1, name, value, "a number in (0, 1)")
         seed = self.split_seed
         require(seed is None or 0 <= seed < 2**32, "split_seed", seed, "0 to 4,294,967,295")
+        version = self.split_version
+        require(version in (None, 1, SPLIT_VERSION), "split_version", version, "1 or 2")
+        if self.group is not None and (self.split_strategy == "openai" or version == 1):
+            other = "--split-version 1" if version == 1 else "--split-strategy openai"
+            raise UserError(f"--group {self.group}: does not apply to {other}, which draws rows one by one")
         require(self.max_examples is None or self.max_examples >= 2, "max_examples", self.max_examples, "2 or more")
         require(self.max_length is None or self.max_length >= 8, "max_length", self.max_length, "8 or more")

@@ -30,11 +30,12 @@ class Layout:
     """One column of lists, or one column per choice."""
     label: str | None
     weight: str | None
+    group: str | None = None
 
     @property
     def used(self) -> tuple[str, ...]:
         """Names of all columns that are read."""
-        named = (column for column in (self.label, self.weight) if column is not None)
+        named = (column for column in (self.label, self.weight, self.group) if column is not None)
         return (*chain.from_iterable(self.parts.values()), *self.choices, *named)
 
     @property
@@ -58,7 +59,7 @@ class Layout:
 
 def find_layout(
     file: str, names: Sequence[str], columns: Columns, kind: InputKind | None, *, labelled: bool | None,
-    remembered: Columns = BY_USUAL_NAMES,
+    remembered: Columns = BY_USUAL_NAMES, group: str | None = None,
 ) -> Layout:  # fmt: skip
     """Find the columns of `file`, whose columns are called `names`, by flags and usual names.
 
@@ -69,6 +70,7 @@ def find_layout(
         kind: Input kind of the examples; None = inferred from the flags, else from the column names.
         labelled: Whether the label column is required; None = labels and weights are not read.
         remembered: Columns that the run was trained on, used where no flag is set and the file has them.
+        group: Column set by --group.
 
     Raises:
         UserError: columns are missing, unknown or ambiguous, or flags of two kinds are mixed.
@@ -78,6 +80,8 @@ def find_layout(
     finders: list[Callable[[Header], Any]] = [kind.find_parts, kind.find_choices]
     if labelled is not None:
         finders += [partial(_find_label, kind, labelled), lambda header: header.find("weight", ())]
+    if group is not None:
+        finders.append(lambda header: header.named("group", str(group)))
     found: list[Any] = []
     missing: list[MissingColumn] = []
     for find in finders:
@@ -90,8 +94,8 @@ def find_layout(
     if kind.find_choices(header) and (columns.label_map is not None or columns.fold_labels):
         name = "--label-map" if columns.label_map is not None else "--fold-labels"
         raise UserError(f"{name} does not apply to multiple choice, whose labels are the numbers of choices")
-    parts, choices, label, weight = (*found, None, None)[:4]
-    return Layout(kind, parts, choices, label, weight)
+    parts, choices, label, weight, group = (*found, None, None, None)[:5]
+    return Layout(kind, parts, choices, label, weight, group)
 
 
 def _find_label(kind: InputKind, required: bool, header: Header) -> str | None:

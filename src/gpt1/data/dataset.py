@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt1.config import DETECTED, Columns, SplitStrategy, TableFormat
-from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
+from gpt1.config import DETECTED, SPLIT_VERSION, Columns, SplitStrategy, TableFormat
+from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.example import Example
 from gpt1.data.examples import NO_LABEL, Reader, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.label_column import folded as folded_labels
-from gpt1.data.label_column import one_label_type, renamed
+from gpt1.data.label_column import folded, one_label_type, renamed
 from gpt1.data.readers.saved_dataset import class_names
 from gpt1.data.split_files import SPLITS, find_splits, scan
-from gpt1.data.splits import OPENAI_SEED, openai_split, strata, stratified_split
+from gpt1.data.training_rows import TrainingRows, group_notes
 from gpt1.errors import UserError
 
 __all__ = [
@@ -28,12 +27,8 @@ __all__ = [
     "Columns",
     "Dataset",
     "find_splits",
-    "folded",
     "load_dataset",
     "read_examples",
-    "repeated_texts",
-    "shared_texts",
-    "stratified_split",
     "stream_examples",
 ]
 
@@ -71,6 +66,8 @@ def load_dataset(
     test_fraction: float | None = None,
     split_strategy: SplitStrategy = "stratified",
     seed: int = 0,
+    group: str | None = None,
+    split_version: int = SPLIT_VERSION,
 ) -> Dataset:
     """Load a data set and split off the missing validation and test sets.
 
@@ -89,6 +86,8 @@ def load_dataset(
         split_strategy: How the validation set is drawn: stratified by label, or as in OpenAI's code (`openai_split`,
             by default `OPENAI_VALID_FRACTION`). The test set and the subsample are always stratified.
         seed: Seed of the stratified splits.
+        group: Column of groups; the rows of one group, and identical examples, are drawn into the same split.
+        split_version: 1 = identical examples are drawn one by one.
 
     Raises:
         UserError: no train files, a fraction for a split that has its own file, too few rows to split, labels that
@@ -96,9 +95,11 @@ def load_dataset(
     """
     _check_fractions(train_fraction, valid_fraction, test_fraction)
     files, notes = _files_of(path)
-    splits, layout, more = _read_splits(files, columns, kind, table)
+    reader = Reader(columns, kind, table, notes.append, group=group)
+    splits, more = _read_splits(files, reader)
+    assert reader.layout is not None
+    layout, notes = reader.layout, notes + more
     names = class_names(files["train"][0], layout.label or "")
-    notes += more
     for split, fraction in (("valid", valid_fraction), ("test", test_fraction)):
         if split in splits and fraction is not None:
             own = files[split][0].name
@@ -114,16 +115,22 @@ def load_dataset(
     if valid_fraction + test_fraction >= 1:
         shares = f"--valid-fraction {valid_fraction} and --test-fraction {test_fraction}"
         raise UserError(f"{shares} leave no rows of {source} to train on")
-    if test_fraction:
-        notes.append(_draw(splits, "test", test_fraction, source, seed))
+    train = TrainingRows(splits["train"], source, seed, split_version, group)
+    if group is not None:
+        wanted = [split for split, share in (("valid", valid_fraction), ("test", test_fraction)) if share]
+        train.require_groups(wanted, reader.names)
+        notes += group_notes(group, splits)
     unused: list[Example] = []
+    if test_fraction:
+        splits["test"], note = train.draw("test", test_fraction)
+        notes.append(note)
     if train_fraction < 1:
-        n_rows = len(splits["train"])
-        splits["train"], unused = stratified_split(splits["train"], 1 - train_fraction, seed)
-        notes.append(f"train: {len(splits['train']):,} of {n_rows:,} rows used (seed {seed}).")
+        unused, note = train.subsample(train_fraction)
+        notes.append(note)
     if valid_fraction:
-        share = valid_fraction / (1 - test_fraction)
-        notes.append(_draw(splits, "valid", share, source, seed, split_strategy))
+        splits["valid"], note = train.draw("valid", valid_fraction / (1 - test_fraction), split_strategy)
+        notes.append(note)
+    splits["train"] = train.examples
     notes += [f"No {split} split." for split in SPLITS if split not in splits]
     present = {split: splits[split] for split in SPLITS if split in splits}
     return Dataset(layout.kind, present, tuple(notes), tuple(unused), names, layout.columns)
@@ -137,12 +144,8 @@ def _check_fractions(train: float, valid: float | None, test: float | None) -> N
             raise UserError(f"{flag} {fraction}: expected at least 0 and less than 1")
 
 
-def _read_splits(
-    files: Mapping[str, Sequence[Path]], columns: Columns, kind: InputKind | None, table: TableFormat
-) -> tuple[dict[str, list[Example]], Layout, list[str]]:
-    """Return the labelled splits among `files`, their columns, and notes."""
-    notes: list[str] = []
-    reader = Reader(columns, kind, table, notes.append)
+def _read_splits(files: Mapping[str, Sequence[Path]], reader: Reader) -> tuple[dict[str, list[Example]], list[str]]:
+    """Return the labelled splits among `files`, and notes."""
     splits = {
         split: reader.read(files[split], labelled=split == "train")
         for split in SPLITS  # train first: its columns apply to the others
@@ -150,15 +153,15 @@ def _read_splits(
     }
     assert reader.layout is not None
     reader.require_usable()
-    notes += reader.notes
+    notes = reader.notes
     for split, examples in list(splits.items()):
         if all(example.label in NO_LABEL for example in examples):
             if split == "train":
                 raise UserError(f"{files[split][0]}: no row has a label other than -1; nothing to train on")
             del splits[split]
             notes.append(f"{split}: skipped, because none of its {len(examples):,} rows has a label.")
-    new_names, more = renamed(list(splits.values()), columns.renames)
-    merged, differing = folded_labels(new_names, merge=columns.fold_labels)
+    new_names, more = renamed(list(splits.values()), reader.columns.renames)
+    merged, differing = folded(new_names, merge=reader.columns.fold_labels)
     notes += [*more, *differing]
     splits = dict(zip(splits, one_label_type(merged), strict=True))
     for split, examples in splits.items():
@@ -169,29 +172,7 @@ def _read_splits(
                 f"{split}: {count:,} rows have the label -1, which is used as a class; "
                 "if it means unlabelled, remove these rows."
             )
-    return splits, reader.layout, notes
-
-
-def _draw(
-    splits: dict[str, list[Example]],
-    split: str,
-    fraction: float,
-    source: str,
-    seed: int,
-    split_strategy: SplitStrategy = "stratified",
-) -> str:
-    """Move `fraction` of train to a new split; return a note about it."""
-    n_rows = len(splits["train"])
-    if split_strategy == "openai":
-        how, seed = "as in OpenAI's split of ROCStories", OPENAI_SEED
-        splits["train"], splits[split] = openai_split(splits["train"], fraction)
-    else:
-        how = "stratified by label" if len(strata(splits["train"])) > 1 else "at random"
-        splits["train"], splits[split] = stratified_split(splits["train"], fraction, seed)
-    if not splits[split]:
-        advice = f"add rows or a {split} file, or raise --{split}-fraction"
-        raise UserError(f"{source}: {n_rows} rows are too few for a {split} split; {advice}")
-    return f"{split}: {len(splits[split]):,} of {n_rows:,} rows drawn from {source}, {how} (seed {seed})."
+    return splits, notes
 
 
 def _files_of(path: Path | Mapping[str, Sequence[Path]]) -> tuple[Mapping[str, Sequence[Path]], list[str]]:
@@ -202,27 +183,3 @@ def _files_of(path: Path | Mapping[str, Sequence[Path]]) -> tuple[Mapping[str, S
     if "train" not in path:
         raise UserError(f"the data set has no train split, only {', '.join(path) or 'nothing'}")
     return path, []
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Repeated texts
-
-
-def shared_texts(a: Sequence[Example], b: Sequence[Example]) -> int:
-    """Return how many examples of `b` have texts that also occur in `a`, ignoring white space and case."""
-    known = {_folded(example) for example in a}
-    return sum(_folded(example) in known for example in b)
-
-
-def repeated_texts(a: Sequence[Example]) -> int:
-    """Return how many examples of `a` have the texts of an earlier example, ignoring white space and case."""
-    return len(a) - len({_folded(example) for example in a})
-
-
-def folded(text: str) -> str:
-    """Return a text without differences of white space and case, to compare it with others."""
-    return " ".join(text.split()).casefold()
-
-
-def _folded(example: Example) -> tuple[str, ...]:
-    return tuple(map(folded, example.texts))

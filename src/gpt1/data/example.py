@@ -1,9 +1,10 @@
-"""The example (texts, label, weight) and the validation of its texts."""
+"""The example (texts, label, weight) and the validation and comparison of texts."""
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ class Example:
     weight: float = 1.0
     origin: str = ""
     """Location for error messages, such as `train.csv row 17 (line 18)`."""
+    group: str | None = None
+    """Value of the column --group; None = no group."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -65,6 +68,11 @@ def require_unicode(value: str, where: str) -> None:
     except UnicodeEncodeError as error:
         half = f"half of a character (\\u{ord(value[error.start]):04x} alone)"
         raise RowError(f"{where} contains {half}", "half of a character") from None
+
+
+def folded_text(text: str) -> str:
+    """Return a text without differences of case, blanks and composed characters, to compare it with others."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
 
 
 def shown(value: Any, none: str = "null") -> str:

@@ -91,16 +91,17 @@ class Reader:
     """Reader of the files of a data set: the first file sets the columns and the number of choices for all.
 
     `remembered` are the columns that a run was trained on (see `find_layout`), `note` is called with a line about the
-    format of a file that is not plain.
+    format of a file that is not plain. `group` is the column of groups.
     """
 
     def __init__(
         self, columns: Columns, kind: InputKind | None, table: TableFormat = DETECTED, note: Note = console.say,
-        remembered: Columns = BY_USUAL_NAMES,
+        remembered: Columns = BY_USUAL_NAMES, group: str | None = None,
     ) -> None:  # fmt: skip
         self.columns, self.kind, self.table, self.note, self.remembered = columns, kind, table, note, remembered
+        self.group = group
         self.layout: Layout | None = None
-        self.unused: list[str] = []
+        self.names: list[str] = []
         self.n_choices: int | None = None
         self.stripped_labels = 0
         self.bad = BadRows()
@@ -110,7 +111,8 @@ class Reader:
     def notes(self) -> list[str]:
         """Notes on the columns, cells and rows that were read."""
         notes = self.layout.notes(self.columns) if self.layout else []
-        if unused := [column for column in self.unused if column]:  # an index has no name
+        used = self.layout.used if self.layout else ()
+        if unused := [name for name in self.names if name and name not in used]:  # an index has no name
             notes.append(f"Columns not used: {', '.join(unused)}.")
         if self.stripped_labels:
             notes.append(f"Blanks around {self.stripped_labels:,} labels were removed.")
@@ -195,11 +197,17 @@ class Reader:
                     raise UserError(f"{path.name}: {NO_LABELS}")
                 try:
                     self.layout = find_layout(
-                        path.name, names, self.columns, self.kind, labelled=labelled, remembered=self.remembered
+                        path.name,
+                        names,
+                        self.columns,
+                        self.kind,
+                        labelled=labelled,
+                        remembered=self.remembered,
+                        group=self.group,
                     )
                 except UserError as error:
                     raise UserError(missing_header(path, self.table, row.cells) or str(error)) from None
-                self.unused = [name for name in names if name not in self.layout.used]
+                self.names = names
             try:
                 yield row, self._example(row, self.layout, labelled=labelled)
             except RowError as error:

@@ -35,8 +35,8 @@ class Header:
     remembered: Columns
 
     def has_flag(self, field: str) -> bool:
-        """Return whether the field has a flag, that is, is a field of `Columns`."""
-        return hasattr(self.columns, field)
+        """Return whether the field has a flag: --group, or that of a field of `Columns`."""
+        return field == "group" or hasattr(self.columns, field)
 
     def flagged(self, field: str) -> str | None:
         """Return the column set by the field's flag; None if there is no such flag or it is not set."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from gpt1.data.bad_rows import RowError
-from gpt1.data.example import Example, Label, require_unicode, shown
+from gpt1.data.example import Example, Label, folded_text, require_unicode, shown
 from gpt1.data.header import join_words
 from gpt1.errors import UserError
 
@@ -149,11 +148,6 @@ def renamed(splits: Splits, renames: Mapping[str, str]) -> tuple[list[list[Examp
     return [[replace(e, label=new(e.label)) for e in split] for split in splits], notes
 
 
-def folded_label(label: str) -> str:
-    """Return a label without differences of case, blanks and composed characters, to compare it with others."""
-    return " ".join(unicodedata.normalize("NFC", label).split()).casefold()
-
-
 def folded(splits: Splits, *, merge: bool) -> tuple[list[list[Example]], list[str]]:
     """Return the examples, and a note about labels that differ only in case or blanks.
 
@@ -162,7 +156,7 @@ def folded(splits: Splits, *, merge: bool) -> tuple[list[list[Example]], list[st
     counts = Counter(e.label for split in splits for e in split if isinstance(e.label, str))
     groups: dict[str, list[str]] = defaultdict(list)
     for label, _ in counts.most_common():
-        groups[folded_label(label)].append(label)
+        groups[folded_text(label)].append(label)
     several = [group for group in groups.values() if len(group) > 1]
     if not several:
         return [list(split) for split in splits], []
@@ -180,9 +174,9 @@ def folded_into(examples: Sequence[Example], names: Sequence[str]) -> list[Examp
     """Return the examples with those of the `names` from which their labels differ only in case or blanks."""
     known: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        known[folded_label(name)].append(name)
+        known[folded_text(name)].append(name)
     same = {key: found[0] for key, found in known.items() if len(found) == 1}
     return [
-        e if e.label in names else replace(e, label=same.get(folded_label(label_name(e.label)), e.label))
+        e if e.label in names else replace(e, label=same.get(folded_text(label_name(e.label)), e.label))
         for e in examples
     ]

@@ -164,7 +164,8 @@ SINGLE = InputKind(
     (
         TextField(
             "text", ("text", "sentence", "review", "content"),
-            ("comment", "body", "message", "tweet", "description", "reviewText", "文本", "内容", "评论"), ("title", "body"),
+            ("comment", "body", "message", "tweet", "description", "reviewText", "文本", "内容", "评论"),
+            ("title", "body"),
         ),
     ),
     "a text", "texts", "text",

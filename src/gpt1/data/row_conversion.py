@@ -30,7 +30,7 @@ def example_of(row: Row, layout: Layout) -> Example:
     weight = 1.0 if layout.weight is None else _weight(row, layout.weight)
     if label is not None:
         label = layout.kind.label_of(label, len(choices), row.where)
-    return Example(parts, choices, label, weight, row.where)
+    return Example(parts, choices, label, weight, row.where, _group(row, layout.group))
 
 
 def _cell(row: Row, column: str) -> Any:
@@ -81,6 +81,15 @@ def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
         found = f"needs at least 2 choices, found {len(values)}"
         raise RowError(f"{row.where}: {column!r} {found}", "less than 2 choices")
     return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
+
+
+def _group(row: Row, column: str | None) -> str | None:
+    """Return the group of a row; None for a missing or empty cell."""
+    value = None if column is None else optional_cell(row, column)
+    if isinstance(value, list | dict):
+        found = f"the group {column!r} is {shown(value)}, expected a text or number"
+        raise RowError(f"{row.where}: {found}", "invalid group")
+    return None if value is None or value != value else str(value).strip() or None
 
 
 def _weight(row: Row, column: str) -> float:

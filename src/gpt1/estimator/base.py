@@ -26,6 +26,7 @@ from gpt1.checkpoint.run_formats import upgrade_settings
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import DeviceConfig, FinetuneConfig
 from gpt1.config.overrides import with_overrides
+from gpt1.data.duplicates import find_duplicates
 from gpt1.data.example import Example
 from gpt1.errors import Interrupted, UserError
 from gpt1.estimator.validation import drawn, require_use, unlabelled_examples
@@ -36,7 +37,7 @@ from gpt1.tasks.dataset import TaskData
 from gpt1.tasks.metrics import own_metric
 from gpt1.tasks.unknown_text import check_training_texts
 from gpt1.training.adaptation import Adaptation
-from gpt1.training.defaults import recipe_or_default
+from gpt1.training.defaults import recipe_or_default, with_split_version
 from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
 
 ESTIMATOR = "estimator.json"
@@ -126,7 +127,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 run = RunDirectory(Path(during.enter_context(TemporaryDirectory())), read_only=True)
             else:
                 run = RunDirectory(Path(self.out))
-            data = TaskData(drawn(examples, config), task, labels, (), unlabelled_examples(self.unlabelled))
+            config = with_split_version(config, run.path)
+            splits = drawn(examples, config)
+            unlabelled = unlabelled_examples(self.unlabelled)
+            data = TaskData(splits, task, labels, (), find_duplicates(splits), unlabelled)
             start = starting_model(config, data, run)
             encoded = encode_splits(config, data, start)
             if note := check_training_texts(config, data.splits["train"], encoded["train"]):
@@ -140,6 +144,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                     digests["--adapt"] = adaptation.texts.sha256
                 run.open("fit", config, {"data_sha256": digests, "labels": list(labels.names)})
                 run.hold()
+                run.save_rows(data.duplicates.keys)
                 during.callback(run.close)
                 if not run.tokenizer.exists():
                     replace_directory(run.tokenizer, start.tokenizer.save)

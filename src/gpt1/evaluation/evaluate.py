@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import DETECTED, Columns, DataConfig, DeviceConfig, FinetuneConfig, TableFormat, ZeroShotConfig
 from gpt1.data.batching import EncodedExamples
+from gpt1.data.duplicates import keys
 from gpt1.data.example import Example
 from gpt1.data.python_tables import as_path, is_path
 from gpt1.errors import UserError
@@ -56,10 +57,12 @@ def evaluate(
     classifier = Classifier.open(path, hardware, shown=str(model), zero_shot=True)
     others = {str(other): _of_the_same_kind(other, str(model), classifier, hardware) for other in compare}
     kind = classifier.task.input_kind
+    run = RunDirectory(path)
+    recorded = run.load_rows()
     with as_path(data, labels, [kind]) as source:
         rows = load_evaluation_data(
-            trained_on, source, split, columns or Columns(), kind, table, RunDirectory(path).columns(),
-            classifier.labels.names,
+            trained_on, source, split, columns or Columns(), kind, table, run.columns(), classifier.labels.names,
+            recorded,
         )  # fmt: skip
         examples = _at_most(max_examples, rows.read(split))
     extra = own_metric(metric)
@@ -71,11 +74,14 @@ def evaluate(
     console.say(f"{len(encoded):,} examples; {classifier.engine.device}, {classifier.engine.dtype}")
     logits = classifier.logits(encoded, label=f"scoring {split}")
     scored = score_split(logits, encoded, examples, classifier.head, classifier.labels, extra)
+    scored["trained_on"] = _n_trained_on(model, examples)
     explain_mistakes(Explainer(classifier), scored["mistakes"])
-    _log_mistakes(RunDirectory(path), source if is_path(data) else "data in memory", split, scored["mistakes"])
-    fitted = _fit_baselines(trained_on, classifier, examples, encoded, extra) if baseline and trained_on else {}
+    _log_mistakes(run, source if is_path(data) else "data in memory", split, scored["mistakes"])
+    fitted = {}
+    if baseline and trained_on:
+        fitted = _fit_baselines(trained_on, classifier, examples, encoded, extra, recorded)
     results: dict[str, Any] = {split: scored, "baseline": fitted, "baseline_split": split}
-    size = verdict.size_of_run(RunDirectory(path).log.path)
+    size = verdict.size_of_run(run.log.path)
     results["verdict"] = verdict.of_run(results, trained_on, *size) if trained_on else verdict.finding(results)
     if others:
         results["compare"] = {}
@@ -83,9 +89,23 @@ def evaluate(
             encoded = other.encode(examples, labelled=True)
             logits = other.logits(encoded, label=f"scoring {name}")
             results["compare"][name] = score_split(logits, encoded, examples, other.head, other.labels, extra)
+            results["compare"][name]["trained_on"] = _n_trained_on(name, examples)
             explain_mistakes(Explainer(other), results["compare"][name]["mistakes"])
     show_scores(results, str(model) if others else "GPT-1")
     return Results(results, path)
+
+
+def _n_trained_on(model: Path | str, examples: Sequence[Example]) -> int | None:
+    """Return how many of the examples the run `model` was trained on, and print it; None if it is unknown."""
+    recorded = RunDirectory(resolve_model(model)).load_rows()
+    if recorded is None:
+        console.say(f"{model} has no record of its training examples; it may have been trained on some of these.")
+        return None
+    train = set(recorded["train"])
+    count = sum(key in train for key in keys(examples))
+    caution = ", so the scores are not those on new texts" if count else ""
+    console.say(f"{model} was trained on {count:,} of these examples{caution}.")
+    return count
 
 
 def _log_mistakes(run: RunDirectory, data: str, split: str, mistakes: Sequence[dict[str, Any]]) -> None:
@@ -127,7 +147,8 @@ def evaluate_zero_shot(
     """
     kind = HEURISTICS[how.heuristic].input_kind if how.heuristic else None
     path = resolve_model(model)
-    rows = load_evaluation_data(_run_settings(path), data, split, columns or Columns(), kind, table)
+    recorded = RunDirectory(path).load_rows()
+    rows = load_evaluation_data(_run_settings(path), data, split, columns or Columns(), kind, table, recorded=recorded)
     examples = rows.read(split)
     heuristic = find_heuristic(how, data, examples)
     labels = find_labels(how, heuristic, examples, rows.label_names)
@@ -163,11 +184,17 @@ def _fit_baselines(
     examples: list[Example],
     encoded: EncodedExamples,
     extra: dict[str, Metric],
+    recorded: Mapping[str, Sequence[bytes]] | None,
 ) -> dict[str, Any]:
     try:
-        train = load_data(trained_on).splits["train"]
-        labels = model.labels.ids(train)
+        train = load_data(trained_on)
+        labels = model.labels.ids(train.splits["train"])
     except UserError as error:
         console.say(f"Baselines skipped: the run's training data cannot be read ({error}).")
         return {}
-    return baselines(model.task, train, labels, examples, encoded, model.head, extra, trained_on.loop.seed)
+    if recorded is not None and recorded["train"] != train.duplicates.keys["train"]:
+        console.say("Baselines skipped: the run's training data has changed since.")
+        return {}
+    return baselines(
+        model.task, train.splits["train"], labels, examples, encoded, model.head, extra, trained_on.loop.seed
+    )

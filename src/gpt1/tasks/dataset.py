@@ -9,21 +9,20 @@ from pathlib import Path
 
 from gpt1 import console
 from gpt1.checkpoint import hub
-from gpt1.config import DETECTED, Columns, FinetuneConfig, TableFormat
+from gpt1.config import DETECTED, SPLIT_VERSION, Columns, FinetuneConfig, TableFormat
 from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.dataset import (
     Dataset,
     find_splits,
     load_dataset,
-    repeated_texts,
-    shared_texts,
-    stratified_split,
 )
+from gpt1.data.duplicates import Duplicates, find_duplicates
 from gpt1.data.example import Example
 from gpt1.data.examples import Reader
 from gpt1.data.input_kinds import InputKind
 from gpt1.data.label_column import folded_into, label_name, one_label_type, renamed
 from gpt1.data.readers.saved_dataset import class_names
+from gpt1.data.splits import stratified_split
 from gpt1.errors import UserError
 from gpt1.tasks import PAIR, REGRESSION, SINGLE_LABEL, Labels, Task, default_task, find_task
 from gpt1.tasks.label_notes import label_notes
@@ -38,6 +37,8 @@ class TaskData:
     task: Task
     labels: Labels
     notes: tuple[str, ...]
+    duplicates: Duplicates
+    """Examples that occur more than once."""
     unused: tuple[Example, ...] = ()
     """Training rows that --train-fraction leaves aside; their labels are not used."""
     columns: Columns = BY_USUAL_NAMES
@@ -68,23 +69,24 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
     task = find_task(task_name) if task_name and not regression else None
     kind = task.input_kind if task else None
     split = config.split
-    seed = config.drawn_by
+    seed, version = config.drawn_by, split.split_version or SPLIT_VERSION
     dataset = load_dataset(
         paths, columns, kind, table=config.table, train_fraction=split.train_fraction,
         valid_fraction=split.valid_fraction, test_fraction=split.test_fraction, split_strategy=split.split_strategy,
-        seed=seed,
+        seed=seed, group=split.group, split_version=version,
     )  # fmt: skip
     splits, notes = _without(dataset, drop)
     unused = list(dataset.unused)
     if split.max_examples:
-        unused = limited(unused, split.max_examples, seed)
-        splits = {name: limited(examples, split.max_examples, seed) for name, examples in splits.items()}
+        unused = limited(unused, split.max_examples, seed, version)
+        splits = {name: limited(examples, split.max_examples, seed, version) for name, examples in splits.items()}
         notes.append(f"--max-examples: at most {split.max_examples:,} examples of each split.")
     task = task or infer_task(dataset.kind, splits["train"], regression=regression)
     known = label_names or dataset.label_names
     labels = Labels(regression=True) if regression else task.labels(splits["train"], known)
-    notes += [*_warnings(splits), *label_notes(splits, labels)]
-    return TaskData(splits, task, labels, (*dataset.notes, *notes), tuple(unused), dataset.columns)
+    duplicates = find_duplicates(splits)
+    notes += [*duplicates.notes(), *label_notes(splits, labels)]
+    return TaskData(splits, task, labels, (*dataset.notes, *notes), duplicates, tuple(unused), dataset.columns)
 
 
 def hub_columns(files: hub.DatasetFiles, columns: Columns) -> Columns:
@@ -106,11 +108,11 @@ def infer_task(kind: InputKind, train: Sequence[Example], *, regression: bool = 
     return task
 
 
-def limited(examples: list[Example], max_examples: int, seed: int) -> list[Example]:
+def limited(examples: list[Example], max_examples: int, seed: int, version: int = SPLIT_VERSION) -> list[Example]:
     """Return at most `max_examples` examples, drawn at random and stratified by label."""
     if len(examples) <= max_examples:
         return examples
-    return stratified_split(examples, max_examples / len(examples), seed)[1][:max_examples]
+    return stratified_split(examples, max_examples / len(examples), seed, version=version)[1][:max_examples]
 
 
 def _without(dataset: Dataset, label: int | None) -> tuple[dict[str, list[Example]], list[str]]:
@@ -119,16 +121,6 @@ def _without(dataset: Dataset, label: int | None) -> tuple[dict[str, list[Exampl
     kept = {name: [e for e in examples if e.label != label] for name, examples in dataset.splits.items()}
     dropped = sum(map(len, dataset.splits.values())) - sum(map(len, kept.values()))
     return kept, [f"{dropped:,} examples without an agreed label were skipped."] if dropped else []
-
-
-def _warnings(splits: Mapping[str, list[Example]]) -> list[str]:
-    warnings = []
-    for name, examples in splits.items():
-        if repeated := repeated_texts(examples):
-            warnings.append(f"{name}: {repeated:,} examples are duplicates of earlier examples of the same split.")
-        if name != "train" and (shared := shared_texts(splits["train"], examples)):
-            warnings.append(f"{name}: {shared:,} of {len(examples):,} examples also occur in the training split.")
-    return warnings
 
 
 # ---- data for evaluation
@@ -158,11 +150,12 @@ class Rows:
 def load_evaluation_data(
     trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: InputKind | None,
     table: TableFormat = DETECTED, remembered: Columns = BY_USUAL_NAMES, known: Sequence[str] = (),
+    recorded: Mapping[str, Sequence[bytes]] | None = None,
 ) -> Rows:  # fmt: skip
     """Return the data set `data` for evaluation.
 
-    If `data` is the file that the run was trained on, it is split as in that run. All rows of any other file form one
-    split called `split`.
+    If `data` is the file that the run was trained on, it is split as in that run. All rows of any other file, or of
+    this file if it has changed since, form one split called `split`.
 
     Args:
         trained_on: Settings of the run to evaluate; None for a model without a run.
@@ -174,6 +167,7 @@ def load_evaluation_data(
         remembered: Columns that the run was trained on.
         known: Labels of the model, by which labels are looked up as they are spelled in the file; without them, all
             labels are converted to one type.
+        recorded: Keys of the rows of the run (`RunDirectory.load_rows`); None = not recorded.
 
     Raises:
         UserError: the data does not exist.
@@ -208,8 +202,24 @@ def load_evaluation_data(
         raise UserError(f"{source.name}: the run was trained on this file with other columns; remove the column flags")
     if replace(table, on_bad_row=None) not in (DETECTED, replace(trained_on.table, on_bad_row=None)):
         raise UserError(f"{source.name}: the run was trained on this file read in another format; remove these flags")
-    console.say(f"{source.name}: the run was trained on this file; using the {split} split of that run.")
-    return Rows(data, {name: partial(list, rows) for name, rows in load_data(trained_on).splits.items()})
+    drawn = _drawn_as_in(trained_on, recorded)
+    if drawn is None:
+        console.say(f"{source.name}: has changed since the run was trained on it; all rows are used.")
+        return Rows(data, {split: reader(source)})
+    origin = "of that run" if recorded else "drawn as in that run, which does not record its rows"
+    console.say(f"{source.name}: the run was trained on this file; using the {split} split {origin}.")
+    return Rows(data, {name: partial(list, rows) for name, rows in drawn.splits.items()})
+
+
+def _drawn_as_in(run: FinetuneConfig, recorded: Mapping[str, Sequence[bytes]] | None) -> TaskData | None:
+    """Return the data of a run, split as in the run; None if they are not the rows that the run has `recorded`."""
+    try:
+        drawn = load_data(run)
+    except UserError:
+        if recorded is None:
+            raise
+        return None
+    return drawn if recorded in (None, drawn.duplicates.keys) else None
 
 
 def _as_trained(columns: Columns, trained_on: FinetuneConfig | None) -> Columns:

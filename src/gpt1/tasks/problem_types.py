@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from gpt1.config import REGRESSION_PROBLEM, SINGLE_LABEL_PROBLEM, ProblemName
 from gpt1.console import counted
-from gpt1.data.example import Example, Label
+from gpt1.data.example import Example, Label, folded_text
 from gpt1.data.header import join_words
-from gpt1.data.label_column import folded_label, label_name, numbers_of
+from gpt1.data.label_column import label_name, numbers_of
 from gpt1.errors import UserError
 from gpt1.tasks.metrics import probabilities
 
@@ -328,8 +328,8 @@ def _unknown_labels(examples: Sequence[Example], names: Sequence[str]) -> str:
     """Return the message about labels that are not among the `names`: all of them, with counts, and what to do."""
     counts = Counter(label_name(example.label) for example in examples)
     known = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
-    folded = {folded_label(name) for name in names}
-    if all(folded_label(label) in folded for label in counts):
+    folded = {folded_text(name) for name in names}
+    if all(folded_text(label) in folded for label in counts):
         advice = "they differ only in case or blanks: add --fold-labels"
     elif numbers_of(counts) and not numbers_of(names):
         pairs = zip(sorted(counts, key=float), names, strict=False)

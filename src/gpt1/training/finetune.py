@@ -37,6 +37,7 @@ from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
 from gpt1.tasks.unknown_text import check_training_texts
 from gpt1.training.adaptation import Adaptation
+from gpt1.training.defaults import with_split_version
 from gpt1.training.overview import print_overview, print_paths
 from gpt1.training.setup import FinetuneSetup, encode_splits, require_start, starting_model
 from gpt1.training.signals import stop_at_once
@@ -65,6 +66,7 @@ def finetune(
         Interrupted: stopped by the user after saving a checkpoint.
     """
     require_settings(config)
+    config = with_split_version(config, config.out)
     require_work(config.loop.batch_size)
     with backends.init_distributed(config.hardware) as ranks, console.muted(ranks.rank > 0):
         run = RunDirectory(config.out, read_only=ranks.rank > 0)
@@ -104,6 +106,7 @@ def _finetune(
         training = FinetuneSetup(config, start, encoded, loaded.extra_metrics, ranks)
         run.open("finetune", config, loaded.facts, data.columns)
         run.hold()
+        run.save_rows(data.duplicates.keys)
         if not run.tokenizer.exists():
             replace_directory(run.tokenizer, start.tokenizer.save)
     engine = training.engine
@@ -252,7 +255,7 @@ def _final_scores(
     for split, of_split in logits.items():
         results[split] = score_split(
             of_split, encoded[split], data.splits[split], head, data.labels, extra_metrics, seed=config.loop.seed
-        )
+        ) | {"trained_on": data.duplicates.leaked[split]}
         run.log.write("score", {"split": split} | _numbers(results[split]))
     split = "test" if "test" in encoded else "valid"
     results["baseline"] = {}

@@ -127,6 +127,12 @@ def prepare(
     return Corpus.open(out, tokenizer)
 
 
+def is_of(out: Path, texts: Mapping[str, Path]) -> bool:
+    """Return whether the content of the text files is that from which the corpus in `out` was prepared."""
+    prepared = {shard["source"]: shard["source_sha256"] for shard in read_json(out / MANIFEST)["shards"]}
+    return list(prepared) == list(texts) and all(sha256(texts[name]) == digest for name, digest in prepared.items())
+
+
 def _require_own(out: Path, asked: Mapping[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; choose a new directory")

@@ -11,8 +11,8 @@ PACKINGS = ("gz", "bz2", "xz", "zst", "zip")
 TEXT_FILES = ".txt (also .gz .bz2 .xz .zst .zip)"
 """Names of text files, for messages."""
 FORMATS = (
-    ".csv .tsv .txt (fastText, or a table) .json .jsonl (also .gz .bz2 .xz .zst .zip) .parquet .feather .arrow .xlsx, or a folder "
-    "with a folder of .txt files for each label, or one written by datasets.save_to_disk"
+    ".csv .tsv .txt (fastText, or a table) .json .jsonl (also .gz .bz2 .xz .zst .zip) .parquet .feather .arrow .xlsx, "
+    "or a folder with a folder of .txt files for each label, or one written by datasets.save_to_disk"
 )
 """Names of tables, for messages."""
 

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt1.config import FinetuneConfig, PretrainConfig
+from gpt1.config import SPLIT_VERSION, FinetuneConfig, PretrainConfig
 from gpt1.config.recipes import pretraining, recipe
 from gpt1.errors import UserError
 from gpt1.evaluation.report.record import Record
@@ -46,7 +46,7 @@ def _differences(config: Any, default: Any) -> Iterator[str]:
         flag = f"--{item.name.replace('_', '-')}"
         if is_dataclass(value):
             yield from _differences(value, base)
-        elif value == base or item.name in ("out", "recipe"):
+        elif value == base or item.name in ("out", "recipe") or (item.name, value) == ("split_version", SPLIT_VERSION):
             continue
         elif isinstance(value, bool):
             yield flag if value else f"--no-{flag[2:]}"
