@@ -49,6 +49,7 @@ from gpt1.system.extras import install_command
 from gpt1.system.files import require_page, write_text
 from gpt1.tasks.unknown_text import require_known
 from gpt1.tokenization.trainer import train
+from gpt1.training.check import check
 from gpt1.training.finetune import finetune
 from gpt1.training.pretrain import pretrain
 from gpt1.training.reproduce import reproduce
@@ -59,7 +60,7 @@ EXAMPLES_AT_ONCE = 2_048
 """Number of rows of `--input` that are read and scored at once."""
 
 __all__ = [
-    "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune",
+    "check", "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune",
     "finetune_seeds", "generate", "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "push",
     "report", "reproduce", "score_file", "score_texts", "serve", "sweep", "train_tokenizer",
 ]  # fmt: skip

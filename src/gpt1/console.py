@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+from unicodedata import combining, east_asian_width
 
 _notices: TextIO | None = None
 """File that notices are written to in place of the logger (see `notices_to`)."""
@@ -154,15 +155,19 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collect
 def table_lines(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collection[int] = (0,)) -> Iterator[str]:
     """Yield the lines of a table; columns in `text` (indices) are left-aligned, the others right-aligned."""
     cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(_columns, column)) for column in zip(*cells, strict=True)]
     for number, row in enumerate(cells):
-        aligned = (
-            cell.ljust(width) if index in text else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+        blanks = [" " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)]
+        pairs = enumerate(zip(row, blanks, strict=True))
+        aligned = (f"{cell}{blank}" if index in text else f"{blank}{cell}" for index, (cell, blank) in pairs)
         yield "  ".join(["", *aligned]).rstrip()
         if number == 0:
             yield "  " + "  ".join("─" * width for width in widths)
+
+
+def _columns(text: str) -> int:
+    """Return the columns that a text takes in a terminal: two for a Chinese character, none for an accent."""
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def reading(texts: Iterable[str]) -> Iterator[str]:

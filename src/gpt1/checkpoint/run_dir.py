@@ -108,19 +108,34 @@ class RunDirectory:
             UserError: the directory contains a different run, or files that do not belong to a run.
         """
         wanted = {"command": command, "config": _plain(config), "facts": dict(facts)}
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--out {self.path}: is a file; choose a new directory")
         if not self.started:
-            visible = sorted(path.name for path in self.path.glob("[!.]*"))
-            early = (self.tokenizer.name, self.corpus.name, *SAVED_DATA)
-            if others := [name for name in visible if name not in early]:
-                raise UserError(f"--out {self.path}: contains {others[0]} and is not a run; choose a new directory")
+            self._require_free()
             self.path.mkdir(parents=True, exist_ok=True)
             record = {"format": run_formats.FORMAT} | wanted | {"versions": versions(), "machine": machine()}
             read = {} if columns is None else {"columns": {k: v for k, v in asdict(columns).items() if v}}
             files.write_json(self.config_path, record | read)
             return
         self._require(wanted, type(config))
+
+    def _require_free(self) -> None:
+        """Validate that a new run can be created in the directory."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--out {self.path}: is a file; choose a new directory")
+        visible = sorted(path.name for path in self.path.glob("[!.]*"))
+        early = (self.tokenizer.name, self.corpus.name, *SAVED_DATA)
+        if others := [name for name in visible if name not in early]:
+            raise UserError(f"--out {self.path}: contains {others[0]} and is not a run; choose a new directory")
+
+    def require_openable(self, command: str, config: Any) -> None:
+        """Validate that `open` would create the run, or find one with the given settings, whose data is not compared.
+
+        Raises:
+            UserError: the directory contains a different run, or files that do not belong to a run.
+        """
+        if self.started:
+            self.require_same(command, config)
+        else:
+            self._require_free()
 
     def require_seen(self) -> None:
         """Validate that the files written by rank 0 are visible to this rank.

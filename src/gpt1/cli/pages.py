@@ -14,6 +14,11 @@ EXAMPLES: tuple[str, ...] = (
 TRAIN, USE, WRITE, FILES = "Train", "Use a fine-tuned model", "Use a language model", "Models and files"
 
 PAGES = {
+    "check": Page(
+        TRAIN,
+        ("gpt1 check my.csv", "gpt1 check my.csv --text review --label sentiment"),
+        "DATA --text --label --task --model --recipe --max-length --delimiter --encoding --seed --estimate --json",
+    ),
     "finetune": Page(
         TRAIN,
         (

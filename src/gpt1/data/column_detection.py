@@ -33,10 +33,17 @@ class Layout:
     group: str | None = None
 
     @property
+    def roles(self) -> dict[str, tuple[str, ...]]:
+        """The columns that are read, by what they are used as."""
+        several = {**self.parts, "choices": self.choices}
+        single = {"label": self.label, "weight": self.weight, "group": self.group}
+        found = {role: names for role, names in several.items() if names}
+        return found | {role: (name,) for role, name in single.items() if name is not None}
+
+    @property
     def used(self) -> tuple[str, ...]:
         """Names of all columns that are read."""
-        named = (column for column in (self.label, self.weight, self.group) if column is not None)
-        return (*chain.from_iterable(self.parts.values()), *self.choices, *named)
+        return tuple(chain.from_iterable(self.roles.values()))
 
     @property
     def columns(self) -> Columns:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt1.config import DETECTED, SPLIT_VERSION, Columns, SplitStrategy, TableFormat
-from gpt1.data.column_detection import BY_USUAL_NAMES
+from gpt1.data.bad_rows import BadRows
+from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
 from gpt1.data.examples import NO_LABEL, Reader, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
@@ -39,6 +40,19 @@ OPENAI_VALID_FRACTION = 374 / 1_871
 
 
 @dataclass(frozen=True)
+class Source:
+    """Files and columns that the examples of a data set were read from."""
+
+    files: Mapping[str, Sequence[Path]]
+    """Tables of each split that has its own; the other splits are drawn from train."""
+    layout: Layout
+    names: tuple[str, ...]
+    """All columns of the first file."""
+    bad: BadRows
+    """Rows that were left out."""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Examples by split."""
 
@@ -53,6 +67,7 @@ class Dataset:
     """Names of the labels 0, 1, … if the files record them (`class_names`)."""
     columns: Columns = BY_USUAL_NAMES
     """The columns that were read."""
+    source: Source | None = None
 
 
 def load_dataset(
@@ -133,7 +148,8 @@ def load_dataset(
     splits["train"] = train.examples
     notes += [f"No {split} split." for split in SPLITS if split not in splits]
     present = {split: splits[split] for split in SPLITS if split in splits}
-    return Dataset(layout.kind, present, tuple(notes), tuple(unused), names, layout.columns)
+    read_from = Source(files, layout, tuple(reader.names), reader.bad)
+    return Dataset(layout.kind, present, tuple(notes), tuple(unused), names, layout.columns, read_from)
 
 
 def _check_fractions(train: float, valid: float | None, test: float | None) -> None:

@@ -13,6 +13,7 @@ from gpt1.config import DETECTED, SPLIT_VERSION, Columns, FinetuneConfig, TableF
 from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.dataset import (
     Dataset,
+    Source,
     find_splits,
     load_dataset,
 )
@@ -43,6 +44,8 @@ class TaskData:
     """Training rows that --train-fraction leaves aside; their labels are not used."""
     columns: Columns = BY_USUAL_NAMES
     """The columns that were read."""
+    source: Source | None = None
+    """Files and columns that were read; None for data from Python."""
 
 
 def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> TaskData:
@@ -86,7 +89,8 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
     labels = Labels(regression=True) if regression else task.labels(splits["train"], known)
     duplicates = find_duplicates(splits)
     notes += [*duplicates.notes(), *label_notes(splits, labels)]
-    return TaskData(splits, task, labels, (*dataset.notes, *notes), duplicates, tuple(unused), dataset.columns)
+    every_note = (*dataset.notes, *notes)
+    return TaskData(splits, task, labels, every_note, duplicates, tuple(unused), dataset.columns, dataset.source)
 
 
 def hub_columns(files: hub.DatasetFiles, columns: Columns) -> Columns:

@@ -53,6 +53,7 @@ def encode(
     out_segments: list[NDArray[np.int32]] = []
     truncated = 0
     n_bytes = np.zeros((len(arranged), 2), np.int64)
+    full_lengths: list[int] = []
     for row, sequences in zip(n_bytes, arranged, strict=True):
         lost = False
         distinct = dict(islice(with_ids, sum(len(part) for parts in sequences for part in parts)))
@@ -65,7 +66,8 @@ def encode(
                 )
             keep = iter(kept_of_parts([[len(text) for text in part] for part in part_tokens], max_length, truncation))
             flat = [[token for text in part for token in text[: next(keep)]] for part in part_tokens]
-            lost |= sum(map(len, flat)) < sum(len(text) for part in part_tokens for text in part)
+            full_lengths.append(len(parts) + 1 + sum(len(text) for part in part_tokens for text in part))
+            lost |= sum(map(len, flat)) < full_lengths[-1] - len(parts) - 1
             tokens = [tokenizer.bos]
             numbers = [0]
             for number, part_ids in enumerate(flat):
@@ -82,6 +84,7 @@ def encode(
         labels=None if labels is None else labels.ids(examples),
         weights=None if (weights == 1).all() else weights,
         truncated=truncated,
+        full_lengths=np.array(full_lengths, np.int64).reshape(-1, per_example).max(1),
         unknown_bytes=n_bytes[:, 0],
         text_bytes=n_bytes[:, 1],
     )

@@ -29,18 +29,7 @@ _LISTED_CHARACTERS_OF_CELL = 40
 
 def delimited_rows(path: Path, usual_format: str, table: TableFormat, note: Note) -> ParsedRows:
     """Yield (first line, cells) of each row, in constant memory; `usual_format` is csv or tsv."""
-    csv.field_size_limit(max(csv.field_size_limit(), _CSV_FIELD_LIMIT))
-    usual = "\t" if usual_format == "tsv" else ","
-    facts = _Facts(path.name, note)
-    lines, sample = _sampled(decoded_lines(path, table.encoding, facts.add, newline=""))
-    cut = sum(map(len, sample)) >= SAMPLE_CHARACTERS
-    start = 1
-    if separator := _SEPARATOR_LINE.fullmatch(sample[0] if sample else ""):
-        table = replace(table, delimiter=table.delimiter or separator["delimiter"])
-        sample, start = sample[1:], 2
-        next(lines)
-    dialect = find_dialect(path.name, usual, sample, table, cut=cut)
-    facts.say(dialect.facts)
+    lines, dialect, start = _opened(path, usual_format, table, note)
     names: list[str] | None = None
     for line, cells in _records(lines, dialect, start):
         if names is None:
@@ -60,6 +49,28 @@ def is_tab_separated(path: Path, encoding: str | None) -> bool:
     lines = islice(text_lines(path, 1 << 20, encoding, note=lambda _: None), _TABBED_LINES)
     counts = [line.count("\t") for line in lines if not line.isspace()]
     return len(counts) > 1 and counts[0] > 0 and len(set(counts)) == 1
+
+
+def dialect_of(path: Path, usual_format: str, table: TableFormat) -> Dialect:
+    """Return how the cells of a .csv or .tsv file are separated and quoted."""
+    return _opened(path, usual_format, table, lambda _: None)[1]
+
+
+def _opened(path: Path, usual_format: str, table: TableFormat, note: Note) -> tuple[Iterator[str], Dialect, int]:
+    """Return the lines of a file from its header on, how they are separated, and the number of the first line."""
+    csv.field_size_limit(max(csv.field_size_limit(), _CSV_FIELD_LIMIT))
+    usual = "\t" if usual_format == "tsv" else ","
+    facts = _Facts(path.name, note)
+    lines, sample = _sampled(decoded_lines(path, table.encoding, facts.add, newline=""))
+    cut = sum(map(len, sample)) >= SAMPLE_CHARACTERS
+    start = 1
+    if separator := _SEPARATOR_LINE.fullmatch(sample[0] if sample else ""):
+        table = replace(table, delimiter=table.delimiter or separator["delimiter"])
+        sample, start = sample[1:], 2
+        next(lines)
+    dialect = find_dialect(path.name, usual, sample, table, cut=cut)
+    facts.say(dialect.facts)
+    return lines, dialect, start
 
 
 def missing_header(path: Path, table: TableFormat, row: Mapping[str, Any]) -> str:

@@ -41,9 +41,7 @@ def read_rows(path: Path, table: TableFormat = DETECTED, note: Note = console.sa
         UserError: the file is missing, empty, damaged, of an unknown format, or more than half of its rows are
             malformed; or `table` sets what does not apply to the file's format.
     """
-    kind = require_table(path)
-    if kind.format == "txt" and (table.delimiter is not None or holds_tabbed_table(path, table.encoding)):
-        kind = kind._replace(format="tsv")
+    kind = type_of_content(path, table)
     _require_applicable(path, kind, table)
     rows = class_folder_rows(path, table.encoding, note) if kind.format == "classes" else _rows(path, kind, table, note)
     number, malformed, first = 0, 0, None
@@ -133,6 +131,14 @@ def require_table(path: Path) -> FileType:
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty (0 bytes)")
     return kind._replace(format=member_type(path).format) if kind.packing == "zip" else kind
+
+
+def type_of_content(path: Path, table: TableFormat) -> FileType:
+    """Return the type of a table as `require_table` does; the format of a .txt with cells is tsv."""
+    kind = require_table(path)
+    if kind.format == "txt" and (table.delimiter is not None or holds_tabbed_table(path, table.encoding)):
+        return kind._replace(format="tsv")
+    return kind
 
 
 def holds_tabbed_table(path: Path, encoding: str | None = None) -> bool:

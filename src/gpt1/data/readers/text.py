@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -76,20 +76,7 @@ def _texts(stream: BinaryIO, encoding: str | None, fact: Note) -> Iterator[str]:
     Without `encoding`, ASCII is decoded up to the first other byte, by which, and those that follow, the encoding is
     detected.
     """
-    blocks = iter(partial(stream.read, _BLOCK_SIZE), b"")
-    head = next(blocks, b"")
-    blocks = chain([head], blocks)
-    codec = _codec(head, encoding, fact)
-    first = codec is not None
-    if codec is None:
-        for block in blocks:
-            if not block.isascii():
-                sample = block + stream.read(SAMPLE_SIZE)
-                codec, blocks = _detected(sample, fact), chain([sample], blocks)
-                break
-            yield block.decode("ascii")
-        else:
-            return
+    codec, first, blocks = yield from _ascii_start(stream, encoding, fact)
     decoder = codecs.getincrementaldecoder(codec)()
     for block in chain(blocks, [b""]):
         try:
@@ -99,6 +86,41 @@ def _texts(stream: BinaryIO, encoding: str | None, fact: Note) -> Iterator[str]:
             raise
         yield text.removeprefix("\ufeff") if first else text
         first = first and not text
+
+
+def _ascii_start(
+    stream: BinaryIO, encoding: str | None, fact: Note
+) -> Generator[str, None, tuple[str, bool, Iterable[bytes]]]:
+    """Yield the text up to the block by which the encoding is known.
+
+    Returns:
+        The codec, whether it is known by the first block, and the other blocks.
+    """
+    blocks = iter(partial(stream.read, _BLOCK_SIZE), b"")
+    head = next(blocks, b"")
+    if codec := _codec(head, encoding, fact):
+        return codec, True, chain([head], blocks)
+    for block in chain([head], blocks):
+        if not block.isascii():
+            sample = block + stream.read(SAMPLE_SIZE)
+            return _detected(sample, fact), False, chain([sample], blocks)
+        yield block.decode("ascii")
+    return "ascii", False, ()
+
+
+def encoding_of(path: Path, encoding: str | None = None) -> str:
+    """Return the codec with which the lines of a file are decoded: `encoding`, or the detected one.
+
+    A file is read up to its first byte that is not ASCII.
+    """
+    with open_binary(path) as stream:
+        start = _ascii_start(stream, encoding, lambda _: None)
+        while True:
+            try:
+                next(start)
+            except StopIteration as end:
+                codec: str = end.value[0]
+                return codec
 
 
 def _codec(head: bytes, encoding: str | None, fact: Note) -> str | None:

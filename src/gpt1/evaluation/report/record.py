@@ -112,6 +112,18 @@ class Record:
         return next((event for event in self.events if event.get("event") == "start"), {})
 
     @property
+    def data(self) -> dict[str, Any]:
+        """Facts about the data (`tasks.data_facts`); of runs of earlier versions, its splits with fewer facts."""
+        start = self.start
+        truncated, labels = start.get("truncated", {}), start.get("labels", {})
+        earlier = {
+            name: {"rows": rows, "labels": labels.get(name, {}), "tokens": {"truncated": truncated.get(name, 0)}}
+            for name, rows in start.get("examples", {}).items()
+        }
+        facts: dict[str, Any] = start.get("data", {"splits": earlier})
+        return facts
+
+    @property
     def split(self) -> str:
         """The split of the final scores and of the baselines."""
         return str(self.results.get("baseline_split", "valid"))
