@@ -73,7 +73,9 @@ def working_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_csv(folder / "new.csv", ["id", "review"], new)
     bad = "text,label\nfunny,positive\n,negative\nwarm,positive\ndull,\nlong, too long,negative\n"
     (folder / "my.csv").write_text(bad, encoding="utf-8")
-    (folder / "multi.jsonl").write_text('{"text": "a", "label": ["x", "y"]}\n', encoding="utf-8")
+    (folder / "multi.jsonl").write_text(
+        '{"text": "a", "label": ["x", "y"]}\n{"text": "b", "label": ["x"]}\n', encoding="utf-8"
+    )
     demo = ["finetune", "--data", "reviews", "--out", str(folder / "runs" / "demo"), *QUICK]
     assert main(demo) == 0
     return folder
