@@ -162,7 +162,11 @@ def test_a_model_is_scored_on_data_in_memory_by_the_columns_of_its_run() -> None
     for results in (gpt1.evaluate("run", FRAME.head(20)), of_lists):
         assert scores(results["test"]) == scores(expected["test"])
     logged = [json.loads(line) for line in Path("run", "log.jsonl").read_text().splitlines()]
-    assert [event["data"] for event in logged if "data" in event] == ["new.csv", "data in memory", "data in memory"]
+    assert [event["data"] for event in logged if event["event"] != "start" and "data" in event] == [
+        "new.csv",
+        "data in memory",
+        "data in memory",
+    ]
     assert error_of(lambda: gpt1.evaluate("run", FRAME["review"])).startswith("data is a Series without labels")
 
 

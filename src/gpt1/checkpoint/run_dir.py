@@ -163,6 +163,8 @@ class RunDirectory:
         recorded = {key: settings[key] for key in wanted}
         if recorded["command"] == wanted["command"]:
             recorded["config"] = self._completed(recorded["config"], kind)
+            if wanted["config"].get("split", {}).get("split_version", 0) is None:  # unset: that of the run
+                recorded["config"]["split"]["split_version"] = None
         if difference := _difference(recorded, wanted):
             raise UserError(
                 f"--out {self.path}: contains a different run ({_described(*difference)}); choose a new directory"
