@@ -51,8 +51,9 @@ from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.config import SIZES, DeviceConfig, FinetuneConfig
 from gpt1.config.recipes import recipe
 from gpt1.console import notices_to, say, table
-from gpt1.data.dataset import load_dataset, stratified_split
+from gpt1.data.dataset import load_dataset
 from gpt1.data.example import Example
+from gpt1.data.splits import stratified_split
 from gpt1.errors import Interrupted, UserError
 from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tasks import TASKS

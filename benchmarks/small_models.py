@@ -30,6 +30,7 @@ import numpy as np
 import gpt1
 from ablations import markdown_table
 from finetune import machine
+from gpt1 import api
 from gpt1.console import notices_to, say
 from gpt1.data.dataset import read_examples
 from gpt1.evaluation.baselines import fit_baselines
@@ -96,7 +97,7 @@ class Study:
                 accuracies.append(event["accuracy"])
 
         with notices_to(out.with_suffix(".txt")):
-            best = gpt1.finetune(config, on_event=keep, score=False)
+            best = api.finetune(config, on_event=keep, score=False)
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(out)
         return {"accuracy": best["best"], "last": accuracies[-1], "epochs": accuracies,

@@ -26,14 +26,14 @@ import pytest
 from gpt1 import backends, cli
 from gpt1.backends.parameters import initialise
 from gpt1.checkpoint.model_dir import Model, save_model
-from gpt1.config import Columns, Head, ModelConfig
-from gpt1.data import readers
+from gpt1.config import DETECTED, Columns, Head, ModelConfig, TableFormat
 from gpt1.data.example import Example
-from gpt1.data.readers import Row
+from gpt1.data.readers import columnar, table
+from gpt1.data.readers.rows import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batch_prediction import Predictor, write_predictions
 from gpt1.inference.classifier import Classifier
-from gpt1.inference.prediction_writer import PredictionFile
+from gpt1.inference.prediction_writer import FIELDS, PredictionFile
 from gpt1.tokenization.trainer import train
 from support.engines import hardware
 from support.run_outcome import PATIENCE
@@ -96,9 +96,10 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def predictor(
-    model: Classifier, source: Path, *, with_input: bool = False, columns: Columns | None = None
-) -> Predictor:
-    found = Predictor(model, source, columns or Columns(), with_input=with_input)
+    model: Classifier, source: Path, *, with_input: bool = False, columns: Columns | None = None,
+    table: TableFormat = DETECTED,
+) -> Predictor:  # fmt: skip
+    found = Predictor(model, source, columns or Columns(), table, with_input=with_input)
     found.rows_at_once = CHUNK
     return found
 
@@ -107,7 +108,7 @@ class StopsAfter(Predictor):
     """Predictor that is interrupted after a number of chunks."""
 
     def __init__(self, like: Predictor, chunks: int, by: BaseException):
-        super().__init__(like.model, like.source, like.columns, with_input=like.with_input)
+        super().__init__(like.model, like.source, like.columns, like.table, with_input=like.with_input)
         self.rows_at_once, self.left, self.by = like.rows_at_once, chunks, by
 
     def label(self, *given: Any) -> list[dict[str, Any]]:
@@ -194,8 +195,10 @@ def test_whatever_a_kill_leaves_of_a_chunk_is_cut_off(model: Classifier, source:
 
 
 def test_a_killed_process_goes_on(directory: Directory, tmp_path: Path) -> None:
-    """With SIGKILL after the first recorded chunk, three times."""
-    source = write_rows(tmp_path / "new.jsonl", [{"text": f"{text} {i}"} for i in range(400) for text in TEXTS])
+    """With SIGKILL after the first recorded chunk, three times; some rows have no text."""
+    source = write_rows(
+        tmp_path / "new.jsonl", [{"text": f"{text} {i}" if i % 9 else " "} for i in range(400) for text in TEXTS]
+    )
     words = ["predict", str(directory()), "--input", str(source), "--dtype", "float32", "--with-input", "--output"]
     assert cli.main([*words, str(tmp_path / "expected.csv")]) == 0
     output = tmp_path / "out.csv"
@@ -217,6 +220,38 @@ def test_a_killed_process_goes_on(directory: Directory, tmp_path: Path) -> None:
     assert output.read_bytes() == (tmp_path / "expected.csv").read_bytes()
 
 
+@pytest.mark.parametrize("on_bad_row", [None, "skip"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_bad_rows_are_counted_over_a_stop(
+    model: Classifier, tmp_path: Path, suffix: str, on_bad_row: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the first chunk, a whole chunk of them, and in the last one."""
+    good = [json.dumps({"id": i, "text": text}) for i, text in enumerate(TEXTS)]
+    bad = ['{"text": ""}', '{"text": null}', '{"text": NaN}', "{", '{"id": 5}']
+    source = tmp_path / "new.jsonl"
+    source.write_text("\n".join([bad[3], *good[:7], *bad, *bad[:4], *good[7:], bad[4]]))
+    asked = predictor(model, source, with_input=True, table=TableFormat(on_bad_row=on_bad_row))
+    expected, output = whole(asked, suffix), tmp_path / f"out{suffix}"
+    stopped(asked, output)
+    capsys.readouterr()
+    write_predictions(predictor(model, source, with_input=True, table=asked.table), output)
+    assert output.read_bytes() == expected
+    kinds = "empty text (6), not a JSON object (3), no 'text' (2)"
+    said = "were left out" if on_bad_row else "have no prediction"
+    assert f"11 of 25 rows {said}: {kinds}." in capsys.readouterr().err
+
+
+def test_a_malformed_row_that_has_changed_is_noticed(model: Classifier, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "new.csv", [{"id": i, "text": text} for i, text in enumerate(TEXTS)])
+    lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
+    for bad in ("1,2,3\n", "1,2,3,4\n"):
+        source.write_text("".join([*lines[:2], bad, *lines[2:]]), encoding="utf-8")
+        if bad == "1,2,3\n":
+            stopped(predictor(model, source), tmp_path / "out.csv")
+    with pytest.raises(UserError, match="was started with other rows"):
+        write_predictions(predictor(model, source), tmp_path / "out.csv")
+
+
 def test_a_full_disk_loses_nothing(model: Classifier, source: Path) -> None:
     asked, output = predictor(model, source), source.with_name("out.jsonl")
     expected = whole(asked, ".jsonl")
@@ -234,7 +269,7 @@ def test_rows_may_be_added_or_mended_behind_what_is_answered(model: Classifier, 
     lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
     source.write_text("".join([*lines[:-1], "13,,1\n"]), encoding="utf-8")
     with pytest.raises(UserError, match=r"new\.csv row 14 \(line 15\): 'text' is empty"):
-        write_predictions(asked, output)
+        write_predictions(predictor(model, source, table=TableFormat(on_bad_row="error")), output)
     assert (partial.read_bytes(), journal.read_bytes()) == before
     source.write_text("".join([*lines[:-1], "13,mended,1\n", "14,added,0\n"]), encoding="utf-8")
     expected = whole(asked, ".csv")
@@ -365,16 +400,19 @@ def test_every_format_holds_label_score_and_probabilities_in_the_rows_order(mode
     assert len({round(row["score"], 4) for row in expected}) > 5  # so that the order matters
     for given, row in zip(found[".jsonl"], expected, strict=True):
         assert given["label"] == row["label"]
-        assert list(given) == ["label", "score", "scores"]
+        assert list(given) == ["label", "score", "scores", "unknown_share", "error"]
         assert given["scores"] == pytest.approx(row["scores"], abs=1e-6)  # sums in a batch
     flat = [
         {"label": row["label"], "score": row["score"]}
         | {f"probability of {name}": value for name, value in row["scores"].items()}
+        | {"unknown_share": row["unknown_share"], "error": None}
         for row in found[".jsonl"]
     ]
     assert found[".parquet"] == flat
     for suffix in (".csv", ".tsv"):
-        assert found[suffix] == [{name: str(value) for name, value in row.items()} for row in flat]
+        assert found[suffix] == [
+            {name: "" if value is None else str(value) for name, value in row.items()} for row in flat
+        ]
 
 
 def test_the_rows_own_columns_stand_before_the_prediction(model: Classifier, source: Path) -> None:
@@ -392,7 +430,7 @@ def test_columns_of_any_kind_come_along(model: Classifier, tmp_path: Path) -> No
     source = write_rows(tmp_path / "odd.jsonl", [odd, odd | {"number": float("nan")}])
     found = tables(model, source, with_input=True)
     expected = odd | {"half": "x\ufffd"}
-    assert found[".jsonl"][0] == expected | {name: found[".jsonl"][0][name] for name in ("label", "score", "scores")}
+    assert found[".jsonl"][0] == expected | {name: found[".jsonl"][0][name] for name in FIELDS.split()}
     assert found[".jsonl"][1]["number"] is None
     shown = {"text": 'a,\r\n"b"', "list": '[1, {"a": null}]', "number": "0.5", "none": "", "half": "x\ufffd"}
     for suffix in (".csv", ".tsv"):
@@ -442,14 +480,15 @@ def test_a_regression_and_choices_have_every_format_too(directory: Directory, tm
     source = write_rows(tmp_path / "c.jsonl", [{"context": text, "choices": ["a", "rude"]} for text in TEXTS])
     found = tables(endings, source, with_input=False)
     assert {row["label"] for row in found[".parquet"]} <= {0, 1}
-    assert list(found[".csv"][0]) == ["label", "score", "probability of 0", "probability of 1"]
+    columns = ["label", "score", "probability of 0", "probability of 1", "unknown_share", "error"]
+    assert list(found[".csv"][0]) == columns
 
 
 def test_parquet_is_read_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_PARQUET_ROWS", 3)
+    monkeypatch.setattr(columnar, "_ROWS", 3)
     for rows in (5, 6):
         polars.DataFrame({"text": list(map(str, range(rows)))}).write_parquet(tmp_path / "new.parquet")
-        found = list(readers.read_rows(tmp_path / "new.parquet"))
+        found = list(table.read_rows(tmp_path / "new.parquet"))
         assert found == [Row(f"new.parquet row {i + 1}", {"text": str(i)}) for i in range(rows)]
 
 
@@ -518,11 +557,10 @@ def test_an_input_without_rows_or_with_a_bad_one_leaves_nothing_behind(
     directory: Directory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, source, output = directory(), tmp_path / "new.csv", tmp_path / "out" / "out.csv"
-    good = "".join(f"fine {i}\n" for i in range(1_000))
     for content, said in (
         ("", "new.csv is empty (0 bytes)"),
         ("text\n", "new.csv has no rows below its header line"),
-        (f"text\n{good}' '\n\" \"\n{good}", "new.csv row 1002 (line 1003): 'text' is empty"),
+        ("text,id\n ,1\n,2\n", "new.csv row 1 (line 2): 'text' is empty; none of the 2 rows can be used"),
     ):
         source.write_text(content)
         assert said in refused(model, source, output, capsys)
@@ -540,4 +578,4 @@ def test_with_input_goes_with_something_that_holds_it(
     assert cli.main([*words, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["text"] for row in rows] == TEXTS
-    assert set(rows[0]) == {"id", "text", "input label", "label", "score", "scores"}
+    assert set(rows[0]) == {"id", "text", "input label", *FIELDS.split()}

@@ -25,7 +25,7 @@ BAD_DATA = {
     ),
     "empty file": (["--data", "empty.csv"], "empty.csv is empty (0 bytes)"),
     "header alone": (["--data", "header.csv"], "header.csv has no rows below its header line"),
-    "wrong columns": (["--data", "columns.csv"], "columns.csv: no column for text (common names: text, sentence"),
+    "wrong columns": (["--data", "columns.csv"], "columns.csv: no column for text (usual names: text, sentence"),
     "missing label": (["--data", "columns.csv", "--text", "first"], "columns.csv: no column for label"),
     "unknown column": (["--data", "reviews.csv", "--text", "body"], "--text body: no such column in reviews.csv"),
     "columns of another task": (["--data", "reviews.csv", "--task", "entailment"], "no column for text_a and text_b"),
@@ -34,14 +34,14 @@ BAD_DATA = {
     "all different": (["--data", "all-different.csv"], "32 different labels in 32 training examples"),
     "unseen label": (
         ["--data", "unseen"],
-        "test.csv row 2 (line 3): label 'mixed' does not occur in the training split",
+        "test.csv row 2 (line 3): label 'mixed' (1 row) does not occur in the training split (known: bad, good)",
     ),
-    "not UTF-8": (["--data", "latin.csv"], "latin.csv row 1 (line 2): byte 0xe9 at offset 21 is not UTF-8"),
+    "not UTF-8": (["--data", "latin.csv", "--encoding", "utf-8"], "latin.csv row 1 (line 2): byte e9 in"),
     "malformed JSON": (["--data", "broken.jsonl"], "broken.jsonl row 2: not JSON"),
     "short row": (["--data", "short.csv"], "short.csv row 5 (line 6): cells: 1, expected 2 (text, label)"),
     "NaN label": (["--data", "nan.jsonl"], "nan.jsonl row 2: no label in column 'label' (found nan)"),
     "mixed choices": (["--data", "mixed.jsonl"], "mixed.jsonl row 2: 3 choices, expected 2 as in the previous rows"),
-    "no data": (["--data", ""], "--data is missing: a folder, a file"),
+    "no data": (["--data", ""], "--data is missing: a folder, a table"),
 }
 
 BAD_VALUES = {

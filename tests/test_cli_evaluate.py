@@ -40,7 +40,7 @@ def test_all_rows_of_another_file_are_scored_and_a_folder_by_its_split(tmp_path:
     for data in (tmp_path / "test.csv", tmp_path):
         found = done("evaluate", "run", "--data", data, "--no-baseline", "--json").json
         assert found["test"]["examples"] == 40
-        assert (found["baseline"], found["verdict"]) == ({}, None)
+        assert found["baseline"] == {} and found["verdict"].startswith("Never predicted: bad (20 examples). Try ")
     assert_refused(
         gpt1("evaluate", "run", "--data", tmp_path, "--split", "valid"), "--split valid: ", "expected one of test"
     )
@@ -48,15 +48,15 @@ def test_all_rows_of_another_file_are_scored_and_a_folder_by_its_split(tmp_path:
 
 def test_a_model_directory_is_evaluated_like_its_run() -> None:
     flags = ["--data", "other-names.csv", "--text", "body", "--label", "verdict", "--dtype", "float32", "--json"]
-    scored = [done("evaluate", path, *flags).json["test"] for path in ("run", "run/model")]
-    assert scored[0] == scored[1]
+    run, model = (done("evaluate", path, *flags).json["test"] for path in ("run", "run/model"))
+    assert run == model | {"trained_on": 32}, "only the run records its training rows"
 
 
 def test_other_runs_stand_beside_it_on_the_same_rows() -> None:
     flags = ["--data", "other-names.csv", "--text", "body", "--label", "verdict", "--dtype", "float32", "--json"]
     alone = done("evaluate", "run", *flags).json
     found = done("evaluate", "run", *flags, "--compare", "run/model")
-    assert found.json["compare"] == {"run/model": alone["test"]}
+    assert found.json["compare"] == {"run/model": alone["test"] | {"trained_on": None}}
     assert found.json["baseline"].keys() == alone["baseline"].keys()
     names = [line.strip().split("  ")[0] for line in found.err.splitlines() if re.search(r"\[\d", line)]
     assert names == ["run", "run/model", *alone["baseline"]]
@@ -90,7 +90,7 @@ def test_a_sample_of_the_rows_can_be_scored_by_an_own_metric() -> None:
         (["--data", "gone.csv"], "--data gone.csv: no such file or folder"),
         (["--data", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
         (["--data", "new.csv"], "new.csv row 1 (line 2): no label in column 'label'"),
-        (["--data", "unseen"], "test.csv row 2 (line 3): label 'mixed' does not occur in the training split"),
+        (["--data", "unseen"], "test.csv row 2 (line 3): label 'mixed' (1 row) does not occur in the training split"),
         (["--data", "reviews.csv", "--max-examples", "0"], "--max-examples 0: expected 2 or more"),
         (["--data", "reviews.csv", "--max-examples", "-3"], "--max-examples -3: expected 2 or more"),
         (

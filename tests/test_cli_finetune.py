@@ -27,10 +27,11 @@ pytestmark = pytest.mark.usefixtures("in_world")
 def test_a_run_leaves_model_scores_log_curves_and_report() -> None:
     run = Path("run")
     assert {path.name for path in run.iterdir()} == {
-        "config.json", "log.jsonl", "checkpoints", "tokenizer", "model", "metrics.json", "curves.svg", "report.html",
+        "config.json", "rows.safetensors", "log.jsonl", "checkpoints", "tokenizer", "model", "metrics.json",
+        "curves.svg", "report.html",
     }  # fmt: skip
     results = json.loads((run / "metrics.json").read_text())
-    assert set(results) == {"valid", "test", "baseline", "baseline_split", "verdict"}
+    assert set(results) == {"valid", "test", "baseline", "baseline_split", "notes", "verdict"}
     figures = {"loss", "accuracy", "f1", "matthews", "examples", "interval", "confusion_matrix", "mistakes"}
     assert figures <= set(results["test"])
     assert set(results["baseline"]) == {"TF-IDF + logistic regression", "majority class"}
@@ -46,7 +47,7 @@ def test_a_finished_run_shows_its_results_again_and_trains_no_more() -> None:
     assert "GPT-1" in again.err
     assert "majority class" in again.err
     verdict = again.json["verdict"]
-    assert verdict.startswith("No better than always predicting the majority class")
+    assert verdict.startswith("Never predicted: bad (2 examples). No better than always predicting the majority class")
     assert " Try a pretrained model (--model mini), " in verdict
     assert f"\n\n{verdict}\n\n" in again.err
     assert escape(verdict) in Path("run/report.html").read_text(encoding="utf-8")
@@ -65,7 +66,9 @@ def test_what_is_printed_is_one_json_document_and_it_is_metrics_json(tmp_path: P
     outcome = done("finetune", "--data", "reviews.csv", "--out", tmp_path / "run", *QUICK, "--metric", metric, "--json")
     assert outcome.json["test"]["not_a_number"] is None
     assert outcome.json["test"]["interval"]["not_a_number"] == [None, None]
-    assert (outcome.json["baseline"], outcome.json["verdict"]) == ({}, None)
+    assert outcome.json["baseline"] == {} and outcome.json["verdict"].startswith(
+        "Never predicted: bad (2 examples). Try "
+    )
     written = (tmp_path / "run" / "metrics.json").read_text()
     assert outcome.json == json.loads(written, parse_constant=lambda name: None)
 

@@ -35,10 +35,10 @@ def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Results(dict[str, list[str]]):
-    """What a stubbed function of `api` returns: no rows, no samples."""
+    """What a stubbed function of `api` returns: no rows, no samples, no problems."""
 
     def __init__(self) -> None:
-        super().__init__(rows=[])
+        super().__init__(rows=[], problems=[])
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
@@ -96,6 +96,7 @@ def test_the_examples_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("print_some", "print_predictions", "print_lines"):
         for module in ("inference", "tools"):
             monkeypatch.setattr(f"gpt1.cli.{module}.{name}", lambda *_: None, raising=False)
+    monkeypatch.setattr("gpt1.cli.checking.show", lambda *_: None)
     pages = TOKENIZER_PAGES if command.startswith("tokenizer") else PAGES
     examples = pages[command.split()[-1]].examples
     assert examples

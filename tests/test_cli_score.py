@@ -40,7 +40,7 @@ def test_a_score_says_what_share_of_the_bytes_the_vocabulary_lacks() -> None:
     assert done("score", "run", "a warm story", "--json").json["unknown_share"] == 0
     found = done("score", "run", "a “warm” \U0001f319 story", "--json").json
     assert found["tokens"].count("<unk>") == 3
-    assert found["unknown_share"] == pytest.approx((3 + 3 + 4) / len(found["text"].encode()))
+    assert found["unknown_share"] == pytest.approx((3 + 3 + 4) / len("".join(found["text"].split()).encode()))
 
 
 def test_people_read_a_token_a_line() -> None:
@@ -97,9 +97,19 @@ def test_the_rows_of_a_file_are_scored_in_their_order(monkeypatch: pytest.Monkey
         (["run", ""], "an empty text was given; there is nothing to score"),
         (["run", "fine", "--input", "new.csv"], "--input: give either a file or texts, not both"),
         (["run", "fine", "--text", "review"], "--text review: requires --input FILE"),
-        (["run", "--input", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
+        (["run", "--input", "blank.csv", "--on-bad-row", "error"], "blank.csv row 7 (line 8): 'text' is empty"),
         (["run", "--input", "pairs.jsonl"], "pairs.jsonl: no column for text"),
     ],
 )
 def test_what_cannot_be_scored_is_one_line(words: list[str], said: str) -> None:
     assert_refused(gpt1("score", *words), said)
+
+
+def test_a_row_without_a_text_has_no_score_and_its_reason() -> None:
+    outcome = done("score", "run", "--input", "blank.csv", "--json")
+    *scored, empty = outcome.rows
+    assert [row["error"] for row in scored] == [None] * 6
+    assert empty.keys() == scored[0].keys()
+    assert (empty["text"], empty["tokens"], empty["perplexity"], empty["error"]) == (None, [], None, "'text' is empty")
+    assert "1 of 7 rows have no score: empty text." in outcome.err
+    assert len(done("score", "run", "--input", "blank.csv", "--json", "--on-bad-row", "skip").rows) == 6

@@ -54,7 +54,7 @@ def test_people_read_tokens_and_texts_a_line_each() -> None:
         (["encode", "run"], "nothing to encode: give texts"),
         (["encode", "nowhere", "fine"], "nowhere: no such directory"),
         (["train", "--input", "gone.txt", "--out", "bpe"], "gone.txt: no such file"),
-        (["train", "--input", "latin.csv", "--out", "bpe"], "latin.csv row 1 (line 2): byte 0xe9"),
+        (["train", "--input", "latin.csv", "--encoding", "utf-8", "--out", "bpe"], "latin.csv row 1 (line 2): byte e9"),
         (["train", "--input", "empty.csv", "--out", "bpe"], "empty.csv is empty"),
         (["train", "--input", "notes.txt", "--vocab-size", "3", "--out", "bpe"], "--vocab-size 3: expected at least"),
         (["train", "--input", "notes.txt", "--out", "run/model"], "--out run/model: holds a model"),

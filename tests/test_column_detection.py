@@ -1,4 +1,4 @@
-"""Detection of columns by common names or flags, and the resulting rows.
+"""Detection of columns by usual names or flags, and the resulting rows.
 
 Run: pytest tests/test_column_detection.py
 """
@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 
+from gpt1.data.column_detection import find_layout
 from gpt1.data.dataset import Columns, read_examples, stream_examples
 from gpt1.data.example import Example
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.paper_kinds import CHOICES, PAIR
+from gpt1.data.paper_kinds import CHOICES, PAIR, SINGLE
 from support.labelled_files import (
     BY_USUAL_NAMES,
     CHOICE,
     error_of,
-    labels_of,
-    reviews,
     write,
     write_jsonl,
 )
@@ -34,8 +33,13 @@ def read_row(
     return read_examples(write_jsonl(path / "x.jsonl", [row]), columns, kind)[0]
 
 
-@pytest.mark.parametrize("name", ["text", "Sentence", "review", "CONTENT"])
-@pytest.mark.parametrize("label", ["label", "Labels", "class", "category", "sentiment", "target", "score", "stars"])
+TEXTS = ["text", "Sentence", "review", "CONTENT", "comment", "Message", "tweet", "description", "reviewText", "文本"]
+LABELS = ["label", "Labels", "class", "category", "sentiment", "target", "score", "stars"]
+RARE_LABELS = ["Rating", "intent", "y", "标签", "Sentiment Label", "class_label"]
+
+
+@pytest.mark.parametrize("name", [*TEXTS, "Review Text", "review_body", "comment-text", "内容"])
+@pytest.mark.parametrize("label", [*LABELS, *RARE_LABELS])
 def test_single_texts_and_labels_are_found_by_usual_names(tmp_path: Path, name: str, label: str) -> None:
     example = read_row(tmp_path, {"id": 7, name: "a", label: "pos"})
     assert (example.parts, example.label) == (("a",), "pos")
@@ -87,7 +91,7 @@ def test_first_usual_name_wins_and_other_rivals_are_ambiguous(tmp_path: Path) ->
 
 
 WRONG_COLUMNS = {
-    "no text": ({"body": "t", "label": 1}, Columns(), None, ["no column for text", "body, label", "--text COLUMN"]),
+    "no text": ({"b": "t", "label": 1}, Columns(), None, ["no column for text", "b, label", "--text COLUMN"]),
     "no label": ({"text": "t", "id": 1}, Columns(), None, ["no column for label", "text, id", "--label COLUMN"]),
     "no pair": ({"text": "t", "label": 1}, Columns(), PAIR, ["text_a and text_b", "--text-a COLUMN"]),
     "no choices": ({"context": "t", "label": 1}, Columns(), CHOICES, ["choices", "--choices COLUMN"]),
@@ -120,10 +124,11 @@ def test_label_column_is_optional_when_unlabelled(tmp_path: Path) -> None:
 def test_message_stays_on_one_line_when_the_header_is_missing(tmp_path: Path) -> None:
     """The first row of texts is then read as the header."""
     path = write(
-        tmp_path / "x.csv", '3,"A first text\nof two lines, and with many more words than anyone reads"\n4,b\n'
+        tmp_path / "x.csv", '3,"A first text\nof two lines, and with, many, more words than anyone reads"\n4,b\n'
     )
     message = error_of(lambda: read_examples(path))
-    assert "its columns are 3, A first text of two lines" in message and "anyone reads" not in message
+    assert "line 1 looks like data (3, A first text of two lines" in message and "anyone reads" not in message
+    assert "--no-header --text 2 --label 1" in message and "\n" not in message
 
 
 GOOD = {"text": "t", "label": 1}
@@ -175,38 +180,35 @@ def test_weights_are_finite_and_not_negative(tmp_path: Path, weight: str) -> Non
     assert "row 2 (line 3): the weight 'w'" in error_of(lambda: read_examples(path, Columns(weight="w")))
 
 
-@pytest.mark.parametrize(
-    ("cells", "expected"),
-    [
-        (["1", " 0"], [1, 0]),
-        (["-1", "+1"], [-1, 1]),
-        (["1", "2.5", "1e1"], [1.0, 2.5, 10.0]),
-        (["1", "two"], ["1", "two"]),
-        (["pos ", "neg"], ["pos", "neg"]),
-        (["1_0", "2"], ["1_0", "2"]),
-    ],
-)
-def test_csv_labels_are_numbers_only_when_all_of_them_are(
-    tmp_path: Path, cells: list[str], expected: list[Any]
-) -> None:
-    path = write(tmp_path / "x.csv", "text,label\n" + "".join(f"t,{cell}\n" for cell in cells))
-    found = labels_of(read_examples(path))
-    assert found == expected and [type(label) for label in found] == [type(label) for label in expected]
+# ---- Several columns of the text, columns of a run
 
 
-@pytest.mark.parametrize("cell", ["inf", "-Infinity", "1e999", "9" * 5000])
-def test_infinite_csv_labels_are_refused(tmp_path: Path, cell: str) -> None:
-    path = write(tmp_path / "x.csv", f"text,label\na,1\nb,{cell}\n")
-    assert "row 2 (line 3)" in (message := error_of(lambda: read_examples(path))) and "finite" in message
+def test_columns_of_the_text_are_joined_by_a_line_break(tmp_path: Path) -> None:
+    row = {"title": "Great", "body": "I liked it", "label": 1}
+    assert read_row(tmp_path, row).parts == ("Great\nI liked it",), "both usual names are present"
+    assert read_row(tmp_path, row, Columns(text="body,title")).parts == ("I liked it\nGreat",)
+    assert read_row(tmp_path, row | {"title": None}).parts == ("I liked it",), "an empty one is left out"
+    assert read_row(tmp_path, row, Columns(text="body")).parts == ("I liked it",)
+    assert read_row(tmp_path, row | {"text": "t"}).parts == ("t",)
+    assert read_row(tmp_path, row | {"title,body": "exact"}, Columns(text="title,body")).parts == ("exact",)
+    message = error_of(lambda: read_row(tmp_path, row | {"title": "", "body": " "}))
+    assert "'title' and 'body' are empty" in message
 
 
-def test_nan_in_a_csv_label_column_is_a_missing_label(tmp_path: Path) -> None:
-    assert "no label" in error_of(lambda: read_examples(write(tmp_path / "x.csv", "text,label\na,pos\nb,nan\n")))
+def test_all_missing_columns_are_named_at_once_with_the_nearest_names(tmp_path: Path) -> None:
+    message = error_of(lambda: read_row(tmp_path, {"id": 1, "txt": "t", "lable": 1}))
+    assert "no column for text" in message and "no column for label" in message
+    assert message.endswith("its columns are id, txt, lable; did you mean --text txt --label lable?")
+    message = error_of(lambda: read_row(tmp_path, {"coment": "t", "toxic": 1}, Columns(text="comment", label="toxik")))
+    assert message.startswith("--text comment, --label toxik: no such columns in x.jsonl")
+    assert message.endswith("did you mean --text coment --label toxic?")
 
 
-def test_json_labels_keep_their_type_and_ints_join_floats(tmp_path: Path) -> None:
-    assert labels_of(read_examples(write_jsonl(tmp_path / "a.jsonl", reviews(2, ("1", "0"))))) == ["1", "0"]
-    bools = labels_of(read_examples(write_jsonl(tmp_path / "b.jsonl", reviews(2, (True, False)))))
-    assert bools == [1, 0] and all(type(label) is int for label in bools)
-    mixed = labels_of(read_examples(write_jsonl(tmp_path / "c.jsonl", reviews(2, (5, 4.5)))))
-    assert mixed == [5.0, 4.5] and all(type(label) is float for label in mixed)
+def test_columns_of_a_run_are_used_where_no_flag_is_set_and_the_file_has_them() -> None:
+    def parts(*names: str, **flags: str) -> tuple[str, ...]:
+        remembered = Columns(text="title,summary")
+        return find_layout("x", names, Columns(**flags), SINGLE, labelled=None, remembered=remembered).parts["text"]
+
+    assert parts("text", "title", "summary") == ("title", "summary")
+    assert parts("text", "title") == ("text",)
+    assert parts("text", "title", "summary", text="text") == ("text",)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from gpt1.data.dataset import TEST_FRACTION, VALID_FRACTION, find_splits, load_dataset, repeated_texts, shared_texts
-from gpt1.data.example import Example
+from gpt1.data.dataset import TEST_FRACTION, VALID_FRACTION, find_splits, load_dataset
+from gpt1.data.duplicates import find_duplicates
 from gpt1.data.input_kinds import InputKind
 from gpt1.data.paper_kinds import CHOICES, PAIR, SINGLE
 from support.labelled_files import (
@@ -88,7 +88,7 @@ def test_similar_names_do_not_count_beside_the_split_itself_and_are_noted(tmp_pa
 
 def test_single_similar_name_is_taken_and_noted_but_several_are_not(tmp_path: Path) -> None:
     for name in ("train-part.csv", "dev-high.csv", "dev-middle.csv"):
-        write(tmp_path / name, "text,label\n" + "a,1\nb,0\n" * 20)
+        write(tmp_path / name, "text,label\n" + "".join(f"a {i},1\nb {i},0\n" for i in range(20)))
     assert names(find_splits(tmp_path)) == {"train": ["train-part.csv"]}
     notes = " ".join(load_dataset(tmp_path).notes)
     assert "using train-part.csv" in notes and "dev-high.csv, dev-middle.csv" in notes
@@ -107,7 +107,7 @@ def test_folder_of_other_things_says_what_is_there(tmp_path: Path) -> None:
     assert "and no other data file" in error_of(lambda: find_splits(tmp_path))
     write(tmp_path / "train.txt", "text")
     assert "train.txt" in error_of(lambda: find_splits(tmp_path))
-    assert "no such folder" in error_of(lambda: find_splits(tmp_path / "nowhere"))
+    assert "no such file or folder" in error_of(lambda: find_splits(tmp_path / "nowhere"))
 
 
 def test_single_file_is_split_by_label_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -200,13 +200,13 @@ def test_split_without_labels_is_left_out_and_noted(tmp_path: Path, mark: dict[s
 
 
 def test_unlabelled_csv_test_with_the_label_minus_one_is_left_out(tmp_path: Path) -> None:
-    write(tmp_path / "train.csv", "text,label\n" + "a,1\nb,0\n" * 10)
+    write(tmp_path / "train.csv", "text,label\n" + "".join(f"a {i},1\nb {i},0\n" for i in range(10)))
     write(tmp_path / "test.csv", "text,label\na,-1\nb,-1\n")
     assert load_dataset(tmp_path).splits.keys() == {"train", "valid"}
 
 
 def test_unlabelled_multiple_choice_test_is_left_out(tmp_path: Path) -> None:
-    choices = [{**CHOICE, "label": i % 2} for i in range(20)]
+    choices = [{**CHOICE, "context": f"c {i}", "label": i % 2} for i in range(20)]
     data = load_dataset(folder_of(tmp_path, train=choices, test=[{**CHOICE, "label": -1}] * 3))
     assert data.kind == CHOICES and data.splits.keys() == {"train", "valid"}
 
@@ -243,7 +243,7 @@ def test_columns_not_used_are_noted(tmp_path: Path) -> None:
 
 
 def test_csv_labels_of_all_splits_get_one_type(tmp_path: Path) -> None:
-    write(tmp_path / "train.csv", "text,label\n" + "a,1\nb,0\n" * 10)
+    write(tmp_path / "train.csv", "text,label\n" + "".join(f"a {i},1\nb {i},0\n" for i in range(10)))
     write(tmp_path / "test.csv", "text,label\na,1\nb,0.5\n")
     data = load_dataset(tmp_path)
     assert {type(label) for examples in data.splits.values() for label in labels_of(examples)} == {float}
@@ -258,18 +258,6 @@ def test_splits_of_different_choice_counts_are_an_error(tmp_path: Path) -> None:
     assert "test.jsonl row 1: 3 choices, expected 2" in error_of(lambda: load_dataset(folder))
 
 
-def test_shared_and_repeated_texts_are_counted_without_case_and_white_space() -> None:
-    a = [Example(("One  Two",)), Example(("three",)), Example(("one two\n",))]
-    b = [Example(("ONE TWO",)), Example(("one\ntwo",)), Example(("four",))]
-    assert shared_texts(a, b) == 2
-    assert repeated_texts(a) == 1 and repeated_texts(b) == 1
-
-
-def test_pairs_and_choices_are_the_same_only_in_all_parts() -> None:
-    assert shared_texts([Example(("a", "b"))], [Example(("a", "c")), Example(("b", "a")), Example(("A", "b "))]) == 1
-    assert repeated_texts([Example(("a",), ("x", "y")), Example(("a",), ("y", "x"))]) == 0
-
-
 # ---- Real data
 
 
@@ -282,8 +270,8 @@ def test_imdb_is_read_split_and_its_repeated_texts_counted() -> None:
         "valid": {0: 3750, 1: 3750},
         "test": {0: 12_500, 1: 12_500},
     }
-    assert repeated_texts(splits["test"]) == 199
-    assert shared_texts([*splits["train"], *splits["valid"]], splits["test"]) == 123
+    found = find_duplicates({"train": [*splits["train"], *splits["valid"]], "test": splits["test"]})
+    assert (found.repeated["test"], found.leaked["test"]) == (199, 123)
 
 
 @needs_shared_data

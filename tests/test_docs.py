@@ -37,7 +37,7 @@ def test_a_command_is_understood(
 
     def stub(*args: Any, **flags: Any) -> dict[str, Any]:
         ran.append(args)
-        return {"rows": [], "tokens": [{"token": "a", "probability": 1.0}]}
+        return {"rows": [], "problems": [], "tokens": [{"token": "a", "probability": 1.0}]}
 
     for name in api.__all__:
         monkeypatch.setattr(api, name, stub)
@@ -47,6 +47,7 @@ def test_a_command_is_understood(
     for name in ("print_some", "print_predictions", "print_lines"):  # results are not what is tested here
         for module in ("inference", "tools"):
             monkeypatch.setattr(f"gpt1.cli.{module}.{name}", lambda *_: None, raising=False)
+    monkeypatch.setattr("gpt1.cli.checking.show", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     words = shlex.split(command, comments=True)
     words = words[: next((i for i, word in enumerate(words) if word in (">", "|")), len(words))]

@@ -238,7 +238,7 @@ def test_an_empty_prompt_and_one_without_tokens_start_alike(capsys: pytest.Captu
 
 def test_unknown_characters_of_a_prompt_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert scripted("the", "cat", prompt="the \u2603")["text"] == " the cat"
-    assert capsys.readouterr().err == "1 of the prompt's 2 tokens are unknown (<unk>).\n"
+    assert capsys.readouterr().err == "50.0% of the prompt's bytes are unknown to the vocabulary and became <unk>.\n"
 
 
 def test_a_context_too_short_to_begin_again_is_refused() -> None:

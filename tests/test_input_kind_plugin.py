@@ -120,7 +120,7 @@ def test_a_missing_column_is_named_without_a_flag(
     source = tmp_path / "rows.csv"
     source.write_text("title,text\nrain,wet\n", encoding="utf-8")
     assert main(["predict", str(trained / "run"), "--input", str(source)]) == 2
-    assert "rows.csv: no column for body (common names: body)" in (error := capsys.readouterr().err)
+    assert "rows.csv: no column for body (usual names: body)" in (error := capsys.readouterr().err)
     assert "--body" not in error
     assert main(["predict", str(trained / "run"), "--input", str(source), "--text-a", "title"]) == 2
     assert "--text-a does not apply to this task, which reads title, body and summary" in capsys.readouterr().err

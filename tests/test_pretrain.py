@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import re
 import shlex
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,12 +27,13 @@ from gpt1.backends.parameters import initialise, shapes
 from gpt1.checkpoint import event_log
 from gpt1.checkpoint.model_dir import load_model
 from gpt1.checkpoint.run_dir import RunDirectory
-from gpt1.config import SIZES, DropoutConfig, LoopConfig, ModelConfig, PretrainConfig
+from gpt1.config import END_OF_DOCUMENT, SIZES, DropoutConfig, LoopConfig, ModelConfig, PretrainConfig
 from gpt1.config.recipes import PRETRAINING, pretraining
 from gpt1.data.corpus.prepare import Corpus, prepare, sources
 from gpt1.data.corpus.windows import TrainingWindows, ValidationWindows
 from gpt1.errors import UserError
 from gpt1.system.files import read_json
+from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
 from gpt1.training.language_model import evaluate
 from gpt1.training.pretrain import pretrain
@@ -306,6 +309,48 @@ def test_changed_text_is_refused_and_loses_nothing(
     (texts / "one.txt").write_text("the hen sat still.\n" * 999, encoding="utf-8")
     assert cli.main([*command.argv, *config]) == 2
     assert "contains a different run (its train data differs" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_shown_for_its_own_text_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A changed file may have the same size and modification time."""
+    command = Command(write_texts(tmp_path / "texts"), tmp_path / "run")
+    steps = ["--max-steps", "2"]
+    results = command.here(*steps)
+    (tmp_path / "texts/three.txt").write_text("the hen sat still.\n", encoding="utf-8")
+    assert cli.main([*command.argv, *steps]) == 2
+    (tmp_path / "texts/three.txt").unlink()
+    assert command.here(*steps) == results
+    file = command.texts / "one.txt"
+    state = file.stat()
+    file.write_text(file.read_text(encoding="utf-8").replace("fox", "hen"), encoding="utf-8")
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    capsys.readouterr()
+    assert cli.main([*command.argv, *steps]) == 2
+    assert capsys.readouterr().err == (
+        f"gpt1: --corpus {command.texts}: has changed since the finished run in --out {command.out}; choose a new "
+        "directory\n"
+    )
+    shutil.rmtree(command.run.corpus)
+    assert command.here(*steps) == results
+    assert "is missing, so --corpus was not compared with the text of the run" in capsys.readouterr().err
+
+
+def test_a_finished_run_on_prepared_text_is_shown_for_its_tokens_alone(
+    finished: tuple[Command, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = finished[0].run.tokenizer
+    shutil.copytree(finished[0].run.corpus / "train", tmp_path / "prepared")
+    config = PretrainConfig(
+        corpus=(tmp_path / "prepared",), out=tmp_path / "run", size="tiny", tokenizer=tokenizer, context=16,
+        valid_fraction=0.1, loop=LoopConfig(max_steps=1, batch_size=2),
+    )  # fmt: skip
+    assert pretrain(config) == pretrain(config)
+    shutil.rmtree(tmp_path / "prepared")
+    (tmp_path / "other.txt").write_text("the hen sat still.\n" * 99, encoding="utf-8")
+    texts = sources((tmp_path / "other.txt",))
+    prepare(texts, Tokenizer.load(tokenizer), tmp_path / "prepared", end_of_document=END_OF_DOCUMENT)
+    with pytest.raises(UserError, match=r"--corpus .*prepared: has changed since the finished run in --out .*run"):
+        pretrain(config)
 
 
 # ---- samples during training

@@ -16,7 +16,7 @@ from gpt1.checkpoint import loading
 from gpt1.errors import UserError
 from gpt1.inference import loaded_model
 from gpt1.tasks import dataset
-from gpt1.training import defaults
+from gpt1.training import defaults, from_python
 from gpt1.training.setup import starting_model
 
 PUBLIC = {
@@ -24,8 +24,9 @@ PUBLIC = {
     "load_data": dataset.load_data,
     "starting_model": starting_model,
     "tokenizer": loading.open_tokenizer,
-    "finetune": api.finetune,
+    "finetune": from_python.finetune,
     "evaluate": api.evaluate,
+    "explain": loaded_model.explain,
     "predict": loaded_model.predict,
     "load": loaded_model.load,
     "GPT1Classifier": estimator.GPT1Classifier,

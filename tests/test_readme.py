@@ -25,9 +25,10 @@ def form(line: str) -> str:
     """Return what remains of a line where numbers, bars, labels and the machine are left out."""
     line = line.replace("random:tiny", "mini")
     line = re.sub(r"cpu( \(\d+ threads?\))?, (bfloat16|float32)", "DEVICE", line)
+    line = re.sub(r"about [\d.]+( to [\d.]+)? (s|min|h) for", "TIME", line)
     line = re.sub(r"; --dtype .*", "", line)  # a remark of machines that compute bfloat16 fast
     line = re.sub(r"\b(positive|negative)\b", "LABEL", line)
-    line = re.sub(r"[-+]?\d(?:[\d.,]*\d)?(e-\d+)?%?", "#", line)
+    line = re.sub(r"[-+]?\d(?:(?:[\d.,]|e-\d)*\d)?%?", "#", line)
     return re.sub(r"[█─\s]+|\(best\)", " ", line).strip()
 
 
@@ -54,7 +55,7 @@ def missing(lines: list[str], said: list[str]) -> list[str]:
 
 PAGES = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("installing", "tasks", "evaluate", "predict", "generate", "pretrain")),
+    *(f"docs/{name}.md" for name in ("classify", "installing", "tasks", "evaluate", "predict", "generate", "pretrain")),
 ]
 LESSON = "--recipe mindspore-imdb"
 LESSONS_RUN = "gpt1 finetune --recipe mindspore-imdb --data data/imdb --backend mindspore --out runs/imdb"
@@ -70,7 +71,11 @@ def working_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_csv(folder / "my" / f"{split}.csv", ["review", "sentiment"], rows)
     new = [[1, "Warm, funny and over far too soon."], [2, "The handle broke on the second day."]]
     write_csv(folder / "new.csv", ["id", "review"], new)
-    (folder / "multi.jsonl").write_text('{"text": "a", "label": ["x", "y"]}\n', encoding="utf-8")
+    bad = "text,label\nfunny,positive\n,negative\nwarm,positive\ndull,\nlong, too long,negative\n"
+    (folder / "my.csv").write_text(bad, encoding="utf-8")
+    (folder / "multi.jsonl").write_text(
+        '{"text": "a", "label": ["x", "y"]}\n{"text": "b", "label": ["x"]}\n', encoding="utf-8"
+    )
     demo = ["finetune", "--data", "reviews", "--out", str(folder / "runs" / "demo"), *QUICK]
     assert main(demo) == 0
     return folder

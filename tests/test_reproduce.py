@@ -251,7 +251,7 @@ def test_a_row_that_fails_is_named_and_the_others_still_run(
 ) -> None:
     root = tmp_path / "data"
     shutil.copytree(data / "rte", root / "rte")
-    write(root / "qnli/train.jsonl", [{"text_a": "a", "text_b": "b", "label": 1}] * 12)
+    write(root / "qnli/train.jsonl", [{"text_a": f"a {i}", "text_b": "b", "label": 1} for i in range(12)])
     write(root / "qqp/train.jsonl", [{"text_a": "a", "text_b": " ", "label": 1}] * 12)
     write(root / "scitail/train.jsonl", pairs())
     (root / "scitail/train.csv").touch()
@@ -259,7 +259,7 @@ def test_a_row_that_fails_is_named_and_the_others_still_run(
     stdout, stderr = capsys.readouterr()
     table = rows(json.loads(stdout))
     assert table["QNLI"]["error"].startswith("--data: every training example has the label 1")
-    assert table["QQP"]["error"] == "train.jsonl row 1: 'text_b' is empty"
+    assert table["QQP"]["error"] == "train.jsonl row 1: 'text_b' is empty; none of the 12 rows can be used"
     assert "contains train more than once" in table["SciTail"]["error"]
     assert len(table["RTE"]["values"]) == 2
     assert all(table[title]["error"] in stderr for title in ("QNLI", "QQP", "SciTail"))

@@ -119,6 +119,23 @@ def test_run_of_format_1_resumes_bit_for_bit(command: list[str]) -> None:
     )
 
 
+@pytest.mark.parametrize("command", ["finetune"], indirect=True)
+def test_run_of_format_2_keeps_its_splits_that_were_drawn_row_by_row(command: list[str]) -> None:
+    """The data have identical examples, which are drawn into the same split since format 3."""
+    assert cli.main([*command, "--out", "whole", "--split-version", "1"]) == 0
+    run = interrupt([*command, "--split-version", "1"], "half")
+    record = read_json(run.config_path) | {"format": 2}
+    del record["config"]["split"]["split_version"]
+    run.config_path.write_text(json.dumps(record))
+
+    assert cli.main([*command, "--out", "half"]) == 0
+    assert_same_outcome(outcome(run), outcome(RunDirectory(Path("whole"))))
+    assert cli.main([*command, "--out", "half", "--split-version", "2"]) == 2
+    assert cli.main([*command, "--out", "new"]) == 0
+    drawn = [RunDirectory(Path(name)).load_rows() for name in ("half", "whole", "new")]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_run_of_format_1_with_another_value_is_refused_under_the_new_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,7 +66,7 @@ def test_the_verdict_is_that_of_the_run_with_the_median_score(
     middle: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = [read_json(finished / f"seed-{seed}/metrics.json") for seed in range(3)]
-    assert [run["verdict"] for run in stored[1:]] == [None, None]  # they have no baselines
+    assert all("baseline" not in (run["verdict"] or "") for run in stored[1:])  # they have none
     scores = [0.1, 0.9]
     for seed, run in enumerate(stored):
         answers = run["test"]["answers"]

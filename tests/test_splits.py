@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt1.data.dataset import load_dataset, stratified_split
+from gpt1.data.dataset import load_dataset
+from gpt1.data.duplicates import find_duplicates, keys
 from gpt1.data.example import Example
-from gpt1.data.splits import openai_split
+from gpt1.data.splits import draw, linked, openai_split, stratified_split
 from support.labelled_files import (
     SHARED,
+    error_of,
     folder_of,
     labels_of,
     needs_shared_data,
@@ -75,8 +77,17 @@ def test_floats_and_all_different_labels_are_drawn_plainly(labels: list[Any]) ->
     assert (len(rest), len(drawn)) == (75, 25)
 
 
-def test_repeated_floats_are_no_strata() -> None:
-    shares = {labels_of(stratified_split(labelled([0.5, 1.5] * 20), 0.5, seed)[1]).count(0.5) for seed in range(10)}
+def test_numbers_of_a_regression_are_stratified_by_quantiles() -> None:
+    examples = labelled([i * 37 % 100 / 7 for i in range(100)])
+    for seed in range(10):
+        _, drawn = stratified_split(examples, 0.2, seed)
+        assert Counter(int(example.label * 7.001) // 10 for example in drawn) == dict.fromkeys(range(10), 2)  # type: ignore[operator]
+
+
+def test_version_1_does_not_stratify_numbers() -> None:
+    """Runs of former versions draw as they did."""
+    examples = labelled([0.5, 1.5] * 20)
+    shares = {labels_of(stratified_split(examples, 0.5, seed, version=1)[1]).count(0.5) for seed in range(10)}
     assert len(shares) > 1
 
 
@@ -84,6 +95,52 @@ def test_draw_is_pinned_across_machines_and_versions() -> None:
     """Golden value: a change would alter every published split."""
     _, drawn = stratified_split(labelled([0, 1] * 10), 0.2, seed=0)
     assert [example.parts[0] for example in drawn] == ["text 0", "text 10", "text 13", "text 19"]
+
+
+def test_draws_of_groups_are_pinned_across_machines_and_versions() -> None:
+    """Golden value: a change needs a new --split-version."""
+    groups = linked([i // 2 for i in range(20)])
+    _, drawn = stratified_split(labelled([0, 1] * 10), 0.3, 0, groups)
+    assert [example.parts[0] for example in drawn] == [f"text {i}" for i in (0, 1, 4, 5, 10, 11)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), min_size=1, max_size=80),
+    fraction=st.floats(0, 0.99),
+    seed=st.integers(0, 3),
+)
+def test_no_group_is_divided_and_each_label_remains(rows: list[tuple[str, int]], fraction: float, seed: int) -> None:
+    labels, columns = zip(*rows, strict=True)
+    examples, groups = labelled(list(labels)), linked(columns)
+    drawn = draw(examples, fraction, seed, groups)
+    assert {groups[row] for row in drawn}.isdisjoint(groups[row] for row in range(len(rows)) if row not in drawn)
+    if len(set(labels)) <= len(labels) / 2:
+        assert {labels[row] for row in range(len(rows)) if row not in drawn} == set(labels)
+    assert draw(examples, fraction, seed, groups) == drawn
+
+
+def test_groups_are_stratified_and_their_rows_count_not_their_number() -> None:
+    """scikit-learn's GroupShuffleSplit draws a share of the groups, whatever their sizes, and ignores labels."""
+    sizes = [3, 7, 12, 2, 25, 4, 9, 1, 6, 5] * 10
+    groups = linked([number for number, size in enumerate(sizes) for _ in range(size)])
+    examples = labelled([row * 7 % 10 < 3 for row in range(len(groups))])
+    for seed in range(10):
+        _, drawn = stratified_split(examples, 0.2, seed, groups)
+        counts = Counter(labels_of(drawn))
+        assert abs(len(drawn) - 148) <= 25 / 2  # half the largest group
+        assert abs(counts[True] / len(drawn) - 0.3) < 0.03
+
+
+def test_a_group_is_drawn_although_all_are_larger_than_the_fraction() -> None:
+    groups = linked([i // 10 for i in range(50)])
+    assert len(draw(labelled([0, 1] * 25), 0.1, 0, groups)) == 10
+
+
+def test_rows_are_linked_by_any_column_also_by_way_of_others() -> None:
+    assert linked("abcad", [1, 2, 2, 3, None]) == [0, 1, 1, 0, 4]
+    assert linked("abcde", [1, 2, 1, 3, 4], "vwxxw") == [0, 1, 0, 0, 1]
+    assert linked([None, None]) == [0, 1]
 
 
 def test_second_draw_is_not_the_first_one_shifted() -> None:
@@ -152,3 +209,38 @@ def test_openai_draw_leaves_a_row_to_train_on_and_draws_none_of_too_few() -> Non
 def test_openai_draw_of_the_story_cloze_validation_file_has_their_sizes(tmp_path: Path) -> None:
     shutil.copy(SHARED / "storycloze" / "val.jsonl.xz", tmp_path / "train.jsonl.xz")
     assert sizes(tmp_path, split_strategy="openai") == {"train": 1_497, "valid": 374}
+
+
+# ---- Identical examples
+
+
+def repeated(tmp_path: Path, times: int = 3) -> Path:
+    rows = [{"text": f"Review {i}", "label": i % 2} for i in range(60)]
+    copies = [row | {"text": row["text"].upper() + " "} for row in rows]
+    return write_jsonl(tmp_path / "x.jsonl", [*rows, *(copies * (times - 1))])
+
+
+def test_identical_examples_are_never_drawn_apart(tmp_path: Path) -> None:
+    data = load_dataset(repeated(tmp_path))
+    assert {split: len(examples) for split, examples in data.splits.items()} == {"train": 144, "valid": 18, "test": 18}
+    assert all(set(Counter(keys(examples)).values()) == {3} for examples in data.splits.values())
+    assert data.notes[0].startswith("test: 18 of 180 rows drawn from x.jsonl, stratified by label, identical examples")
+
+
+def test_splits_of_version_1_are_drawn_row_by_row(tmp_path: Path) -> None:
+    splits = load_dataset(repeated(tmp_path), split_version=1).splits
+    assert find_duplicates(splits).leaked["test"] > 0
+
+
+def test_without_identical_examples_both_versions_draw_the_same(tmp_path: Path) -> None:
+    """Published splits stay."""
+    path = write_jsonl(tmp_path / "x.jsonl", reviews(200))
+    assert load_dataset(path, train_fraction=0.7) == load_dataset(path, train_fraction=0.7, split_version=1)
+
+
+def test_too_few_different_texts_are_refused(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "x.jsonl", [{"text": "ab"[i % 2], "label": i % 2} for i in range(40)])
+    assert error_of(lambda: load_dataset(path)) == (
+        "x.jsonl: 40 rows with 2 different texts are too few for a test split; add rows or a test file, or raise "
+        "--test-fraction"
+    )

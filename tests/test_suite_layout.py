@@ -41,7 +41,7 @@ def test_no_module_is_longer_than_600_lines() -> None:
 
 
 @pytest.mark.parametrize("warning", ["DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"])
-@pytest.mark.parametrize("caller", ["gpt1", "gpt1.data.readers", "support.engines", "test_cli"])
+@pytest.mark.parametrize("caller", ["gpt1", "gpt1.data.readers.table", "support.engines", "test_cli"])
 def test_what_is_deprecated_is_an_error_where_we_use_it(caller: str, warning: str) -> None:
     with pytest.raises(Warning, match="old"):
         exec(f"import warnings\nwarnings.warn('old', {warning})", {"__name__": caller})

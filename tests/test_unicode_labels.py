@@ -19,7 +19,7 @@ def test_a_lone_surrogate_in_a_label_names_file_and_row(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({"text": "a story", "label": label}) + "\n" for label in ("good", "\ud800")))
     with pytest.raises(UserError) as refused:
         read_examples(path)
-    assert str(refused.value) == f"reviews.jsonl row 2: '{HALF}"
+    assert str(refused.value).startswith(f"reviews.jsonl row 2: '{HALF}; ")
 
 
 def test_finetune_refuses_it_in_one_line_before_it_writes(

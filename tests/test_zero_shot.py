@@ -339,7 +339,9 @@ def test_a_language_model_without_a_head_labels_a_data_set(tmp_path: Path, capsy
     assert cli.main([*words, "--zero-shot", "--threshold", "-99", "--json"]) == 0
     out, err = capsys.readouterr()
     verdict = json.loads(out)["verdict"]
-    assert verdict.startswith("No better than always predicting the majority class: accuracy 0.600 against 0.600")
+    assert verdict.startswith(
+        "Never predicted: bad (2 examples). No better than always predicting the majority class: "
+    )
     assert "Try" not in verdict and verdict in err
 
 

@@ -2,9 +2,9 @@
 
 The public names are imported at first use, the framework (PyTorch or MindSpore) when a backend is chosen:
 
-    config = gpt1.recipe("mindspore-imdb", data="imdb", out="runs/imdb", backend="mindspore")
-    gpt1.finetune(config)["test"]["accuracy"]
-    gpt1.predict("runs/imdb", ["Warm, funny and over far too soon."])
+    results = gpt1.finetune(frame, text="review", label="sentiment", out="runs/reviews", backend="mindspore")
+    results["test"]["accuracy"]
+    gpt1.predict("runs/reviews", ["Warm, funny and over far too soon."])
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from gpt1.api import evaluate
     from gpt1.checkpoint.loading import open_tokenizer as tokenizer
     from gpt1.estimator import GPT1Classifier, GPT1Regressor
-    from gpt1.inference.loaded_model import load, predict
+    from gpt1.inference.loaded_model import explain, load, predict
     from gpt1.tasks.dataset import load_data
     from gpt1.training.defaults import recipe
-    from gpt1.training.finetune import finetune
+    from gpt1.training.from_python import finetune
     from gpt1.training.setup import starting_model
 
 __all__ = [
-    "GPT1Classifier", "GPT1Regressor", "UserError", "evaluate", "finetune", "load", "load_data", "predict", "recipe",
-    "starting_model", "tokenizer",
+    "GPT1Classifier", "GPT1Regressor", "UserError", "evaluate", "explain", "finetune", "load", "load_data", "predict",
+    "recipe", "starting_model", "tokenizer",
 ]  # fmt: skip
 
 _LAZY_IMPORTS = {
@@ -34,8 +34,9 @@ _LAZY_IMPORTS = {
     "load_data": ("tasks.dataset", "load_data"),
     "starting_model": ("training.setup", "starting_model"),
     "tokenizer": ("checkpoint.loading", "open_tokenizer"),
-    "finetune": ("training.finetune", "finetune"),
+    "finetune": ("training.from_python", "finetune"),
     "evaluate": ("api", "evaluate"),
+    "explain": ("inference.loaded_model", "explain"),
     "predict": ("inference.loaded_model", "predict"),
     "load": ("inference.loaded_model", "load"),
     "GPT1Classifier": ("estimator", "GPT1Classifier"),

@@ -12,31 +12,44 @@ from typing import Any
 
 from gpt1 import backends, console
 from gpt1.checkpoint.convert import convert
-from gpt1.checkpoint.loading import open_tokenizer
+from gpt1.checkpoint.loading import open_tokenizer, resolve_model
 from gpt1.checkpoint.model_dir import DETAILS
 from gpt1.checkpoint.push import push
-from gpt1.checkpoint.run_dir import versions
-from gpt1.config import END_OF_DOCUMENT, Columns, DeviceConfig, GenerateConfig, ModelConfig, ServeConfig, TextColumns
+from gpt1.checkpoint.run_dir import RunDirectory, versions
+from gpt1.config import (
+    DETECTED,
+    END_OF_DOCUMENT,
+    Columns,
+    DeviceConfig,
+    GenerateConfig,
+    ModelConfig,
+    ServeConfig,
+    TableFormat,
+    TextColumns,
+)
 from gpt1.data.corpus.local_workers import LocalWorkers
 from gpt1.data.corpus.prepare import prepare, sources
 from gpt1.data.corpus.ray_workers import RayWorkers
 from gpt1.data.corpus.texts import read_texts
-from gpt1.data.dataset import stream_examples
+from gpt1.data.example import Example
+from gpt1.data.examples import Reader, stream_rows
 from gpt1.data.paper_kinds import SINGLE
-from gpt1.data.readers import require_table
+from gpt1.data.readers.table import require_table
 from gpt1.errors import UserError
 from gpt1.evaluation.evaluate import evaluate, evaluate_zero_shot
-from gpt1.evaluation.report import highlight
 from gpt1.evaluation.report import write as write_report
+from gpt1.inference import highlight
 from gpt1.inference.batch_prediction import Predictor, faster_dtype, require_new, write_predictions
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import MOST_TOKENS, Explainer, attention_weights, sequence_of
 from gpt1.inference.explainer import attention as attention_of
 from gpt1.inference.generator import TextDelta, TextGenerator
-from gpt1.inference.scorer import Scorer
+from gpt1.inference.scorer import NO_SCORE, Scorer
 from gpt1.system.extras import install_command
 from gpt1.system.files import require_page, write_text
+from gpt1.tasks.unknown_text import require_known
 from gpt1.tokenization.trainer import train
+from gpt1.training.check import check
 from gpt1.training.finetune import finetune
 from gpt1.training.pretrain import pretrain
 from gpt1.training.reproduce import reproduce
@@ -47,7 +60,7 @@ EXAMPLES_AT_ONCE = 2_048
 """Number of rows of `--input` that are read and scored at once."""
 
 __all__ = [
-    "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune",
+    "check", "convert", "decode", "doctor", "encode", "evaluate", "evaluate_zero_shot", "explain_texts", "finetune",
     "finetune_seeds", "generate", "next_tokens", "predict_file", "predict_texts", "prepare_corpus", "pretrain", "push",
     "report", "reproduce", "score_file", "score_texts", "serve", "sweep", "train_tokenizer",
 ]  # fmt: skip
@@ -62,12 +75,15 @@ def predict_texts(
     and the choices of one question. The dtype is float32 unless `hardware` sets it.
 
     Raises:
-        UserError: the model does not exist or has no head, or the texts do not form examples of its task.
+        UserError: the model does not exist or has no head, the texts do not form examples of its task, or its
+            vocabulary knows nothing of a text.
     """
     if not texts:
         raise UserError('nothing to predict: give texts, as in gpt1 predict RUN "a text", or --input FILE')
     model = Classifier.open(name, hardware)
-    return model.predict(model.examples(texts))
+    examples = model.examples(texts)
+    require_known(examples, model.encode(examples))
+    return model.predict(examples)
 
 
 def explain_texts(
@@ -91,6 +107,7 @@ def explain_texts(
     model = Classifier.open(name, hardware)
     layer, head = _layer_and_head(attention, model.model.config)
     examples = model.examples(texts)
+    require_known(examples, model.encode(examples))
     results = Explainer(model).explain_all(examples, [label] * len(examples), occlusion=occlusion)
     indices = [model.head.pooling.sequence_of(result["explained"]) for result in results]
     sequences = [sequence_of(model, *each) for each in zip(examples, indices, strict=True)]
@@ -124,7 +141,7 @@ def _layer_and_head(flag: str | None, config: ModelConfig) -> tuple[int | None, 
 
 def predict_file(
     name: str | Path, source: Path, output: Path | None, *, columns: TextColumns | None = None,
-    hardware: DeviceConfig | None = None, with_input: bool = False,
+    table: TableFormat = DETECTED, hardware: DeviceConfig | None = None, with_input: bool = False,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Predict the labels of the rows of a .csv, .tsv, .jsonl or .parquet file, in order and in constant memory.
 
@@ -135,7 +152,9 @@ def predict_file(
     if output is not None:
         require_new(output, source)
     require_table(source)
-    predictor = Predictor(Classifier.open(name, hardware), source, Columns.of(columns), with_input=with_input)
+    model = Classifier.open(name, hardware)
+    remembered = RunDirectory(resolve_model(name)).columns()
+    predictor = Predictor(model, source, Columns.of(columns), table, remembered=remembered, with_input=with_input)
     engine = predictor.model.engine
     console.say(
         f"{source.name}: {engine.device}, {engine.dtype}{faster_dtype(hardware or DeviceConfig(), engine.device)}"
@@ -158,14 +177,28 @@ def score_texts(
 
 
 def score_file(
-    name: str | Path, source: Path, *, columns: TextColumns | None = None, hardware: DeviceConfig | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield the scores of the texts of a .csv, .tsv, .jsonl or .parquet file in order, in the form of `score_texts`."""
+    name: str | Path, source: Path, *, columns: TextColumns | None = None, table: TableFormat = DETECTED,
+    hardware: DeviceConfig | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Yield the scores of the texts of a table in order, in the form of `score_texts`, with an "error".
+
+    A row that cannot be used has no scores and its reason as the error, unless `table.on_bad_row` is set.
+    """
     require_table(source)
     scorer = Scorer.open(name, hardware)
-    rows = iter(stream_examples(source, Columns.of(columns), SINGLE))
-    while chunk := [row.parts[0] for row in islice(rows, EXAMPLES_AT_ONCE)]:
-        yield from scorer.score(chunk)
+    reader = Reader(Columns.of(columns), SINGLE, table)
+    rows = stream_rows(reader, source)
+    while chunk := list(islice(rows, EXAMPLES_AT_ONCE)):
+        reader.require_usable(answered=True)
+        scores = iter(scorer.score([example.parts[0] for _, example in chunk if isinstance(example, Example)]))
+        for row, example in chunk:
+            if isinstance(example, Example):
+                yield next(scores) | {"error": None}
+            else:
+                yield NO_SCORE | {"error": example.reason(row.where)}
+    reader.require_usable(answered=True)
+    for note in reader.bad.notes("have no score" if table.on_bad_row is None else "were left out"):
+        console.say(note)
 
 
 def generate(
@@ -208,7 +241,7 @@ def serve(name: str | Path, config: ServeConfig, *, hardware: DeviceConfig | Non
 
 def train_tokenizer(
     inputs: Sequence[Path], vocab_size: int, out: Path, *, columns: TextColumns | None = None,
-    end_of_document: str = END_OF_DOCUMENT, byte_fallback: bool = False,
+    table: TableFormat = DETECTED, end_of_document: str = END_OF_DOCUMENT, byte_fallback: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Train a tokenizer on text files, folders of text files, or the texts of tables, and write it to `out`.
 
@@ -227,7 +260,7 @@ def train_tokenizer(
     if (out / "tokenizer.json").exists():
         raise UserError(f"--out {out}: holds a tokenizer, which prepared corpora may need; choose a new directory")
     files = [file for path in inputs for file in (sources((path,), "--input").values() if path.is_dir() else [path])]
-    texts = console.reading(read_texts(files, Columns.of(columns), end_of_document))
+    texts = console.reading(read_texts(files, Columns.of(columns), end_of_document, table=table))
     tokenizer = train(texts, vocab_size, byte_fallback=byte_fallback)
     if tokenizer.vocab_size < vocab_size:
         console.say(f"The text supports {tokenizer.vocab_size:,} tokens, not {vocab_size:,}.")
@@ -242,6 +275,7 @@ def prepare_corpus(
     out: Path,
     *,
     end_of_document: str,
+    encoding: str | None = None,
     processes: int | None = None,
     ray: str | None = None,
 ) -> dict[str, Any]:
@@ -250,10 +284,11 @@ def prepare_corpus(
     Returns:
         {out, tokens, bytes, documents, shards}.
     """
+    TableFormat(encoding=encoding)  # validates the name
     texts = sources(corpus)
     workers = RayWorkers(ray, processes) if ray is not None else LocalWorkers(processes)
     vocabulary = open_tokenizer(tokenizer, flag="--tokenizer")
-    prepared = prepare(texts, vocabulary, out, end_of_document=end_of_document, workers=workers)
+    prepared = prepare(texts, vocabulary, out, end_of_document=end_of_document, encoding=encoding, workers=workers)
     sizes = {key: prepared.manifest[key] for key in ("tokens", "bytes", "documents")}
     console.say(
         f"{console.counted(len(texts), 'file')}, {console.counted(sizes['documents'], 'document')}, "

@@ -1,6 +1,7 @@
 """Notices, tables and progress bars of commands and functions.
 
-Every notice is a record of the logger `gpt1`: INFO, or WARNING if urgent. By default its text is printed on stderr.
+Every notice is a record of the logger `gpt1`: INFO, or WARNING if urgent. By default its text is printed on stderr; in
+a notebook on stdout, because notebooks show stderr as errors.
 Python code routes or silences it as usual:
 
     logger = logging.getLogger("gpt1")
@@ -22,6 +23,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+from unicodedata import combining, east_asian_width
 
 _notices: TextIO | None = None
 """File that notices are written to in place of the logger (see `notices_to`)."""
@@ -39,7 +41,8 @@ class _Stderr(logging.Handler):
         if self._alone():
             before, after = getattr(record, "spacing", ("", ""))
             with _terminal_may_close():
-                tqdm.write(f"{before}{self.format(record)}{after}", file=sys.stderr)
+                stream = sys.stdout if _in_notebook() else sys.stderr
+                tqdm.write(f"{before}{self.format(record)}{after}", file=stream)
 
     def _alone(self) -> bool:
         logger: logging.Logger | None = _logger
@@ -144,17 +147,27 @@ def _notices_in(stream: TextIO) -> Iterator[None]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collection[int] = (0,)) -> None:
-    """Log a table, one notice per line; columns in `text` (indices) are left-aligned, the others right-aligned."""
+    """Log a table, one notice per line (see `table_lines`)."""
+    for line in table_lines(header, rows, text):
+        say(line)
+
+
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[object]], text: Collection[int] = (0,)) -> Iterator[str]:
+    """Yield the lines of a table; columns in `text` (indices) are left-aligned, the others right-aligned."""
     cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(_columns, column)) for column in zip(*cells, strict=True)]
     for number, row in enumerate(cells):
-        aligned = (
-            cell.ljust(width) if index in text else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        say("  ".join(["", *aligned]).rstrip())
+        blanks = [" " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)]
+        pairs = enumerate(zip(row, blanks, strict=True))
+        aligned = (f"{cell}{blank}" if index in text else f"{blank}{cell}" for index, (cell, blank) in pairs)
+        yield "  ".join(["", *aligned]).rstrip()
         if number == 0:
-            say("  " + "  ".join("─" * width for width in widths))
+            yield "  " + "  ".join("─" * width for width in widths)
+
+
+def _columns(text: str) -> int:
+    """Return the columns that a text takes in a terminal: two for a Chinese character, none for an accent."""
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def reading(texts: Iterable[str]) -> Iterator[str]:
@@ -168,16 +181,23 @@ def reading(texts: Iterable[str]) -> Iterator[str]:
         bar.close()
 
 
-class Bar:
-    """Progress bar on stderr.
+def _in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
 
-    Hidden if stderr is not a terminal, inside `muted`, and if the logger's level is above INFO.
+
+class Bar:
+    """Progress bar on stderr, or a widget in a notebook.
+
+    Hidden if stderr is neither a terminal nor a notebook, inside `muted`, and if the logger's level is above INFO.
     """
 
     def __init__(self, total: int, label: str, unit: str, done: int = 0, *, scaled: bool = False):
         """Show `done` of `total` units; `scaled` prints 12.3M in place of 12345678."""
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
+        hidden = _muted or not _logger.isEnabledFor(logging.INFO)
         self._bar = tqdm(
             total=total,
             initial=done,
@@ -185,7 +205,7 @@ class Bar:
             unit=unit,
             unit_scale=scaled,
             file=sys.stderr,
-            disable=True if _muted or not _logger.isEnabledFor(logging.INFO) else None,
+            disable=True if hidden else False if _in_notebook() else None,  # None: hidden without a terminal
             dynamic_ncols=True,
             leave=False,
         )

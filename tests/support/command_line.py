@@ -48,6 +48,7 @@ NOTICE = re.compile(
     r"|.*: the run was trained on this file|[\d,]+ examples; cpu|.*: cpu \(\d+ threads?\)|classification \(2 labels\)"
     r"|random:tiny: 0.1 M parameters|step 1  valid|Recipe "
     r"|(train|valid|test): [\d,]+ (of [\d,]+ )?examples (are duplicates|also occur|were truncated)"
+    r"|[\d.]+% of the bytes of the training texts are unknown"
 )
 """Messages that may precede the error."""
 

@@ -57,7 +57,7 @@ class DatasetFiles:
 
 
 _HUB_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(:(?P<config>[\w./-]+))?", re.ASCII)
-_DATA_FILE = re.compile(r".+\.(csv|tsv|txt|json|jsonl|parquet|gz|xz|zst)")
+_DATA_FILE = re.compile(r".+\.(csv|tsv|txt|json|jsonl|parquet|feather|arrow|xlsx|xls|gz|bz2|xz|zst|zip)")
 _SPLIT_FILE = re.compile(  # the layouts on the hub: CONFIG/train-00000-of-00001.parquet and CONFIG/train/0000.parquet
     r"((?P<config>.+)/)?(?P<split>train|validation|valid|val|dev|test)(/[^/]+|-\d+(-of-\d+)?(-[0-9a-f]{16})?|)\.parquet"
 )

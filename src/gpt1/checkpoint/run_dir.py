@@ -1,8 +1,8 @@
 """Run directories: their files, and validation that a resumed run has the same settings.
 
-config.json (settings, versions, machine, data), log.jsonl, checkpoints/step-N/, tokenizer/ (from the start of the run),
-corpus/ (token ids, pretraining only), adapted/ (models, with --adapt), model/ (the best model), metrics.json,
-curves.svg, report.html.
+config.json (settings, versions, machine, data), rows.safetensors (keys of the rows, fine-tuning only), log.jsonl,
+checkpoints/step-N/, tokenizer/ (from the start of the run), corpus/ (token ids, pretraining only), adapted/ (models,
+with --adapt), model/ (the best model), metrics.json, curves.svg, report.html.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gpt1 import console
 from gpt1.checkpoint import model_dir, run_formats
 from gpt1.checkpoint.event_log import RunLog
 from gpt1.checkpoint.model_dir import Model
 from gpt1.checkpoint.train_state import Checkpoints
+from gpt1.config import Columns
+from gpt1.config.checks import known
 from gpt1.errors import UserError
 from gpt1.system import files
 from gpt1.system.files import CorruptFile
@@ -31,6 +36,9 @@ MAY_DIFFER = ("out", "hardware", "tracking", "sample_prompt", "sample_tokens")
 
 ADAPTED = "adapted"
 """Folder of a run, or of a series of runs, with its adapted models (`training.adaptation`)."""
+
+SAVED_DATA = ("data.jsonl", "data.parquet", "data")
+"""Files of a run, or a folder of them, with the data that was given in memory (`training.from_python`)."""
 
 LOCK = ".lock"
 """Lock file in the run directory, held by the process that trains."""
@@ -44,6 +52,7 @@ class RunDirectory:
     def __init__(self, path: Path, *, read_only: bool = False):
         self.path, self.read_only = path, read_only
         self.config_path = path / "config.json"
+        self.rows_path = path / "rows.safetensors"
         self.metrics_path = path / "metrics.json"
         self.tokenizer = path / "tokenizer"
         self.corpus = path / "corpus"
@@ -85,7 +94,9 @@ class RunDirectory:
         """Whether the run has ended and its scores are stored."""
         return self.metrics_path.exists()
 
-    def open(self, command: str, config: Any, facts: Mapping[str, Any]) -> None:
+    def open(
+        self, command: str, config: Any, facts: Mapping[str, Any], columns: Columns | None = None
+    ) -> None:  # fmt: skip
         """Create the run, or validate that the existing run is the same.
 
         Args:
@@ -97,17 +108,34 @@ class RunDirectory:
             UserError: the directory contains a different run, or files that do not belong to a run.
         """
         wanted = {"command": command, "config": _plain(config), "facts": dict(facts)}
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--out {self.path}: is a file; choose a new directory")
         if not self.started:
-            visible = sorted(path.name for path in self.path.glob("[!.]*"))
-            if others := [name for name in visible if name not in (self.tokenizer.name, self.corpus.name)]:
-                raise UserError(f"--out {self.path}: contains {others[0]} and is not a run; choose a new directory")
+            self._require_free()
             self.path.mkdir(parents=True, exist_ok=True)
             record = {"format": run_formats.FORMAT} | wanted | {"versions": versions(), "machine": machine()}
-            files.write_json(self.config_path, record)
+            read = {} if columns is None else {"columns": {k: v for k, v in asdict(columns).items() if v}}
+            files.write_json(self.config_path, record | read)
             return
         self._require(wanted, type(config))
+
+    def _require_free(self) -> None:
+        """Validate that a new run can be created in the directory."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--out {self.path}: is a file; choose a new directory")
+        visible = sorted(path.name for path in self.path.glob("[!.]*"))
+        early = (self.tokenizer.name, self.corpus.name, *SAVED_DATA)
+        if others := [name for name in visible if name not in early]:
+            raise UserError(f"--out {self.path}: contains {others[0]} and is not a run; choose a new directory")
+
+    def require_openable(self, command: str, config: Any) -> None:
+        """Validate that `open` would create the run, or find one with the given settings, whose data is not compared.
+
+        Raises:
+            UserError: the directory contains a different run, or files that do not belong to a run.
+        """
+        if self.started:
+            self.require_same(command, config)
+        else:
+            self._require_free()
 
     def require_seen(self) -> None:
         """Validate that the files written by rank 0 are visible to this rank.
@@ -135,6 +163,8 @@ class RunDirectory:
         recorded = {key: settings[key] for key in wanted}
         if recorded["command"] == wanted["command"]:
             recorded["config"] = self._completed(recorded["config"], kind)
+            if wanted["config"].get("split", {}).get("split_version", 0) is None:  # unset: that of the run
+                recorded["config"]["split"]["split_version"] = None
         if difference := _difference(recorded, wanted):
             raise UserError(
                 f"--out {self.path}: contains a different run ({_described(*difference)}); choose a new directory"
@@ -156,6 +186,44 @@ class RunDirectory:
             UserError: the file is damaged, or was written by a newer version.
         """
         return run_formats.upgrade(files.read_json(self.config_path), self.config_path)
+
+    def columns(self) -> Columns:
+        """Return the columns that the run was trained on; without a record of them, those that flags set.
+
+        Columns of a directory that is not a run of `gpt1 finetune` are those found by usual names.
+        """
+        settings = self.settings() if self.started else {}
+        if settings.get("command") != "finetune":
+            return Columns()
+        given = Columns(**known(Columns, settings["config"].get("columns", {})))
+        return replace(given, **known(Columns, settings.get("columns", {})))
+
+    def save_rows(self, keys: Mapping[str, Sequence[bytes]]) -> None:
+        """Write the keys of the rows of each split (`data.duplicates.keys`), from which the rows cannot be restored."""
+        from safetensors.numpy import save_file
+
+        if self.read_only or self.rows_path.exists():
+            return
+        tensors = {
+            split: np.frombuffer(b"".join(each), np.uint8).reshape(len(each), -1) for split, each in keys.items()
+        }
+        files.replace_file(self.rows_path, lambda partial: save_file(tensors, partial))
+
+    def load_rows(self) -> dict[str, list[bytes]] | None:
+        """Return the keys of the rows of each split; None for a run without a record of them, or no run.
+
+        Raises:
+            CorruptFile: the file is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        if not self.rows_path.exists():
+            return None
+        try:
+            return {split: [row.tobytes() for row in rows] for split, rows in load_file(self.rows_path).items()}
+        except SafetensorError as error:
+            raise CorruptFile(f"{self.rows_path}: damaged ({error}); without this file, gpt1 evaluate works") from None
 
     def load_model(self) -> Model:
         """Load the best model; if its weights are damaged, use the newest intact checkpoint and print a notice."""

@@ -14,7 +14,7 @@ from typing import Any
 from gpt1.checkpoint.catalog import BUNDLED, BUNDLED_MODELS
 from gpt1.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 """Current value of "format" in `config.json`; runs without one have format 1."""
 
 Move = Callable[[dict[str, Any], Any], None]
@@ -78,8 +78,14 @@ def upgrade(recorded: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def upgrade_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert recorded settings (as of `dataclasses.asdict`) to the names of the current format."""
-    return _moved(recorded, CHANGED["config"])
+    """Convert recorded settings (as of `dataclasses.asdict`) to the current format.
+
+    Settings of formats 1 and 2 have no version of the splits; it is 1.
+    """
+    settings = _moved(recorded, CHANGED["config"])
+    if "split" in settings:
+        settings["split"] = {"split_version": 1} | settings["split"]
+    return settings
 
 
 def upgrade_progress(recorded: Mapping[str, Any]) -> dict[str, Any]:

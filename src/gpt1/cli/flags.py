@@ -72,7 +72,9 @@ Pretraining = Annotated[
     ),
 ]
 Vocabulary = Annotated[Positional[str], arg(metavar="MODEL", help=f"Tokenizer directory or model. A model is {NAMES}.")]
-Texts = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT", help="Texts.")]
+Texts = Annotated[
+    Positional[tuple[str, ...]], arg(metavar="TEXT", help="Texts; `-` reads one a line from standard input.")
+]
 Examples = Annotated[
     Positional[tuple[str, ...]],
     arg(
@@ -81,7 +83,14 @@ Examples = Annotated[
         "choices.",
     ),
 ]
-Source = Annotated[Path | None, arg(metavar="FILE", help="Read the texts from a .csv, .tsv, .jsonl or .parquet file.")]
+Source = Annotated[
+    Path | None,
+    arg(
+        metavar="FILE",
+        help="Read the texts from a table (.csv .tsv .txt .json .jsonl .parquet .feather .arrow .xlsx), or from "
+        "standard input (`-`).",
+    ),
+]
 Prompt = Annotated[
     Positional[str], arg(metavar="PROMPT", help="Start of the text (default: empty, the model begins at <bos>).")
 ]
@@ -95,15 +104,20 @@ METAVARS = {
     "corpus": "PATH",
     "data": "DATA",
     "data_root": "DIR",
+    "delimiter": "CHAR",
     "device": "DEVICE",
+    "encoding": "NAME",
     "end_of_document": "LINE",
+    "group": "COLUMN",
     "host": "ADDRESS",
     "label": "COLUMN",
+    "label_map": "OLD=NEW",
     "label_words": "WORDS",
     "lr": "RATE",
     "metric": "MODULE:FUNC",
     "model": "MODEL",
     "name": "NAME",
+    "on_bad_row": "ACTION",
     "out": "DIR",
     "question": "COLUMN",
     "recipe": "RECIPE",

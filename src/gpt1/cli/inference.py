@@ -35,7 +35,17 @@ from gpt1.cli.output import (
     shown,
     write,
 )
-from gpt1.config import Columns, DeviceConfig, GenerateConfig, ServeConfig, TextColumns, ZeroShotConfig
+from gpt1.cli.standard_input import STDIN, as_table, read_all, with_lines
+from gpt1.config import (
+    DETECTED,
+    Columns,
+    DeviceConfig,
+    GenerateConfig,
+    ServeConfig,
+    TableFormat,
+    TextColumns,
+    ZeroShotConfig,
+)
 from gpt1.errors import UserError
 
 
@@ -63,6 +73,7 @@ def evaluate(
         tuple[str, ...], arg(metavar="RUN", help="Other runs to score on the same rows for comparison.")
     ] = (),
     columns: Flat[Columns] = Columns(),  # noqa: B008 - frozen
+    table: Flat[TableFormat] = DETECTED,
     zero_shot: Flat[ZeroShotConfig] = ZeroShotConfig(),  # noqa: B008
     hardware: Inference = DeviceConfig(),  # noqa: B008
     as_json: AsJson = False,
@@ -86,6 +97,7 @@ def evaluate(
         data,
         split=split,
         columns=columns,
+        table=table,
         hardware=hardware,
         max_examples=max_examples,
         metric=metric,
@@ -111,6 +123,7 @@ def predict(
         bool, arg(help="Include the columns of --input in --output, or in the lines of --json.")
     ] = False,
     columns: Flat[TextColumns] = TextColumns(),  # noqa: B008
+    table: Flat[TableFormat] = DETECTED,
     hardware: Inference = DeviceConfig(),  # noqa: B008
     as_json: AsJsonLines = False,
 ) -> None:
@@ -122,13 +135,16 @@ def predict(
             raise UserError("--input: give either a file or texts, not both")
         if with_input and output is None and not as_json:
             raise UserError("--with-input: requires --output FILE or --json")
-        predictions = api.predict_file(run, input, output, columns=columns, hardware=hardware, with_input=with_input)
-        print_lines(predictions, as_json, prediction)
+        with as_table(input) as source:
+            predictions = api.predict_file(
+                run, source, output, columns=columns, table=table, hardware=hardware, with_input=with_input
+            )
+            print_lines(predictions, as_json, prediction)
     elif output is not None or with_input:
         raise UserError(f"{'--output' if output else '--with-input'}: requires --input FILE")
     else:
-        _require_no_columns(columns)
-        print_predictions(api.predict_texts(run, texts, hardware=hardware), as_json)
+        _require_no_file_flags(columns, table)
+        print_predictions(api.predict_texts(run, with_lines(texts), hardware=hardware), as_json)
 
 
 def explain(
@@ -172,6 +188,7 @@ def score(
     /,
     input: Source = None,
     columns: OneText = TextColumns(),  # noqa: B008
+    table: Flat[TableFormat] = DETECTED,
     hardware: Inference = DeviceConfig(),  # noqa: B008
     as_json: AsJsonLines = False,
 ) -> None:
@@ -184,15 +201,19 @@ def score(
     if input is not None:
         if texts:
             raise UserError("--input: give either a file or texts, not both")
-        print_lines(api.score_file(model, input, columns=columns, hardware=hardware), as_json, scored)
+        with as_table(input) as source:
+            print_lines(api.score_file(model, source, columns=columns, table=table, hardware=hardware), as_json, scored)
     else:
-        _require_no_columns(columns)
-        print_some(api.score_texts(model, texts, hardware=hardware), as_json, scored)
+        _require_no_file_flags(columns, table)
+        print_some(api.score_texts(model, with_lines(texts), hardware=hardware), as_json, scored)
 
 
-def _require_no_columns(columns: TextColumns) -> None:
-    if flags := [name for name, column in vars(columns).items() if column is not None]:
-        raise UserError(f"--{flags[0].replace('_', '-')} {getattr(columns, flags[0])}: requires --input FILE")
+def _require_no_file_flags(columns: TextColumns, table: TableFormat) -> None:
+    if not table.header:
+        raise UserError("--no-header: requires --input FILE")
+    values = vars(columns) | vars(table) | {"header": None}
+    if flags := [name for name, value in values.items() if value is not None]:
+        raise UserError(f"--{flags[0].replace('_', '-')} {values[flags[0]]}: requires --input FILE")
 
 
 def generate(
@@ -210,6 +231,8 @@ def generate(
     """
     from gpt1 import api
 
+    if prompt == STDIN:
+        prompt = read_all("A prompt").removesuffix("\n").removesuffix("\r")
     if as_json:
         print_some(api.generate(model, prompt, config, hardware=hardware), as_json, str)
     elif config.n > 1:

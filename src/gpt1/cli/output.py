@@ -51,6 +51,8 @@ def print_lines(results: Iterable[dict[str, Any]], as_json: bool, line: Callable
 
 def prediction(result: dict[str, Any], width: int = 0) -> str:
     """Return a prediction as text: the label, padded to `width`, and its probability, or the value of a regression."""
+    if result.get("error"):
+        return f"no prediction: {result['error']}"
     if result["label"] is None:
         return f"{result['score']:.4f}"
     return f"{result['label']!s:<{width}}  {result['score']:.4f}"
@@ -58,7 +60,7 @@ def prediction(result: dict[str, Any], width: int = 0) -> str:
 
 def explanation(result: dict[str, Any]) -> str:
     """Return an explanation as text, coloured on a terminal, with the attention weights if it has them."""
-    from gpt1.evaluation.report.highlight import attention_lines, in_terminal
+    from gpt1.inference.highlight import attention_lines, in_terminal
 
     lines = [in_terminal(result, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))]
     if looks := result.get("attention"):
@@ -71,6 +73,8 @@ def explanation(result: dict[str, Any]) -> str:
 
 def scored(result: dict[str, Any]) -> str:
     """Return the log-probability of each token as text, and the text's perplexity and bits per byte."""
+    if result.get("error"):
+        return f"no score: {result['error']}"
     lines = [
         f"{'' if value is None else f'{value:9.3f}':>9}  {token.replace('</w>', '')}"
         for token, value in zip(result["tokens"], result["logprobs"], strict=True)

@@ -14,6 +14,11 @@ EXAMPLES: tuple[str, ...] = (
 TRAIN, USE, WRITE, FILES = "Train", "Use a fine-tuned model", "Use a language model", "Models and files"
 
 PAGES = {
+    "check": Page(
+        TRAIN,
+        ("gpt1 check my.csv", "gpt1 check my.csv --text review --label sentiment"),
+        "DATA --text --label --task --model --recipe --max-length --delimiter --encoding --seed --estimate --json",
+    ),
     "finetune": Page(
         TRAIN,
         (
@@ -95,7 +100,11 @@ PAGES = {
 }
 
 TOKENIZER_PAGES = {
-    "train": Page("Commands", ("gpt1 tokenizer train --input books/ --vocab-size 8192 --out tokenizers/books",)),
+    "train": Page(
+        "Commands",
+        ("gpt1 tokenizer train --input books/ --vocab-size 8192 --out tokenizers/books",),
+        "--input --out --vocab-size --end-of-document --byte-fallback --text --encoding --json",
+    ),
     "encode": Page("Commands", ('gpt1 tokenizer encode mini "Warm, funny."',)),
     "decode": Page("Commands", ("gpt1 tokenizer decode mini 17 42",)),
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro import MISSING
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import PositionalRequiredArgs, UseAppendAction, arg
 
 from gpt1.cli.flags import METAVARS, Help
 from gpt1.config.overrides import alternatives, choices
@@ -85,10 +85,11 @@ def flags_of(command: Callable[..., None]) -> list[Flag]:
         if dataclasses.is_dataclass(kind):
             group = GENERAL if parameter.name == "config" else _heading(kind)
             texts = dict(shown.texts)
-            found += [
-                dataclasses.replace(flag, help=texts.get(flag.key, flag.help))
-                for flag in _settings(kind, default, group, repeatable=UseAppendAction in annotations)
-            ]
+            for flag in _settings(kind, default, group, repeatable=UseAppendAction in annotations):
+                flag = dataclasses.replace(flag, help=texts.get(flag.key, flag.help))
+                if flag.required and PositionalRequiredArgs in annotations:
+                    flag = dataclasses.replace(flag, name=flag.metavar, positional=True)
+                found.append(flag)
             continue
         conf: Any = next((item for item in annotations if isinstance(item, _Conf)), arg())
         name = conf.name or parameter.name

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional, arg
 
 from gpt1.cli.flags import NAMES, AsJson, AsJsonList, Help, OneText, RunDirectory, Texts, Vocabulary
 from gpt1.cli.output import print_json, print_one, print_some
-from gpt1.config import END_OF_DOCUMENT, Layout, Stored, TextColumns
+from gpt1.config import DETECTED, END_OF_DOCUMENT, Layout, Stored, TableFormat, TextColumns
 
 
 def tokenizer() -> None:
@@ -35,13 +36,20 @@ def tokenizer_train(
         ),
     ] = False,
     columns: OneText = TextColumns(),  # noqa: B008
+    table: Flat[TableFormat] = DETECTED,
     as_json: AsJson = False,
 ) -> None:
     """Train a GPT-1 tokenizer (BPE) on texts."""
     from gpt1 import api
 
     result = api.train_tokenizer(
-        input, vocab_size, out, columns=columns, end_of_document=end_of_document, byte_fallback=byte_fallback
+        input,
+        vocab_size,
+        out,
+        columns=columns,
+        table=table,
+        end_of_document=end_of_document,
+        byte_fallback=byte_fallback,
     )
     print_one(result, as_json)
 

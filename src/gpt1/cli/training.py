@@ -9,11 +9,11 @@ from typing import Annotated
 
 from tyro import MISSING
 from tyro.conf import OmitArgPrefixes as Flat
-from tyro.conf import arg
+from tyro.conf import PositionalRequiredArgs, arg
 
 from gpt1.backends.dist import process_rank
-from gpt1.cli.flags import HELP_FLAGS, NAMES, AsJson, Pretraining
-from gpt1.cli.output import print_one
+from gpt1.cli.flags import HELP_FLAGS, NAMES, AsJson, Help, Pretraining
+from gpt1.cli.output import print_json, print_one
 from gpt1.config import END_OF_DOCUMENT, FinetuneConfig, PretrainConfig, ReproduceConfig, SweepConfig
 from gpt1.config.recipes import pretraining, recipe, recipe_for
 from gpt1.errors import UserError
@@ -22,6 +22,12 @@ Seeds = Annotated[
     int | None,
     arg(help="Run N seeds, from --seed on, in OUT/seed-N on the same splits, and report their median and spread."),
 ]
+
+
+Checking = Annotated[
+    Flat[FinetuneConfig], PositionalRequiredArgs, Help(texts=(("recipe", "Recipe of the fine-tuning."),))
+]
+Estimate = Annotated[bool, arg(help="Measure training steps for the estimate of the time, which takes 5 s or more.")]
 
 
 def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
@@ -56,7 +62,24 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
         results = api.pretrain(config)
         print_one(results, as_json and process_rank().rank == 0)
 
-    return {"finetune": finetune, "pretrain": pretrain, "sweep": sweep}
+    def check(config: Checking = defaults, estimate: Estimate = True, as_json: AsJson = False) -> None:
+        """Show what gpt1 finetune would read, without training.
+
+        Accepts the flags of gpt1 finetune. Exit code 0: it would start; 2: it would refuse the data or the settings.
+        """
+        from gpt1 import api, console
+        from gpt1.cli.checking import one_message, show
+
+        facts = api.check(config, estimate=estimate)
+        if as_json:
+            print_json(facts)
+        else:
+            with console.notices_on_stdout():
+                show(facts, config)
+        if problems := facts["problems"]:
+            raise UserError(one_message(problems))
+
+    return {"check": check, "finetune": finetune, "pretrain": pretrain, "sweep": sweep}
 
 
 def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
@@ -64,8 +87,8 @@ def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
 
     Help opens no model: without --recipe it shows the values for small models, as the default model is one.
     """
-    if argv[:1] not in (["finetune"], ["sweep"]):
-        return FinetuneConfig()
+    if argv[:1] not in (["check"], ["finetune"], ["sweep"]):
+        return FinetuneConfig(data=MISSING)
     if name := _value(argv, "--recipe"):
         base = recipe(name)
     elif HELP_FLAGS & set(argv):
@@ -73,8 +96,13 @@ def _finetune_defaults(argv: Sequence[str]) -> FinetuneConfig:
     else:
         from gpt1.training.defaults import recipe_or_default
 
-        base = recipe_or_default(None, _value(argv, "--model"), _value(argv, "--out"))
-    return replace(base, data=MISSING, out=MISSING)
+        try:
+            base = recipe_or_default(None, _value(argv, "--model"), _value(argv, "--out"))
+        except UserError:
+            if argv[0] != "check":  # which reports it with the other problems
+                raise
+            base = recipe(recipe_for(0))
+    return replace(base, data=MISSING, out=Path() if argv[0] == "check" else MISSING)
 
 
 def _pretrain_defaults(argv: Sequence[str]) -> PretrainConfig:
@@ -98,6 +126,10 @@ def prepare(
     tokenizer: Annotated[str, arg(metavar="MODEL", help=f"Tokenizer directory or model. A model is {NAMES}.")],
     out: Annotated[Path, arg(metavar="DIR", help="Output directory. An unfinished preparation in it is resumed.")],
     end_of_document: Annotated[str, arg(help="Line that separates documents within a file.")] = END_OF_DOCUMENT,
+    encoding: Annotated[
+        str | None,
+        arg(metavar="NAME", help="Encoding of the text files, such as utf-8 or gb18030 (default: detected)."),
+    ] = None,
     processes: Annotated[int | None, arg(help="Number of worker processes (default: the number of cores).")] = None,
     ray: Annotated[
         str | None,
@@ -111,7 +143,9 @@ def prepare(
     """Encode text files for gpt1 pretrain."""
     from gpt1 import api
 
-    summary = api.prepare_corpus(corpus, tokenizer, out, end_of_document=end_of_document, processes=processes, ray=ray)
+    summary = api.prepare_corpus(
+        corpus, tokenizer, out, end_of_document=end_of_document, encoding=encoding, processes=processes, ray=ray
+    )
     print_one(summary, as_json)
 
 

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from gpt1.config.adaptation import AdaptConfig
 from gpt1.config.commands import END_OF_DOCUMENT, FinetuneConfig, Init, PretrainConfig, ReproduceConfig
-from gpt1.config.data import Columns, DataConfig, SplitStrategy, TextColumns, Truncation
+from gpt1.config.data import (
+    DETECTED,
+    SPLIT_VERSION,
+    Columns,
+    DataConfig,
+    Quoting,
+    SplitStrategy,
+    TableFormat,
+    TextColumns,
+    Truncation,
+)
 from gpt1.config.device import Backend, DeviceConfig, DType
 from gpt1.config.formats import Layout, Stored
 from gpt1.config.generation import MOST_SAMPLES, GenerateConfig
@@ -31,6 +41,7 @@ from gpt1.config.training import DropoutConfig, LmMean, LoopConfig, LossConfig, 
 from gpt1.config.zero_shot import Heuristic, ZeroShotConfig
 
 __all__ = [
+    "DETECTED",
     "END_OF_DOCUMENT",
     "MOST_SAMPLES",
     "PAPER_TASKS",
@@ -38,6 +49,7 @@ __all__ = [
     "REGRESSION_PROBLEM",
     "SINGLE_LABEL_PROBLEM",
     "SIZES",
+    "SPLIT_VERSION",
     "TRACKERS",
     "AdaptConfig",
     "Backend",
@@ -61,12 +73,14 @@ __all__ = [
     "Pooling",
     "PretrainConfig",
     "ProblemName",
+    "Quoting",
     "ReproduceConfig",
     "Schedule",
     "ServeConfig",
     "SplitStrategy",
     "Stored",
     "SweepConfig",
+    "TableFormat",
     "TaskName",
     "TextColumns",
     "TrackConfig",

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from gpt1.config.adaptation import AdaptConfig
 from gpt1.config.checks import known, require, require_one_of
-from gpt1.config.data import Columns, DataConfig
+from gpt1.config.data import Columns, DataConfig, TableFormat
 from gpt1.config.device import DeviceConfig
 from gpt1.config.model import SIZES, TaskName
 from gpt1.config.tracking import TrackConfig
@@ -25,13 +25,13 @@ class FinetuneConfig:
     """
 
     data: str = ""
-    """Data set. A file (.csv .tsv .jsonl .parquet), a folder with a file per split, `reviews` (bundled), or a data set
-    of the hub (`imdb`, OWNER/NAME[:CONFIG][@REVISION])."""
+    """Data set. A table (.csv .tsv .json .jsonl .parquet .xlsx …), a folder with a table per split or a
+    folder per label, `reviews` (bundled), or a data set of the hub (`imdb`, OWNER/NAME[:CONFIG][@REVISION])."""
     out: Path = Path()
     """Run directory. An existing run is resumed."""
     task: TaskName | None = None
-    """Task type (default: inferred from the columns). classification, entailment, similarity, multiple-choice, or a
-    task of an installed package."""
+    """Task type (default: inferred from the columns). classification, regression, entailment, similarity,
+    multiple-choice, or one of a package."""
     model: str = "mini"
     """Model to start from. `mini` (bundled), `random:SIZE` (gpt1, mini, tiny), a run or model directory, or a
     model of the hub (`openai-gpt`, OWNER/NAME[@REVISION])."""
@@ -57,6 +57,7 @@ class FinetuneConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     columns: Columns = field(default_factory=Columns)
+    table: TableFormat = field(default_factory=TableFormat)
     split: DataConfig = field(default_factory=DataConfig)
     adaptation: AdaptConfig = field(default_factory=AdaptConfig)
     hardware: DeviceConfig = field(default_factory=DeviceConfig)
@@ -76,7 +77,7 @@ class FinetuneConfig:
         """Return the settings stored in a run's `config.json`; missing ones have their defaults."""
         parts: dict[str, type] = {
             "optim": OptimConfig, "dropout": DropoutConfig, "loss": LossConfig, "loop": LoopConfig, "columns": Columns,
-            "split": DataConfig, "adaptation": AdaptConfig, "tracking": TrackConfig,
+            "table": TableFormat, "split": DataConfig, "adaptation": AdaptConfig, "tracking": TrackConfig,
         }  # fmt: skip
         if texts := values.get("adaptation", {}).get("unlabelled"):
             values = values | {"adaptation": values["adaptation"] | {"unlabelled": Path(texts)}}
@@ -124,6 +125,8 @@ class PretrainConfig:
     """Length of the sample text in tokens; 0 disables it."""
     end_of_document: str = END_OF_DOCUMENT
     """Line that separates documents within a file."""
+    encoding: str | None = None
+    """Encoding of the text files, such as utf-8 or gb18030 (default: detected)."""
     init: Init = "normal"
     """Initialization of a new model's matrices. `normal`: N(0, 0.02), as in the paper; `xavier`: uniform (Glorot &
     Bengio 2010)."""
@@ -138,6 +141,7 @@ class PretrainConfig:
             object.__setattr__(self, "tokenizer", str(PurePosixPath(self.tokenizer)))
         require(self.size in (None, *SIZES), "size", self.size, f"one of {', '.join(SIZES)}")
         require_one_of(Init, "init", self.init)
+        TableFormat(encoding=self.encoding)  # validates the name
         require(self.context is None or self.context >= 2, "context", self.context, "2 or more")
         require(self.loop.epochs is not None, "epochs", self.loop.epochs, "a positive number")
         require(0 < self.valid_fraction < 1, "valid_fraction", self.valid_fraction, "a number in (0, 1)")

@@ -15,8 +15,8 @@ from gpt1.errors import UserError
 
 Config = TypeVar("Config")
 
-FLAG = re.compile(r"^--([\w-]+) ")
-"""Start of an error message that names a flag."""
+FLAG = re.compile(r"^--([\w-]+)(?:(?P<value> )(?=.*:)|(?=:))")
+"""Start of an error message that names a flag, `--top 0: …` or `--top: …`."""
 
 SYNONYMS = {
     "learning_rate": "lr",
@@ -73,6 +73,8 @@ def with_overrides(config: Config, settings: Mapping[str, Any], command: str = "
             )
         holder = holders[name]
         hints = get_type_hints(type(getattr(config, holder) if holder else config))
+        if holder == "columns":
+            value = _as_flag(value)
         values.setdefault(holder, {})[name] = _fitting(name, value, hints[name])
     own = values.pop("", {})
     with named_as_in_python():
@@ -82,11 +84,12 @@ def with_overrides(config: Config, settings: Mapping[str, Any], command: str = "
 
 @contextmanager
 def named_as_in_python() -> Iterator[None]:
-    """Replace the flag at the start of an error, `--top 0: …`, with the argument: `top=0: …`."""
+    """Replace the flag at the start of an error with the argument: `--top 0: …` with `top=0: …`."""
     try:
         yield
     except UserError as error:
-        raise UserError(FLAG.sub(lambda flag: f"{flag[1].replace('-', '_')}=", str(error))) from None
+        in_python = FLAG.sub(lambda flag: flag[1].replace("-", "_") + ("=" if flag["value"] else ""), str(error))
+        raise UserError(in_python) from None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -105,8 +108,22 @@ def _word(name: str) -> str:
     return name.lstrip("-").replace("-", "_").lower()
 
 
+def _as_flag(value: Any) -> Any:
+    """Return a list of columns, or a dict of labels, as the value of the flag: `title,body` or `0=no,1=yes`."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{old}={new}" for old, new in value.items())
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    return value
+
+
 def _fitting(name: str, value: Any, hint: Any) -> Any:
-    """Return `value` as type `hint`: str and `Path` are converted to each other, int to float, list to tuple."""
+    """Return `value` as type `hint`: str and `Path` are converted to each other, int to float, list to tuple.
+
+    A NumPy scalar is converted to the Python number.
+    """
+    if getattr(value, "shape", None) == ():
+        value = value.item()
     for kind in alternatives(hint):
         if get_origin(kind) is Literal:
             if value in get_args(kind):

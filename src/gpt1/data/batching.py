@@ -43,6 +43,12 @@ class EncodedExamples:
     """(B,) example weights; `None` means 1 for each."""
     truncated: int = 0
     """Number of examples that were truncated to the maximum length."""
+    full_lengths: NDArray[np.int64] | None = None
+    """(B,) number of tokens of each example's longest sequence before truncation, special tokens included."""
+    unknown_bytes: NDArray[np.int64] | None = None
+    """(B,) UTF-8 bytes of each example's texts that became `<unk>`."""
+    text_bytes: NDArray[np.int64] | None = None
+    """(B,) UTF-8 bytes of each example's texts, blanks excluded."""
 
     def __len__(self) -> int:
         return len(self.sequences) // self.per_example

@@ -1,7 +1,7 @@
 """Loading of data sets: a folder of train, valid and test files, or one file that is split.
 
-Built on `readers` (rows of a file), `column_detection` (columns of an input kind), `examples` (validated rows) and
-`splits` (files of each split, random splits).
+Built on `readers` (rows of a file), `column_detection` (columns of an input kind), `examples` (validated rows),
+`split_files` (files of each split) and `splits` (random splits).
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt1.config import Columns, SplitStrategy
-from gpt1.data.column_detection import BY_USUAL_NAMES
+from gpt1.config import DETECTED, SPLIT_VERSION, Columns, SplitStrategy, TableFormat
+from gpt1.data.bad_rows import BadRows
+from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
-from gpt1.data.examples import Reader, is_untyped, no_label, one_label_type, read_examples, stream_examples
+from gpt1.data.examples import NO_LABEL, Reader, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.splits import OPENAI_SEED, SPLITS, find_splits, openai_split, scan_folder, strata, stratified_split
+from gpt1.data.label_column import folded, one_label_type, renamed
+from gpt1.data.readers.saved_dataset import class_names
+from gpt1.data.split_files import SPLITS, find_splits, scan
+from gpt1.data.training_rows import TrainingRows, group_notes
 from gpt1.errors import UserError
 
 __all__ = [
@@ -24,12 +28,8 @@ __all__ = [
     "Columns",
     "Dataset",
     "find_splits",
-    "folded",
     "load_dataset",
     "read_examples",
-    "repeated_texts",
-    "shared_texts",
-    "stratified_split",
     "stream_examples",
 ]
 
@@ -37,6 +37,19 @@ VALID_FRACTION = 0.1
 TEST_FRACTION = 0.1
 OPENAI_VALID_FRACTION = 374 / 1_871
 """Share of ROCStories' labelled rows that OpenAI used for validation."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files and columns that the examples of a data set were read from."""
+
+    files: Mapping[str, Sequence[Path]]
+    """Tables of each split that has its own; the other splits are drawn from train."""
+    layout: Layout
+    names: tuple[str, ...]
+    """All columns of the first file."""
+    bad: BadRows
+    """Rows that were left out."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,11 @@ class Dataset:
     """Messages about how splits were made and what was skipped."""
     unused: tuple[Example, ...] = ()
     """Training rows that `train_fraction` leaves aside."""
+    label_names: tuple[str, ...] | None = None
+    """Names of the labels 0, 1, … if the files record them (`class_names`)."""
+    columns: Columns = BY_USUAL_NAMES
+    """The columns that were read."""
+    source: Source | None = None
 
 
 def load_dataset(
@@ -57,11 +75,14 @@ def load_dataset(
     columns: Columns = BY_USUAL_NAMES,
     kind: InputKind | None = None,
     *,
+    table: TableFormat = DETECTED,
     train_fraction: float = 1.0,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
     split_strategy: SplitStrategy = "stratified",
     seed: int = 0,
+    group: str | None = None,
+    split_version: int = SPLIT_VERSION,
 ) -> Dataset:
     """Load a data set and split off the missing validation and test sets.
 
@@ -70,15 +91,18 @@ def load_dataset(
     the remaining rows. Splits without labels are skipped.
 
     Args:
-        path: A folder (see `find_splits`), a file, or the files of each split.
+        path: A file or folder (see `find_splits`), or the tables of each split.
         columns: Column names in the first training file; the other files must have the same columns.
         kind: Input kind of the examples; None = inferred from the columns.
+        table: Format of the files; what it leaves open is detected.
         train_fraction: Share of the training rows to use.
         valid_fraction, test_fraction: Share of the rows to split off. Default for a missing validation set:
             `VALID_FRACTION`; for a missing test set: `TEST_FRACTION` with a single file, else none.
         split_strategy: How the validation set is drawn: stratified by label, or as in OpenAI's code (`openai_split`,
             by default `OPENAI_VALID_FRACTION`). The test set and the subsample are always stratified.
         seed: Seed of the stratified splits.
+        group: Column of groups; the rows of one group, and identical examples, are drawn into the same split.
+        split_version: 1 = identical examples are drawn one by one.
 
     Raises:
         UserError: no train files, a fraction for a split that has its own file, too few rows to split, labels that
@@ -86,14 +110,17 @@ def load_dataset(
     """
     _check_fractions(train_fraction, valid_fraction, test_fraction)
     files, notes = _files_of(path)
-    splits, kind, more = _read_splits(files, columns, kind)
-    notes += more
+    reader = Reader(columns, kind, table, notes.append, group=group)
+    splits, more = _read_splits(files, reader)
+    assert reader.layout is not None
+    layout, notes = reader.layout, notes + more
+    names = class_names(files["train"][0], layout.label or "")
     for split, fraction in (("valid", valid_fraction), ("test", test_fraction)):
         if split in splits and fraction is not None:
             own = files[split][0].name
             raise UserError(f"--{split}-fraction {fraction}: {own} is already the {split} split; remove the flag")
 
-    single = path if isinstance(path, Path) and not path.is_dir() else None
+    single = path if isinstance(path, Path) and files == {"train": [path]} else None
     source = single.name if single else "train"
     if test_fraction is None:
         test_fraction = TEST_FRACTION if single else 0.0
@@ -103,18 +130,26 @@ def load_dataset(
     if valid_fraction + test_fraction >= 1:
         shares = f"--valid-fraction {valid_fraction} and --test-fraction {test_fraction}"
         raise UserError(f"{shares} leave no rows of {source} to train on")
-    if test_fraction:
-        notes.append(_draw(splits, "test", test_fraction, source, seed))
+    train = TrainingRows(splits["train"], source, seed, split_version, group)
+    if group is not None:
+        wanted = [split for split, share in (("valid", valid_fraction), ("test", test_fraction)) if share]
+        train.require_groups(wanted, reader.names)
+        notes += group_notes(group, splits)
     unused: list[Example] = []
+    if test_fraction:
+        splits["test"], note = train.draw("test", test_fraction)
+        notes.append(note)
     if train_fraction < 1:
-        n_rows = len(splits["train"])
-        splits["train"], unused = stratified_split(splits["train"], 1 - train_fraction, seed)
-        notes.append(f"train: {len(splits['train']):,} of {n_rows:,} rows used (seed {seed}).")
+        unused, note = train.subsample(train_fraction)
+        notes.append(note)
     if valid_fraction:
-        share = valid_fraction / (1 - test_fraction)
-        notes.append(_draw(splits, "valid", share, source, seed, split_strategy))
+        splits["valid"], note = train.draw("valid", valid_fraction / (1 - test_fraction), split_strategy)
+        notes.append(note)
+    splits["train"] = train.examples
     notes += [f"No {split} split." for split in SPLITS if split not in splits]
-    return Dataset(kind, {split: splits[split] for split in SPLITS if split in splits}, tuple(notes), tuple(unused))
+    present = {split: splits[split] for split in SPLITS if split in splits}
+    read_from = Source(files, layout, tuple(reader.names), reader.bad)
+    return Dataset(layout.kind, present, tuple(notes), tuple(unused), names, layout.columns, read_from)
 
 
 def _check_fractions(train: float, valid: float | None, test: float | None) -> None:
@@ -125,29 +160,26 @@ def _check_fractions(train: float, valid: float | None, test: float | None) -> N
             raise UserError(f"{flag} {fraction}: expected at least 0 and less than 1")
 
 
-def _read_splits(
-    files: Mapping[str, Sequence[Path]], columns: Columns, kind: InputKind | None
-) -> tuple[dict[str, list[Example]], InputKind, list[str]]:
-    """Return the labelled splits among `files`, the kind of their examples, and notes."""
-    reader = Reader(columns, kind)
+def _read_splits(files: Mapping[str, Sequence[Path]], reader: Reader) -> tuple[dict[str, list[Example]], list[str]]:
+    """Return the labelled splits among `files`, and notes."""
     splits = {
         split: reader.read(files[split], labelled=split == "train")
         for split in SPLITS  # train first: its columns apply to the others
         if split in files
     }
     assert reader.layout is not None
-    notes = [f"Columns not used: {', '.join(reader.unused)}."] if reader.unused else []
+    reader.require_usable()
+    notes = reader.notes
     for split, examples in list(splits.items()):
-        # Data sets on the hub mark rows without a label by -1.
-        if all(example.label in (None, -1, "-1") for example in examples):
+        if all(example.label in NO_LABEL for example in examples):
             if split == "train":
                 raise UserError(f"{files[split][0]}: no row has a label other than -1; nothing to train on")
             del splits[split]
             notes.append(f"{split}: skipped, because none of its {len(examples):,} rows has a label.")
-        elif unlabelled := next((example for example in examples if example.label is None), None):
-            raise no_label(unlabelled, reader.layout.label)
-    typed = one_label_type(list(splits.values()), [is_untyped(files[split]) for split in splits])
-    splits = dict(zip(splits, typed, strict=True))
+    new_names, more = renamed(list(splits.values()), reader.columns.renames)
+    merged, differing = folded(new_names, merge=reader.columns.fold_labels)
+    notes += [*more, *differing]
+    splits = dict(zip(splits, one_label_type(merged), strict=True))
     for split, examples in splits.items():
         labels = {example.label for example in examples}
         if len(labels) > 2 and labels == set(range(-1, len(labels) - 1)):
@@ -156,60 +188,14 @@ def _read_splits(
                 f"{split}: {count:,} rows have the label -1, which is used as a class; "
                 "if it means unlabelled, remove these rows."
             )
-    return splits, reader.layout.kind, notes
-
-
-def _draw(
-    splits: dict[str, list[Example]],
-    split: str,
-    fraction: float,
-    source: str,
-    seed: int,
-    split_strategy: SplitStrategy = "stratified",
-) -> str:
-    """Move `fraction` of train to a new split; return a note about it."""
-    n_rows = len(splits["train"])
-    if split_strategy == "openai":
-        how, seed = "as in OpenAI's split of ROCStories", OPENAI_SEED
-        splits["train"], splits[split] = openai_split(splits["train"], fraction)
-    else:
-        how = "stratified by label" if len(strata(splits["train"])) > 1 else "at random"
-        splits["train"], splits[split] = stratified_split(splits["train"], fraction, seed)
-    if not splits[split]:
-        advice = f"add rows or a {split} file, or raise --{split}-fraction"
-        raise UserError(f"{source}: {n_rows} rows are too few for a {split} split; {advice}")
-    return f"{split}: {len(splits[split]):,} of {n_rows:,} rows drawn from {source}, {how} (seed {seed})."
+    return splits, notes
 
 
 def _files_of(path: Path | Mapping[str, Sequence[Path]]) -> tuple[Mapping[str, Sequence[Path]], list[str]]:
     if isinstance(path, Path):
-        return scan_folder(path, required="train") if path.is_dir() else ({"train": [path]}, [])
+        return scan(path, required="train")
     if unknown := path.keys() - set(SPLITS):
         raise ValueError(f"splits {sorted(unknown)}, expected some of {SPLITS}")
     if "train" not in path:
         raise UserError(f"the data set has no train split, only {', '.join(path) or 'nothing'}")
     return path, []
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Repeated texts
-
-
-def shared_texts(a: Sequence[Example], b: Sequence[Example]) -> int:
-    """Return how many examples of `b` have texts that also occur in `a`, ignoring white space and case."""
-    known = {_folded(example) for example in a}
-    return sum(_folded(example) in known for example in b)
-
-
-def repeated_texts(a: Sequence[Example]) -> int:
-    """Return how many examples of `a` have the texts of an earlier example, ignoring white space and case."""
-    return len(a) - len({_folded(example) for example in a})
-
-
-def folded(text: str) -> str:
-    """Return a text without differences of white space and case, to compare it with others."""
-    return " ".join(text.split()).casefold()
-
-
-def _folded(example: Example) -> tuple[str, ...]:
-    return tuple(map(folded, example.texts))

@@ -1,12 +1,14 @@
-"""The example (texts, label, weight) and the validation of its texts."""
+"""The example (texts, label, weight) and the validation and comparison of texts."""
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from gpt1.errors import UserError
+from gpt1.data.bad_rows import RowError
 
 Label = str | float | int
 
@@ -16,6 +18,9 @@ NOT_BLANK = r"\S"
 """Regular expression that matches in any usable text, for JSON schemas; `usable_text` does the full validation."""
 
 SHOWN_CHARACTERS = 40
+
+EMPTY_TEXT = "empty text"
+"""Kind of a `RowError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class Example:
     weight: float = 1.0
     origin: str = ""
     """Location for error messages, such as `train.csv row 17 (line 18)`."""
+    group: str | None = None
+    """Value of the column --group; None = no group."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -43,28 +50,35 @@ def usable_text(value: Any, where: str) -> str:
     """Return `value` as a non-blank str that can be encoded as UTF-8.
 
     Raises:
-        UserError: `value` is not a str, is blank, or contains a lone surrogate; the message begins with `where`.
+        RowError: `value` is not a str, is blank, or contains a lone surrogate; the message begins with `where`.
     """
     if not isinstance(value, str):
-        raise UserError(f"{where} is {shown(value)}, expected a text")
+        missing = value is None or (isinstance(value, float) and math.isnan(value))
+        raise RowError(f"{where} is {shown(value)}, expected a text", EMPTY_TEXT if missing else "not a text")
     if not value or value.isspace():
-        raise UserError(f"{where} is empty")
+        raise RowError(f"{where} is empty", EMPTY_TEXT)
     require_unicode(value, where)
     return str(value)  # converts np.str_
 
 
 def require_unicode(value: str, where: str) -> None:
-    """Raise UserError if `value` contains a lone surrogate, which UTF-8 cannot encode."""
+    """Raise RowError if `value` contains a lone surrogate, which UTF-8 cannot encode."""
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where} contains half of a character (\\u{ord(value[error.start]):04x} alone)") from None
+        half = f"half of a character (\\u{ord(value[error.start]):04x} alone)"
+        raise RowError(f"{where} contains {half}", "half of a character") from None
+
+
+def folded_text(text: str) -> str:
+    """Return a text without differences of case, blanks and composed characters, to compare it with others."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
 
 
 def shown(value: Any, none: str = "null") -> str:
     """Return a shortened repr of `value` with its type, for messages; `none` is returned for None."""
     if value is None:
         return none
-    text = repr(value)
+    text = repr(value).replace("\n", " ")  # that of an array or a table has several lines
     short = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
     return f"{short} ({type(value).__name__})"

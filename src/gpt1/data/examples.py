@@ -1,29 +1,31 @@
-"""Conversion of rows to examples, with validation; errors name file and row.
+"""Reading of files as examples; errors name file and row.
 
-Labels keep the values of the file (strings or numbers); tasks map them to ids.
+Labels are spelled as in the file; `label_column` converts those of a whole data set, tasks map them to ids.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from textwrap import shorten
-from typing import Any
 
-from gpt1.config import Columns
+from gpt1 import console
+from gpt1.config import DETECTED, Columns, TableFormat
+from gpt1.data.bad_rows import BadRows, RowError
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
-from gpt1.data.example import INTEGER, Example, Label, require_unicode, shown, usable_text
+from gpt1.data.example import Example
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.readers import Row, file_type, read_rows
+from gpt1.data.label_column import one_label_type, renamed
+from gpt1.data.nested import cell_names
+from gpt1.data.readers.delimited import missing_header
+from gpt1.data.readers.fasttext import NO_LABELS
+from gpt1.data.readers.rows import Note, Row
+from gpt1.data.readers.table import read_rows
+from gpt1.data.row_conversion import example_of, optional_cell
 from gpt1.errors import UserError
 
-_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)", re.IGNORECASE)
+NO_LABEL = (None, -1, "-1")
+"""Labels of rows without one; data sets on the hub have -1."""
 
 
 def read_examples(
@@ -31,200 +33,203 @@ def read_examples(
     columns: Columns = BY_USUAL_NAMES,
     kind: InputKind | None = None,
     *,
+    table: TableFormat = DETECTED,
     labelled: bool = True,
 ) -> list[Example]:
-    """Return the examples of one file, or of the shards of one split, with labels of one type.
-
-    Labels of csv and tsv files are converted to int, or float, if all of them are numbers; ints mixed with floats
-    become floats.
+    """Return the examples of one file, or of the shards of one split, with labels of one type (`one_label_type`).
 
     Raises:
-        UserError: any error of `stream_examples`, or some labels are text and some are numbers.
+        UserError: any error of `stream_examples` or `one_label_type`.
     """
     paths = [path] if isinstance(path, Path) else list(path)
-    return one_label_type([Reader(columns, kind).read(paths, labelled=labelled)], [is_untyped(paths)])[0]
+    reader = Reader(columns, kind, table)
+    examples = reader.read(paths, labelled=labelled)
+    reader.require_usable()
+    for note in reader.bad.notes():
+        console.say(note)
+    return one_label_type(renamed([examples], columns.renames)[0])[0]
 
 
 def stream_examples(
-    path: Path, columns: Columns = BY_USUAL_NAMES, kind: InputKind | None = None, labelled: bool = False
-) -> Iterator[Example]:
-    """Return an iterator over the examples of a file, in constant memory; labels of csv and tsv files stay str.
+    path: Path, columns: Columns = BY_USUAL_NAMES, kind: InputKind | None = None, labelled: bool = False,
+    *, table: TableFormat = DETECTED,
+) -> Iterator[Example]:  # fmt: skip
+    """Return an iterator over the examples of a file, in constant memory; labels are spelled as in the file.
 
     Args:
+        path: The file.
+        columns: Columns set by flags.
         kind: Input kind of the examples; None = inferred from the columns.
         labelled: Whether every row must have a label.
+        table: Format of the file; what it leaves open is detected.
 
     Raises:
         UserError: the file or a row cannot be read, a column is missing, a text is empty or not a string, a label is
             missing or infinite, a weight is negative, the number of choices varies, or the label is not one of them.
             The first row is read immediately, so most of these errors are raised by the call itself.
     """
-    examples = Reader(columns, kind).stream(path, labelled=labelled)
+    examples = Reader(columns, kind, table).stream(path, labelled=labelled)
     return chain([next(examples)], examples)
 
 
-def stream_rows(path: Path, columns: Columns, kind: InputKind | None) -> Iterator[tuple[Row, Example]]:
-    """Return an iterator over the rows of a file with their examples; labels are optional (see `stream_examples`)."""
-    rows = Reader(columns, kind).rows(path, labelled=False)
-    return chain([next(rows)], rows)
+def stream_rows(reader: Reader, path: Path) -> Iterator[tuple[Row, Example | RowError]]:
+    """Return an iterator over the rows of a file with their examples, without labels, or why they cannot be used.
+
+    The latter are counted in `reader.bad`; with --on-bad-row skip they are left out. The rows up to the first one that
+    sets the columns are read immediately.
+    """
+    rows = reader.counted_rows(path, labelled=None)
+    first = []
+    for each in rows:
+        first.append(each)
+        if reader.layout is not None:
+            break
+    return chain(first, rows)
 
 
 class Reader:
-    """Reader of the files of a data set: the first file sets the columns and the number of choices for all."""
+    """Reader of the files of a data set: the first file sets the columns and the number of choices for all.
 
-    def __init__(self, columns: Columns, kind: InputKind | None) -> None:
-        self.columns, self.kind = columns, kind
+    `remembered` are the columns that a run was trained on (see `find_layout`), `note` is called with a line about the
+    format of a file that is not plain. `group` is the column of groups.
+    """
+
+    def __init__(
+        self, columns: Columns, kind: InputKind | None, table: TableFormat = DETECTED, note: Note = console.say,
+        remembered: Columns = BY_USUAL_NAMES, group: str | None = None,
+    ) -> None:  # fmt: skip
+        self.columns, self.kind, self.table, self.note, self.remembered = columns, kind, table, note, remembered
+        self.group = group
         self.layout: Layout | None = None
-        self.unused: list[str] = []
+        self.names: list[str] = []
         self.n_choices: int | None = None
+        self.stripped_labels = 0
+        self.bad = BadRows()
+        """Rows of the splits that were `read`, or of the last file of `counted_rows`."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes on the columns, cells and rows that were read."""
+        notes = self.layout.notes(self.columns) if self.layout else []
+        used = self.layout.used if self.layout else ()
+        if unused := [name for name in self.names if name and name not in used]:  # an index has no name
+            notes.append(f"Columns not used: {', '.join(unused)}.")
+        if self.stripped_labels:
+            notes.append(f"Blanks around {self.stripped_labels:,} labels were removed.")
+        return notes + self.bad.notes()
 
     def read(self, paths: Iterable[Path], *, labelled: bool) -> list[Example]:
-        """Return the examples of several files."""
-        return [example for path in paths for example in self.stream(path, labelled=labelled)]
+        """Return the examples of the files of a split; rows that cannot be used are left out and added to `bad`.
+
+        Without `labelled`, the split may have no labels at all; otherwise, a row without one is a bad row.
+
+        Raises:
+            UserError: a file cannot be read, or none of its rows can be used.
+        """
+        examples, bad, unlabelled = [], BadRows(), BadRows()
+        for row, example in chain.from_iterable(self.rows(path, labelled=labelled) for path in paths):
+            bad.rows += 1
+            if isinstance(example, RowError):
+                bad.add(example)
+                continue
+            examples.append(example)
+            if example.label is None:
+                unlabelled.add(self._no_label(row))
+        if any(example.label not in NO_LABEL for example in examples):
+            examples = [example for example in examples if example.label is not None]
+            bad.add_all(unlabelled)
+        if not examples:
+            raise bad.error()
+        self.bad.add_all(bad)
+        return examples
 
     def stream(self, path: Path, *, labelled: bool) -> Iterator[Example]:
-        """Yield the examples of a file in constant memory."""
-        return (example for _, example in self.rows(path, labelled=labelled))
+        """Yield the examples of a file in constant memory.
 
-    def rows(self, path: Path, *, labelled: bool) -> Iterator[tuple[Row, Example]]:
-        """Yield the rows of a file with their examples; errors as in `stream_examples`."""
-        for row in read_rows(path):
-            if self.layout is None:
-                self.layout = find_layout(path.name, list(row.cells), self.columns, self.kind, labelled=labelled)
-                self.unused = [column for column in row.cells if column not in self.layout.used]
-            example = _example(row, self.layout)
-            if labelled and example.label is None:
-                raise no_label(example, self.layout.label, row.cells.get(self.layout.label or ""))
-            if self.n_choices is None:
-                self.n_choices = len(example.choices)
-            elif len(example.choices) != self.n_choices:
-                difference = f"{len(example.choices)} choices, expected {self.n_choices} as in the previous rows"
-                raise UserError(f"{row.where}: {difference}")
+        Raises:
+            UserError: a row cannot be used, unless --on-bad-row skip is set; or no row can be used.
+        """
+        for _, example in self.counted_rows(path, labelled=labelled):
+            if isinstance(example, RowError):
+                raise self.bad.error()
+            yield example
+        self.require_usable()
+        for note in self.bad.notes():
+            self.note(f"{path.name}: {note}")
+
+    def counted_rows(self, path: Path, *, labelled: bool | None) -> Iterator[tuple[Row, Example | RowError]]:
+        """Yield `rows` and count them in `bad`; with --on-bad-row skip, leave bad rows out."""
+        self.bad = BadRows()
+        for row, example in self.rows(path, labelled=labelled):
+            self.bad.rows += 1
+            if isinstance(example, RowError):
+                self.bad.add(example)
+                if self.table.on_bad_row == "skip":
+                    continue
             yield row, example
 
+    def require_usable(self, *, answered: bool = False) -> None:
+        """Check the rows in `bad`.
 
-def no_label(example: Example, column: str | None, cell: object = None) -> UserError:
-    """Return the error for an example without a label; `cell` is the content of its label column."""
-    found = "" if cell is None else f" (found {cell!r})"
-    return UserError(
-        f"{example.origin}: no label in column {column!r}{found}; label the row or remove it from the file"
-    )
+        Args:
+            answered: Whether a bad row has an empty result, unless --on-bad-row is set, so that it is no error.
 
+        Raises:
+            UserError: there are bad rows and they may not be left out, or there are no others.
+        """
+        allowed = self.table.on_bad_row == "skip" or (answered and self.table.on_bad_row is None)
+        if self.bad.bad and (not allowed or self.bad.bad == self.bad.rows):
+            raise self.bad.error()
 
-# ---------------------------------------------------------------------------------------------------------------------
-# One row
+    def rows(self, path: Path, *, labelled: bool | None) -> Iterator[tuple[Row, Example | RowError]]:
+        """Yield the rows of a file with their examples, or why a row cannot be used; None = labels are not read.
 
+        Raises:
+            UserError: the file or its columns cannot be read.
+        """
+        for row in read_rows(path, self.table, self.note):
+            if row.problem is not None:
+                yield row, RowError(f"{row.where}: {row.problem}", row.problem.kind)
+                continue
+            if self.layout is None:
+                names = cell_names(row.cells)
+                if labelled and names == ["text"] and path.name.lower().partition(".")[2].startswith("txt"):
+                    raise UserError(f"{path.name}: {NO_LABELS}")
+                try:
+                    self.layout = find_layout(
+                        path.name,
+                        names,
+                        self.columns,
+                        self.kind,
+                        labelled=labelled,
+                        remembered=self.remembered,
+                        group=self.group,
+                    )
+                except UserError as error:
+                    raise UserError(missing_header(path, self.table, row.cells) or str(error)) from None
+                self.names = names
+            try:
+                yield row, self._example(row, self.layout, labelled=labelled)
+            except RowError as error:
+                yield row, error
 
-def _example(row: Row, layout: Layout) -> Example:
-    parts = tuple([_text(row, column, _cell(row, column)) for column in layout.parts])
-    choices = _choices(row, layout.choices) if layout.choices else ()
-    label = None if layout.label is None else _label(row, layout.label)
-    weight = 1.0 if layout.weight is None else _weight(row, layout.weight)
-    if label is not None:
-        label = layout.kind.label_of(label, len(choices), row.where)
-    return Example(parts, choices, label, weight, row.where)
+    def _example(self, row: Row, layout: Layout, *, labelled: bool | None) -> Example:
+        example = example_of(row, layout)
+        if layout.label and isinstance(cell := optional_cell(row, layout.label), str):
+            self.stripped_labels += cell != cell.strip() and example.label is not None
+        if labelled and example.label is None:
+            raise self._no_label(row)
+        if self.n_choices is None:
+            self.n_choices = len(example.choices)
+        elif len(example.choices) != self.n_choices:
+            difference = f"{len(example.choices)} choices, expected {self.n_choices} as in the previous rows"
+            raise RowError(f"{row.where}: {difference}", "another number of choices")
+        return example
 
-
-def _cell(row: Row, column: str) -> Any:
-    try:
-        return row.cells[column]
-    except KeyError:
-        raise UserError(
-            f"{row.where}: no {column!r}; found {shorten(', '.join(row.cells), 100) or 'nothing'}"
-        ) from None
-
-
-def _text(row: Row, name: str, value: Any) -> str:
-    return usable_text(value, f"{row.where}: {name!r}")
-
-
-def _choices(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
-    if len(columns) > 1:
-        return tuple([_text(row, column, _cell(row, column)) for column in columns])
-    [column] = columns
-    values = _cell(row, column)
-    if isinstance(values, str):
-        with suppress(ValueError):
-            values = json.loads(values)
-    if not isinstance(values, list):
-        raise UserError(f'{row.where}: {column!r} is {shown(values)}, expected a list such as ["one", "two"]')
-    if len(values) < 2:
-        raise UserError(f"{row.where}: {column!r} needs at least 2 choices, found {len(values)}")
-    return tuple([_text(row, f"{column}[{i}]", value) for i, value in enumerate(values)])
-
-
-def _label(row: Row, column: str) -> Label | None:
-    """Return the label; None for a missing or empty cell, null, or NaN."""
-    match row.cells.get(column):
-        case str(text):
-            require_unicode(text, f"{row.where}: {column!r}")
-            text = text.strip()
-            return None if text.casefold() in ("", "nan") else text
-        case bool(value):
-            return int(value)
-        case int(value):
-            return value
-        case float(value) if math.isinf(value):
-            raise UserError(f"{row.where}: the label is {value}, expected a finite number")
-        case float(value):
-            return None if math.isnan(value) else value
-        case None:
-            return None
-        case value:
-            raise UserError(f"{row.where}: {column!r} is {shown(value)}, expected a single text or number as the label")
-
-
-def _weight(row: Row, column: str) -> float:
-    value = _cell(row, column)
-    weight = math.nan
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
-        with suppress(ValueError):
-            weight = float(value)
-    if not 0 <= weight < math.inf:
-        raise UserError(f"{row.where}: the weight {column!r} is {shown(value)}, expected a number of at least 0")
-    return weight
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The whole label column
-
-
-def is_untyped(paths: Iterable[Path]) -> bool:
-    """Return whether all files are csv or tsv, which contain strings only."""
-    return all((kind := file_type(path)) is not None and kind.format in ("csv", "tsv") for path in paths)
-
-
-def one_label_type(splits: Sequence[list[Example]], untyped: Sequence[bool]) -> list[list[Example]]:
-    """Convert the labels of all splits to one type: int, float or str.
-
-    Strings of untyped splits (csv, tsv) are converted to numbers if all of them, across splits, are numbers; ints mixed
-    with floats become floats.
-
-    Raises:
-        UserError: a number is infinite, or some labels are text and some are numbers.
-    """
-    cells = {e.label: e for split, raw in zip(splits, untyped, strict=True) if raw for e in split}
-    numbers = _numbers({label: e for label, e in cells.items() if isinstance(label, str)})
-    typed = [
-        [replace(e, label=numbers[e.label]) if e.label in numbers else e for e in split] if raw and numbers else split
-        for split, raw in zip(splits, untyped, strict=True)
-    ]
-    seen = {type(e.label): e for e in chain.from_iterable(typed) if e.label is not None}
-    if str in seen and len(seen) > 1:
-        text, number = seen.pop(str), seen.popitem()[1]
-        examples = f"{text.label!r} at {text.origin} and {number.label!r} at {number.origin}"
-        raise UserError(f"labels must be all text or all numbers; found {examples}")
-    if seen.keys() == {int, float}:
-        return [[replace(e, label=float(e.label)) if type(e.label) is int else e for e in split] for split in typed]
-    return typed
-
-
-def _numbers(cells: dict[str, Example]) -> dict[Label | None, Label]:
-    """Return {cell: number}; empty unless all cells are numbers."""
-    if not all(_NUMBER.fullmatch(label) for label in cells):
-        return {}
-    to_number = int if all(INTEGER.fullmatch(label) for label in cells) else float
-    for label, example in cells.items():
-        if math.isinf(float(label)):
-            raise UserError(f"{example.origin}: the label is {label}, expected a finite number")
-    return {label: to_number(label) for label in cells}
+    def _no_label(self, row: Row) -> RowError:
+        """Return the error for a row without a label."""
+        assert self.layout is not None
+        cell = optional_cell(row, self.layout.label)
+        found = "" if cell is None else f" (found {cell!r})"
+        kind = "empty label" if cell is None or not str(cell).strip() else f"label {str(cell).strip()}"
+        return RowError(f"{row.where}: no label in column {self.layout.label!r}{found}", kind)

@@ -35,6 +35,15 @@ def examples_of(
     Raises:
         UserError: `X` is empty, a value is not a text, a text is empty, or rows are of different kinds.
     """
+    try:
+        return _examples_of(X, name, kinds)
+    except UserError as error:
+        if len(columns := list(getattr(X, "columns", ()))) < 2:
+            raise
+        raise UserError(f"{error}; select the column of the texts, as in frame[{columns[0]!r}]") from None
+
+
+def _examples_of(X: Any, name: str, kinds: Sequence[InputKind]) -> tuple[InputKind, list[Example]]:  # noqa: N803
     rows = _rows(X, name, kinds)
     kind = _kind(rows[0], f"{name}[0]", kinds)
     for index, row in enumerate(rows):

@@ -17,7 +17,9 @@ from gpt1.data.header import Header, join_words
 from gpt1.tokenization.pretokenizers import valid_unicode
 
 LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment", "target", "score", "stars")
-"""Common names of the label column."""
+"""Usual names of the label column; the first takes precedence."""
+RARE_LABEL_COLUMNS = ("rating", "overall", "intent", "y", "标签")
+"""Names of the label column if no column has one of `LABEL_COLUMNS`."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,18 @@ class TextField:
     name: str
     """Key in JSON, name in explanations, and, if the column has a flag, field of `Columns`."""
     usual: tuple[str, ...] = ()
-    """Common names of its column (default: `name`); the first takes precedence."""
+    """Usual names of its column (default: `name`); the first takes precedence."""
+    rare: tuple[str, ...] = ()
+    """Names of its column if no column has a usual name."""
+    together: tuple[str, ...] = ()
+    """Names of columns that are joined where all of them are present and none has a usual name."""
     required: bool = True
     stand_in: str | None = None
     """A field whose column can replace this one if it is missing."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Common names of the column."""
+        """Usual names of the column."""
         return self.usual or (self.name,)
 
 
@@ -58,6 +64,7 @@ class InputKind:
     baseline: str = "tf-idf"
     """Features of the baseline for comparison: a key of `evaluation.baselines.FEATURES`."""
     label_columns: tuple[str, ...] = LABEL_COLUMNS
+    rare_label_columns: tuple[str, ...] = RARE_LABEL_COLUMNS
     schema_name: str = ""
     """Name of the JSON schema (default: derived from `name`)."""
     schema_description: str | None = None
@@ -91,17 +98,19 @@ class InputKind:
         """Return whether the column names identify this kind; flags are ignored."""
         return False
 
-    def find_parts(self, header: Header) -> tuple[str, ...]:
-        """Return the columns of an example's texts, without choices.
+    def find_parts(self, header: Header) -> dict[str, tuple[str, ...]]:
+        """Return the columns of each of an example's texts by field, without choices and absent optional fields.
 
         Raises:
             UserError: a required column is missing or ambiguous.
         """
-        columns = {each.name: header.find(each.name, each.columns) for each in self.fields}
+        columns = {
+            each.name: header.find_joined(each.name, each.columns, each.rare, each.together) for each in self.fields
+        }
         for each in self.fields:
-            if each.required and columns[each.name] is None and columns.get(each.stand_in or "") is None:
-                raise header.missing([each.name], each.columns)
-        return tuple(column for column in columns.values() if column is not None)
+            if each.required and not columns[each.name] and not columns.get(each.stand_in or ""):
+                raise header.missing([each.name], (*each.columns, *each.rare))
+        return {field: found for field, found in columns.items() if found}
 
     def find_choices(self, header: Header) -> tuple[str, ...]:
         """Return the columns of an example's choices: one column of lists, or one column per choice.
@@ -115,7 +124,7 @@ class InputKind:
         """Return the label for `Example.label`; None for a value that marks unlabelled rows.
 
         Raises:
-            UserError: the value is not a valid label for this example.
+            RowError: the value is not a valid label for this example.
         """
         return label
 

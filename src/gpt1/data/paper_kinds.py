@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any
 
+from gpt1.data.bad_rows import RowError
 from gpt1.data.example import INTEGER, Example, Label, usable_text
 from gpt1.data.header import Header
 from gpt1.data.input_kinds import InputKind, TextField, usable_arguments
@@ -26,19 +27,23 @@ class _Pair(InputKind):
         """Return whether the columns of a pair are found."""
         return bool(self._find_pair(header))
 
-    def find_parts(self, header: Header) -> tuple[str, ...]:
+    def find_parts(self, header: Header) -> dict[str, tuple[str, ...]]:
         """Return the two columns; raise UserError if they are missing."""
         parts = self._find_pair(header)
         if not parts:
             raise header.missing(self.column_fields, ("/".join(pair) for pair in self.usual_pairs))
-        return parts
+        return {field: (part,) for field, part in zip(self.column_fields, parts, strict=True)}
 
     def _find_pair(self, header: Header) -> tuple[str, ...]:
         flagged = [(name, column) for name in self.column_fields if (column := header.flagged(name)) is not None]
         if len(flagged) == 1:
             raise UserError("--text-a and --text-b must be set together")
         if flagged:
-            return tuple(column for each in flagged if (column := header.named(*each)))
+            return tuple(header.named(*each) for each in flagged)
+        remembered = [getattr(header.remembered, name) for name in self.column_fields]
+        known = [column for name in remembered if name and (column := header.resolve(name))]
+        if len(known) == len(remembered):
+            return tuple(known)
         for first, second in self.usual_pairs:
             if (in_a := header.among([first])) and (in_b := header.among([second])):
                 return in_a[0], in_b[0]
@@ -71,7 +76,10 @@ class ChoicesKind(InputKind):
         name = self.choices.name
         named = header.flagged(name)
         if named is not None and "," in named and named not in header.names:
-            return tuple(column for part in named.split(",") if (column := header.named(name, part.strip())))
+            return tuple(header.named(name, part.strip()) for part in named.split(","))
+        remembered = (header.remembered.choices or "").split(",")
+        if named is None and len(remembered) > 1 and all(map(header.resolve, remembered)):
+            return tuple(column for each in remembered if (column := header.resolve(each)))
         if column := header.find(name, self.choices.columns):
             return (column,)
         numbered = {match[1].lower(): name for name in header.names if (match := _ONE_CHOICE.fullmatch(name))}
@@ -94,7 +102,7 @@ class ChoicesKind(InputKind):
         if index is not None and index in range(n_choices):
             return int(index)
         expected = f"a choice, 0 to {n_choices - 1} (counted from 0) or {letters[0]} to {letters[-1]}"
-        raise UserError(f"{where}: the label is {label!r}, expected {expected}")
+        raise RowError(f"{where}: the label is {label!r}, expected {expected}", "label that is not a choice")
 
     def matches(self, value: Any) -> bool:
         """Return whether a Python value is a sequence of texts followed by a sequence of at least two choices."""
@@ -151,7 +159,17 @@ class ChoicesKind(InputKind):
         return self.names_of(Example(parts, ("", "")))
 
 
-SINGLE = InputKind("single", (TextField("text", ("text", "sentence", "review", "content")),), "a text", "texts", "text")
+SINGLE = InputKind(
+    "single",
+    (
+        TextField(
+            "text", ("text", "sentence", "review", "content"),
+            ("comment", "body", "message", "tweet", "description", "reviewText", "文本", "内容", "评论"),
+            ("title", "body"),
+        ),
+    ),
+    "a text", "texts", "text",
+)  # fmt: skip
 PAIR = _Pair(
     "pair", (TextField("text_a"), TextField("text_b")), "a pair of texts", "pairs of texts", "(text, text)",
     baseline="overlap", schema_name="Pair",
@@ -167,7 +185,8 @@ CHOICES = ChoicesKind(
         TextField("question", required=False),
     ),
     "a context with choices", "contexts with choices", "(context, [choice, choice, …])",
-    baseline="choice-overlap", label_columns=("label", "labels", "answer", "target"), schema_name="Question",
+    baseline="choice-overlap", label_columns=("label", "labels", "answer", "target"), rare_label_columns=(),
+    schema_name="Question",
     schema_description="A context, an optional question, and the choices.",
     choices=TextField("choices", ("choices", "options", "endings")),
 )  # fmt: skip

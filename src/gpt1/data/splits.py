@@ -1,144 +1,140 @@
-"""Train, valid and test splits: files of a folder, or seeded random splits."""
+"""Seeded random splits of examples."""
 
 from __future__ import annotations
 
 import random
-import re
-import shlex
 from collections import defaultdict
-from collections.abc import Sequence
-from itertools import chain
-from pathlib import Path
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
+from gpt1.config import SPLIT_VERSION
 from gpt1.data.example import Example
-from gpt1.data.readers import FORMATS, file_type
-from gpt1.errors import UserError
-
-SPLITS: tuple[str, ...] = ("train", "valid", "test")
-
-_SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid", "test": "test"}
-_SPLIT_NAME = re.compile(
-    rf"(?P<name>{'|'.join(_SPLIT_OF)})"
-    r"(?:[-_](?P<shard>\d+)(?:[-_]of[-_](?P<shards>\d+))?|(?P<rest>[-_. ].+))?",
-    re.IGNORECASE,
-)
-_LISTED_FILES = 8  # in a message
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Files
-
-
-def find_splits(path: Path) -> dict[str, list[Path]]:
-    """Return the files of each split in a folder, shards in order.
-
-    The stem of a file names its split: train, valid (or dev, val, validation) or test, optionally with a shard number
-    (`train-000`, `test-00000-of-00002`). For a split without such files, a single file whose stem starts with its name
-    (`train-part`) is used.
-
-    Raises:
-        UserError: the folder does not exist or has no such file, a split has several formats or names, or a shard is
-            missing.
-    """
-    return scan_folder(path)[0]
-
-
-def scan_folder(folder: Path, required: str | None = None) -> tuple[dict[str, list[Path]], list[str]]:
-    """Return the files of each split as `find_splits` does, and notes about unused files."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    named: dict[str, dict[Path, re.Match[str]]] = defaultdict(dict)  # train.csv, train-000.csv
-    similar: dict[str, list[Path]] = defaultdict(list)  # train-part.csv
-    others: list[Path] = []
-    for file in sorted(folder.iterdir()):
-        kind = file_type(file)
-        match = _SPLIT_NAME.fullmatch(kind.stem if kind else file.name)
-        if file.name.startswith(".") or not file.is_file() or not (kind or match):
-            continue
-        if kind is None or match is None:
-            others.append(file)
-        elif match["rest"]:
-            similar[_SPLIT_OF[match["name"].lower()]].append(file)
-        else:
-            named[_SPLIT_OF[match["name"].lower()]][file] = match
-
-    notes = []
-    splits = {split: _in_order(folder, split, named[split]) for split in SPLITS if split in named}
-    for split, files in similar.items():
-        if split not in splits and len(files) == 1:
-            splits[split] = files
-            notes.append(f"{split}: using {files[0].name}, the only file with a matching name.")
-        else:
-            others += files
-    if not splits or (required and required not in splits):
-        present = [*chain.from_iterable(splits.values()), *others]
-        raise _nothing_found(folder, required or "train, valid or test", present)
-    if others:
-        rule = "a split is a file named train, valid (dev, val, validation) or test, or shards of it (train-000)"
-        notes.append(f"Not used: {_listed(others)}; {rule}.")
-    return splits, notes
-
-
-def _in_order(folder: Path, split: str, named: dict[Path, re.Match[str]]) -> list[Path]:
-    """Return the only file of a split, or its shards by number."""
-    # Shards of one split differ only in their number, not in the name (dev, valid), format or compression.
-    shapes = {(m["name"], m["shard"] is None, file.name[len(m.string) :]): file for file, m in named.items()}
-    if len(shapes) > 1:
-        raise UserError(f"{folder} contains {split} more than once: {_listed([*shapes.values()])}; keep one of them")
-    total = max(int(m["shards"] or 0) for m in named.values())
-    if total and len(named) != total:
-        raise UserError(f"{folder} contains {len(named)} of {total} shards of {split}: {_listed([*named])}")
-    return sorted(named, key=lambda file: int(named[file]["shard"] or 0))
-
-
-def _nothing_found(folder: Path, wanted: str, files: Sequence[Path]) -> UserError:
-    for file in sorted(files, key=lambda file: not file.name.startswith(wanted)):
-        if kind := file_type(file):
-            name = f"{wanted if wanted in SPLITS else 'train'}{file.name[len(kind.stem) :]}"
-            return UserError(
-                f"{folder} has no {wanted} file, only {_listed(files)}; rename the right one to {name}, or split one "
-                f"into train, valid and test with --data {shlex.quote(file.as_posix())}"
-            )
-    present = f"only {_listed(files)}" if files else "and no other data file"
-    return UserError(f"{folder} has no {wanted} file, {present}; expected {FORMATS}")
-
-
-def _listed(files: Sequence[Path]) -> str:
-    names = [file.name for file in files[:_LISTED_FILES]]
-    return ", ".join(names) + (f" and {len(files) - len(names)} more" if len(files) > len(names) else "")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Random splits
 
 OPENAI_SEED = 3535999445
 """The seed of OpenAI's split of ROCStories."""
 
+QUANTILES = 10
+"""Maximum number of strata of numeric labels."""
 
-def stratified_split(examples: list[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
+Item = TypeVar("Item")
+
+
+def stratified_split(
+    examples: list[Example], fraction: float, seed: int, groups: Sequence[int] | None = None,
+    version: int = SPLIT_VERSION,
+) -> tuple[list[Example], list[Example]]:  # fmt: skip
     """Draw `fraction` of the examples at random, stratified by label; return (remaining, drawn) in file order.
 
-    The fraction of each label is exact to within one row, and at least one row of each label remains. Without strata
-    (see `strata`) the draw is not stratified. The result is the same on every machine, since only `random.random` is
-    used, which Python keeps stable.
+    See `draw`.
     """
-    groups = strata(examples)
-    quotas = [fraction * len(group) for group in groups]
-    counts = [int(quota) for quota in quotas]
-    spare = round(fraction * len(examples)) - sum(counts)
-    growing = [i for i, group in enumerate(groups) if counts[i] + 1 < len(group)]
-    for i in sorted(growing, key=lambda i: counts[i] - quotas[i])[:spare]:
-        counts[i] += 1
+    return partition(examples, draw(examples, fraction, seed, groups, version))
+
+
+def draw(
+    examples: Sequence[Example], fraction: float, seed: int, groups: Sequence[int] | None = None,
+    version: int = SPLIT_VERSION,
+) -> set[int]:  # fmt: skip
+    """Draw `fraction` of the examples at random, stratified by label (`strata`); return their row numbers.
+
+    Groups are taken in random order; one is drawn if the numbers of rows per label come closer to the fraction and at
+    least one row of each label remains. Without larger groups, the fraction of each label is exact to within one row.
+    If no group comes closer because all are too large, the one that is off least is drawn.
+
+    The result is the same on every machine, since only `random.random` is used, which Python keeps stable.
+
+    Args:
+        examples: The examples, in file order.
+        fraction: Share of the examples to draw, in [0, 1).
+        seed: Seed of the draw.
+        groups: First row of each example's group, which is not divided (`linked`); None = each example is a group.
+        version: 1 = numeric labels are not stratified (--split-version).
+    """
+    groups = range(len(examples)) if groups is None else groups
     # The seed includes the size, so that a second draw from the remaining examples uses other random numbers.
     rng = random.Random(f"{seed} of {len(examples)}")
     rank = [rng.random() for _ in examples]
+    order = sorted(set(groups), key=rank.__getitem__)
+    others: dict[int, list[int]] = defaultdict(list)  # of the group, besides its first row
+    for row, group in enumerate(groups):
+        if row != group:
+            others[group].append(row)
+    of_label = strata(examples, len(order), version)
+    stratum = [0] * len(examples)
+    for number, of_one in enumerate(of_label):
+        for row in of_one:
+            stratum[row] = number
+    remaining = [len(rows) for rows in of_label]
+    missing = _quotas(remaining, fraction)
+    never = -len(examples)
+
+    def gain(group: int) -> int:
+        """Return by how many rows the numbers per label come closer to their quotas; `never` if no row remains."""
+        counts: dict[int, int] = defaultdict(int)
+        for row in (group, *others.get(group, ())):
+            counts[stratum[row]] += 1
+        closer = 0
+        for label, count in counts.items():
+            if remaining[label] <= count:
+                return never
+            closer += abs(missing[label]) - abs(missing[label] - count)
+        return closer
+
     drawn: set[int] = set()
-    for group, count in zip(groups, counts, strict=True):
-        drawn.update(sorted(group, key=rank.__getitem__)[:count])
+    unmet = sum(missing)
+    for group in order:
+        if not unmet:
+            break
+        if gain(group) > 0:
+            rows = (group, *others.get(group, ()))
+            drawn.update(rows)
+            for label in map(stratum.__getitem__, rows):
+                unmet -= missing[label] > 0
+                missing[label] -= 1
+                remaining[label] -= 1
+    if unmet and not drawn:
+        nearest = max(order, key=gain)
+        drawn.update((nearest, *others.get(nearest, ())) if gain(nearest) > never else ())
+    return drawn
+
+
+def _quotas(sizes: Sequence[int], fraction: float) -> list[int]:
+    """Return the number of rows to draw from strata of the given sizes, fewer than each; the sum is rounded."""
+    exact = [fraction * size for size in sizes]
+    quotas = [int(quota) for quota in exact]
+    spare = round(fraction * sum(sizes)) - sum(quotas)
+    growing = [i for i, size in enumerate(sizes) if quotas[i] + 1 < size]
+    for i in sorted(growing, key=lambda i: quotas[i] - exact[i])[:spare]:
+        quotas[i] += 1
+    return quotas
+
+
+def partition(items: Sequence[Item], drawn: set[int]) -> tuple[list[Item], list[Item]]:
+    """Return (remaining, drawn) items, in order."""
     return (
-        [example for row, example in enumerate(examples) if row not in drawn],
-        [example for row, example in enumerate(examples) if row in drawn],
+        [item for row, item in enumerate(items) if row not in drawn],
+        [item for row, item in enumerate(items) if row in drawn],
     )
+
+
+def linked(*columns: Sequence[Hashable]) -> list[int]:
+    """Return the number of each row's group: rows with the same value in a column are linked, also by way of others.
+
+    The number of a group is that of its first row (connected components by union-find). None is no value.
+    """
+    parent = list(range(len(columns[0])))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = row = parent[parent[row]]
+        return row
+
+    for column in columns:
+        first: dict[Hashable, int] = {}
+        for row, value in enumerate(column):
+            if value is not None and (earlier := first.setdefault(value, row)) != row:
+                one, other = root(earlier), root(row)
+                parent[max(one, other)] = min(one, other)
+    return [root(row) for row in range(len(parent))]
 
 
 def openai_split(examples: list[Example], fraction: float) -> tuple[list[Example], list[Example]]:
@@ -156,11 +152,19 @@ def openai_split(examples: list[Example], fraction: float) -> tuple[list[Example
     return rest, drawn
 
 
-def strata(examples: list[Example]) -> list[list[int]]:
-    """Return row numbers grouped by label; one group if labels are floats or more numerous than half the rows."""
+def strata(examples: Sequence[Example], n_groups: int, version: int = SPLIT_VERSION) -> list[list[int]]:
+    """Return row numbers grouped by label.
+
+    Labels that are fractional numbers, or more numerous than half the rows, are one stratum; if they are numbers, there
+    is a stratum for each of up to `QUANTILES` quantiles, ten groups each (not in version 1).
+    """
     rows: dict[object, list[int]] = defaultdict(list)
     for row, example in enumerate(examples):
         rows[example.label].append(row)
-    if len(rows) > len(examples) / 2 or any(isinstance(label, float) for label in rows):
+    if len(rows) <= len(examples) / 2 and not any(isinstance(label, float) for label in rows):
+        return list(rows.values())
+    n_strata = min(QUANTILES, n_groups // 10)
+    if version == 1 or n_strata < 2 or not all(isinstance(label, int | float) for label in rows):
         return [list(range(len(examples)))]
-    return list(rows.values())
+    ascending = sorted(range(len(examples)), key=lambda row: examples[row].label)  # type: ignore[arg-type,return-value]
+    return [ascending[len(ascending) * i // n_strata : len(ascending) * (i + 1) // n_strata] for i in range(n_strata)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
@@ -25,6 +26,7 @@ from gpt1.checkpoint.run_formats import upgrade_settings
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import DeviceConfig, FinetuneConfig
 from gpt1.config.overrides import with_overrides
+from gpt1.data.duplicates import find_duplicates
 from gpt1.data.example import Example
 from gpt1.errors import Interrupted, UserError
 from gpt1.estimator.validation import drawn, require_use, unlabelled_examples
@@ -33,8 +35,9 @@ from gpt1.system.files import read_json, replace_directory, sha256, write_json
 from gpt1.tasks import Labels, ProblemType, Task
 from gpt1.tasks.dataset import TaskData
 from gpt1.tasks.metrics import own_metric
+from gpt1.tasks.unknown_text import check_training_texts
 from gpt1.training.adaptation import Adaptation
-from gpt1.training.defaults import recipe_or_default
+from gpt1.training.defaults import recipe_or_default, with_split_version
 from gpt1.training.setup import FinetuneSetup, encode_splits, starting_model
 
 ESTIMATOR = "estimator.json"
@@ -61,7 +64,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         max_length: int | None = None, lm_coef: float | None = None, adapt: float | None = None,
         unlabelled: str | Path | Sequence[str] | None = None, validation_fraction: float | None = None,
         random_state: Any = None, backend: str | None = None, device: str | None = None, dtype: str | None = None,
-        out: str | Path | None = None, verbose: int = 0,
+        allow_unknown: bool | None = None, out: str | Path | None = None, verbose: int = 0,
     ):  # fmt: skip
         self.model = model
         self.recipe = recipe
@@ -78,6 +81,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self.backend = backend
         self.device = device
         self.dtype = dtype
+        self.allow_unknown = allow_unknown
         self.out = out
         self.verbose = verbose
 
@@ -96,14 +100,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             base = recipe_or_default(base, self.model, self.out)
         named = (
             "model", "task", "epochs", "lr", "batch_size", "max_length", "lm_coef", "adapt",
-            "backend", "device", "dtype",
+            "backend", "device", "dtype", "allow_unknown",
         )  # fmt: skip
         overrides = {name: value for name in named if (value := getattr(self, name)) is not None}
-        overrides = {
-            name: value.item() if isinstance(value, np.generic) else value for name, value in overrides.items()
-        }
-        if isinstance(overrides.get("model"), Path):
-            overrides["model"] = str(overrides["model"])
         if isinstance(self.unlabelled, str | Path):
             overrides["unlabelled"] = Path(self.unlabelled)
         if self.validation_fraction is not None:
@@ -128,9 +127,14 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 run = RunDirectory(Path(during.enter_context(TemporaryDirectory())), read_only=True)
             else:
                 run = RunDirectory(Path(self.out))
-            data = TaskData(drawn(examples, config), task, labels, (), unlabelled_examples(self.unlabelled))
+            config = with_split_version(config, run.path)
+            splits = drawn(examples, config)
+            unlabelled = unlabelled_examples(self.unlabelled)
+            data = TaskData(splits, task, labels, (), find_duplicates(splits), unlabelled)
             start = starting_model(config, data, run)
             encoded = encode_splits(config, data, start)
+            if note := check_training_texts(config, data.splits["train"], encoded["train"]):
+                warnings.warn(note, stacklevel=3)
             training = FinetuneSetup(config, start, encoded, own_metric(config.metric))
             root = Path(self.out) / ADAPTED if self.out else Path(_temporary_directory().name)
             adaptation = Adaptation(config, data, start, root) if config.adaptation.adapt else None
@@ -140,6 +144,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                     digests["--adapt"] = adaptation.texts.sha256
                 run.open("fit", config, {"data_sha256": digests, "labels": list(labels.names)})
                 run.hold()
+                run.save_rows(data.duplicates.keys)
                 during.callback(run.close)
                 if not run.tokenizer.exists():
                     replace_directory(run.tokenizer, start.tokenizer.save)

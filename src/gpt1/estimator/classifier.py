@@ -52,6 +52,7 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         random_state: Seed, or a NumPy generator that one is drawn from. None: the recipe's, 0.
         backend, device, dtype: As the flags of `gpt1 finetune`. Without `dtype`, `fit` computes in bfloat16 on devices
             with fast bfloat16, and predictions are computed in float32.
+        allow_unknown: Train although the vocabulary does not know half or more of the texts. None: the recipe's, False.
         out: Run directory for log, checkpoints and model, from which the same `fit` resumes. None: nothing is stored.
         verbose: 1 prints the notices of `gpt1 finetune`, 0 nothing.
 
@@ -75,12 +76,13 @@ class GPT1Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         max_length: int | None = None, lm_coef: float | None = None, adapt: float | None = None,
         unlabelled: str | Path | Sequence[str] | None = None, validation_fraction: float | None = None,
         class_weight: Any = None, random_state: Any = None, backend: str | None = None, device: str | None = None,
-        dtype: str | None = None, out: str | Path | None = None, verbose: int = 0,
+        dtype: str | None = None, allow_unknown: bool | None = None, out: str | Path | None = None, verbose: int = 0,
     ):  # fmt: skip
         super().__init__(
             model, recipe=recipe, task=task, epochs=epochs, lr=lr, batch_size=batch_size, max_length=max_length,
             lm_coef=lm_coef, adapt=adapt, unlabelled=unlabelled, validation_fraction=validation_fraction,
-            random_state=random_state, backend=backend, device=device, dtype=dtype, out=out, verbose=verbose,
+            random_state=random_state, backend=backend, device=device, dtype=dtype, allow_unknown=allow_unknown,
+            out=out, verbose=verbose,
         )  # fmt: skip
         self.class_weight = class_weight
 

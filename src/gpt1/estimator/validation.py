@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import assert_all_finite
 
-from gpt1.config import DataConfig, FinetuneConfig
-from gpt1.data.dataset import stratified_split
+from gpt1.config import SPLIT_VERSION, DataConfig, FinetuneConfig
+from gpt1.data.duplicates import keys
 from gpt1.data.example import Example, require_unicode, usable_text
-from gpt1.data.splits import openai_split
+from gpt1.data.splits import linked, openai_split, stratified_split
 from gpt1.errors import UserError
 
 Weights = NDArray[np.float64]
@@ -92,10 +92,12 @@ def drawn(examples: list[Example], config: FinetuneConfig) -> dict[str, list[Exa
     fraction = config.split.valid_fraction
     if fraction is None:
         return {"train": examples}
-    by_openai = config.split.split_strategy == "openai"
-    rest, drawn = (
-        openai_split(examples, fraction) if by_openai else stratified_split(examples, fraction, config.loop.seed)
-    )
+    if config.split.split_strategy == "openai":
+        rest, drawn = openai_split(examples, fraction)
+    else:
+        version = config.split.split_version or SPLIT_VERSION
+        groups = None if version == 1 else linked(keys(examples))
+        rest, drawn = stratified_split(examples, fraction, config.loop.seed, groups, version)
     if not drawn:
         raise UserError(f"validation_fraction={fraction}: no row of {len(examples)} is left for validation")
     return {"train": rest, "valid": drawn}
@@ -105,7 +107,7 @@ def require_use(config: FinetuneConfig) -> None:
     """Raise UserError if a setting applies to runs from files only, since no setting is ignored."""
     usual = FinetuneConfig()
     idle = {name: (getattr(config, name), getattr(usual, name)) for name in ("data", "out", "columns")}
-    for name in ("train_fraction", "test_fraction", "max_examples"):
+    for name in ("train_fraction", "test_fraction", "max_examples", "group"):
         idle[name] = getattr(config.split, name), getattr(DataConfig(), name)
     idle["track"] = config.tracking.track, ""
     if config.split.valid_fraction is None:

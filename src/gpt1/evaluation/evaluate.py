@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpt1 import console
 from gpt1.checkpoint.loading import open_model, resolve_model
 from gpt1.checkpoint.run_dir import RunDirectory
-from gpt1.config import Columns, DataConfig, DeviceConfig, FinetuneConfig, ZeroShotConfig
+from gpt1.config import DETECTED, Columns, DataConfig, DeviceConfig, FinetuneConfig, TableFormat, ZeroShotConfig
 from gpt1.data.batching import EncodedExamples
+from gpt1.data.duplicates import keys
 from gpt1.data.example import Example
+from gpt1.data.python_tables import as_path, is_path
 from gpt1.errors import UserError
 from gpt1.evaluation import verdict
+from gpt1.evaluation.results import Results
 from gpt1.evaluation.scoring import baselines, majority, score_split, show_scores
 from gpt1.evaluation.zero_shot import HEURISTICS, ZeroShot, find_heuristic, find_labels
 from gpt1.inference.classifier import Classifier
@@ -23,37 +26,45 @@ from gpt1.tasks.metrics import Metric, own_metric
 
 
 def evaluate(
-    model: Path | str, data: Path | str, *, split: str = "test", columns: Columns | None = None,
+    model: Path | str, data: Any, labels: Any = None, *, split: str = "test", columns: Columns | None = None,
     hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | Metric | None = None,
-    baseline: bool = True, compare: Sequence[Path | str] = (),
-) -> dict[str, Any]:  # fmt: skip
+    baseline: bool = True, compare: Sequence[Path | str] = (), table: TableFormat = DETECTED,
+) -> Results:  # fmt: skip
     """Score a fine-tuned model on one split of a data set, or on all rows of a file.
 
     `model` is a run directory or any other name of a fine-tuned model (`loading.resolve_model`); `data` has the form of
-    `gpt1 finetune --data`. A file that the run was trained on is split as in training, so that `split` selects the same
-    rows. The dtype is float32 unless `hardware` sets one.
+    `gpt1 finetune --data`, or is data in memory, with `labels` if it is a list of examples, as for `gpt1.finetune`. A
+    file that the run was trained on is split as in training, so that `split` selects the same rows. The dtype is
+    float32 unless `hardware` sets one.
 
-    `baseline` also fits the baselines on the run's training rows and scores them on the same examples. `compare` lists
-    other runs or models of the same task and labels to score on them. `metric` is an additional metric: a function of
-    (labels, predictions), or its name as `package.module:function`.
+    `table` is the format of the files; what it leaves open is detected. `baseline` also fits the baselines on the run's
+    training rows and scores them on the same examples. `compare` lists other runs or models of the same task and labels
+    to score on them. `metric` is an additional metric: a function of (labels, predictions), or its name as
+    `package.module:function`.
 
     Example: `evaluate("runs/demo", "reviews", max_examples=50)["test"]["accuracy"]`
 
     Returns:
-        {split: {metric: value, "loss", "examples", "interval", …}, "baseline": {name: …}, "baseline_split": split,
-        "verdict": text | None} as in `metrics.json`; with `compare` also {"compare": {path: …}}.
+        `Results`, a dict that is displayed as a table: {split: {metric: value, "loss", "examples", "interval", …},
+        "baseline": {name: …}, "baseline_split": split, "verdict": text | None} as in `metrics.json`; with `compare`
+        also {"compare": {path: …}}.
 
     Raises:
         UserError: the model has no task head, the data is missing, or a row is invalid.
     """
-    data = str(data)
     path = resolve_model(model)
     trained_on = _run_settings(path)
     classifier = Classifier.open(path, hardware, shown=str(model), zero_shot=True)
     others = {str(other): _of_the_same_kind(other, str(model), classifier, hardware) for other in compare}
     kind = classifier.task.input_kind
-    examples = load_evaluation_data(trained_on, data, split, columns or Columns(), kind).read(split)
-    examples = _at_most(max_examples, examples)
+    run = RunDirectory(path)
+    recorded = run.load_rows()
+    with as_path(data, labels, [kind]) as source:
+        rows = load_evaluation_data(
+            trained_on, source, split, columns or Columns(), kind, table, run.columns(), classifier.labels.names,
+            recorded,
+        )  # fmt: skip
+        examples = _at_most(max_examples, rows.read(split))
     extra = own_metric(metric)
     encoded = classifier.encode(examples, labelled=True)
     if encoded.truncated:
@@ -63,11 +74,14 @@ def evaluate(
     console.say(f"{len(encoded):,} examples; {classifier.engine.device}, {classifier.engine.dtype}")
     logits = classifier.logits(encoded, label=f"scoring {split}")
     scored = score_split(logits, encoded, examples, classifier.head, classifier.labels, extra)
+    scored["trained_on"] = _n_trained_on(model, examples)
     explain_mistakes(Explainer(classifier), scored["mistakes"])
-    _log_mistakes(RunDirectory(path), data, split, scored["mistakes"])
-    fitted = _fit_baselines(trained_on, classifier, examples, encoded, extra) if baseline and trained_on else {}
+    _log_mistakes(run, source if is_path(data) else "data in memory", split, scored["mistakes"])
+    fitted = {}
+    if baseline and trained_on:
+        fitted = _fit_baselines(trained_on, classifier, examples, encoded, extra, recorded)
     results: dict[str, Any] = {split: scored, "baseline": fitted, "baseline_split": split}
-    size = verdict.size_of_run(RunDirectory(path).log.path)
+    size = verdict.size_of_run(run.log.path)
     results["verdict"] = verdict.of_run(results, trained_on, *size) if trained_on else verdict.finding(results)
     if others:
         results["compare"] = {}
@@ -75,9 +89,23 @@ def evaluate(
             encoded = other.encode(examples, labelled=True)
             logits = other.logits(encoded, label=f"scoring {name}")
             results["compare"][name] = score_split(logits, encoded, examples, other.head, other.labels, extra)
+            results["compare"][name]["trained_on"] = _n_trained_on(name, examples)
             explain_mistakes(Explainer(other), results["compare"][name]["mistakes"])
     show_scores(results, str(model) if others else "GPT-1")
-    return results
+    return Results(results, path)
+
+
+def _n_trained_on(model: Path | str, examples: Sequence[Example]) -> int | None:
+    """Return how many of the examples the run `model` was trained on, and print it; None if it is unknown."""
+    recorded = RunDirectory(resolve_model(model)).load_rows()
+    if recorded is None:
+        console.say(f"{model} has no record of its training examples; it may have been trained on some of these.")
+        return None
+    train = set(recorded["train"])
+    count = sum(key in train for key in keys(examples))
+    caution = ", so the scores are not those on new texts" if count else ""
+    console.say(f"{model} was trained on {count:,} of these examples{caution}.")
+    return count
 
 
 def _log_mistakes(run: RunDirectory, data: str, split: str, mistakes: Sequence[dict[str, Any]]) -> None:
@@ -110,7 +138,7 @@ def _of_the_same_kind(
 def evaluate_zero_shot(
     model: Path | str, data: str, how: ZeroShotConfig, *, split: str = "test", columns: Columns | None = None,
     hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | None = None,
-    baseline: bool = True,
+    baseline: bool = True, table: TableFormat = DETECTED,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a language model zero-shot, without fine-tuning (see `zero_shot`).
 
@@ -119,7 +147,8 @@ def evaluate_zero_shot(
     """
     kind = HEURISTICS[how.heuristic].input_kind if how.heuristic else None
     path = resolve_model(model)
-    rows = load_evaluation_data(_run_settings(path), data, split, columns or Columns(), kind)
+    recorded = RunDirectory(path).load_rows()
+    rows = load_evaluation_data(_run_settings(path), data, split, columns or Columns(), kind, table, recorded=recorded)
     examples = rows.read(split)
     heuristic = find_heuristic(how, data, examples)
     labels = find_labels(how, heuristic, examples, rows.label_names)
@@ -155,11 +184,17 @@ def _fit_baselines(
     examples: list[Example],
     encoded: EncodedExamples,
     extra: dict[str, Metric],
+    recorded: Mapping[str, Sequence[bytes]] | None,
 ) -> dict[str, Any]:
     try:
-        train = load_data(trained_on).splits["train"]
-        labels = model.labels.ids(train)
+        train = load_data(trained_on)
+        labels = model.labels.ids(train.splits["train"])
     except UserError as error:
         console.say(f"Baselines skipped: the run's training data cannot be read ({error}).")
         return {}
-    return baselines(model.task, train, labels, examples, encoded, model.head, extra, trained_on.loop.seed)
+    if recorded is not None and recorded["train"] != train.duplicates.keys["train"]:
+        console.say("Baselines skipped: the run's training data has changed since.")
+        return {}
+    return baselines(
+        model.task, train.splits["train"], labels, examples, encoded, model.head, extra, trained_on.loop.seed
+    )

@@ -17,6 +17,7 @@ from gpt1.evaluation import diagnostics
 from gpt1.evaluation.baselines import fit_baselines
 from gpt1.inference.batched import scores
 from gpt1.tasks import Labels, Task, metrics_of
+from gpt1.tasks.label_notes import imbalance_note
 from gpt1.tasks.metrics import (
     METRICS,
     Metric,
@@ -156,16 +157,40 @@ def _scored(
 def show_scores(results: Mapping[str, Any], name: str = "GPT-1") -> None:
     """Print a table of the model (as `name`), compared models and baselines, then the verdict on the model.
 
-    The table has each metric with its 95 % interval.
+    The table has each metric with its 95 % interval. If labels are imbalanced or never predicted, a second one has the
+    scores per label and their macro average.
     """
+    title, header, rows = score_table(results, name)
+    console.say(f"\n{title}")
+    console.table(header, rows)
+    per_label = results[results["baseline_split"]].get("per_label", [])
+    if imbalance_note({row["label"]: row["support"] for row in per_label}) or any(
+        row["support"] and not row["recall"] for row in per_label
+    ):
+        _show_per_label(per_label, f"{name} per label" if name != "GPT-1" else "per label")
+    show_verdict(results.get("verdict"))
+
+
+def score_table(results: Mapping[str, Any], name: str = "GPT-1") -> tuple[str, list[str], list[list[str]]]:
+    """Return the table that `show_scores` prints first: its title, its header, and a row for each model."""
     split = results["baseline_split"]
     scored = results[split]
     metrics = list(scored["interval"])
     models = {name: scored} | results.get("compare", {}) | results["baseline"]
     rows = [[row, *(_with_interval(scores, metric) for metric in metrics)] for row, scores in models.items()]
-    console.say(f"\n{split}, {scored['examples']:,} examples (95 % bootstrap interval)")
-    console.table(["", *metrics], rows)
-    show_verdict(results.get("verdict"))
+    return f"{split}, {scored['examples']:,} examples (95 % bootstrap interval)", ["", *metrics], rows
+
+
+def _show_per_label(per_label: Sequence[Mapping[str, Any]], title: str) -> None:
+    names = ("precision", "recall", "f1")
+    mean = {each: float(np.mean([row[each] for row in per_label])) for each in names}
+    total = sum(row["support"] for row in per_label)
+    rows = [*per_label[:LARGEST_CONFUSION], mean | {"label": "macro average", "support": total}]
+    console.say("")
+    console.table(
+        [title, *names, "examples"],
+        [[row["label"], *(f"{row[each]:.3f}" for each in names), f"{row['support']:,}"] for row in rows],
+    )
 
 
 def show_verdict(text: str | None) -> None:

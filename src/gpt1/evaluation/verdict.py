@@ -15,6 +15,7 @@ from gpt1.config import FinetuneConfig
 from gpt1.config.recipes import PAPER_PARAMETERS, recipe_for
 from gpt1.console import counted
 from gpt1.evaluation.diagnostics import comparable, paired_difference, significance, unpack
+from gpt1.tasks.label_notes import listed
 from gpt1.tasks.metrics import SMALLER_IS_BETTER
 
 Array = NDArray[Any]
@@ -29,7 +30,10 @@ MOST_SUGGESTIONS = 3
 
 
 def finding(results: Mapping[str, Any], seed: int = 0) -> str | None:
-    """Return a sentence if the model is no better than a constant prediction or behind its best baseline, else None.
+    """Return the findings about a model, None if there are none.
+
+    They are the labels that it never predicts, and whether it is no better than a constant prediction or behind its
+    best baseline.
 
     `results` has the form of `metrics.json`. The main metric decides, by the paired bootstrap; a custom metric cannot
     be recomputed, so the first built-in one is used. Without stored predictions, or with damaged ones, the result is
@@ -42,6 +46,25 @@ def finding(results: Mapping[str, Any], seed: int = 0) -> str | None:
         baselines = {name: unpack(each["predicted"]) for name, each in results["baseline"].items()}
     except (KeyError, ValueError):
         return None
+    found = [_never_predicted(scored, mine), _compared(scored, truth, mine, baselines, seed)]
+    return " ".join(filter(None, found)) or None
+
+
+def _never_predicted(scored: Mapping[str, Any], mine: Array) -> str | None:
+    """Return the sentence about labels that occur in the scored examples and that no prediction is."""
+    rows = scored.get("per_label", ())
+    missed = [
+        f"{row['label']} ({counted(row['support'], 'example')})"
+        for index, row in enumerate(rows)
+        if row["support"] and not (mine == index).any()
+    ]
+    return f"Never predicted: {listed(missed)}." if missed else None
+
+
+def _compared(
+    scored: Mapping[str, Any], truth: Array, mine: Array, baselines: dict[str, Array], seed: int
+) -> str | None:
+    """Return the sentence about a constant prediction or the best baseline, None if the model is ahead."""
     main = next(iter(comparable(scored["interval"])), None)
     if main is None:
         return None

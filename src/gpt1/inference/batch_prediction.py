@@ -13,7 +13,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,20 @@ from typing import Any
 import numpy as np
 
 from gpt1 import backends, console
-from gpt1.config import Columns, DeviceConfig
+from gpt1.config import DETECTED, Columns, DeviceConfig, TableFormat, TextColumns
+from gpt1.data.bad_rows import RowError
+from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.example import Example
-from gpt1.data.examples import stream_rows
-from gpt1.data.readers import Row
+from gpt1.data.examples import Reader, stream_rows
+from gpt1.data.header import flag
+from gpt1.data.readers.rows import Row
 from gpt1.errors import Interrupted, UserError
 from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier
-from gpt1.inference.prediction_writer import SUFFIXES, PredictionFile, with_own_columns
+from gpt1.inference.prediction_writer import FIELDS, SUFFIXES, PredictionFile, with_own_columns
 from gpt1.system.files import CorruptFile, exclusive_lock, read_json, write_json
 from gpt1.system.serialization import to_json
+from gpt1.tasks.unknown_text import UnknownCount, unknown_shares
 
 MIN_CHUNK_ROWS = 1_024
 """Minimum number of rows of a chunk, and the number on every CPU, so that a file can be completed on another one."""
@@ -41,50 +45,92 @@ TOKENS_PER_ROW = 2
 BFLOAT16_ON_CPU = "is 1.4 to 3 times as fast"
 """Speedup over float32 for models of 8 × 256 to 12 × 768: `python benchmarks/predict.py` (docs/performance.md)."""
 
-Chunk = Sequence[tuple[Row, Example]]
+Chunk = Sequence[tuple[Row, Example | RowError]]
 
 
 class Predictor:
     """Predicts the rows of one input file with a classifier.
 
-    With `with_input`, the row's own columns are put before its prediction.
+    A row that cannot be used gets a prediction without values and with an "error", unless `table.on_bad_row` is set.
+    `remembered` are the columns that the run was trained on. With `with_input`, the row's own columns are put before
+    its prediction.
     """
 
-    def __init__(self, model: Classifier, source: Path, columns: Columns, *, with_input: bool = False):
-        self.model, self.source, self.columns, self.with_input = model, source, columns, with_input
+    def __init__(
+        self, model: Classifier, source: Path, columns: Columns, table: TableFormat = DETECTED, *,
+        remembered: Columns = BY_USUAL_NAMES, with_input: bool = False,
+    ):  # fmt: skip
+        self.model, self.source, self.columns, self.table, self.with_input = model, source, columns, table, with_input
+        self._notes: set[str] = set()
+        self.reader = Reader(columns, model.task.input_kind, table, self._say_once, remembered)
         self.rows_at_once = max(MIN_CHUNK_ROWS, model.engine.tokens_at_once // TOKENS_PER_ROW)
         self.truncated = 0
+        self.unknown = UnknownCount()
 
-    def rows(self) -> Iterator[tuple[Row, Example]]:
-        """Iterate over the rows of the file and their examples; the first row is read immediately."""
-        return stream_rows(self.source, self.columns, self.model.task.input_kind)
+    def rows(self) -> Iterator[tuple[Row, Example | RowError]]:
+        """Iterate over the rows of the file and their examples (`stream_rows`)."""
+        rows = stream_rows(self.reader, self.source)
+        if self.reader.layout:
+            for note in self.reader.layout.notes(self.columns):
+                self._say_once(f"{self.source.name}: {note}")
+        return rows
+
+    def _say_once(self, note: str) -> None:
+        """Print a note about the file, which is read twice for --output."""
+        if note not in self._notes:
+            self._notes.add(note)
+            console.say(note)
 
     def label(self, chunk: Chunk, bar: console.Bar) -> list[dict[str, Any]]:
-        """Return the prediction of each row of a chunk, as `Classifier.predict` does."""
-        encoded = self.model.encode([example for _, example in chunk])
+        """Return the prediction of each row of a chunk, as `Classifier.predict` does, with its "error"."""
+        usable = [example for _, example in chunk if isinstance(example, Example)]
+        predicted = iter(self._predict(usable, bar))
+        bar.advance(len(chunk) - len(usable))
+        return [
+            self._without_prediction(row, example) if isinstance(example, RowError) else next(predicted)
+            for row, example in chunk
+        ]
+
+    def _predict(self, examples: Sequence[Example], bar: console.Bar) -> list[dict[str, Any]]:
+        if not examples:
+            return []
+        encoded = self.model.encode(examples)
         self.truncated += encoded.truncated
+        shares = unknown_shares(encoded)
+        self.unknown.add(shares)
         logits = task_logits(self.model.engine, encoded, self.model.collator, bar=bar)
-        return [self.model.prediction(row) for row in logits]
+        return [self.model.prediction(*each) | {"error": None} for each in zip(logits, shares, strict=True)]
+
+    def _without_prediction(self, row: Row, error: RowError) -> dict[str, Any]:
+        answers = self.model.problem_type.answers(self.model.labels.names, self.reader.n_choices or 0)
+        empty = {"label": None, "score": None, "scores": dict.fromkeys(answers), "unknown_share": None}
+        return empty | {"error": error.reason(row.where)}
 
     def stream(self) -> Iterator[dict[str, Any]]:
         """Yield the prediction of each row, chunk by chunk."""
         rows, done = self.rows(), 0
         bar = console.Bar(0, self.source.name, "row")
         while chunk := list(islice(rows, self.rows_at_once)):
+            self.reader.require_usable(answered=True)
             for (row, _), prediction in zip(chunk, self.label(chunk, bar), strict=True):
                 yield with_own_columns(row, prediction) if self.with_input else prediction
             done += len(chunk)
         bar.close()
-        self.show_truncated(done)
+        self.reader.require_usable(answered=True)
+        self.show_counts(done)
 
-    def show_truncated(self, rows: int) -> None:
-        """Print how many of `rows` rows were truncated, if any."""
+    def show_counts(self, rows: int) -> None:
+        """Print how many of `rows` rows have no prediction, were truncated or contain much unknown text, if any."""
+        for note in self.reader.bad.notes("have no prediction" if self.table.on_bad_row is None else "were left out"):
+            console.say(note)
         if self.truncated:
             console.say(f"{self.truncated:,} of {rows:,} rows were truncated to {self.model.limit}.")
+        if notice := self.unknown.notice(rows, "rows"):
+            console.say(notice)
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the bytes of the predictions, except the rows."""
-        columns = {f"--{name.replace('_', '-')}": value for name, value in asdict(self.columns).items()}
+        columns = {flag(each.name): getattr(self.columns, each.name) for each in fields(TextColumns)}
         return {
             "model": model_digest(self.model),
             "--backend": type(self.model.engine).__name__.removesuffix("Engine").lower(),
@@ -92,6 +138,7 @@ class Predictor:
             "--with-input": self.with_input,
             **columns,
             "rows at once": self.rows_at_once,
+            "fields": FIELDS,
         }
 
 
@@ -129,6 +176,8 @@ class Journal:
     """Number of rows predicted in the first `size` bytes of the partial file."""
     size: int = 0
     truncated: int = 0
+    unknown: int = 0
+    """Number of rows with much unknown text (`UnknownCount`)."""
     sha256: str = hashlib.sha256().hexdigest()
     """Digest of those input rows."""
 
@@ -179,11 +228,11 @@ class Journal:
         if state["device"] != self.device:
             console.say(f"Started on {state['device']}, resuming on {self.device}: the last digits may differ.")
         self.rows, self.size, self.sha256 = state["rows"], state["size"], state["sha256"]
-        self.truncated = state["truncated"]
+        self.truncated, self.unknown = state["truncated"], state["unknown"]
 
     def write(self) -> None:
         """Write the journal atomically."""
-        kept = ("identity", "device", "rows", "size", "truncated", "sha256")
+        kept = ("identity", "device", "rows", "size", "truncated", "unknown", "sha256")
         write_json(self.path, {name: getattr(self, name) for name in kept})
 
 
@@ -231,7 +280,7 @@ def _complete(predictor: Predictor, journal: Journal) -> int:
     digest, total = _check_rows(predictor, journal)
     if journal.rows:
         console.say(f"{output.name}: resuming after row {journal.rows:,} of {total:,}.")
-    predictor.truncated = journal.truncated
+    predictor.truncated, predictor.unknown.noted = journal.truncated, journal.unknown
     file = PredictionFile(output.suffix.lower(), with_input=predictor.with_input)
     bar = console.Bar(total, predictor.source.name, "row", done=journal.rows)
     try:
@@ -242,7 +291,7 @@ def _complete(predictor: Predictor, journal: Journal) -> int:
     finally:
         bar.close()
     journal.path.unlink()
-    predictor.show_truncated(done)
+    predictor.show_counts(done)
     return done
 
 
@@ -261,6 +310,7 @@ def _check_rows(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
                 known = digest.copy()
         bar.advance()
     bar.close()
+    predictor.reader.require_usable(answered=True)
     if known.hexdigest() != journal.sha256:
         raise UserError(
             f"--output {journal.output}: the partial output was started with other rows: the first {journal.rows:,} of "
@@ -270,7 +320,7 @@ def _check_rows(predictor: Predictor, journal: Journal) -> tuple[Any, int]:
 
 
 def _update_digest(digest: Any, row: Row) -> None:
-    digest.update(repr(row.cells).encode("utf-8", "backslashreplace") + b"\n")
+    digest.update(repr(row.problem or row.cells).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _write(predictor: Predictor, journal: Journal, file: PredictionFile, digest: Any, bar: console.Bar) -> int:
@@ -294,6 +344,6 @@ def _write(predictor: Predictor, journal: Journal, file: PredictionFile, digest:
                 for row, _ in chunk:
                     _update_digest(digest, row)
                 journal.rows, journal.size, journal.sha256 = done, partial.tell(), digest.hexdigest()
-                journal.truncated = predictor.truncated
+                journal.truncated, journal.unknown = predictor.truncated, predictor.unknown.noted
                 journal.write()
     return done

@@ -19,6 +19,7 @@ from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.inference.batched import task_logits
 from gpt1.tasks import Labels, encode, find_task, limit
+from gpt1.tasks.unknown_text import UnknownCount, unknown_shares
 
 
 class Classifier:
@@ -72,14 +73,20 @@ class Classifier:
         return task_logits(self.engine, encoded, self.collator, label=label)
 
     def predict(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
-        """Return {"label", "score", "scores": {label: probability}} for each example, in order.
+        """Return {"label", "score", "scores": {label: probability}, "unknown_share"} for each example, in order.
 
-        A regression gives {"label": None, "score": value, "scores": {}}; the label of multiple choice is an index.
+        A regression gives {"label": None, "score": value, "scores": {}, …}; the label of multiple choice is an index.
+        `unknown_share` is the share of the bytes that the vocabulary does not know (`tasks.unknown_text`).
         """
         encoded = self.encode(examples)
+        shares = unknown_shares(encoded)
+        count = UnknownCount()
+        count.add(shares)
+        if notice := count.notice(len(encoded), "examples"):
+            console.say(notice)
         if encoded.truncated:
             console.say(f"{encoded.truncated:,} of {len(encoded):,} examples were truncated to {self.limit}.")
-        return [self.prediction(row) for row in self.logits(encoded)]
+        return [self.prediction(*each) for each in zip(self.logits(encoded), shares, strict=True)]
 
     def example(self, texts: Sequence[str]) -> Example:
         """Return the one example that `texts` form for the model's task.
@@ -100,9 +107,9 @@ class Classifier:
         size = self.task.input_kind.n_arguments(len(texts))
         return [self.example(texts[start : start + size]) for start in range(0, len(texts), size)]
 
-    def prediction(self, logits: NDArray[np.float32]) -> dict[str, Any]:
-        """Return one example's prediction, as in `predict`, from its logits (C,)."""
-        return self.problem_type.prediction(logits, self.labels.names)
+    def prediction(self, logits: NDArray[np.float32], unknown: float) -> dict[str, Any]:
+        """Return one example's prediction, as in `predict`, from its logits (C,) and its unknown share."""
+        return self.problem_type.prediction(logits, self.labels.names) | {"unknown_share": float(unknown)}
 
 
 def head_of(model: Model, shown: str = "", *, zero_shot: bool = False) -> Head:

@@ -22,6 +22,7 @@ from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.inference.classifier import Classifier
 from gpt1.tasks.encoding import kept_of_parts
+from gpt1.tasks.unknown_text import unknown_shares
 from gpt1.tokenization.offsets import Word
 from gpt1.tokenization.pretokenizers import valid_unicode
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -126,11 +127,12 @@ class Explainer:
         ]
         attributions = self._attributions(encoded, logits, columns)
         results = []
-        for index, (example, row) in enumerate(zip(examples, logits, strict=True)):
+        shares = unknown_shares(encoded)
+        for index, (example, row, share) in enumerate(zip(examples, logits, shares, strict=True)):
             of_tokens = attributions[index * encoded.per_example : (index + 1) * encoded.per_example]
             texts = self._texts(example)
             explanation = {
-                **self.classifier.prediction(row),
+                **self.classifier.prediction(row, share),
                 "explained": self.problem_type.label_of_column(columns[index], self.label_names),
                 "texts": [text.as_dict(text.weights(of_tokens)) for text in texts],
                 "truncated": any(text.truncated for text in texts),

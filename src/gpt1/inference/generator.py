@@ -22,6 +22,7 @@ from gpt1.checkpoint.model_dir import Model
 from gpt1.config import MOST_SAMPLES, DeviceConfig, GenerateConfig
 from gpt1.errors import UserError
 from gpt1.inference.sampling import Sampler
+from gpt1.tasks.unknown_text import unknown_share
 from gpt1.tokenization.pretokenizers import valid_unicode
 from gpt1.tokenization.streaming_decoder import TextStream
 from gpt1.tokenization.tokenizer import SPECIAL_TOKENS, Tokenizer
@@ -188,8 +189,8 @@ class TextGenerator:
                 )
             if prompt and not ids:
                 console.say("The prompt has no tokens: the text starts from <bos>, as with an empty prompt.")
-            if unknown := ids.count(self.tokenizer.unk):
-                console.say(f"{unknown:,} of the prompt's {len(ids):,} tokens are unknown (<unk>).")
+            if unknown := unknown_share(self.tokenizer, prompt, ids):
+                console.say(f"{unknown:.1%} of the prompt's bytes are unknown to the vocabulary and became <unk>.")
         return encoded
 
     # ---- decoding

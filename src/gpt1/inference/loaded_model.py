@@ -17,6 +17,7 @@ from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.inference.classifier import Classifier, head_of
 from gpt1.inference.explainer import Explainer
+from gpt1.inference.explanations import Explanation, Explanations
 from gpt1.inference.generator import SHORTEST_CONTEXT, TextGenerator
 from gpt1.inference.scorer import Scorer
 
@@ -64,12 +65,11 @@ class LoadedModel:
         classifier = self.require_classifier()
         return classifier.predict(self.examples(examples))
 
-    def explain(
-        self, examples: Sequence[Any], *, label: str | None = None, occlusion: bool = False
-    ) -> list[dict[str, Any]]:
+    def explain(self, examples: Sequence[Any], *, label: str | None = None, occlusion: bool = False) -> Explanations:
         """Return the contribution of each word to the label of each example (`Explainer.explain`).
 
-        Examples are those of `predict`. `label` is the label to explain (default: the predicted one).
+        Examples are those of `predict`. `label` is the label to explain (default: the predicted one). The result is a
+        list of dicts that a notebook displays in colours.
 
         Raises:
             UserError: the model has no head or no such label, or the examples do not fit its task.
@@ -77,7 +77,8 @@ class LoadedModel:
         rows = self.examples(examples)
         assert self.explainer
         with named_as_in_python():
-            return self.explainer.explain_all(rows, [label] * len(rows), occlusion=occlusion)
+            found = self.explainer.explain_all(rows, [label] * len(rows), occlusion=occlusion)
+        return Explanations(map(Explanation, found))
 
     def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Return {text, ids, tokens, logprobs, perplexity, bits_per_byte, …} of each text (`Scorer.score`).
@@ -170,9 +171,30 @@ def predict(
     Raises:
         UserError: the model does not exist or has no head, or the examples do not fit its task.
     """
+    _require_list(examples)
+    return load(model, backend=backend, device=device, dtype=dtype).predict(examples)
+
+
+def explain(
+    model: Path | str, examples: Sequence[Any], *, label: str | None = None, occlusion: bool = False,
+    backend: str = "auto", device: str = "auto", dtype: str = "auto",
+) -> Explanations:  # fmt: skip
+    """Return the words that predictions depend on: `gpt1.load(model, …).explain(examples, …)`.
+
+    `explain("runs/demo", ["Warm, funny and over far too soon."])` displays the text with its words in colours in a
+    notebook. Examples are those of `predict`.
+
+    Raises:
+        UserError: the model does not exist or has no head or no such label, or the examples do not fit its task.
+    """
+    _require_list(examples)
+    loaded = load(model, backend=backend, device=device, dtype=dtype)
+    return loaded.explain(examples, label=label, occlusion=occlusion)
+
+
+def _require_list(examples: Sequence[Any]) -> None:
     if isinstance(examples, str):
         raise UserError(f"examples {examples[:30]!r}: expected a list of texts, pairs or (context, [choice, …])")
-    return load(model, backend=backend, device=device, dtype=dtype).predict(examples)
 
 
 def _text(prompt: str) -> str:

@@ -1,24 +1,26 @@
 """Output formats of predictions: .jsonl, .csv and .tsv are appended chunk by chunk, .parquet is converted from .jsonl.
 
-A line of .jsonl is {"label", "score", "scores": {label: probability}}. Tables have the columns `label`, `score` and
-`probability of X` for each label X. With `with_input`, the row's own columns come before these.
+A line of .jsonl is {"label", "score", "scores": {label: probability}, "unknown_share", "error"}. Tables have the
+columns `label`, `score`, `probability of X` for each label X, `unknown_share` and `error`, the reason for which a row
+has no prediction. With `with_input`, the row's own columns come before these.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpt1.data.readers import Row
+from gpt1.data.readers.rows import Row
 from gpt1.errors import UserError
 from gpt1.system.files import sync
 from gpt1.system.serialization import to_json
 from gpt1.tokenization.pretokenizers import valid_unicode
 
+FIELDS = "label score scores unknown_share error"
+"""Fields of a prediction; an output that was started with others is not resumed."""
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 PARQUET_ROWS = 1 << 14
 """Rows of a row group, which is held in memory."""
@@ -45,7 +47,8 @@ def with_own_columns(row: Row, prediction: Record) -> Record:
 def flat(prediction: Record) -> Record:
     """Return a prediction as a table row, with one `probability of X` per label."""
     scores = {f"probability of {name}": value for name, value in prediction["scores"].items()}
-    return {"label": prediction["label"], "score": prediction["score"], **scores}
+    label, score, unknown, error = (prediction[name] for name in ("label", "score", "unknown_share", "error"))
+    return {"label": label, "score": score, **scores, "unknown_share": unknown, "error": error}
 
 
 class PredictionFile:
@@ -73,10 +76,10 @@ class PredictionFile:
         return _utf8("".join(f"{line}\n" for line in lines))
 
     def _table(self, rows: Sequence[Row], records: Sequence[Record]) -> bytes:
-        text = io.StringIO()
-        table = csv.writer(text, delimiter=DELIMITERS[self.suffix], lineterminator="\n")
+        lines = _Lines()
+        table = csv.writer(lines, delimiter=DELIMITERS[self.suffix], lineterminator=_Lines.END)
         if not self.columns:
-            self.columns = list(records[0])
+            self.columns = list(next((each for row, each in zip(rows, records, strict=True) if row.cells), records[0]))
             table.writerow(self.columns)
         for row, each in zip(rows, records, strict=True):
             if unknown := [name for name in each if name not in self.columns]:
@@ -85,7 +88,7 @@ class PredictionFile:
                     f"of a {self.suffix}; use --output FILE.jsonl"
                 )
             table.writerow([_cell(row, each.get(name)) for name in self.columns])
-        return _utf8(text.getvalue())
+        return _utf8("".join(lines))
 
     def read_columns(self, path: Path) -> None:
         """Read the columns from the header of a table that is to be resumed."""
@@ -109,11 +112,26 @@ class PredictionFile:
         partial_file.unlink(missing_ok=True)
 
 
+class _Lines(list[str]):
+    """Lines of a table, each of which ends in a line feed.
+
+    The csv module quotes a carriage return, at which a reader ends a row, in all versions of Python only if it is part
+    of the line end (Python 3.13 always quotes it).
+    """
+
+    END = "\r\n"
+
+    def write(self, line: str) -> None:
+        """Add a line, which the writer of the csv module has ended in `END`."""
+        self.append(line.removesuffix(self.END) + "\n")
+
+
 def _assemble(partial_file: Path, complete: Path, output: Path) -> None:
     import polars
 
     try:
-        polars.scan_ndjson(partial_file, infer_schema_length=None).sink_parquet(complete, row_group_size=PARQUET_ROWS)
+        rows = polars.scan_ndjson(partial_file, infer_schema_length=None, schema_overrides={"error": polars.String})
+        rows.sink_parquet(complete, row_group_size=PARQUET_ROWS)
     except polars.exceptions.PolarsError as error:
         message = str(error).splitlines()[0]
         raise UserError(f"--output {output}: {message}; for columns of mixed types use --output FILE.jsonl") from None

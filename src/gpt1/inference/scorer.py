@@ -17,7 +17,14 @@ from gpt1.checkpoint.model_dir import Model
 from gpt1.config import DeviceConfig
 from gpt1.data.batching import Collator
 from gpt1.inference.batched import sequence_logprobs
+from gpt1.tasks.unknown_text import unknown_share
 from gpt1.tokenization.pretokenizers import valid_unicode
+
+NO_SCORE: dict[str, Any] = {
+    "text": None, "ids": [], "tokens": [], "logprobs": [], "perplexity": None, "bits_per_byte": None,
+    "unknown_share": None,
+}  # fmt: skip
+"""The result for a row of a file that has no usable text."""
 
 
 class Encoding(NamedTuple):
@@ -47,7 +54,7 @@ class Scorer:
         than the context is scored in windows that overlap by half, so that every later token has at least half a
         context before it. Perplexity is over the tokens that have a log-probability; bits per byte divides by the UTF-8
         bytes of these tokens. Both are None for a text of one token, or of none (`<br />`). `unknown_share` is the
-        share of the text's bytes that became `<unk>`; if it is large, bits per byte is not meaningful.
+        share of the text's bytes, blanks excluded, that became `<unk>`; if it is large, bits per byte mean little.
         """
         texts = [valid_unicode(text) for text in texts]
         encodings = [Encoding(*self.model.tokenizer.encode_with_sizes(text)) for text in texts]
@@ -72,7 +79,6 @@ class Scorer:
         known = logprobs[1:]
         n_bytes = len(text.encode())
         after_first = n_bytes - sum(encoding.sizes[:1])
-        unknown = sum(size for i, size in zip(*encoding, strict=True) if i == self.model.tokenizer.unk)
         total = float(-known.sum())
         return {
             "text": text,
@@ -81,5 +87,5 @@ class Scorer:
             "logprobs": [None, *map(float, known)][: len(encoding.ids)],
             "perplexity": math.exp(total / len(known)) if len(known) else None,
             "bits_per_byte": total / math.log(2) / after_first if len(known) and after_first > 0 else None,
-            "unknown_share": min(1.0, unknown / n_bytes) if n_bytes else 0.0,
+            "unknown_share": unknown_share(self.model.tokenizer, text, encoding.ids),
         }

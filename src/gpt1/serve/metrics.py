@@ -23,6 +23,7 @@ class Metrics:
         self.batches = Histogram("gpt1_batch_sequences", "Sequences per batch.", buckets=SEQUENCES, registry=to)
         self.computed = Counter("gpt1_batch_tokens", "Tokens of all batches, including padding.", registry=to)
         self.read = Counter("gpt1_prompt_tokens", "Tokens of inputs and prompts.", registry=to)
+        self.unknown = Counter("gpt1_unknown_inputs", "Inputs with much text unknown to the vocabulary.", registry=to)
         self.written = Counter("gpt1_generated_tokens", "Generated tokens.", registry=to)
 
     def watch(self, waiting: Callable[[], float]) -> None:

@@ -27,6 +27,7 @@ from gpt1.inference.loaded_model import LoadedModel
 from gpt1.serve.errors import Refused
 from gpt1.serve.metrics import Metrics
 from gpt1.serve.worker import Scores, Worker
+from gpt1.tasks.unknown_text import NOTED_SHARE, NOTHING_KNOWN, unknown_shares
 
 ENCODED_INLINE = 4_000
 """Maximum characters that are encoded in the event loop; longer texts go to a thread, so the loop is not blocked."""
@@ -109,13 +110,21 @@ class Service:
     # ---- classify
 
     async def classify(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """Return {"data": [{index, label, score, scores, truncated}], "usage"} for examples of the model's task."""
+        """Return {"data": [{index, label, score, scores, unknown_share, truncated}], "usage"} for examples of the task.
+
+        Raises:
+            Refused: there is one example, and the vocabulary knows nothing of it.
+        """
         classifier = self._classifier()
         encoded = await self._encoded(examples)
+        shares = [float(unknown_shares(each)[0]) for each in encoded]
+        self.metrics.unknown.inc(sum(share >= NOTED_SHARE for share in shares))
+        if len(shares) == 1:
+            _require_known(shares[0])
         scores = await self.worker.scores(encoded)
         data = [
-            {"index": index, **classifier.prediction(row), "truncated": bool(each.truncated)}
-            for index, (row, each) in enumerate(zip(scores, encoded, strict=True))
+            {"index": index, **classifier.prediction(row, share), "truncated": bool(each.truncated)}
+            for index, (row, share, each) in enumerate(zip(scores, shares, encoded, strict=True))
         ]
         return {"data": data, "usage": self._usage(sum(len(ids) for each in encoded for ids in each.sequences))}
 
@@ -152,10 +161,13 @@ class Service:
         """Return the weights of the words for `label`, by default the predicted one (`explainer.Explainer.explain`).
 
         Raises:
-            Refused: the model has no such label, or occlusion would exceed the tokens of a request.
+            Refused: the model has no such label, its vocabulary knows nothing of the example, or occlusion would exceed
+                the tokens of a request.
         """
         labels = self._classifier().labels
         assert self.explainer
+        [encoded] = await self._encoded([example])
+        _require_known(float(unknown_shares(encoded)[0]))
         known = labels.problem_type.answers(labels.names, len(example.choices))
         if label is not None and label not in known:
             labels_found = f"choose one of {', '.join(known[:20])}" if known else "the model predicts a value"
@@ -246,6 +258,12 @@ class Service:
     def _usage(self, tokens: int) -> dict[str, int]:
         self.metrics.read.inc(tokens)
         return {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def _require_known(share: float) -> None:
+    """Raise Refused if the vocabulary knows nothing of an input, whose share of unknown bytes is `share`."""
+    if share == 1:
+        raise Refused(422, f"input: {NOTHING_KNOWN}", param="input", code="unknown_text")
 
 
 def _described_fields(kind: InputKind) -> list[dict[str, Any]]:

@@ -55,6 +55,7 @@ __all__ = [
     "default_task",
     "encode",
     "find_task",
+    "input_kinds",
     "limit",
     "metrics_of",
     "task_of_values",
@@ -88,6 +89,16 @@ def task_of_values(
     return task, examples
 
 
+def input_kinds(name: TaskName | None) -> list[InputKind]:
+    """Return the input kinds that Python values can have: first that of the task called `name`, then the built-in ones.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    own = [] if name in (None, REGRESSION.name) else [find_task(name).input_kind]
+    return [*own, *INPUT_KINDS]
+
+
 def metrics_of(head: Head) -> tuple[str, ...]:
     """Return the metrics of the head's task; the first one selects the best model."""
     return find_task(head.task, "this model's task").metrics(head)
@@ -105,8 +116,9 @@ def find_task(name: TaskName, asked_by: str = "--task") -> Task:
     match list(entry_points(group=GROUP, name=name)):
         case []:
             added = sorted({point.name for point in entry_points(group=GROUP)} - TASKS.keys())
+            known = [*TASKS, *([REGRESSION.name] if asked_by == "--task" else []), *added]
             raise UserError(
-                f"{asked_by} {name}: unknown task; expected one of {', '.join([*TASKS, *added])}, or install a package "
+                f"{asked_by} {name}: unknown task; expected one of {', '.join(known)}, or install a package "
                 f"that registers it as an entry point of the group {GROUP}"
             )
         case [point]:

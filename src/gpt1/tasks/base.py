@@ -10,9 +10,9 @@ from gpt1.config import Head, Pooling, TaskName, pooling_of
 from gpt1.data.example import Example
 from gpt1.data.in_memory import examples_of
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.paper_kinds import INPUT_KINDS
+from gpt1.data.paper_kinds import INPUT_KINDS, PAIR
 from gpt1.errors import UserError
-from gpt1.tasks.labels import Labels
+from gpt1.tasks.labels import Labels, has_fractions
 from gpt1.tasks.problem_types import PROBLEM_TYPES, REGRESSION, SINGLE_LABEL, ProblemType
 
 Part = tuple[str, ...]
@@ -63,7 +63,13 @@ class Task(ABC):
         return examples
 
     def labels(self, train: Sequence[Example], names: Sequence[str] | None = None) -> Labels:
-        """Return the labels of training examples; `names` are the names of the labels 0, 1, … (see `Labels.of`)."""
+        """Return the labels of training examples; `names` are the names of the labels 0, 1, … (see `Labels.of`).
+
+        The task is a regression if it supports nothing else, or if the labels of pairs have fractions.
+        """
+        pairs = self.input_kind == PAIR and REGRESSION in self.problem_types
+        if self.problem_types == (REGRESSION,) or (pairs and has_fractions(train)):
+            return Labels(regression=True)
         return Labels.of(train, names)
 
     def metrics(self, head: Head) -> tuple[str, ...]:

@@ -9,20 +9,25 @@ from pathlib import Path
 
 from gpt1 import console
 from gpt1.checkpoint import hub
-from gpt1.config import Columns, FinetuneConfig
+from gpt1.config import DETECTED, SPLIT_VERSION, Columns, FinetuneConfig, TableFormat
+from gpt1.data.column_detection import BY_USUAL_NAMES
 from gpt1.data.dataset import (
     Dataset,
+    Source,
     find_splits,
     load_dataset,
-    read_examples,
-    repeated_texts,
-    shared_texts,
-    stratified_split,
 )
+from gpt1.data.duplicates import Duplicates, find_duplicates
 from gpt1.data.example import Example
+from gpt1.data.examples import Reader
 from gpt1.data.input_kinds import InputKind
+from gpt1.data.label_column import folded_into, label_name, one_label_type, renamed
+from gpt1.data.readers.saved_dataset import class_names
+from gpt1.data.splits import stratified_split
 from gpt1.errors import UserError
-from gpt1.tasks import REGRESSION, SINGLE_LABEL, Labels, Task, default_task, find_task
+from gpt1.tasks import PAIR, REGRESSION, SINGLE_LABEL, Labels, Task, default_task, find_task
+from gpt1.tasks.label_notes import label_notes
+from gpt1.tasks.labels import has_fractions, named
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,14 @@ class TaskData:
     task: Task
     labels: Labels
     notes: tuple[str, ...]
+    duplicates: Duplicates
+    """Examples that occur more than once."""
     unused: tuple[Example, ...] = ()
     """Training rows that --train-fraction leaves aside; their labels are not used."""
+    columns: Columns = BY_USUAL_NAMES
+    """The columns that were read."""
+    source: Source | None = None
+    """Files and columns that were read; None for data from Python."""
 
 
 def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> TaskData:
@@ -57,44 +68,55 @@ def load_data(config: FinetuneConfig, files: hub.DatasetFiles | None = None) -> 
         paths = source.splits
         columns = hub_columns(source, config.columns)
         task_name, label_names, drop = config.task or source.task, source.label_names, source.drop_label
-    task = find_task(task_name) if task_name else None
+    regression = task_name == REGRESSION.name
+    task = find_task(task_name) if task_name and not regression else None
     kind = task.input_kind if task else None
     split = config.split
-    seed = config.drawn_by
+    seed, version = config.drawn_by, split.split_version or SPLIT_VERSION
     dataset = load_dataset(
-        paths, columns, kind, train_fraction=split.train_fraction, valid_fraction=split.valid_fraction,
-        test_fraction=split.test_fraction, split_strategy=split.split_strategy, seed=seed,
+        paths, columns, kind, table=config.table, train_fraction=split.train_fraction,
+        valid_fraction=split.valid_fraction, test_fraction=split.test_fraction, split_strategy=split.split_strategy,
+        seed=seed, group=split.group, split_version=version,
     )  # fmt: skip
     splits, notes = _without(dataset, drop)
     unused = list(dataset.unused)
     if split.max_examples:
-        unused = limited(unused, split.max_examples, seed)
-        splits = {name: limited(examples, split.max_examples, seed) for name, examples in splits.items()}
+        unused = limited(unused, split.max_examples, seed, version)
+        splits = {name: limited(examples, split.max_examples, seed, version) for name, examples in splits.items()}
         notes.append(f"--max-examples: at most {split.max_examples:,} examples of each split.")
-    task = task or infer_task(dataset.kind, splits["train"])
-    labels = task.labels(splits["train"], label_names)
-    return TaskData(splits, task, labels, (*dataset.notes, *notes, *_warnings(splits)), tuple(unused))
+    task = task or infer_task(dataset.kind, splits["train"], regression=regression)
+    known = label_names or dataset.label_names
+    labels = Labels(regression=True) if regression else task.labels(splits["train"], known)
+    duplicates = find_duplicates(splits)
+    notes += [*duplicates.notes(), *label_notes(splits, labels)]
+    every_note = (*dataset.notes, *notes)
+    return TaskData(splits, task, labels, every_note, duplicates, tuple(unused), dataset.columns, dataset.source)
 
 
 def hub_columns(files: hub.DatasetFiles, columns: Columns) -> Columns:
     """Return the columns of a hub data set: those set by flags, else those of the catalogue."""
     known = {name: column for name, column in files.columns.items() if getattr(columns, name) is None}
-    return replace(columns, **known)
+    return replace(columns, **known)  # type: ignore[arg-type]  # names of columns
 
 
-def infer_task(kind: InputKind, train: Sequence[Example]) -> Task:
-    """Infer the task from input kind and labels: similarity for pairs with fractional labels, else entailment."""
-    fractions = any(isinstance(e.label, float) and not e.label.is_integer() for e in train)
-    task = default_task(kind, REGRESSION if fractions else SINGLE_LABEL)
-    assert task is not None  # each built-in kind has one
+def infer_task(kind: InputKind, train: Sequence[Example], *, regression: bool = False) -> Task:
+    """Infer the task from input kind and labels: similarity for pairs with fractional labels, else entailment.
+
+    Raises:
+        UserError: a `regression` is requested for data with choices.
+    """
+    numeric = regression or (kind == PAIR and has_fractions(train))
+    task = default_task(kind, REGRESSION if numeric else SINGLE_LABEL)
+    if task is None:
+        raise UserError(f"--task regression: the data holds {kind.plural}, whose labels are choices")
     return task
 
 
-def limited(examples: list[Example], max_examples: int, seed: int) -> list[Example]:
+def limited(examples: list[Example], max_examples: int, seed: int, version: int = SPLIT_VERSION) -> list[Example]:
     """Return at most `max_examples` examples, drawn at random and stratified by label."""
     if len(examples) <= max_examples:
         return examples
-    return stratified_split(examples, max_examples / len(examples), seed)[1][:max_examples]
+    return stratified_split(examples, max_examples / len(examples), seed, version=version)[1][:max_examples]
 
 
 def _without(dataset: Dataset, label: int | None) -> tuple[dict[str, list[Example]], list[str]]:
@@ -103,16 +125,6 @@ def _without(dataset: Dataset, label: int | None) -> tuple[dict[str, list[Exampl
     kept = {name: [e for e in examples if e.label != label] for name, examples in dataset.splits.items()}
     dropped = sum(map(len, dataset.splits.values())) - sum(map(len, kept.values()))
     return kept, [f"{dropped:,} examples without an agreed label were skipped."] if dropped else []
-
-
-def _warnings(splits: Mapping[str, list[Example]]) -> list[str]:
-    warnings = []
-    for name, examples in splits.items():
-        if repeated := repeated_texts(examples):
-            warnings.append(f"{name}: {repeated:,} examples are duplicates of earlier examples of the same split.")
-        if name != "train" and (shared := shared_texts(splits["train"], examples)):
-            warnings.append(f"{name}: {shared:,} of {len(examples):,} examples also occur in the training split.")
-    return warnings
 
 
 # ---- data for evaluation
@@ -140,12 +152,14 @@ class Rows:
 
 
 def load_evaluation_data(
-    trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: InputKind | None
-) -> Rows:
+    trained_on: FinetuneConfig | None, data: str, split: str, columns: Columns, kind: InputKind | None,
+    table: TableFormat = DETECTED, remembered: Columns = BY_USUAL_NAMES, known: Sequence[str] = (),
+    recorded: Mapping[str, Sequence[bytes]] | None = None,
+) -> Rows:  # fmt: skip
     """Return the data set `data` for evaluation.
 
-    If `data` is the file that the run was trained on, it is split as in that run. All rows of any other file form one
-    split called `split`.
+    If `data` is the file that the run was trained on, it is split as in that run. All rows of any other file, or of
+    this file if it has changed since, form one split called `split`.
 
     Args:
         trained_on: Settings of the run to evaluate; None for a model without a run.
@@ -153,34 +167,96 @@ def load_evaluation_data(
         split: Name of the split to evaluate.
         columns: Column names.
         kind: Input kind of the examples; None = inferred from the columns.
+        table: Format of the files; what it leaves open is detected.
+        remembered: Columns that the run was trained on.
+        known: Labels of the model, by which labels are looked up as they are spelled in the file; without them, all
+            labels are converted to one type.
+        recorded: Keys of the rows of the run (`RunDirectory.load_rows`); None = not recorded.
 
     Raises:
         UserError: the data does not exist.
     """
     if not data:
         raise UserError(
-            "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
+            "--data is missing: a folder, a table (.csv .json .jsonl .parquet .xlsx …) or a catalogue name such as imdb"
         )
+
+    given, columns = columns, _as_trained(columns, trained_on)
+
+    def reader(
+        files: Path | Sequence[Path], columns: Columns = columns, names: Sequence[str] | None = None
+    ) -> Callable[[], list[Example]]:
+        return partial(_read_labelled, files, Reader(columns, kind, table, remembered=remembered), known, names)
+
     source = hub.resolve_dataset(data)
     if isinstance(source, hub.DatasetFiles):
         columns, drop = hub_columns(source, columns), source.drop_label
         readers = {
-            name: partial(_read_without, drop, partial(read_examples, files, columns, kind))
+            name: partial(_read_without, drop, reader(files, columns, source.label_names))
             for name, files in source.splits.items()
         }
         return Rows(data, readers, source.label_names)
-    if source.is_dir():
-        return Rows(
-            data, {name: partial(read_examples, files, columns, kind) for name, files in find_splits(source).items()}
-        )
+    splits = find_splits(source)
+    if splits != {"train": [source]}:
+        return Rows(data, {name: reader(files) for name, files in splits.items()})
     if trained_on is None or Path(trained_on.data).resolve() != source.resolve():
         console.say(f"{source.name}: all rows are used.")
-        return Rows(data, {split: partial(read_examples, source, columns, kind)})
-    if columns not in (Columns(), trained_on.columns):
+        return Rows(data, {split: reader(source)})
+    if given not in (Columns(), trained_on.columns):
         raise UserError(f"{source.name}: the run was trained on this file with other columns; remove the column flags")
-    console.say(f"{source.name}: the run was trained on this file; using the {split} split of that run.")
-    return Rows(data, {name: partial(list, rows) for name, rows in load_data(trained_on).splits.items()})
+    if replace(table, on_bad_row=None) not in (DETECTED, replace(trained_on.table, on_bad_row=None)):
+        raise UserError(f"{source.name}: the run was trained on this file read in another format; remove these flags")
+    drawn = _drawn_as_in(trained_on, recorded)
+    if drawn is None:
+        console.say(f"{source.name}: has changed since the run was trained on it; all rows are used.")
+        return Rows(data, {split: reader(source)})
+    origin = "of that run" if recorded else "drawn as in that run, which does not record its rows"
+    console.say(f"{source.name}: the run was trained on this file; using the {split} split {origin}.")
+    return Rows(data, {name: partial(list, rows) for name, rows in drawn.splits.items()})
+
+
+def _drawn_as_in(run: FinetuneConfig, recorded: Mapping[str, Sequence[bytes]] | None) -> TaskData | None:
+    """Return the data of a run, split as in the run; None if they are not the rows that the run has `recorded`."""
+    try:
+        drawn = load_data(run)
+    except UserError:
+        if recorded is None:
+            raise
+        return None
+    return drawn if recorded in (None, drawn.duplicates.keys) else None
+
+
+def _as_trained(columns: Columns, trained_on: FinetuneConfig | None) -> Columns:
+    """Return the columns with the --label-map and --fold-labels of the run, unless they are given."""
+    if trained_on is None:
+        return columns
+    given = trained_on.columns
+    if columns.label_map is None and given.label_map is not None:
+        console.say(f"Labels are renamed as in training: --label-map {given.label_map}.")
+    return replace(
+        columns, label_map=columns.label_map or given.label_map, fold_labels=columns.fold_labels or given.fold_labels
+    )
+
+
+def _read_labelled(
+    files: Path | Sequence[Path], reader: Reader, known: Sequence[str], names: Sequence[str] | None
+) -> list[Example]:
+    """Return the rows with the model's labels where they are `known`; `names` are those of the integer labels."""
+    columns = reader.columns
+    paths = [files] if isinstance(files, Path) else files
+    read = reader.read(paths, labelled=True)
+    reader.require_usable()
+    assert reader.layout is not None
+    names = names or class_names(paths[0], reader.layout.label or "")
+    [examples], notes = renamed([read], columns.renames)
+    for note in (*reader.layout.notes(columns), *reader.bad.notes(), *notes):
+        console.say(note)
+    if not known:
+        return one_label_type([examples])[0]
+    if names and not {label_name(each.label) for each in examples} <= {*known}:
+        examples = named(examples, names)
+    return folded_into(examples, known) if columns.fold_labels else examples
 
 
 def _read_without(label: int | None, read: Callable[[], list[Example]]) -> list[Example]:
-    return [row for row in read() if label is None or row.label != label]
+    return [row for row in read() if label is None or label_name(row.label) != str(label)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.tasks.base import Task
 from gpt1.tasks.labels import Labels
+from gpt1.tasks.unknown_text import unknown_and_all_bytes
 from gpt1.tokenization.tokenizer import Tokenizer
 
 
@@ -45,12 +47,17 @@ def encode(
                 f"{example.origin}: found {len(sequences)} choices, expected {per_example} as in the previous rows"
             )
     texts = [text for sequences in arranged for parts in sequences for part in parts for text in part]
-    ids = iter(tokenizer.encode_batch(texts))
+    encoded = tokenizer.encode_batch(texts)
+    ids, with_ids = iter(encoded), zip(texts, encoded, strict=True)
     out: list[NDArray[np.int32]] = []
     out_segments: list[NDArray[np.int32]] = []
     truncated = 0
-    for sequences in arranged:
+    n_bytes = np.zeros((len(arranged), 2), np.int64)
+    full_lengths: list[int] = []
+    for row, sequences in zip(n_bytes, arranged, strict=True):
         lost = False
+        distinct = dict(islice(with_ids, sum(len(part) for parts in sequences for part in parts)))
+        row[:] = np.sum([unknown_and_all_bytes(tokenizer, *each) for each in distinct.items()], 0)
         for parts in sequences:
             part_tokens = [[next(ids) for _ in part] for part in parts]
             if max_length < len(parts) + 1:
@@ -59,7 +66,8 @@ def encode(
                 )
             keep = iter(kept_of_parts([[len(text) for text in part] for part in part_tokens], max_length, truncation))
             flat = [[token for text in part for token in text[: next(keep)]] for part in part_tokens]
-            lost |= sum(map(len, flat)) < sum(len(text) for part in part_tokens for text in part)
+            full_lengths.append(len(parts) + 1 + sum(len(text) for part in part_tokens for text in part))
+            lost |= sum(map(len, flat)) < full_lengths[-1] - len(parts) - 1
             tokens = [tokenizer.bos]
             numbers = [0]
             for number, part_ids in enumerate(flat):
@@ -76,6 +84,9 @@ def encode(
         labels=None if labels is None else labels.ids(examples),
         weights=None if (weights == 1).all() else weights,
         truncated=truncated,
+        full_lengths=np.array(full_lengths, np.int64).reshape(-1, per_example).max(1),
+        unknown_bytes=n_bytes[:, 0],
+        text_bytes=n_bytes[:, 1],
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from gpt1.config import Head, TaskName, problem_name
-from gpt1.data.example import Example
+from gpt1.data.example import Example, Label
+from gpt1.data.label_column import label_name, numbers_of
 from gpt1.errors import UserError
-from gpt1.tasks.problem_types import PROBLEM_TYPES, ProblemType, label_name
+from gpt1.tasks.problem_types import PROBLEM_TYPES, ProblemType
 
 MOST_LABELS = 1_000
 """Maximum number of different labels; a column with more is rejected."""
@@ -25,10 +26,12 @@ class Labels:
     names: tuple[str, ...] = ()
     """Label names in the order of their ids; empty for regression and multiple choice."""
     regression: bool = False
+    numbered: bool = field(default=False, compare=False)
+    """Whether the data set stores ids, as one of the catalogue does: 0 is the label `names[0]`."""
 
     @classmethod
     def of(cls, train: Sequence[Example], names: Sequence[str] | None = None) -> Labels:
-        """Infer the labels from the training examples; labels with a fractional part make it a regression.
+        """Return the labels of a classification, inferred from the training examples.
 
         `names` are the names of the integer labels 0, 1, …, from the catalogue.
 
@@ -37,8 +40,6 @@ class Labels:
         """
         values = Counter(example.label for example in train)
         numbers = all(isinstance(value, int | float) for value in values)
-        if numbers and any(not float(value).is_integer() for value in values):  # type: ignore[arg-type]
-            return cls(regression=True)
         where = train[0].origin
         if len(values) == 1:
             raise UserError(
@@ -46,14 +47,17 @@ class Labels:
                 "at least two labels are required; select the right column with --label"
             )
         if len(values) > MOST_LABELS or (len(values) == len(train) and len(train) > 2):
+            predict = ", or predict numbers with --task regression" if numbers else ""
             raise UserError(
                 f"--data: {len(values):,} different labels in {len(train):,} training examples (first: {where}, "
-                f"{str(train[0].label)[:40]!r}): this column does not contain labels; select the right one with --label"
+                f"{str(train[0].label)[:40]!r}): this column does not contain labels; select the right one with "
+                f"--label{predict}"
             )
         ordered = sorted(values, key=float) if numbers else sorted(values, key=str)  # type: ignore[arg-type]
-        if names and numbers and all(0 <= int(value) < len(names) for value in ordered):  # type: ignore[arg-type]
-            return cls(tuple(names))
-        return cls(tuple(label_name(value) for value in ordered))
+        if names and numbers and all(value in range(len(names)) for value in ordered):
+            return cls(tuple(names), numbered=True)
+        whole = numbers and all(float(value).is_integer() for value in ordered)  # type: ignore[arg-type]
+        return cls(tuple(label_name(value) if whole else str(value) for value in ordered))
 
     @property
     def problem_type(self) -> ProblemType:
@@ -66,7 +70,22 @@ class Labels:
 
     def ids(self, examples: Sequence[Example]) -> NDArray[Any]:
         """Return label ids (B,) int64, or values (B,) float32 of a regression; see `ProblemType.targets`."""
-        return self.problem_type.targets(examples, self.names)
+        return self.problem_type.targets(named(examples, self.names) if self.numbered else examples, self.names)
 
     def __str__(self) -> str:
         return self.problem_type.description(self.names)
+
+
+def named(examples: Sequence[Example], names: Sequence[str]) -> list[Example]:
+    """Return the examples with the names of their labels, which are the integers 0, 1, …; others stay."""
+
+    def name(label: Label | None) -> Label | None:
+        number = float(label) if isinstance(label, int | float) else numbers_of([str(label)]).get(str(label), -1)
+        return names[int(number)] if number in range(len(names)) else label
+
+    return [replace(example, label=name(example.label)) for example in examples]
+
+
+def has_fractions(examples: Sequence[Example]) -> bool:
+    """Return whether some labels are numbers with a fraction."""
+    return any(isinstance(e.label, float) and not e.label.is_integer() for e in examples)

@@ -15,6 +15,7 @@ from tokenizers.normalizers import Sequence as NormalizerSequence
 from tokenizers.pre_tokenizers import PreTokenizer, Split
 
 from gpt1.errors import UserError
+from gpt1.tokenization.html_tags import TAG
 
 
 class Pretokenizer(NamedTuple):
@@ -32,23 +33,19 @@ _LETTERS = rf"{_LETTER}[\p{{L}}\p{{M}}&&[^{_CJK}]]*+"
 # Possessive quantifiers, so that a word of megabytes leaves no positions for backtracking.
 _WORD = rf"{_LETTERS}(?:'{_LETTERS})*+|[{_CJK}][{_CJK}\p{{M}}]*+|\n|\S"
 
-# A tag is "<" or "</" and a letter, or "<!", up to ">". It contains no other "<", which keeps the search linear, and at
-# most 1,000 characters, so that text between a distant "<" and ">" is kept.
-_TAG = r"<(?:/?[A-Za-z]|!)[^<>]{0,1000}>"
-
 
 def _fast() -> Pretokenizer:
     return Pretokenizer(
         NormalizerSequence(
             [
                 NFC(),
-                Replace(Regex(_TAG), " "),
+                Lowercase(),
+                Replace(Regex(TAG), " "),
                 Replace(Regex(r"[\r\n]\s*"), "\n"),
                 Replace(Regex("[\u2018-\u201b\u02bc\u00b4]"), "'"),
                 Replace(Regex("[\u201c-\u201f]"), '"'),
                 Replace(Regex("[\u2010-\u2015]"), "-"),
                 Replace("\u2026", "..."),
-                Lowercase(),
             ]
         ),
         Split(Regex(_WORD), behavior="removed", invert=True),
@@ -117,10 +114,11 @@ def _nearest_to_openai() -> Pretokenizer:
 PRETOKENIZERS: dict[str, Pretokenizer] = {"fast": _fast(), "openai": _nearest_to_openai()}
 """Pipelines by name.
 
-`fast`: NFC; HTML tags become blanks; curly quotes, dashes and `…` become ASCII; lower case, character by character. A
-word is a run of letters with their combining marks and inner apostrophes (`don't`), a run of Han and kana, a line
-break, or any other single character: a digit, a punctuation mark, a symbol. Blanks only separate words. `\\r\\n` and
-`\\r` are line breaks, and line breaks with only blanks between them are one, as in OpenAI's `text_standardize`.
+`fast`: NFC; lower case, character by character; HTML tags (`html_tags`) become blanks; curly quotes, dashes and `…`
+become ASCII. A word is a run of letters with their combining marks and inner apostrophes (`don't`), a run of Han and
+kana, a line break, or any other single character: a digit, a punctuation mark, a symbol. Blanks only separate words.
+`\\r\\n` and `\\r` are line breaks, and line breaks with only blanks between them are one, as in OpenAI's
+`text_standardize`.
 
 `openai`: an approximation of ftfy and spaCy by a regular expression; `Tokenizer` and `split` use the exact one.
 """

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders
@@ -57,8 +57,8 @@ _PRETOKENIZER_KEY = "word_splitter"
 class Tokenizer:
     """GPT-1's BPE on a `tokenizers.Tokenizer`. Use `load` or `from_vocab` to create one.
 
-    Text never yields a special token: `<eos>` in a text is encoded as text (with `fast` it is an HTML tag, which is
-    removed). Encoding does not modify the object, so threads may share it.
+    Text never yields a special token: `<eos>` in a text is encoded as text. Encoding does not modify the object, so
+    threads may share it.
     """
 
     pretokenizer: str
@@ -122,6 +122,12 @@ class Tokenizer:
         encoding = self._encode_words(words)
         spans = zip(cast("list[int]", encoding.word_ids), self._spans(encoding), strict=True)
         return encoding.ids, _sizes((words[word], word, span) for word, span in spans)
+
+    def unknown_bytes(self, text: str, ids: Sequence[int]) -> int:
+        """Return how many UTF-8 bytes of `text` became `<unk>` in its token ids; only such a text is encoded again."""
+        if self.unk not in ids:
+            return 0
+        return sum(size for i, size in zip(*self.encode_with_sizes(text), strict=True) if i == self.unk)
 
     def encode_with_words(self, text: str) -> tuple[list[int], list[Word]]:
         """Return the token ids of `text` and its words, in order, each with its offsets.
@@ -233,9 +239,10 @@ class Tokenizer:
     def load(cls, directory: Path, pretokenizer: str | None = None) -> Self:
         """Load a model directory of ours, a Hugging Face openai-gpt directory, or OpenAI's files (plain or .xz).
 
-        For a directory of ours (with `gpt1.json`), `tokenizer.json` is used unchanged. For any other, or with another
-        `pretokenizer`, the pipeline is built from the vocabulary and merges. The default pre-tokenizer of a vocabulary
-        that does not name one is OpenAI's own, `openai`.
+        For a directory of ours, which names its pre-tokenizer, `tokenizer.json` is used unchanged, so that the ids of a
+        model, a run or a prepared corpus do not change when the rules of a pre-tokenizer do. For any other, or with
+        another `pretokenizer`, the pipeline is built from the vocabulary and merges. The default pre-tokenizer of a
+        vocabulary that does not name one is OpenAI's own, `openai`.
 
         Raises:
             UserError: a file is missing or invalid; the message names the file and the entry.
@@ -319,10 +326,11 @@ def _sizes(spans: Iterable[tuple[str, int, Span | None]]) -> list[int]:
 
 
 def _saved_pretokenizer(directory: Path) -> str | None:
-    """Return the name of the pre-tokenizer in `gpt1.json`; None if there is no such file."""
+    """Return the name of the pre-tokenizer in `gpt1.json` or else in `tokenizer_config.json`; None if there is none."""
     path = directory / "gpt1.json"
     if not path.exists():
-        return None
+        name = _config(directory).get(_PRETOKENIZER_KEY)
+        return None if name is None else str(name)
     name = mapping(read_json(path), path).get("words")
     if not isinstance(name, str):
         raise UserError(f"{path}: words {name!r}: expected the name of a pre-tokenizer")
@@ -330,11 +338,14 @@ def _saved_pretokenizer(directory: Path) -> str | None:
 
 
 def _default_pretokenizer(directory: Path) -> str:
-    """Return the name of the pre-tokenizer in `tokenizer_config.json`; without one, infer it."""
+    """Return the name of the pre-tokenizer of a directory that does not name one."""
+    return "fast" if _config(directory).get("tokenizer_class") == _PIPELINE_CLASS else "openai"
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    """Return the content of `tokenizer_config.json`; empty if there is no such file."""
     path = directory / "tokenizer_config.json"
-    config = mapping(read_json(path), path) if path.exists() else {}
-    usual = "fast" if config.get("tokenizer_class") == _PIPELINE_CLASS else "openai"
-    return str(config.get(_PRETOKENIZER_KEY) or usual)
+    return mapping(read_json(path), path) if path.exists() else {}
 
 
 def token_name(token: str) -> str:

@@ -33,7 +33,7 @@ from gpt1.config.recipes import adaptation_rate
 from gpt1.data.corpus.prepare import Corpus, prepare
 from gpt1.data.corpus.shards import tokenizer_digest
 from gpt1.data.corpus.texts import files_with_text, read_texts
-from gpt1.data.dataset import folded
+from gpt1.data.example import folded_text
 from gpt1.errors import UserError
 from gpt1.system.files import exclusive_lock, read_json, replace_file, write_json
 from gpt1.tasks.dataset import TaskData
@@ -285,11 +285,11 @@ class _Texts:
         These are texts of the validation and test split, and those of --unlabelled that are also in the training split.
         """
         splits = self.data.splits
-        evaluated = {folded(text) for name in splits if name != "train" for e in splits[name] for text in e.texts}
+        evaluated = {folded_text(text) for name in splits if name != "train" for e in splits[name] for text in e.texts}
         labelled = set(evaluated)
         for example in (*splits["train"], *self.data.unused):
             for text in example.texts:
-                labelled.add(folded(text))
+                labelled.add(folded_text(text))
                 yield _without(text, evaluated)
         if path := self.config.adaptation.unlabelled:
             found = kept = 0
@@ -306,16 +306,16 @@ class _Texts:
         columns = replace(self.config.columns, label=None, weight=None)
         files = files_with_text(path, "--unlabelled")
         try:
-            yield from read_texts(files, columns, END_OF_DOCUMENT, text_a_line=True)
+            yield from read_texts(files, columns, END_OF_DOCUMENT, table=self.config.table, text_a_line=True)
         except UserError as error:
             raise UserError(f"--unlabelled: {error} (the column of the texts has the same name as in --data)") from None
 
 
 def _without(text: str, known: set[str]) -> str | None:
     """Return the lines of a text that are not in `known`; None if there are none, or the whole text is in it."""
-    if folded(text) in known:
+    if folded_text(text) in known:
         return None
-    lines = [line for line in text.splitlines(keepends=True) if folded(line) not in known or not line.strip()]
+    lines = [line for line in text.splitlines(keepends=True) if folded_text(line) not in known or not line.strip()]
     return "".join(lines) if any(map(str.strip, lines)) else None
 
 

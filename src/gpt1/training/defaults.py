@@ -1,8 +1,9 @@
-"""Default recipe of a fine-tuning: the one that an existing run has recorded, else the one for the model's size."""
+"""Defaults of a fine-tuning that an existing run has recorded: recipe (else by the model's size), version of splits."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from gpt1.backends.parameters import count
 from gpt1.checkpoint.catalog import MODEL_NAMES
 from gpt1.checkpoint.loading import open_model, random_shape
 from gpt1.checkpoint.run_dir import RunDirectory, runs_in
-from gpt1.config import SIZES, FinetuneConfig, ModelConfig, recipes
-from gpt1.config.overrides import with_overrides
+from gpt1.config import SIZES, SPLIT_VERSION, FinetuneConfig, ModelConfig, recipes
+from gpt1.config.overrides import named_as_in_python, with_overrides
 
 
 def recipe(name: str | None = None, /, **settings: Any) -> FinetuneConfig:
@@ -26,7 +27,8 @@ def recipe(name: str | None = None, /, **settings: Any) -> FinetuneConfig:
     Raises:
         UserError: the recipe, the model or a setting is unknown, or a value is invalid.
     """
-    base = recipe_or_default(name, settings.get("model"), settings.get("out"))
+    with named_as_in_python():
+        base = recipe_or_default(name, settings.get("model"), settings.get("out"))
     return with_overrides(base, settings)
 
 
@@ -48,14 +50,32 @@ def default_recipe(model: str | os.PathLike[str], out: str | os.PathLike[str] | 
     Raises:
         UserError: the model does not exist, or the run's `config.json` is damaged.
     """
-    for path in (Path(out), *runs_in(Path(out))) if out else ():
+    if out and (recorded := _recorded(Path(out))) is not None:
+        return recorded.get("recipe")
+    return recipes.recipe_for(count(_shape(os.fspath(model))))
+
+
+def with_split_version(config: FinetuneConfig, out: Path) -> FinetuneConfig:
+    """Return the settings with a version of the splits: that of an existing run in `out`, else the current one.
+
+    Raises:
+        UserError: the run's `config.json` is damaged.
+    """
+    if config.split.split_version is not None:
+        return config
+    recorded = (_recorded(out) or {}).get("split", {}).get("split_version")
+    return replace(config, split=replace(config.split, split_version=recorded or SPLIT_VERSION))
+
+
+def _recorded(out: Path) -> dict[str, Any] | None:
+    """Return the settings of the fine-tuning in `out`, or of the first of a series; None if there is none."""
+    for path in (out, *runs_in(out)):
         run = RunDirectory(path)
         settings = run.settings() if run.started else {}
         if settings.get("command") in ("finetune", "fit", "sweep"):
-            config = settings["config"]
-            recorded: str | None = config.get("finetune", config).get("recipe")
+            recorded: dict[str, Any] = settings["config"].get("finetune", settings["config"])
             return recorded
-    return recipes.recipe_for(count(_shape(os.fspath(model))))
+    return None
 
 
 def _shape(model: str) -> ModelConfig:

@@ -35,7 +35,9 @@ from gpt1.system.files import read_json, replace_directory, write_json
 from gpt1.tasks import Task
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
+from gpt1.tasks.unknown_text import check_training_texts
 from gpt1.training.adaptation import Adaptation
+from gpt1.training.defaults import with_split_version
 from gpt1.training.overview import print_overview, print_paths
 from gpt1.training.setup import FinetuneSetup, encode_splits, require_start, starting_model
 from gpt1.training.signals import stop_at_once
@@ -64,6 +66,7 @@ def finetune(
         Interrupted: stopped by the user after saving a checkpoint.
     """
     require_settings(config)
+    config = with_split_version(config, config.out)
     require_work(config.loop.batch_size)
     with backends.init_distributed(config.hardware) as ranks, console.muted(ranks.rank > 0):
         run = RunDirectory(config.out, read_only=ranks.rank > 0)
@@ -97,12 +100,13 @@ def _finetune(
         loaded = _load(config, run, ranks, metric, files, adapted)
         data, start, encoded, adaptation = loaded.data, loaded.start, loaded.encoded, loaded.adaptation
         if run.finished:
-            run.open("finetune", config, loaded.facts)
+            run.open("finetune", config, loaded.facts, data.columns)
             return _finished(config, run, data.task)
         # before the run is opened, so that an unavailable device leaves no files
         training = FinetuneSetup(config, start, encoded, loaded.extra_metrics, ranks)
-        run.open("finetune", config, loaded.facts)
+        run.open("finetune", config, loaded.facts, data.columns)
         run.hold()
+        run.save_rows(data.duplicates.keys)
         if not run.tokenizer.exists():
             replace_directory(run.tokenizer, start.tokenizer.save)
     engine = training.engine
@@ -158,6 +162,10 @@ def _load(
         console.say(note)
     start = starting_model(config, data, run)
     encoded = encode_splits(config, data, start)
+    unknown = check_training_texts(config, data.splits["train"], encoded["train"], resumed=run.tokenizer.exists())
+    if unknown:
+        console.say(unknown)
+        data = replace(data, notes=(*data.notes, unknown))
     valid = encoded["valid"]
     assert valid.labels is not None
     compute((), valid.labels, valid.labels, extra_metrics)  # a custom metric that fails must fail before training
@@ -186,7 +194,7 @@ def require_settings(config: FinetuneConfig) -> None:
     """Raise UserError if `data` or `out` is missing."""
     if not config.data:
         raise UserError(
-            "--data is missing: a folder, a file (.csv .tsv .jsonl .parquet) or a catalogue name such as imdb"
+            "--data is missing: a folder, a table (.csv .json .jsonl .parquet .xlsx …) or a catalogue name such as imdb"
         )
     if config.out == Path():
         raise UserError("--out is missing: the directory of the run, for example --out runs/first")
@@ -247,7 +255,7 @@ def _final_scores(
     for split, of_split in logits.items():
         results[split] = score_split(
             of_split, encoded[split], data.splits[split], head, data.labels, extra_metrics, seed=config.loop.seed
-        )
+        ) | {"trained_on": data.duplicates.leaked[split]}
         run.log.write("score", {"split": split} | _numbers(results[split]))
     split = "test" if "test" in encoded else "valid"
     results["baseline"] = {}
@@ -260,6 +268,7 @@ def _final_scores(
         )  # fmt: skip
     results["baseline_split"] = split
     size = count(shape), len(encoded["train"])
+    results["notes"] = list(data.notes)
     return results | {"verdict": verdict.of_run(results, config, *size, seed=config.loop.seed)}
 
 

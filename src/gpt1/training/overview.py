@@ -13,6 +13,7 @@ from gpt1.config import FinetuneConfig
 from gpt1.config.recipes import DEFAULT_FOR, recipe_for
 from gpt1.data.batching import EncodedExamples
 from gpt1.tasks import Labels, Task
+from gpt1.tasks.data_facts import data_facts, file_facts
 from gpt1.tasks.dataset import TaskData
 from gpt1.training.setup import FinetuneSetup
 
@@ -37,11 +38,13 @@ def print_overview(
         console.say(f"Micro-batches of at most {training.batches.at_once} examples.")
     console.say(_recipe_line(config, count(shape), training))
     if not run.log.path.exists():
+        files = file_facts(data.source.files, config.table) if data.source else []
+        facts = {"files": files, **data_facts(data, encoded, start.max_length)}
         run.log.write("start", {"examples": {name: len(part) for name, part in encoded.items()},
                                 "truncated": {name: part.truncated for name, part in encoded.items()},
                                 "labels": {name: _label_counts(part, data.labels) for name, part in encoded.items()},
                                 "parameters": count(shape), "device": engine.device, "dtype": engine.dtype,
-                                "steps": training.steps, "notes": list(data.notes)})  # fmt: skip
+                                "steps": training.steps, "notes": list(data.notes), "data": facts})  # fmt: skip
 
 
 def _recipe_line(config: FinetuneConfig, parameters: int, training: FinetuneSetup) -> str:

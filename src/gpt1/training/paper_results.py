@@ -11,7 +11,7 @@ from typing import Any
 from gpt1.checkpoint.hub import DatasetFiles
 from gpt1.config import TaskName
 from gpt1.data.dataset import TEST_FRACTION, VALID_FRACTION, find_splits
-from gpt1.data.readers import file_type
+from gpt1.data.readers.files import file_type
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from gpt1.checkpoint.run_dir import RunDirectory
 from gpt1.checkpoint.train_state import Progress
 from gpt1.config import SIZES, PretrainConfig
 from gpt1.data.corpus.documents import documents
-from gpt1.data.corpus.prepare import Corpus, is_prepared, prepare, sources
+from gpt1.data.corpus.prepare import Corpus, is_of, is_prepared, prepare, sources
 from gpt1.data.corpus.windows import ValidationWindows
 from gpt1.errors import UserError
 from gpt1.evaluation import report
@@ -55,6 +55,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 def _pretrain(config: PretrainConfig, run: RunDirectory, ranks: Ranks) -> dict[str, Any]:
     if run.finished:
         run.require_same("pretrain", config)
+        _require_same_text(config, run)
         console.say(f"{config.out} is already finished; results:")
         if not (run.read_only or run.report.exists()):
             report.write([run.path])
@@ -131,9 +132,31 @@ def _load_corpus(
         corpus = Corpus.open(run.corpus / part, tokenizer)
     else:
         texts = sources(paths, flag)
-        corpus = prepare(texts, tokenizer, run.corpus / part, end_of_document=config.end_of_document)
+        corpus = prepare(
+            texts, tokenizer, run.corpus / part, end_of_document=config.end_of_document, encoding=config.encoding
+        )
     corpus.check()
     return corpus
+
+
+def _require_same_text(config: PretrainConfig, run: RunDirectory) -> None:
+    """Raise UserError if the text is not that of the finished run; without the run's tokens, print a notice."""
+    recorded = run.settings()["facts"]["data_sha256"]
+    for part, paths, flag in (("train", config.corpus, "--corpus"), ("valid", config.valid, "--valid")):
+        if not paths:
+            continue
+        if len(paths) == 1 and is_prepared(paths[0]):
+            same = Corpus.open(paths[0], open_tokenizer(run.tokenizer)).sha256 == recorded[part]
+        elif is_prepared(run.corpus / part):
+            same = is_of(run.corpus / part, sources(paths, flag))
+        else:
+            console.say(f"{run.corpus / part} is missing, so {flag} was not compared with the text of the run.")
+            continue
+        if not same:
+            names = " ".join(map(str, paths))
+            raise UserError(
+                f"{flag} {names}: has changed since the finished run in --out {run.path}; choose a new directory"
+            )
 
 
 def _train_tokenizer(config: PretrainConfig, vocab_size: int) -> Tokenizer:
@@ -141,7 +164,7 @@ def _train_tokenizer(config: PretrainConfig, vocab_size: int) -> Tokenizer:
 
     def texts() -> Iterator[str]:
         for path in files.values():
-            for chunk in documents(path, config.end_of_document):
+            for chunk in documents(path, config.end_of_document, config.encoding):
                 yield chunk.text
 
     console.say(f"Training a tokenizer of {vocab_size:,} tokens on the corpus (--tokenizer DIR uses an existing one).")

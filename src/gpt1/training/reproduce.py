@@ -23,6 +23,7 @@ from gpt1.evaluation.scoring import score_split
 from gpt1.inference.classifier import Classifier
 from gpt1.system.files import read_json, write_json
 from gpt1.tasks.dataset import limited
+from gpt1.training.defaults import with_split_version
 from gpt1.training.paper_results import EXPERIMENTS, Experiment, Located, MissingDataError, locate
 from gpt1.training.seeds import run_once, spread
 
@@ -101,7 +102,7 @@ def _plans(config: ReproduceConfig) -> tuple[list[Plan], dict[str, Row]]:
 
 
 def _runs(config: ReproduceConfig, experiment: Experiment, located: Located) -> list[FinetuneConfig]:
-    settings = recipe(config.recipe)
+    settings = with_split_version(recipe(config.recipe), config.out / experiment.name)
     loop = replace(
         settings.loop,
         epochs=settings.loop.epochs if config.epochs is None else config.epochs,

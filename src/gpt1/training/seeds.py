@@ -22,6 +22,7 @@ from gpt1.evaluation.scoring import show_verdict
 from gpt1.system.files import write_json
 from gpt1.tasks.metrics import Metric
 from gpt1.training.adaptation import show_bits
+from gpt1.training.defaults import with_split_version
 from gpt1.training.finetune import finetune, read_results
 
 
@@ -63,7 +64,7 @@ def finetune_seeds(config: FinetuneConfig, count: int, metric: Metric | None = N
             f"--seeds {count}: {process.launcher} started {process.size} processes, which share one run; use --seed "
             f"instead, or run without {process.launcher}"
         )
-    runs = _runs(config, count)
+    runs = _runs(with_split_version(config, config.out), count)
     if RunDirectory(config.out).started:
         raise UserError(f"--out {config.out}: holds a single run, not runs of several seeds; choose a new directory")
     for run in runs:

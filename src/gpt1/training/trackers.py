@@ -163,6 +163,17 @@ TRACKER_CLASSES: dict[str, Callable[[TrackedRun], Tracker]] = {
 """By the name in `--track`, which is also the package name."""
 
 
+def require_trackers(config: TrackConfig) -> None:
+    """Check that the package of each tracker is installed.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name in config.names:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"--track {name}: the package is not installed; run: pip install {name}")
+
+
 @contextmanager
 def attach_trackers(config: TrackConfig, log: RunLog, out: Path, settings: Any) -> Iterator[None]:
     """Send the events of `log` to the trackers of `config` inside the context.
@@ -172,9 +183,7 @@ def attach_trackers(config: TrackConfig, log: RunLog, out: Path, settings: Any) 
     Raises:
         UserError: the package of a tracker is not installed.
     """
-    for name in config.names:
-        if importlib.util.find_spec(name) is None:
-            raise UserError(f"--track {name}: the package is not installed; run: pip install {name}")
+    require_trackers(config)
     followers = [_Follower(name, log, out, config.track_project, _flat(settings)) for name in config.names]
     log.followers.extend(followers)
     try:

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gpt1.data.readers import text_lines
+from gpt1 import console
+from gpt1.data.readers.rows import Note
+from gpt1.data.readers.text import text_lines
+from gpt1.tokenization.html_tags import unfinished_tag
 
 CHUNK_SIZE = 4_096
 """Characters after which a chunk ends at the next suitable line break."""
 
 LONGEST_LINE = 1 << 20
-"""Maximum bytes of a line in memory; longer lines are split at a blank."""
-
-_LONGEST_TAG = 1_010
-"""Characters (rounded up) within which pre-tokenizer `fast` searches for the end of an HTML tag."""
+"""Maximum characters of a line in memory; longer lines are split at a blank."""
 
 _BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace() and not "\x1c" <= c <= "\x1f")
 """Characters that the tokenizer's `\\s` matches; `str.isspace` also includes the ASCII separators."""
@@ -36,7 +36,9 @@ class DocumentChunk(NamedTuple):
     """UTF-8 bytes including leading and trailing blanks."""
 
 
-def documents(path: Path, end_of_document: str = "") -> Iterator[DocumentChunk]:
+def documents(
+    path: Path, end_of_document: str = "", encoding: str | None = None, note: Note = console.say
+) -> Iterator[DocumentChunk]:
     """Yield the documents of a text file (.txt, also .gz .xz .zst) chunk by chunk, in constant memory.
 
     A document ends at a line equal to `end_of_document` and at the end of the file; blank documents are skipped.
@@ -45,10 +47,16 @@ def documents(path: Path, end_of_document: str = "") -> Iterator[DocumentChunk]:
     tag. Exceptions: a line longer than `LONGEST_LINE` without a blank is split at that length, and with pre-tokenizer
     `openai`, ftfy checks each chunk separately for HTML entities.
 
+    Args:
+        path: The file.
+        end_of_document: The line that ends a document.
+        encoding: Encoding of the file; None = detected.
+        note: Function that is called with a line about the detected encoding, if it is not UTF-8.
+
     Raises:
-        UserError: the file is missing, damaged, or not UTF-8.
+        UserError: the file is missing, damaged, or in another encoding.
     """
-    return chunks(text_lines(path, LONGEST_LINE), end_of_document)
+    return chunks(text_lines(path, LONGEST_LINE, encoding, note), end_of_document)
 
 
 def chunks(lines: Iterable[str], end_of_document: str = "") -> Iterator[DocumentChunk]:
@@ -76,13 +84,12 @@ def chunks(lines: Iterable[str], end_of_document: str = "") -> Iterator[Document
 
 def _cut(held: str, following: str) -> int:
     """Return how many characters of `held` can form a chunk if `following` comes next; 0 if none."""
-    tail = held[-_LONGEST_TAG:]
-    inside_tag = tail.rfind("<") > tail.rfind(">")
+    unfinished = unfinished_tag(held)
     if held.endswith("\n"):
-        beside_tag = following[0] == "<" or tail.rstrip().endswith(">")
-        return 0 if inside_tag or beside_tag or following[0].isspace() else len(held)
-    # Inside a line of more than LONGEST_LINE bytes.
-    blank = held.rfind(" ", 0, held.rfind("<") if inside_tag else len(held))
+        beside_tag = following[0] == "<" or held.rstrip().endswith(">")
+        return 0 if unfinished is not None or beside_tag or following[0].isspace() else len(held)
+    # Inside a line of more than LONGEST_LINE characters.
+    blank = held.rfind(" ", 0, unfinished)
     if held[: max(0, blank)].strip(_BLANKS):
         return blank + 1
     return len(held) if len(held) >= LONGEST_LINE else 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from gpt1.data.corpus.shards import Answer, Request, tokenizer_to_json, write_shard
+from gpt1.data.corpus.shards import Answer, Request, is_progress, tokenizer_to_json, write_shard
 from gpt1.errors import UserError
 from gpt1.system.processes import cores, start_python
 from gpt1.tokenization.tokenizer import Tokenizer
@@ -71,7 +71,7 @@ def _by_processes(requests: Sequence[Request], tokenizer: Tokenizer, count: int)
         left = len(requests)
         while left:
             request, answer = answers.get()
-            left -= "size" not in answer
+            left -= not is_progress(answer)
             yield request, answer
     finally:
         for process in processes:
@@ -104,7 +104,7 @@ def _converse(
             for line in process.stdout:
                 answer = json.loads(line)
                 answers.put((request, answer))
-                if "size" not in answer:
+                if not is_progress(answer):
                     break
             else:
                 raise EOFError

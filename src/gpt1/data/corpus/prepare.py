@@ -25,7 +25,7 @@ from gpt1.system.files import read_json, sha256, write_json
 from gpt1.tokenization.tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
-PACKINGS = (".gz", ".xz", ".zst")
+PACKINGS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
 # ---- text files
@@ -84,6 +84,7 @@ def prepare(
     out: Path,
     *,
     end_of_document: str,
+    encoding: str | None = None,
     workers: Workers = LocalWorkers(),  # noqa: B008 - frozen
 ) -> Corpus:
     """Encode text files into the directory `out` with `workers`, in parallel; return the corpus.
@@ -93,6 +94,7 @@ def prepare(
         tokenizer: Tokenizer to encode with.
         out: A new directory, or one in which a preparation was interrupted.
         end_of_document: A line that ends a document ("" for one document per file).
+        encoding: Encoding of the files; None = detected.
         workers: Workers that encode the files.
 
     Raises:
@@ -100,6 +102,8 @@ def prepare(
             files or a corpus of another tokenizer.
     """
     asked = {"tokenizer_sha256": tokenizer_digest(tokenizer), "end_of_document": end_of_document, "format": FORMAT}
+    if encoding is not None:
+        asked["encoding"] = encoding
     _require_own(out, asked)
     out.mkdir(parents=True, exist_ok=True)
     for leftover in out.glob(".*.partial"):
@@ -121,6 +125,12 @@ def prepare(
     }  # fmt: skip
     write_json(out / MANIFEST, manifest)
     return Corpus.open(out, tokenizer)
+
+
+def is_of(out: Path, texts: Mapping[str, Path]) -> bool:
+    """Return whether the content of the text files is that from which the corpus in `out` was prepared."""
+    prepared = {shard["source"]: shard["source_sha256"] for shard in read_json(out / MANIFEST)["shards"]}
+    return list(prepared) == list(texts) and all(sha256(texts[name]) == digest for name, digest in prepared.items())
 
 
 def _require_own(out: Path, asked: Mapping[str, Any]) -> None:
@@ -152,6 +162,8 @@ def _encode_all(requests: list[Request], tokenizer: Tokenizer, workers: Workers)
                 match answer:
                     case {"size": size}:
                         bar.advance(size)
+                    case {"note": text}:
+                        console.say(text)
                     case {"done": details}:
                         shards[request["name"]] = details
                     case {"refused": message}:

@@ -24,7 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from gpt1.data.corpus.local_workers import Answers, largest_first
-from gpt1.data.corpus.shards import Answer, Request, answers, is_complete, tokenizer_from_json, tokenizer_to_json
+from gpt1.data.corpus.shards import (
+    Answer,
+    Request,
+    answers,
+    is_complete,
+    is_progress,
+    tokenizer_from_json,
+    tokenizer_to_json,
+)
 from gpt1.errors import UserError
 from gpt1.system.extras import install_command
 from gpt1.system.processes import cores, start_python
@@ -83,7 +91,7 @@ class RayWorkers:
                     for stream in ready:
                         request = running[stream]
                         answer = _next(ray, stream, request, self.address)
-                        if "size" not in answer:
+                        if not is_progress(answer):
                             del running[stream]
                         yield request, answer
             finally:

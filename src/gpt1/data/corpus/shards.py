@@ -36,8 +36,14 @@ Request = dict[str, Any]
 """A file to encode: `shard` and `source` (paths), `name`, `asked` (settings). Plain data, to be sent to processes."""
 
 Answer = dict[str, Any]
-"""Progress or result of a request: `size` (bytes of text encoded since the last answer), then one of `done` (content of
+"""Progress or result of a request: `size` (bytes of text encoded since the last answer), `note` (a line for the user),
+then one of `done` (content of
 the shard's JSON file), `refused` (user error) or `failed` (internal error)."""
+
+
+def is_progress(answer: Answer) -> bool:
+    """Return whether more answers to the same request follow."""
+    return "size" in answer or "note" in answer
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:
@@ -98,7 +104,10 @@ def write_shard(request: Request, tokenizer: Tokenizer) -> Iterator[Answer]:
     dtype = token_type(tokenizer.vocab_size)
     tokens = size = n_chunks = n_documents = 0
     with _Partial(shard) as ids_file, _Partial(shard.with_suffix(".index.bin")) as index_file:
-        for group in _groups(documents(source, asked["end_of_document"])):
+        notes: list[str] = []
+        for group in _groups(documents(source, asked["end_of_document"], asked.get("encoding"), notes.append)):
+            yield from ({"note": note} for note in notes)
+            notes.clear()
             for chunk, ids in _encoded(group, tokenizer):
                 index_file.write(np.array([tokens, size, chunk.starts], "<i8").tobytes())
                 ids_file.write(np.array(ids, dtype).tobytes())

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gpt1.config import Columns
+from gpt1.config import DETECTED, Columns, TableFormat
 from gpt1.data.corpus.documents import LONGEST_LINE, documents
 from gpt1.data.corpus.prepare import is_text
 from gpt1.data.examples import stream_examples
-from gpt1.data.readers import FORMATS, file_type, text_lines
+from gpt1.data.readers.files import FORMATS, file_type
+from gpt1.data.readers.table import require_table
+from gpt1.data.readers.text import text_lines
 from gpt1.errors import UserError
 
 
@@ -19,7 +21,7 @@ def files_with_text(path: Path, flag: str) -> list[Path]:
     Raises:
         UserError: the path does not exist, its format is unknown, or the folder has no such file.
     """
-    formats = f"{FORMATS}, .txt (also .gz .xz .zst)"
+    formats = FORMATS
     if path.is_dir():
         inside = [file for file in path.rglob("*") if file.is_file() and _is_readable(file)]
         if not inside:
@@ -37,8 +39,9 @@ def _is_readable(file: Path) -> bool:
 
 
 def read_texts(
-    files: Iterable[Path], columns: Columns, end_of_document: str, *, text_a_line: bool = False
-) -> Iterator[str]:
+    files: Iterable[Path], columns: Columns, end_of_document: str, *, table: TableFormat = DETECTED,
+    text_a_line: bool = False,
+) -> Iterator[str]:  # fmt: skip
     """Yield the texts of tables and the chunks of the documents of text files, in constant memory.
 
     A document of less than `documents.CHUNK_SIZE` characters is one chunk. With `text_a_line`, each line of a text file
@@ -48,10 +51,17 @@ def read_texts(
         UserError: a file or a row cannot be read.
     """
     for file in files:
-        if file_type(file):
-            for example in stream_examples(file, columns):
+        if not is_text(file):
+            delimited = require_table(file).format in ("csv", "tsv")
+            own = table if delimited else TableFormat(encoding=table.encoding, on_bad_row=table.on_bad_row)
+            for example in stream_examples(file, columns, table=own):
                 yield from example.texts
-        elif text_a_line and not any(line.strip() == end_of_document for line in text_lines(file, LONGEST_LINE)):
-            yield from filter(None, map(str.strip, text_lines(file, LONGEST_LINE)))
+        elif text_a_line and not _has_line(file, end_of_document, table.encoding):
+            yield from filter(None, map(str.strip, text_lines(file, LONGEST_LINE, table.encoding)))
         else:
-            yield from (chunk.text for chunk in documents(file, end_of_document))
+            yield from (chunk.text for chunk in documents(file, end_of_document, table.encoding))
+
+
+def _has_line(file: Path, wanted: str, encoding: str | None) -> bool:
+    lines = text_lines(file, LONGEST_LINE, encoding, note=lambda _: None)  # the notes follow when the file is read
+    return any(line.strip() == wanted for line in lines)

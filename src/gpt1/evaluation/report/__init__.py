@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gpt1 import console
 from gpt1.errors import UserError
-from gpt1.evaluation.report import comparison, html, scores, search, sections
+from gpt1.evaluation.report import comparison, data, html, scores, search, sections
 from gpt1.evaluation.report.curves import draw_curves
 from gpt1.evaluation.report.record import Record
 from gpt1.system.files import require_page, write_text
@@ -55,7 +55,7 @@ def _require_ours(path: Path) -> None:
 
 def of_run(record: Record) -> str:
     """Return the HTML report of one run."""
-    data = record.config.get("data") or ", ".join(Path(path).name for path in record.config.get("corpus", ()))
+    name = record.config.get("data") or ", ".join(Path(path).name for path in record.config.get("corpus", ()))
     task = record.model.get("model", {}).get("head") or {}
     kind = "Pretraining" if record.command == "pretrain" else f"Fine-tuning: {task.get('task', 'labelled texts')}"
     parts = [scores.verdict(record), _summary(record)] if record.finished else [sections.unfinished(record)]
@@ -67,10 +67,10 @@ def of_run(record: Record) -> str:
         search.section(record),
         sections.training(record),
         sections.samples(record),
-        sections.data(record),
+        data.section(record),
         sections.run(record),
     ]
-    return html.page(record.name, f"{kind} on {data}", parts)
+    return html.page(record.name, f"{kind} on {name}", parts)
 
 
 def _summary(record: Record) -> str:

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt1.config import FinetuneConfig, PretrainConfig
+from gpt1.config import SPLIT_VERSION, FinetuneConfig, PretrainConfig
 from gpt1.config.recipes import pretraining, recipe
 from gpt1.errors import UserError
 from gpt1.evaluation.report.record import Record
@@ -23,21 +23,24 @@ def command_line(record: Record, out: Path | None = None) -> str:
 
 
 def _flags(record: Record) -> Iterator[str]:
-    name = record.config.get("recipe")
+    kind = FinetuneConfig if record.command == "finetune" else PretrainConfig
     try:
-        if record.command == "finetune":
-            name = name or "paper-finetune"  # whose values are the defaults of FinetuneConfig
-            config: Any = FinetuneConfig.from_dict(record.config)
-            default: Any = recipe(name)
-        else:
-            config = PretrainConfig.from_dict(record.config)
-            default = pretraining(name) if name else PretrainConfig()
+        yield from flags(kind.from_dict(record.config))
     except UserError:  # settings of another version, which cannot be written as flags
-        config, default = None, None
-    if name:
-        yield from ("--recipe", name)
-    if config is not None:
-        yield from _differences(config, default)
+        if name := record.config.get("recipe"):
+            yield from ("--recipe", name)
+
+
+def flags(config: FinetuneConfig | PretrainConfig, *, named: bool = True) -> list[str]:
+    """Return the flags of a command: --recipe, if it is to be `named`, and what differs from it, --out excepted."""
+    name = config.recipe
+    default: FinetuneConfig | PretrainConfig
+    if isinstance(config, FinetuneConfig):
+        name = name or "paper-finetune"  # whose values are the defaults of FinetuneConfig
+        default = recipe(name)
+    else:
+        default = pretraining(name) if name else PretrainConfig()
+    return [*(("--recipe", name) if name and named else ()), *_differences(config, default)]
 
 
 def _differences(config: Any, default: Any) -> Iterator[str]:
@@ -46,7 +49,7 @@ def _differences(config: Any, default: Any) -> Iterator[str]:
         flag = f"--{item.name.replace('_', '-')}"
         if is_dataclass(value):
             yield from _differences(value, base)
-        elif value == base or item.name in ("out", "recipe"):
+        elif value == base or item.name in ("out", "recipe") or (item.name, value) == ("split_version", SPLIT_VERSION):
             continue
         elif isinstance(value, bool):
             yield flag if value else f"--no-{flag[2:]}"

@@ -18,10 +18,8 @@ from gpt1.errors import UserError
 from gpt1.evaluation.diagnostics import comparable, unpack
 from gpt1.evaluation.report.curves import by_step
 from gpt1.system.files import CorruptFile, read_json
+from gpt1.tasks.label_notes import imbalance_note
 from gpt1.tasks.metrics import PairMetric
-
-IMBALANCE = 4
-"""Ratio of training examples of the most frequent and the rarest label from which on a warning is shown."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,18 @@ class Record:
         return next((event for event in self.events if event.get("event") == "start"), {})
 
     @property
+    def data(self) -> dict[str, Any]:
+        """Facts about the data (`tasks.data_facts`); of runs of earlier versions, its splits with fewer facts."""
+        start = self.start
+        truncated, labels = start.get("truncated", {}), start.get("labels", {})
+        earlier = {
+            name: {"rows": rows, "labels": labels.get(name, {}), "tokens": {"truncated": truncated.get(name, 0)}}
+            for name, rows in start.get("examples", {}).items()
+        }
+        facts: dict[str, Any] = start.get("data", {"splits": earlier})
+        return facts
+
+    @property
     def split(self) -> str:
         """The split of the final scores and of the baselines."""
         return str(self.results.get("baseline_split", "valid"))
@@ -160,12 +170,8 @@ class Record:
                     "longer than the maximum length and were truncated."
                 )
         counts: Mapping[str, int] = self.start.get("labels", {}).get("train", {})
-        if counts and max(counts.values()) >= IMBALANCE * max(1, min(counts.values())):
-            most, rarest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-            notes.append(
-                f"train: imbalanced labels: {counts[most]:,} examples of {most}, {counts[rarest]:,} of {rarest}. "
-                "Accuracy favours the frequent labels; check F1 and the scores per label."
-            )
+        if (imbalance := imbalance_note(counts)) and imbalance not in notes:  # earlier runs have no note
+            notes.append(imbalance)
         return notes
 
 

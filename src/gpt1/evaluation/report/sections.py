@@ -11,9 +11,10 @@ from typing import Any
 from gpt1 import console
 from gpt1.data.example import Example
 from gpt1.data.paper_kinds import kind_of
-from gpt1.evaluation.report import highlight, html, plots
+from gpt1.evaluation.report import html, plots
 from gpt1.evaluation.report.command import command_line, without_point
 from gpt1.evaluation.report.record import Record
+from gpt1.inference import highlight
 from gpt1.tasks.problem_types import problem_type_of
 
 MOST_LABELS = 50
@@ -173,36 +174,7 @@ def samples(record: Record) -> str:
     )
 
 
-# ---- data, run
-
-
-def data(record: Record) -> str:
-    """Return the data section: warnings, number of examples (tokens), labels."""
-    start, warnings = record.start, record.warnings
-    if not start:
-        return ""
-    if record.command == "pretrain":
-        tokens = start.get("tokens", {})
-        counts = html.table(
-            ["", "tokens"], [[split, f"{count:,}"] for split, count in tokens.items()],
-            caption=f"{console.counted(start.get('documents', 0), 'document')}, "
-            f"{start.get('bytes', 0) / 1e6:,.2f} MB of training text",
-        )  # fmt: skip
-        return html.section("data", "Data", counts)
-    truncated, labels = start.get("truncated", {}), start.get("labels", {})
-    counts = html.table(
-        ["split", "examples", "truncated"],
-        [[split, f"{count:,}", f"{truncated.get(split, 0):,}"] for split, count in start.get("examples", {}).items()],
-    )
-    names = list(dict.fromkeys(name for each in labels.values() for name in each))
-    by_label = html.table(
-        ["label", *labels], [[name, *(f"{each.get(name, 0):,}" for each in labels.values())] for name in names]
-    )
-    if len(names) > MOST_LABELS:
-        by_label = html.details(f"{len(names):,} labels", by_label)
-    balanced = ", no strong label imbalance" if labels.get("train") else ""
-    notes = html.items(warnings) or html.paragraph(f"No repeated texts, no truncated examples{balanced}.")
-    return html.section("data", "Data", notes, counts, by_label)
+# ---- run
 
 
 def run(record: Record) -> str:

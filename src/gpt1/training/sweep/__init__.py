@@ -27,6 +27,7 @@ from gpt1.evaluation.report.record import Record
 from gpt1.system.files import replace_directory, write_json
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import own_metric
+from gpt1.training.defaults import with_split_version
 from gpt1.training.finetune import finetune, require_settings
 from gpt1.training.setup import selection_metric, starting_model
 from gpt1.training.sweep import display
@@ -65,7 +66,8 @@ def sweep(config: FinetuneConfig, how: SweepConfig) -> dict[str, Any]:
     require_optuna()
     require_settings(config)
     started = time.monotonic()
-    base = config.with_fixed_splits()  # so that no trial trains on the test rows of another
+    # with fixed splits, so that no trial trains on the test rows of another
+    base = with_split_version(config, config.out).with_fixed_splits()
     dimensions = parse(how.search, base)
     require_disjoint(base, dimensions)
     backends.check(config.hardware)

@@ -34,7 +34,7 @@ _POSITIVE = (194, 157, 120, 83)
 _NEGATIVE = (224, 217, 210, 203)
 """Background colours (of a terminal's 256) for black text, from weak to strong."""
 
-TEMPLATE = Path(__file__).parents[2] / "assets" / "explain.html"
+TEMPLATE = Path(__file__).parents[1] / "assets" / "explain.html"
 
 
 def largest_weight(explanation: Explanation) -> float:
@@ -146,11 +146,15 @@ def page(
 ) -> str:
     """Return a self-contained HTML page; `attention` has tokens and weights (L, H, T, T) for each explanation."""
     articles = "\n".join(
-        f"<article>\n{_prediction(explanation)}\n{highlighted(explanation)}\n{_words(explanation)}\n"
-        f"{_attention(tokens, weights)}\n</article>"
+        f"<article>\n{article(explanation)}\n{_words(explanation)}\n{_attention(tokens, weights)}\n</article>"
         for explanation, (tokens, weights) in zip(explanations, attention, strict=True)
     )
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(title=escape(title), articles=articles)
+
+
+def article(explanation: Explanation) -> str:
+    """Return the prediction and its texts as HTML, to be styled by the page."""
+    return f"{_prediction(explanation)}\n{highlighted(explanation)}"
 
 
 def highlighted(explanation: Explanation) -> str:

@@ -1,4 +1,4 @@
-"""Display of explanations in a terminal and on a page. Run: pytest tests/test_report_highlight.py."""
+"""Display of explanations in a terminal and on a page. Run: pytest tests/test_highlight.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gpt1.evaluation.report.highlight import attention_lines, in_terminal, page, stretches, top_words
+from gpt1.inference.highlight import attention_lines, in_terminal, page, stretches, top_words
 
 TEXT = "Warm & <b>dull</b>,\nsaid 😀 he"
 

@@ -1,0 +1,88 @@
+"""The result of `gpt1 check` as text."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt1 import console
+from gpt1.config import FinetuneConfig
+from gpt1.config.recipes import recipe_for
+
+UNITS = {3600: "h", 60: "min"}
+"""Seconds of the units of a long time."""
+
+
+def show(facts: Mapping[str, Any], config: FinetuneConfig) -> None:
+    """Print files, columns, model and time, a table of the splits, notes, and the command that trains."""
+    from gpt1.evaluation.report import data
+
+    rows = [*data.sources(facts), *_run(facts)]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        console.say(_wrapped(f"  {name:<{width}}  ", text))
+    if facts["splits"]:
+        console.say()
+        console.table(*data.splits(facts))
+    if facts["notes"]:
+        console.say()
+        for note in facts["notes"]:
+            console.say(_bulleted(note))
+    console.say("" if facts["problems"] else f"\nNext: {_next(facts, config)}")
+
+
+def one_message(problems: Sequence[str]) -> str:
+    """Return the messages of a check as that of one error."""
+    if len(problems) == 1:
+        return problems[0]
+    return "\n".join([f"{len(problems)} problems:", *map(_bulleted, problems)])
+
+
+def _run(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (name, description) of the task, the model, the device and the estimated time."""
+    if facts["task"]:
+        labels = len(facts["splits"]["train"]["labels"])
+        yield "task", facts["task"] + (f", {labels:,} labels" if labels else "")
+    if model := facts["model"]:
+        yield "model", f"{model['name']}: {model['parameters'] / 1e6:.1f} M parameters, {model['max_length']} tokens"
+    if estimate := facts["estimate"]:
+        yield "device", f"{estimate['device']}, {estimate['dtype']}"
+        steps, measured = console.counted(estimate["steps"], "step"), estimate["measured"]
+        yield "time", f"{_range(estimate['seconds'])} for {steps}, from {measured} measured"
+
+
+def _range(seconds: Sequence[float]) -> str:
+    """Return a range of seconds with two digits, in hours, minutes or seconds: 3 to 5 min."""
+    size, unit = next(((size, unit) for size, unit in UNITS.items() if seconds[1] >= 2 * size), (1, "s"))
+    ends = dict.fromkeys(f"{float(f'{value / size:.2g}'):g}" for value in seconds)
+    return f"about {' to '.join(ends)} {unit}"
+
+
+def _next(facts: Mapping[str, Any], config: FinetuneConfig) -> str:
+    """Return the command that trains with these settings."""
+    from gpt1.evaluation.report.command import flags
+
+    default = config.recipe == recipe_for(facts["model"]["parameters"])
+    name = re.sub(r"[^\w-]+", "-", Path(config.data).name.partition(".")[0]).strip("-") or "first"
+    out = config.out if config.out != Path() else Path("runs", name)
+    return shlex.join(["gpt1", "finetune", *flags(config, named=not default), "--out", out.as_posix()])
+
+
+def _bulleted(text: str) -> str:
+    """Return a text as an item of a list; each of its lines is broken by itself."""
+    first, *others = text.splitlines()
+    indented = [(re.match(" *", line)[0], line.strip()) for line in others]  # type: ignore[index]
+    return "\n".join([_wrapped("- ", first), *(_wrapped(f"  {blanks}", line) for blanks, line in indented)])
+
+
+def _wrapped(start: str, text: str) -> str:
+    """Return a text broken at the width of the terminal, below its start."""
+    return textwrap.fill(
+        text, max(40, min(shutil.get_terminal_size().columns, 100)), initial_indent=start,
+        subsequent_indent=" " * len(start), break_on_hyphens=False, break_long_words=False,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Readers of tables and text files: files to rows and lines."""
