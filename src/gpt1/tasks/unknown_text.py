@@ -106,7 +106,7 @@ class UnknownCount:
             return None
         return (
             f"{self.noted:,} of {n_examples:,} {unit}: {NOTED_SHARE:.0%} of the bytes or more are unknown to the "
-            "model's vocabulary and became <unk> (unknown_share); the model was not trained on such text."
+            "model's vocabulary and became <unk> (unknown_share); predictions depend on the rest alone."
         )
 
 
@@ -123,7 +123,6 @@ def require_known(examples: Sequence[Example], encoded: EncodedExamples) -> None
 
 NOTHING_KNOWN = (
     "every character is unknown to the model's vocabulary (<unk>), so a prediction would not depend on the text; "
-    "fine-tune a model whose vocabulary knows it, for example with --model random:mini, which learns one from the "
-    "training texts"
+    "fine-tune a model whose vocabulary knows it: one trained by gpt1 tokenizer train --byte-fallback knows every text"
 )
 """Reason for which a text of which nothing is known is refused."""
