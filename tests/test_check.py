@@ -151,6 +151,18 @@ def test_the_next_command_has_the_given_flags_and_would_start(tmp_path: Path, mo
     assert started(monkeypatch, *words[1:]).code == 0
 
 
+def test_the_data_may_be_given_by_the_flag_of_finetune(tmp_path: Path) -> None:
+    path = str(write_jsonl(tmp_path / "a.jsonl", reviews(40)))
+    facts = facts_of(path, *TINY)
+    for words in ((*TINY, "--data", path), (f"--data={path}", *TINY)):
+        assert facts_of(*words) == facts
+    for words in (("reviews", *TINY, "--data", path), ("--data", path, "--data", "reviews")):
+        outcome = gpt1("check", *words)
+        assert outcome.code == 2
+        assert outcome.err == f"gpt1: --data {path}: DATA is given, too (reviews); give one of them\n"
+    assert gpt1("check", "--data").code == 2
+
+
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "a.jsonl", reviews(40))
@@ -178,6 +190,12 @@ def test_bad_rows_are_listed_and_the_facts_are_those_of_the_others(tmp_path: Pat
     listed = gpt1("check", path, *TINY, "--batch-size", 64, "--drop-last", "--no-estimate").err
     assert listed.startswith("gpt1: 2 problems:\n- 3 of 43 rows cannot be used: ")
     assert "\n    a.csv row 42 (line 43): 'text' is empty\n" in listed
+    assert [note for note in facts["notes"] if "left out" in note] == []
+    printed = gpt1("check", path, *TINY, "--no-estimate").out
+    assert "\nThe table is without the 3 rows that cannot be used.\n" in printed
+    skipped = done("check", path, *TINY, "--on-bad-row", "skip", "--no-estimate").out
+    assert "\n- 3 of 43 rows were left out: empty label (2), empty text (1).\n" in skipped
+    assert "cannot be used" not in skipped
     begin = [problem.partition(":")[0] for problem in facts["problems"]]
     assert begin == ["3 of 43 rows cannot be used", "--drop-last"]
 

@@ -29,6 +29,8 @@ def show(facts: Mapping[str, Any], config: FinetuneConfig) -> None:
     if facts["splits"]:
         console.say()
         console.table(*data.splits(facts))
+        if config.table.on_bad_row != "skip" and (refused := facts["bad_rows"]["rows"]):
+            console.say(f"\nThe table is without the {console.counted(refused, 'row')} that cannot be used.")
     if facts["notes"]:
         console.say()
         for note in facts["notes"]:

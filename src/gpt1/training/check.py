@@ -63,7 +63,7 @@ def check(config: FinetuneConfig, *, estimate: bool = True) -> dict[str, Any]:
         files = scan(source, required="train")[0] if isinstance(source, Path) else source.splits
         facts["files"] = file_facts(files, config.table)
     if data := _load(config, problems):
-        facts |= data_facts(data) | {"notes": [*data.notes]}
+        facts |= data_facts(data) | {"notes": _notes(config, data)}
         if model_opens:
             with problems.collected():
                 _add_model(facts, config, run, data, problems, estimate=estimate)
@@ -77,6 +77,12 @@ def _load(config: FinetuneConfig, problems: _Problems) -> TaskData | None:
         with problems.collected():
             return load_data(each)
     return None
+
+
+def _notes(config: FinetuneConfig, data: TaskData) -> list[str]:
+    """Return the notes of a run; one about rows that are left out only if the settings leave them out."""
+    refused = data.source.bad.notes() if data.source and config.table.on_bad_row != "skip" else []
+    return [note for note in data.notes if note not in refused]
 
 
 def _add_model(
