@@ -96,6 +96,7 @@ CSV = "id;text;label\n" + "".join(f"{i};Größe {i};{'ab'[i % 2]}\n" for i in ra
         ("a.csv", CSV.encode("cp1252"), 'CSV, cp1252, separated by ";", header'),
         ("a.csv", CSV.encode("utf-16"), 'CSV, UTF-16-LE, separated by ";", header'),
         ("a.tsv", b'text\tlabel\n"no\ta\nyes\tb\n', "TSV, ASCII, separated by tabs, header, quotes are text"),
+        ("a.csv", b"good,1\nbad,0\n", "CSV, ASCII, separated by \",\""),  # line 1 may be a header or data
         ("a.jsonl", b'{"text": "x", "label": "a"}\n', "JSON lines, ASCII"),
         ("a.txt", "__label__a größer\n".encode(), "text, UTF-8"),
     ],
