@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gpt1.checkpoint.loading import open_tokenizer
+from gpt1.cli.checking import one_message
 from gpt1.config.recipes import recipe
 from gpt1.data.readers.description import describe, in_words
 from gpt1.evaluation.report import data as data_in_words
@@ -199,6 +200,28 @@ def test_bad_rows_are_listed_and_the_facts_are_those_of_the_others(tmp_path: Pat
     assert "cannot be used" not in skipped
     begin = [problem.partition(":")[0] for problem in facts["problems"]]
     assert begin == ["3 of 43 rows cannot be used", "--drop-last"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--batch-size", 64, "--drop-last"]])  # one problem, two problems
+def test_problems_are_broken_at_the_width_of_the_terminal_but_not_in_json(flags: list[object], tmp_path: Path) -> None:
+    usable = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
+    path = write(tmp_path / f"{'long name ' * 6}.csv", f"text,label\n{usable}good,\n,a\n")
+    words = ["check", path, *TINY, *flags, "--no-estimate"]
+    printed = gpt1(*words).err
+    assert [line for line in printed.splitlines() if len(line) > 80] == []
+    as_json = gpt1(*words, "--json")
+    assert all(problem in as_json.err for problem in as_json.json["problems"])
+    assert max(map(len, as_json.err.splitlines())) > 80
+    assert [*map(str.split, printed.split("\n- "))] == [*map(str.split, as_json.err.split("\n- "))]
+
+
+def test_a_line_is_not_broken_between_a_number_and_its_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for width in range(40, 80):
+        monkeypatch.setenv("COLUMNS", str(width))
+        message = one_message([f"{'0123456789 ' * 5}in a file of 20.4 kB and 3 rows, 5 %"])
+        assert "20.4 kB" in message
+        assert "3 rows" in message
+        assert "5 %" in message
 
 
 # ---- the same answer as finetune
