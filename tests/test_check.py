@@ -151,6 +151,8 @@ def test_the_next_command_has_the_given_flags_and_would_start(tmp_path: Path, mo
     assert {"my data.jsonl", "review", "mood", "random:tiny", "64", "runs/my-data"} <= {*words}
     assert "--recipe" not in words
     assert started(monkeypatch, *words[1:]).code == 0
+    assert Path("runs/my-data").exists()  # now another command needs another directory
+    assert done("check", *given, "--no-estimate").out.endswith(" --out runs/my-data-2\n")
 
 
 def test_the_data_may_be_given_by_the_flag_of_finetune(tmp_path: Path) -> None:

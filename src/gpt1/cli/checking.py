@@ -14,6 +14,7 @@ from gpt1 import console
 from gpt1.cli.help import NO_BREAK
 from gpt1.config import FinetuneConfig
 from gpt1.config.recipes import recipe_for
+from gpt1.system.files import unused
 
 UNITS = {3600: "h", 60: "min"}
 """Seconds of the units of a long time."""
@@ -73,7 +74,7 @@ def _next(facts: Mapping[str, Any], config: FinetuneConfig) -> str:
 
     default = config.recipe == recipe_for(facts["model"]["parameters"])
     name = re.sub(r"[^\w-]+", "-", Path(config.data).name.partition(".")[0]).strip("-") or "first"
-    out = config.out if config.out != Path() else Path("runs", name)
+    out = config.out if config.out != Path() else unused(Path("runs", name))
     return shlex.join(["gpt1", "finetune", *flags(config, named=not default), "--out", out.as_posix()])
 
 

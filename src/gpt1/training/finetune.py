@@ -31,7 +31,7 @@ from gpt1.evaluation.scoring import baselines, score_split, show_scores
 from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer, explain_mistakes
-from gpt1.system.files import read_json, replace_directory, write_json
+from gpt1.system.files import read_json, replace_directory, unused, write_json
 from gpt1.tasks import Task
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
@@ -197,7 +197,8 @@ def require_settings(config: FinetuneConfig) -> None:
             "--data is missing: a folder, a table (.csv .json .jsonl .parquet .xlsx …) or a catalogue name such as imdb"
         )
     if config.out == Path():
-        raise UserError("--out is missing: the directory of the run, for example --out runs/first")
+        example = unused(Path("runs", "first")).as_posix()
+        raise UserError(f"--out is missing: the directory of the run, for example --out {example}")
 
 
 def _hub_repositories(config: FinetuneConfig, files: hub.DatasetFiles | None) -> tuple[str | None, str | None]:
