@@ -117,6 +117,13 @@ def test_a_character_beyond_the_first_block_sets_the_encoding(tmp_path: Path) ->
     assert describe(path)["encoding"] == "utf-8"
 
 
+def test_a_split_of_which_the_vocabulary_knows_little_is_noted(tmp_path: Path) -> None:
+    unknown = [{"text": f"很好看的电影 {i}", "label": i % 2} for i in range(4)]
+    known = [{"text": f"a good film {i}", "label": i % 2} for i in range(8)]
+    notes = facts_of(folder_of(tmp_path, train=known, valid=known[:4], test=unknown))["notes"]
+    assert [note.partition(":")[0] for note in notes if "unknown to the vocabulary" in note] == ["test"]
+
+
 def test_of_many_labels_the_most_frequent_and_the_rarest_are_shown() -> None:
     counts = {f"label {i}": 100 - i for i in range(40)}
     _, rows = data_in_words.splits({"splits": {"train": {"rows": 3_220, "labels": counts}}})

@@ -18,7 +18,7 @@ from gpt1.errors import UserError
 from gpt1.tasks.data_facts import data_facts, file_facts
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import compute, own_metric
-from gpt1.tasks.unknown_text import check_training_texts
+from gpt1.tasks.unknown_text import check_texts
 from gpt1.training.adaptation import Adaptation
 from gpt1.training.estimate import training_time
 from gpt1.training.setup import FinetuneSetup, encode_splits, require_start, starting_model
@@ -97,8 +97,7 @@ def _add_model(
     facts |= data_facts(data, encoded, start.max_length)
     resumed = run is not None and run.tokenizer.exists()
     with problems.collected():
-        if unknown := check_training_texts(config, data.splits["train"], encoded["train"], resumed=resumed):
-            facts["notes"].append(unknown)
+        facts["notes"] += check_texts(config, data.splits, encoded, resumed=resumed)
     with problems.collected():
         if config.adaptation.adapt:
             Adaptation(config, data, start, Path())

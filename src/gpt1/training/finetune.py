@@ -35,7 +35,7 @@ from gpt1.system.files import read_json, replace_directory, unused, write_json
 from gpt1.tasks import Task
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
-from gpt1.tasks.unknown_text import check_training_texts
+from gpt1.tasks.unknown_text import check_texts
 from gpt1.training.adaptation import Adaptation
 from gpt1.training.defaults import with_split_version
 from gpt1.training.overview import print_overview, print_paths
@@ -162,10 +162,10 @@ def _load(
         console.say(note)
     start = starting_model(config, data, run)
     encoded = encode_splits(config, data, start)
-    unknown = check_training_texts(config, data.splits["train"], encoded["train"], resumed=run.tokenizer.exists())
-    if unknown:
-        console.say(unknown)
-        data = replace(data, notes=(*data.notes, unknown))
+    unknown = check_texts(config, data.splits, encoded, resumed=run.tokenizer.exists())
+    for note in unknown:
+        console.say(note)
+    data = replace(data, notes=(*data.notes, *unknown))
     valid = encoded["valid"]
     assert valid.labels is not None
     compute((), valid.labels, valid.labels, extra_metrics)  # a custom metric that fails must fail before training
