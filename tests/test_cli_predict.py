@@ -164,6 +164,10 @@ def test_a_row_without_a_text_gets_an_empty_prediction_and_its_reason(
     lines = done("predict", "run", "--input", source).out.splitlines()
     assert lines[0] == "no prediction: 'text' is empty"
     assert len(lines) == 6
+    for action, end in (([], "6 rows in {}, 3 with a prediction"), (["--on-bad-row", "skip"], "3 predictions in {}")):
+        output = tmp_path / f"out{len(action)}.csv"
+        outcome = done("predict", "run", "--input", source, "--output", output, *action)
+        assert outcome.err.splitlines()[-1] == end.format(output)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

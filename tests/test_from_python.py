@@ -122,6 +122,8 @@ def test_the_directory_is_required_and_labels_belong_to_lists() -> None:
     assert error_of(lambda: gpt1.finetune(FRAME)) == (
         'out is missing: the directory of the run, for example out="runs/first"'
     )
+    Path("runs", "first").mkdir(parents=True)
+    assert error_of(lambda: gpt1.finetune(FRAME)).endswith('for example out="runs/first-2"')
     assert error_of(lambda: gpt1.finetune("reviews", ["a"], out="run")).startswith("labels: not used with 'reviews'")
 
 
