@@ -16,7 +16,7 @@ from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
 from gpt1.data.examples import NO_LABEL, Reader, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.label_column import folded, one_label_type, renamed
+from gpt1.data.label_column import one_label_type, relabelled
 from gpt1.data.readers.saved_dataset import class_names
 from gpt1.data.split_files import SPLITS, find_splits, scan
 from gpt1.data.training_rows import TrainingRows, group_notes
@@ -176,10 +176,10 @@ def _read_splits(files: Mapping[str, Sequence[Path]], reader: Reader) -> tuple[d
                 raise UserError(f"{files[split][0]}: no row has a label other than -1; nothing to train on")
             del splits[split]
             notes.append(f"{split}: skipped, because none of its {len(examples):,} rows has a label.")
-    new_names, more = renamed(list(splits.values()), reader.columns.renames)
-    merged, differing = folded(new_names, merge=reader.columns.fold_labels)
-    notes += [*more, *differing]
-    splits = dict(zip(splits, one_label_type(merged), strict=True))
+    columns = reader.columns
+    new_names, more = relabelled(list(splits.values()), columns.renames, fold=columns.fold_labels)
+    notes += more
+    splits = dict(zip(splits, one_label_type(new_names), strict=True))
     for split, examples in splits.items():
         labels = {example.label for example in examples}
         if len(labels) > 2 and labels == set(range(-1, len(labels) - 1)):

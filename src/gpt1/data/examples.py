@@ -47,7 +47,7 @@ def read_examples(
     reader.require_usable()
     for note in reader.bad.notes():
         console.say(note)
-    return one_label_type(renamed([examples], columns.renames)[0])[0]
+    return one_label_type(renamed([examples], columns.renames, fold=columns.fold_labels)[0])[0]
 
 
 def stream_examples(
