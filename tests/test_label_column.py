@@ -249,3 +249,16 @@ def test_labels_of_a_model_are_found_by_spelling_then_by_value() -> None:
     assert ids(("0", "1"), "true", "false") == [1, 0], "models of before name booleans so"
     assert ids(("false", "true"), 1, "0") == [1, 0]
     assert json.dumps(ids(("b", "a"), "a", "b")) == "[1, 0]"
+
+
+def test_the_new_names_of_a_run_apply_to_files_that_have_the_old_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = FinetuneConfig(data="mine.csv", columns=Columns(label_map="0=negative,1=positive"))
+    for labels in (["0", "1"], ["negative", "positive"]):
+        path = str(csv_of(tmp_path / f"{labels[0]}.csv", labels))
+        rows = load_evaluation_data(run, path, "test", Columns(), SINGLE, known=("negative", "positive"))
+        assert [row.label for row in rows.read("test")] == ["negative", "positive"]
+    assert "--label-map: no row has the label 0, 1." in capsys.readouterr().err
+    rows = load_evaluation_data(run, path, "test", run.columns, SINGLE, known=("negative", "positive"))
+    assert "no row has the label 0 or 1; the labels are negative, positive" in error_of(lambda: rows.read("test"))

@@ -139,13 +139,15 @@ def relabelled(splits: Splits, renames: Mapping[str, str], *, fold: bool) -> tup
     return last, [*notes, *absent, *differing]
 
 
-def renamed(splits: Splits, renames: Mapping[str, str], *, fold: bool) -> tuple[list[list[Example]], list[str]]:
+def renamed(
+    splits: Splits, renames: Mapping[str, str], *, fold: bool, required: bool = True
+) -> tuple[list[list[Example]], list[str]]:
     """Return the examples with the labels of --label-map, and notes about old labels that do not occur.
 
     With `fold`, case and blanks do not matter in old labels.
 
     Raises:
-        UserError: no label has a new name.
+        UserError: no label has a new name, although one is `required`.
     """
     if not renames:
         return [list(split) for split in splits], []
@@ -160,7 +162,7 @@ def renamed(splits: Splits, renames: Mapping[str, str], *, fold: bool) -> tuple[
     labels = {e.label: None for split in splits for e in split if e.label is not None}
     present = {key(name) for label in labels for name in (str(label), label_name(label))}
     absent = [old for old in renames if key(old) not in present]
-    if len(absent) == len(renames):
+    if required and len(absent) == len(renames):
         known = sorted(map(label_name, labels))
         raise UserError(
             f"--label-map: no row has the label {' or '.join(absent)}; the labels are {', '.join(known[:20])}"

@@ -188,7 +188,8 @@ def load_evaluation_data(
         files: Path | Sequence[Path], columns: Columns = columns, names: Sequence[str] | None = None,
         drop: int | None = None,
     ) -> Callable[[], list[Example]]:  # fmt: skip
-        return partial(_read_labelled, files, Reader(columns, kind, table, remembered=remembered), known, names, drop)
+        read = Reader(columns, kind, table, remembered=remembered)
+        return partial(_read_labelled, files, read, known, names, drop, must_rename=given.label_map is not None)
 
     source = hub.resolve_dataset(data)
     if isinstance(source, hub.DatasetFiles):
@@ -240,11 +241,12 @@ def _as_trained(columns: Columns, trained_on: FinetuneConfig | None) -> Columns:
 
 
 def _read_labelled(
-    files: Path | Sequence[Path], reader: Reader, known: Sequence[str], names: Sequence[str] | None, drop: int | None
-) -> list[Example]:
+    files: Path | Sequence[Path], reader: Reader, known: Sequence[str], names: Sequence[str] | None, drop: int | None,
+    *, must_rename: bool,
+) -> list[Example]:  # fmt: skip
     """Return the rows with the model's labels where they are `known`, without those with the label `drop`.
 
-    `names` are those of the integer labels.
+    `names` are those of the integer labels. With `must_rename`, --label-map must rename some; that of the run need not.
     """
     columns = reader.columns
     paths = [files] if isinstance(files, Path) else files
@@ -252,7 +254,7 @@ def _read_labelled(
     reader.require_usable()
     assert reader.layout is not None
     names = names or class_names(paths[0], reader.layout.label or "")
-    [examples], notes = renamed([read], columns.renames, fold=columns.fold_labels)
+    [examples], notes = renamed([read], columns.renames, fold=columns.fold_labels, required=must_rename)
     for note in (*reader.layout.notes(columns), *reader.bad.notes(), *notes):
         console.say(note)
     if not known:
