@@ -75,9 +75,18 @@ def test_bz2_and_zip_have_the_rows_of_the_file(tmp_path: Path) -> None:
 
 
 def test_zip_without_exactly_one_table_says_what_it_holds(tmp_path: Path) -> None:
-    message = error_of(lambda: cells(zipped(tmp_path / "x.zip", **{"a.csv": CSV, "b.csv": CSV})))
-    assert "holds 2 tables (a.csv, b.csv), expected one" in message and "python -m zipfile -e x.zip x" in message
-    assert "holds no tables (a.pdf)" in error_of(lambda: cells(zipped(tmp_path / "y.zip", **{"a.pdf": ""})))
+    def message(*members: str) -> str:
+        return error_of(lambda: cells(zipped(tmp_path / "x y.csv.zip", **dict.fromkeys(members, CSV))))
+
+    folder = tmp_path.as_posix()
+    command = f"python -m zipfile -e '{folder}/x y.csv.zip' '{folder}/x y'"
+    one = f"holds 2 tables (a.csv, b.csv), expected one; unpack it and give one of the files: {command}"
+    assert message("a.csv", "b.csv").endswith(one)
+    assert f"unpack it and give the folder {folder}/x y: {command}" in message("train.csv", "test-000.csv")
+    assert "give the folder" in message("x/train/pos/1.txt", "x/test/pos/1.txt")
+    assert "give the folder" in message("pos/1.txt", "neg/1.txt")
+    assert "give one of the files" in message("test.csv", "valid.csv")
+    assert "holds no table (a.pdf), expected one: .csv" in message("a.pdf")
 
 
 def test_damaged_and_encrypted_zips_are_one_line(tmp_path: Path) -> None:
