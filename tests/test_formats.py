@@ -180,6 +180,17 @@ def test_excel_sheet_is_read_with_its_types(tmp_path: Path) -> None:
     assert notes == ["x.xlsx: sheet 'data' is read, the first with rows; not used: 'cover'."]
 
 
+def test_a_repeated_column_of_an_excel_sheet_is_named_with_its_positions(tmp_path: Path) -> None:
+    pytest.importorskip("fastexcel", reason="gpt1[excel] is not installed")
+    xlsxwriter = pytest.importorskip("xlsxwriter", reason="writes the file of this test")
+    with xlsxwriter.Workbook(tmp_path / "x.xlsx") as book:
+        sheet = book.add_worksheet("data")
+        sheet.write_row(0, 0, ["", "text", "label", "text"])
+        sheet.write_row(1, 0, [0, "a", "b", "c"])
+    message = error_of(lambda: list(read_rows(tmp_path / "x.xlsx")))
+    assert message.endswith("column 'text' occurs more than once in the header (columns 2 and 4); rename one of them")
+
+
 def test_nested_cells_are_named_with_dots_and_an_exact_name_wins(tmp_path: Path) -> None:
     rows = [{"data": {"text": row["text"]}, "meta": {"rating": {"label": row["label"]}}} for row in ROWS]
     columns = Columns(text="data.text", label="meta.rating.label")
