@@ -6,16 +6,13 @@ Run: pytest tests/test_formats.py
 from __future__ import annotations
 
 import bz2
-import io
 import json
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpt1.cli.standard_input import as_table, with_lines
 from gpt1.config import Columns
 from gpt1.data.dataset import load_dataset, read_examples
 from gpt1.data.nested import value_at
@@ -197,17 +194,3 @@ def test_nested_cells_are_named_with_dots_and_an_exact_name_wins(tmp_path: Path)
     assert labels_of(read_examples(write_jsonl(tmp_path / "x.jsonl", rows), columns)) == [r["label"] for r in ROWS]
     assert value_at({"a.b": 1, "a": {"b": 2}}, "a.b") == 1
     assert value_at({"a.b": {"c": 3}}, "a.b.c") == 3
-
-
-@pytest.mark.parametrize(("data", "name"), [('{"text": "a"}', "stdin.jsonl"), ("text\na\n", "stdin.csv")])
-def test_standard_input_is_a_table(monkeypatch: pytest.MonkeyPatch, data: str, name: str) -> None:
-    for mark in ("", "\ufeff", " \n" * (data[0] == "{")):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((mark + data).encode())))
-        with as_table(Path("-")) as path:
-            assert path.name == name and cells(path) == [{"text": "a"}]
-
-
-def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("one\n\ntwö\n".encode())))
-    assert with_lines(["zero", "-"]) == ("zero", "one", "twö")
-    assert "given twice" in error_of(lambda: with_lines(["-", "-"]))
