@@ -79,6 +79,7 @@ def test_a_regression_gives_a_value_and_choices_give_an_index() -> None:
         (["run", "fine", "--text", "review"], "--text review: requires --input FILE"),
         (["run", "fine", "--output", "out.csv"], "--output: requires --input FILE"),
         (["run", "--output", "out.csv"], "--output: requires --input FILE"),
+        (["run", "--input", "new.csv", "--output", "-"], "--output -: predictions are printed on standard output"),
         (["run", "--input", "gone.csv"], "gone.csv: no such file"),
         (["run", "--input", "unseen"], "unseen is a folder; expected a table"),
         (["run", "--input", "run/report.html"], "report.html: unknown format"),

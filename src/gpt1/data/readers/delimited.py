@@ -15,7 +15,7 @@ from typing import Any, NoReturn, cast
 from gpt1.config import TableFormat
 from gpt1.data.readers.dialect import DELIMITERS, Dialect, find_dialect, is_row, looks_like_data
 from gpt1.data.readers.files import file_type
-from gpt1.data.readers.rows import BadRow, Note, ParsedRows
+from gpt1.data.readers.rows import BadRow, Note, ParsedRows, repeated_name
 from gpt1.data.readers.text import decoded_lines, text_lines
 
 SAMPLE_CHARACTERS = 1 << 18
@@ -189,7 +189,6 @@ def _names(cells: list[str], dialect: Dialect, table: TableFormat, line: int) ->
     if not table.header:
         return [str(number) for number in range(1, len(cells) + 1)]
     names = [cell.strip() for cell in cells]
-    if twice := [name for name in names if name and names.count(name) > 1]:
-        advice = "rename one, or add --no-header and name the columns by number, as in --text 2 --label 1"
-        raise BadRow(f"column {twice[0]!r} occurs more than once in the header; {advice}", line)
+    if problem := repeated_name(names):
+        raise BadRow(problem, line)
     return names
