@@ -185,7 +185,9 @@ def test_settings_of_the_data_are_keywords_of_evaluate_and_messages_name_them() 
     assert scores(found) == scores(gpt1.evaluate("run", FRAME.head(20)))
     with_columns = gpt1.evaluate("run", frame, columns=Columns(label="stars"), label_map="0=bad,1=good")
     assert scores(with_columns) == scores(found)
-    assert error_of(lambda: gpt1.evaluate("run", frame, lable="x")).startswith("lable: unknown setting; did you mean l")
+    assert error_of(lambda: gpt1.evaluate("run", frame, labell="x")).startswith(
+        "labell: unknown setting; did you mean l"
+    )
 
 
 @pytest.mark.parametrize(
