@@ -28,7 +28,7 @@ LOCK   := $(shell $(PYTHON) -c 'import sys; print("requirements.lock" * (sys.ver
 .PHONY: demo test test-mindspore test-numpy2 check-full lint format lock wheel clean
 
 demo: $(VENV)/.ready-$(DEMO_EXTRAS)
-	rm -rf $(DEMO)
+	if [ -e $(DEMO)/metrics.json ]; then rm -rf $(DEMO); fi  # a stopped demo is resumed
 	$(BIN)/gpt1 next mini "The sun rises in the"
 	$(BIN)/gpt1 generate mini "The old house" --max-tokens 60
 	$(BIN)/gpt1 finetune --data reviews --adapt 3 --out $(DEMO)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gpt1.checkpoint.loading import open_tokenizer
+from gpt1.cli.checking import one_message
 from gpt1.config.recipes import recipe
 from gpt1.data.readers.description import describe, in_words
 from gpt1.evaluation.report import data as data_in_words
@@ -96,6 +97,7 @@ CSV = "id;text;label\n" + "".join(f"{i};Größe {i};{'ab'[i % 2]}\n" for i in ra
         ("a.csv", CSV.encode("cp1252"), 'CSV, cp1252, separated by ";", header'),
         ("a.csv", CSV.encode("utf-16"), 'CSV, UTF-16-LE, separated by ";", header'),
         ("a.tsv", b'text\tlabel\n"no\ta\nyes\tb\n', "TSV, ASCII, separated by tabs, header, quotes are text"),
+        ("a.csv", b"good,1\nbad,0\n", "CSV, ASCII, separated by \",\""),  # line 1 may be a header or data
         ("a.jsonl", b'{"text": "x", "label": "a"}\n', "JSON lines, ASCII"),
         ("a.txt", "__label__a größer\n".encode(), "text, UTF-8"),
     ],
@@ -113,6 +115,13 @@ def test_a_character_beyond_the_first_block_sets_the_encoding(tmp_path: Path) ->
         tmp_path / "late.jsonl", '{"text": "plain", "label": 1}\n' * 50_000 + '{"text": "größer", "label": 0}\n'
     )
     assert describe(path)["encoding"] == "utf-8"
+
+
+def test_a_split_of_which_the_vocabulary_knows_little_is_noted(tmp_path: Path) -> None:
+    unknown = [{"text": f"很好看的电影 {i}", "label": i % 2} for i in range(4)]
+    known = [{"text": f"a good film {i}", "label": i % 2} for i in range(8)]
+    notes = facts_of(folder_of(tmp_path, train=known, valid=known[:4], test=unknown))["notes"]
+    assert [note.partition(":")[0] for note in notes if "unknown to the vocabulary" in note] == ["test"]
 
 
 def test_of_many_labels_the_most_frequent_and_the_rarest_are_shown() -> None:
@@ -149,6 +158,20 @@ def test_the_next_command_has_the_given_flags_and_would_start(tmp_path: Path, mo
     assert {"my data.jsonl", "review", "mood", "random:tiny", "64", "runs/my-data"} <= {*words}
     assert "--recipe" not in words
     assert started(monkeypatch, *words[1:]).code == 0
+    assert Path("runs/my-data").exists()  # now another command needs another directory
+    assert done("check", *given, "--no-estimate").out.endswith(" --out runs/my-data-2\n")
+
+
+def test_the_data_may_be_given_by_the_flag_of_finetune(tmp_path: Path) -> None:
+    path = str(write_jsonl(tmp_path / "a.jsonl", reviews(40)))
+    facts = facts_of(path, *TINY)
+    for words in ((*TINY, "--data", path), (f"--data={path}", *TINY)):
+        assert facts_of(*words) == facts
+    for words in (("reviews", *TINY, "--data", path), ("--data", path, "--data", "reviews")):
+        outcome = gpt1("check", *words)
+        assert outcome.code == 2
+        assert outcome.err == f"gpt1: --data {path}: DATA is given, too (reviews); give one of them\n"
+    assert gpt1("check", "--data").code == 2
 
 
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,8 +201,36 @@ def test_bad_rows_are_listed_and_the_facts_are_those_of_the_others(tmp_path: Pat
     listed = gpt1("check", path, *TINY, "--batch-size", 64, "--drop-last", "--no-estimate").err
     assert listed.startswith("gpt1: 2 problems:\n- 3 of 43 rows cannot be used: ")
     assert "\n    a.csv row 42 (line 43): 'text' is empty\n" in listed
+    assert [note for note in facts["notes"] if "left out" in note] == []
+    printed = gpt1("check", path, *TINY, "--no-estimate").out
+    assert "\nThe table is without the 3 rows that cannot be used.\n" in printed
+    skipped = done("check", path, *TINY, "--on-bad-row", "skip", "--no-estimate").out
+    assert "\n- 3 of 43 rows were left out: empty label (2), empty text (1).\n" in skipped
+    assert "cannot be used" not in skipped
     begin = [problem.partition(":")[0] for problem in facts["problems"]]
     assert begin == ["3 of 43 rows cannot be used", "--drop-last"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--batch-size", 64, "--drop-last"]])  # one problem, two problems
+def test_problems_are_broken_at_the_width_of_the_terminal_but_not_in_json(flags: list[object], tmp_path: Path) -> None:
+    usable = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
+    path = write(tmp_path / f"{'long name ' * 6}.csv", f"text,label\n{usable}good,\n,a\n")
+    words = ["check", path, *TINY, *flags, "--no-estimate"]
+    printed = gpt1(*words).err
+    assert [line for line in printed.splitlines() if len(line) > 80] == []
+    as_json = gpt1(*words, "--json")
+    assert all(problem in as_json.err for problem in as_json.json["problems"])
+    assert max(map(len, as_json.err.splitlines())) > 80
+    assert [*map(str.split, printed.split("\n- "))] == [*map(str.split, as_json.err.split("\n- "))]
+
+
+def test_a_line_is_not_broken_between_a_number_and_its_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for width in range(40, 80):
+        monkeypatch.setenv("COLUMNS", str(width))
+        message = one_message([f"{'0123456789 ' * 5}in a file of 20.4 kB and 3 rows, 5 %"])
+        assert "20.4 kB" in message
+        assert "3 rows" in message
+        assert "5 %" in message
 
 
 # ---- the same answer as finetune

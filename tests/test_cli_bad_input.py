@@ -30,8 +30,14 @@ BAD_DATA = {
     "unknown column": (["--data", "reviews.csv", "--text", "body"], "--text body: no such column in reviews.csv"),
     "columns of another task": (["--data", "reviews.csv", "--task", "entailment"], "no column for text_a and text_b"),
     "empty text": (["--data", "blank.csv"], "blank.csv row 7 (line 8): 'text' is empty"),
-    "one label": (["--data", "one-label.csv"], "every training example has the label 'good' (first: one-label.csv row"),
-    "all different": (["--data", "all-different.csv"], "32 different labels in 32 training examples"),
+    "one label": (
+        ["--data", "one-label.csv"],
+        ": every training example has the label 'good', expected at least two labels",
+    ),
+    "all different": (
+        ["--data", "all-different.csv"],
+        " is one of 32 different labels in 32 training examples: this column does not contain labels",
+    ),
     "unseen label": (
         ["--data", "unseen"],
         "test.csv row 2 (line 3): label 'mixed' (1 row) does not occur in the training split (known: bad, good)",

@@ -48,7 +48,7 @@ def test_a_finished_run_shows_its_results_again_and_trains_no_more() -> None:
     assert "majority class" in again.err
     verdict = again.json["verdict"]
     assert verdict.startswith("Never predicted: bad (2 examples). No better than always predicting the majority class")
-    assert " Try a pretrained model (--model mini), " in verdict
+    assert " Try a pretrained model (--model mini, for English), " in verdict
     assert f"\n\n{verdict}\n\n" in again.err
     assert escape(verdict) in Path("run/report.html").read_text(encoding="utf-8")
     assert again.err.splitlines()[-2:] == [

@@ -79,6 +79,7 @@ def test_a_regression_gives_a_value_and_choices_give_an_index() -> None:
         (["run", "fine", "--text", "review"], "--text review: requires --input FILE"),
         (["run", "fine", "--output", "out.csv"], "--output: requires --input FILE"),
         (["run", "--output", "out.csv"], "--output: requires --input FILE"),
+        (["run", "--input", "new.csv", "--output", "-"], "--output -: predictions are printed on standard output"),
         (["run", "--input", "gone.csv"], "gone.csv: no such file"),
         (["run", "--input", "unseen"], "unseen is a folder; expected a table"),
         (["run", "--input", "run/report.html"], "report.html: unknown format"),
@@ -164,6 +165,10 @@ def test_a_row_without_a_text_gets_an_empty_prediction_and_its_reason(
     lines = done("predict", "run", "--input", source).out.splitlines()
     assert lines[0] == "no prediction: 'text' is empty"
     assert len(lines) == 6
+    for action, end in (([], "6 rows in {}, 3 with a prediction"), (["--on-bad-row", "skip"], "3 predictions in {}")):
+        output = tmp_path / f"out{len(action)}.csv"
+        outcome = done("predict", "run", "--input", source, "--output", output, *action)
+        assert outcome.err.splitlines()[-1] == end.format(output)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -196,12 +196,14 @@ def test_columns_of_the_text_are_joined_by_a_line_break(tmp_path: Path) -> None:
 
 
 def test_all_missing_columns_are_named_at_once_with_the_nearest_names(tmp_path: Path) -> None:
-    message = error_of(lambda: read_row(tmp_path, {"id": 1, "txt": "t", "lable": 1}))
+    message = error_of(lambda: read_row(tmp_path, {"id": 1, "txt": "t", "labell": 1}))
     assert "no column for text" in message and "no column for label" in message
-    assert message.endswith("its columns are id, txt, lable; did you mean --text txt --label lable?")
-    message = error_of(lambda: read_row(tmp_path, {"coment": "t", "toxic": 1}, Columns(text="comment", label="toxik")))
+    assert message.endswith("its columns are id, txt, labell; did you mean --text txt --label labell?")
+    message = error_of(
+        lambda: read_row(tmp_path, {"commentz": "t", "toxic": 1}, Columns(text="comment", label="toxik"))
+    )
     assert message.startswith("--text comment, --label toxik: no such columns in x.jsonl")
-    assert message.endswith("did you mean --text coment --label toxic?")
+    assert message.endswith("did you mean --text commentz --label toxic?")
 
 
 def test_columns_of_a_run_are_used_where_no_flag_is_set_and_the_file_has_them() -> None:

@@ -71,6 +71,18 @@ def test_without_a_handler_notices_are_printed_as_they_are(capsys: pytest.Captur
     assert capsys.readouterr().err == "100% of the rows\n\n  name  value\n  ────  ─────\n  loss    0.5\n"
 
 
+def test_the_columns_of_a_table_are_aligned_where_characters_take_two_columns_or_none() -> None:
+    accent, selector, joiner = "e\N{COMBINING ACUTE ACCENT}", "☑\N{VARIATION SELECTOR-15}", "क\N{ZERO WIDTH JOINER}"
+    assert [*console.table_lines(["", "n"], [["好评", 1], [accent, 2], [selector, 3], [joiner, 4]])] == [
+        "        n",
+        "  ────  ─",
+        "  好评  1",
+        f"  {accent}     2",
+        f"  {selector}     3",
+        f"  {joiner}     4",
+    ]
+
+
 def test_empty_lines_are_printed_but_are_no_records(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     def show() -> None:
         console.say("\ntest, 24 examples")

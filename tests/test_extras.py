@@ -34,9 +34,11 @@ def test_without_metadata_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert install_command("onnx") == 'pip install "gpt1[onnx]"'
 
 
-def test_every_extra_that_is_advised_exists() -> None:
+def test_every_extra_that_is_advised_exists_and_is_documented() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "gpt1").rglob("*.py"))
     advised = set(re.findall(r"install_command\([\"'](\w+)[\"']\)", source))
     assert {"torch", "mindspore", "serve", "sweep", "ray", "onnx", "openai"} <= advised <= set(declared)
     assert "pip install 'gpt1[" not in source
+    page = (ROOT / "docs" / "installing.md").read_text(encoding="utf-8")
+    assert {extra for extra in advised if f"| `{extra}` |" not in page and f"'.[{extra}]'" not in page} == set()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpt1.errors import UserError
-from gpt1.system.files import CorruptFile, read_json, recover_directory, replace_directory, write_json
+from gpt1.system.files import CorruptFile, read_json, recover_directory, replace_directory, unused, write_json
 from support.crashes import PowerCut, cut_power_at
 
 
@@ -97,6 +97,12 @@ def test_json_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
         with pytest.raises(PowerCut):
             write_json(tmp_path / "x.json", {"a": "new"})
     assert read_json(tmp_path / "x.json") == {"a": "Ähre"}
+
+
+def test_an_unused_name_is_numbered_from_2(tmp_path: Path) -> None:
+    for name in ("run.v1", "run.v1-2", "run.v1-3"):
+        assert unused(tmp_path / "run.v1") == tmp_path / name
+        (tmp_path / name).mkdir()
 
 
 @pytest.fixture(params=[b"", b"{", b"[1]", b"null", b"\xff\xfe{}"])

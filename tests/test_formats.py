@@ -6,16 +6,13 @@ Run: pytest tests/test_formats.py
 from __future__ import annotations
 
 import bz2
-import io
 import json
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpt1.cli.standard_input import as_table, with_lines
 from gpt1.config import Columns
 from gpt1.data.dataset import load_dataset, read_examples
 from gpt1.data.nested import value_at
@@ -75,9 +72,18 @@ def test_bz2_and_zip_have_the_rows_of_the_file(tmp_path: Path) -> None:
 
 
 def test_zip_without_exactly_one_table_says_what_it_holds(tmp_path: Path) -> None:
-    message = error_of(lambda: cells(zipped(tmp_path / "x.zip", **{"a.csv": CSV, "b.csv": CSV})))
-    assert "holds 2 tables (a.csv, b.csv), expected one" in message and "python -m zipfile -e x.zip x" in message
-    assert "holds no tables (a.pdf)" in error_of(lambda: cells(zipped(tmp_path / "y.zip", **{"a.pdf": ""})))
+    def message(*members: str) -> str:
+        return error_of(lambda: cells(zipped(tmp_path / "x y.csv.zip", **dict.fromkeys(members, CSV))))
+
+    folder = tmp_path.as_posix()
+    command = f"python -m zipfile -e '{folder}/x y.csv.zip' '{folder}/x y'"
+    one = f"holds 2 tables (a.csv, b.csv), expected one; unpack it and give one of the files: {command}"
+    assert message("a.csv", "b.csv").endswith(one)
+    assert f"unpack it and give the folder {folder}/x y: {command}" in message("train.csv", "test-000.csv")
+    assert "give the folder" in message("x/train/pos/1.txt", "x/test/pos/1.txt")
+    assert "give the folder" in message("pos/1.txt", "neg/1.txt")
+    assert "give one of the files" in message("test.csv", "valid.csv")
+    assert "holds no table (a.pdf), expected one: .csv" in message("a.pdf")
 
 
 def test_damaged_and_encrypted_zips_are_one_line(tmp_path: Path) -> None:
@@ -171,23 +177,20 @@ def test_excel_sheet_is_read_with_its_types(tmp_path: Path) -> None:
     assert notes == ["x.xlsx: sheet 'data' is read, the first with rows; not used: 'cover'."]
 
 
+def test_a_repeated_column_of_an_excel_sheet_is_named_with_its_positions(tmp_path: Path) -> None:
+    pytest.importorskip("fastexcel", reason="gpt1[excel] is not installed")
+    xlsxwriter = pytest.importorskip("xlsxwriter", reason="writes the file of this test")
+    with xlsxwriter.Workbook(tmp_path / "x.xlsx") as book:
+        sheet = book.add_worksheet("data")
+        sheet.write_row(0, 0, ["", "text", "label", "text"])
+        sheet.write_row(1, 0, [0, "a", "b", "c"])
+    message = error_of(lambda: list(read_rows(tmp_path / "x.xlsx")))
+    assert message.endswith("column 'text' occurs more than once in the header (columns 2 and 4); rename one of them")
+
+
 def test_nested_cells_are_named_with_dots_and_an_exact_name_wins(tmp_path: Path) -> None:
     rows = [{"data": {"text": row["text"]}, "meta": {"rating": {"label": row["label"]}}} for row in ROWS]
     columns = Columns(text="data.text", label="meta.rating.label")
     assert labels_of(read_examples(write_jsonl(tmp_path / "x.jsonl", rows), columns)) == [r["label"] for r in ROWS]
     assert value_at({"a.b": 1, "a": {"b": 2}}, "a.b") == 1
     assert value_at({"a.b": {"c": 3}}, "a.b.c") == 3
-
-
-@pytest.mark.parametrize(("data", "name"), [('{"text": "a"}', "stdin.jsonl"), ("text\na\n", "stdin.csv")])
-def test_standard_input_is_a_table(monkeypatch: pytest.MonkeyPatch, data: str, name: str) -> None:
-    for mark in ("", "\ufeff", " \n" * (data[0] == "{")):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((mark + data).encode())))
-        with as_table(Path("-")) as path:
-            assert path.name == name and cells(path) == [{"text": "a"}]
-
-
-def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("one\n\ntwö\n".encode())))
-    assert with_lines(["zero", "-"]) == ("zero", "one", "twö")
-    assert "given twice" in error_of(lambda: with_lines(["-", "-"]))

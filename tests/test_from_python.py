@@ -14,6 +14,9 @@ import gpt1
 from gpt1 import api
 from gpt1.backends.dist import ProcessRank
 from gpt1.checkpoint.run_dir import RunDirectory
+from gpt1.config import Columns
+from gpt1.config.overrides import named_as_in_python
+from gpt1.errors import UserError
 from gpt1.training import from_python
 from support.labelled_files import error_of
 from support.sample_runs import file_digests, labelled
@@ -100,7 +103,7 @@ def test_other_data_is_refused_and_the_run_stays_as_it_was() -> None:
         ({"label": 3}, "label=3: expected a string or None"),
         ({"label": "verdikt"}, "label=verdikt: no such column in data.jsonl; its columns are review, verdict; did you"),
         ({"label_map": {"nice": "good"}}, "label_map: no row has the label nice"),
-        ({"text": None, "text_a": "review"}, "--text-a and --text-b must be set together"),
+        ({"text": None, "text_a": "review"}, "text_a and text_b must be set together"),
         ({"recipe": "quick"}, "recipe=quick: unknown; expected one of paper-finetune, "),
         ({"model": "nothing/here/at/all"}, "model=nothing/here/at/all: "),
         ({"out": "file.txt"}, "out=file.txt: is a file; choose a new directory"),
@@ -122,6 +125,8 @@ def test_the_directory_is_required_and_labels_belong_to_lists() -> None:
     assert error_of(lambda: gpt1.finetune(FRAME)) == (
         'out is missing: the directory of the run, for example out="runs/first"'
     )
+    Path("runs", "first").mkdir(parents=True)
+    assert error_of(lambda: gpt1.finetune(FRAME)).endswith('for example out="runs/first-2"')
     assert error_of(lambda: gpt1.finetune("reviews", ["a"], out="run")).startswith("labels: not used with 'reviews'")
 
 
@@ -168,6 +173,41 @@ def test_a_model_is_scored_on_data_in_memory_by_the_columns_of_its_run() -> None
         "data in memory",
     ]
     assert error_of(lambda: gpt1.evaluate("run", FRAME["review"])).startswith("data is a Series without labels")
+
+
+def test_settings_of_the_data_are_keywords_of_evaluate_and_messages_name_them() -> None:
+    gpt1.finetune(FRAME, out="run", **COLUMNS, **TINY)
+    frame = FRAME.head(20).rename({"verdict": "stars"}).with_columns(stars=(pl.col("stars") == "good").cast(int))
+    frame.write_csv("new.csv")
+    advice = error_of(lambda: gpt1.evaluate("run", "new.csv", label="stars")).rpartition("for example ")[2]
+    assert advice == 'label_map="0=bad,1=good"'
+    found = gpt1.evaluate("run", "new.csv", label="stars", label_map={"0": "bad", "1": "good"}, on_bad_row="skip")
+    assert scores(found) == scores(gpt1.evaluate("run", FRAME.head(20)))
+    with_columns = gpt1.evaluate("run", frame, columns=Columns(label="stars"), label_map="0=bad,1=good")
+    assert scores(with_columns) == scores(found)
+    assert error_of(lambda: gpt1.evaluate("run", frame, labell="x")).startswith(
+        "labell: unknown setting; did you mean l"
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "in_python"),
+    [
+        ("--label-map: no row has the label x", "label_map: no row has the label x"),
+        ("rename, as in --label-map '0=not good'", 'rename, as in label_map="0=not good"'),
+        ("did you mean --text body --label stars?", 'did you mean text="body", label="stars"?'),
+        ("select one with --label, or --text-a", "select one with label, or text_a"),
+        ("--fold-labels merges them, --no-header --text 2", 'fold_labels=True merges them, header=False, text="2"'),
+        ("set another --delimiter or --quoting", "set another delimiter or quoting"),
+        ("a text with --text-column b", "a text with --text-column b"),
+    ],
+)
+def test_flags_in_messages_are_arguments_in_python(message: str, in_python: str) -> None:
+    def fail() -> None:
+        with named_as_in_python():
+            raise UserError(message)
+
+    assert error_of(fail) == in_python
 
 
 def test_two_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_groups_that_hold_all_rows_of_a_label_are_refused(tmp_path: Path) -> Non
     table = [row | {"label": row["Author"]} for row in rows(list("abc"))]
     path = write_jsonl(tmp_path / "x.jsonl", table)
     message = error_of(lambda: load_dataset(path, group="Author"))
-    assert message.startswith("x.jsonl: 120 rows with 3 groups are too few for a test split; add rows")
+    assert message.startswith("x.jsonl: 120 rows with 3 groups, too few for a test split; add rows")
 
 
 def test_unknown_column_and_list_cells_are_refused(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 from gpt1.config import Columns, FinetuneConfig
 from gpt1.data.dataset import read_examples
 from gpt1.data.example import Example
+from gpt1.data.paper_kinds import SINGLE
 from gpt1.tasks import Labels
-from gpt1.tasks.dataset import TaskData, load_data
+from gpt1.tasks.dataset import TaskData, load_data, load_evaluation_data
 from support.labelled_files import error_of, labels_of, reviews, write, write_jsonl
 
 
@@ -160,6 +161,17 @@ def test_label_map_gives_labels_new_names(tmp_path: Path) -> None:
         assert "OLD=NEW,OLD=NEW" in error_of(lambda wrong=wrong: Columns(label_map=wrong))  # type: ignore[misc]
 
 
+def test_labels_are_folded_before_they_get_new_names(tmp_path: Path) -> None:
+    path = csv_of(tmp_path / "x.csv", ["pos", "neg"] * 10 + ["Pos", "Negative"] * 2)
+    data = loaded(path, fold_labels=True, label_map="POS=positive,neg =negative")
+    assert data.labels.names == ("negative", "positive")
+    assert [note for note in data.notes if "--fold" in note] == [
+        "--fold-labels: labels that differ only in case or blanks were merged: pos (10) and Pos (2).",
+        "--fold-labels: labels that differ only in case or blanks were merged: negative (10) and Negative (2).",
+    ]
+    assert "no row has the label POS" in error_of(lambda: loaded(path, label_map="POS=positive"))
+
+
 def test_several_labels_of_a_text_and_objects_are_named_as_such(tmp_path: Path) -> None:
     rows = [{"text": "a", "tags": ["x"], "meta": {"label": "x"}, "toxic": 0, "rude": 1}]
     path = write_jsonl(tmp_path / "x.jsonl", rows)
@@ -195,7 +207,34 @@ def test_unknown_labels_are_named_at_once_with_counts_and_a_remedy() -> None:
     assert unknown("0", "1") == unknown(0, 1), "the format of the file does not matter"
     assert "only in case or blanks: add --fold-labels" in unknown("Positive", "NEGATIVE")
     assert "remove these rows, or rename labels, as in --label-map neutral=negative" in unknown("neutral", "positive")
-    assert "--label-map" in unknown("good", names=("0", "1"))
+    assert "--label-map good=0" in unknown("good", names=("0", "1"))
+    assert unknown("0", names=("not good", "good")).endswith("--label-map '0=not good'"), "for a shell"
+
+
+@pytest.mark.parametrize(
+    ("renamed", "advised"),
+    [
+        ("0=neg,1=pos", "0=negative,1=positive"),
+        ("0=POS,1=NEG", "1=negative,0=positive"),
+        ("0=negative,1=pos", "0=negative,1=positive"),
+        ("1=negative", "1=negative,0=positive"),
+        ("0=negative", "0=negative,1=positive"),
+    ],
+)
+def test_new_names_that_a_model_does_not_know_are_corrected_for_the_labels_of_the_file(
+    tmp_path: Path, renamed: str, advised: str
+) -> None:
+    def read(label_map: str) -> list[Any]:
+        path = str(csv_of(tmp_path / "x.csv", ["0", "1"] * 3))
+        known = ("negative", "positive")
+        rows = load_evaluation_data(None, path, "test", Columns(label_map=label_map), SINGLE, known=known)
+        return [row.label for row in rows.read("test")]
+
+    message = error_of(lambda: read(renamed))
+    flag, _, value = message.rpartition(" ")
+    assert flag.endswith("--label-map")
+    assert sorted(value.split(",")) == sorted(advised.split(","))
+    assert set(read(value)) == {"negative", "positive"}
 
 
 def test_labels_of_a_model_are_found_by_spelling_then_by_value() -> None:
@@ -210,3 +249,16 @@ def test_labels_of_a_model_are_found_by_spelling_then_by_value() -> None:
     assert ids(("0", "1"), "true", "false") == [1, 0], "models of before name booleans so"
     assert ids(("false", "true"), 1, "0") == [1, 0]
     assert json.dumps(ids(("b", "a"), "a", "b")) == "[1, 0]"
+
+
+def test_the_new_names_of_a_run_apply_to_files_that_have_the_old_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = FinetuneConfig(data="mine.csv", columns=Columns(label_map="0=negative,1=positive"))
+    for labels in (["0", "1"], ["negative", "positive"]):
+        path = str(csv_of(tmp_path / f"{labels[0]}.csv", labels))
+        rows = load_evaluation_data(run, path, "test", Columns(), SINGLE, known=("negative", "positive"))
+        assert [row.label for row in rows.read("test")] == ["negative", "positive"]
+    assert "--label-map: no row has the label 0, 1." in capsys.readouterr().err
+    rows = load_evaluation_data(run, path, "test", run.columns, SINGLE, known=("negative", "positive"))
+    assert "no row has the label 0 or 1; the labels are negative, positive" in error_of(lambda: rows.read("test"))

@@ -11,9 +11,10 @@ from types import ModuleType
 import pytest
 
 import gpt1
-from gpt1 import api, estimator
+from gpt1 import estimator
 from gpt1.checkpoint import loading
 from gpt1.errors import UserError
+from gpt1.evaluation import from_python as evaluation
 from gpt1.inference import loaded_model
 from gpt1.tasks import dataset
 from gpt1.training import defaults, from_python
@@ -25,7 +26,7 @@ PUBLIC = {
     "starting_model": starting_model,
     "tokenizer": loading.open_tokenizer,
     "finetune": from_python.finetune,
-    "evaluate": api.evaluate,
+    "evaluate": evaluation.evaluate,
     "explain": loaded_model.explain,
     "predict": loaded_model.predict,
     "load": loaded_model.load,

@@ -238,9 +238,25 @@ def test_without_identical_examples_both_versions_draw_the_same(tmp_path: Path) 
     assert load_dataset(path, train_fraction=0.7) == load_dataset(path, train_fraction=0.7, split_version=1)
 
 
-def test_too_few_different_texts_are_refused(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "x.jsonl", [{"text": "ab"[i % 2], "label": i % 2} for i in range(40)])
-    assert error_of(lambda: load_dataset(path)) == (
-        "x.jsonl: 40 rows with 2 different texts are too few for a test split; add rows or a test file, or raise "
-        "--test-fraction"
-    )
+def test_too_few_rows_or_texts_are_refused_with_what_works(tmp_path: Path) -> None:
+    def message(n_rows: int, n_texts: int, **fractions: float) -> str:
+        rows = [{"text": f"text {i % n_texts}", "label": i % 2} for i in range(n_rows)]
+        return error_of(lambda: load_dataset(write_jsonl(tmp_path / "x.jsonl", rows), **fractions))
+
+    needed = "at least 3 are required for train, valid and test; add rows, or give a folder with the files train, valid"
+    assert message(1, 1).startswith(f"x.jsonl: 1 row; {needed} and test")
+    assert message(40, 2).startswith(f"x.jsonl: 40 rows with 2 different texts; {needed}")
+    folder = "or add rows, or give a folder with the files train and"
+    assert message(4, 4) == f"x.jsonl: 4 rows, too few for a test split; set --test-fraction 0.2, {folder} test"
+    second = f"x.jsonl: 3 rows, too few for a valid split; set --valid-fraction 0.2, {folder} valid"
+    assert message(4, 4, test_fraction=0.2) == second
+    splits = load_dataset(tmp_path / "x.jsonl", test_fraction=0.2, valid_fraction=0.2).splits
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 2, "valid": 1, "test": 1}
+
+
+def test_no_larger_share_is_advised_where_none_works(tmp_path: Path) -> None:
+    """A row of each label stays in train."""
+    rows = [{"text": f"text {i}", "label": i // 4, "author": i // 4} for i in range(12)]
+    message = error_of(lambda: load_dataset(write_jsonl(tmp_path / "x.jsonl", rows), group="author"))
+    found = "x.jsonl: 12 rows with 3 groups, too few for a test split"
+    assert message == f"{found}; add rows, or give a folder with the files train and test"

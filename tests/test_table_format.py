@@ -125,6 +125,11 @@ def test_a_file_without_header_is_reported_and_no_row_is_lost(tmp_path: Path) ->
     assert len(examples) == len(rows)
 
 
+def test_a_column_name_that_occurs_twice_is_named_with_its_positions(tmp_path: Path) -> None:
+    message = error_of(lambda: read(tmp_path / "x.csv", b"text,label, text\na,b,c\n"))
+    assert message.endswith("column 'text' occurs more than once in the header (columns 1 and 3); rename one of them")
+
+
 def test_excels_separator_line_sets_the_delimiter(tmp_path: Path) -> None:
     """`sep=;` stands above the header; lines are counted from it."""
     rows, _ = read(tmp_path / "x.csv", b'sep=;\r\ntext;label\r\n"a,b";x\r\nc|d;y\r\n')

@@ -319,13 +319,16 @@ def test_labels_reach_the_encoded_examples() -> None:
 
 
 def test_one_label_only_is_refused() -> None:
-    with pytest.raises(UserError, match=r"every training example has the label 'x' \(first: train.csv row 0\)"):
+    with pytest.raises(
+        UserError, match=r"^train.csv row 0: every training example has the label 'x', expected at least two"
+    ):
         learned("x", "x", "x")
 
 
 def test_a_column_of_all_different_values_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"3 different labels in 3 training examples .* select the right one with --label"
+        UserError,
+        match=r"^train.csv row 0: 'x' is one of 3 different labels in 3 training examples: .* one with --label",
     ):
         learned("x", "y", "z")
     assert learned("x", "y").names == ("x", "y")  # two examples with two labels are valid

@@ -10,7 +10,7 @@ from gpt1.data.batching import EncodedExamples
 from gpt1.data.example import Example
 from gpt1.errors import UserError
 from gpt1.tasks import TASKS, encode
-from gpt1.tasks.unknown_text import UnknownCount, check_training_texts, require_known, unknown_shares
+from gpt1.tasks.unknown_text import UnknownCount, check_texts, check_training_texts, require_known, unknown_shares
 from gpt1.tokenization.trainer import train
 
 ENGLISH = train(["a warm and funny film"] * 3, 80)
@@ -60,6 +60,21 @@ def test_a_few_unknown_characters_are_noted_from_five_percent_on() -> None:
     config = FinetuneConfig()
     assert check_training_texts(config, *encoded("a warm and funny film", "a warm film")) is None
     assert "unknown to the vocabulary" in str(check_training_texts(config, *encoded("a warm 好 film")))
+
+
+def test_another_split_is_noted_if_it_is_mostly_unknown_and_the_training_texts_are_not() -> None:
+    known, unknown = encoded("a film", "a warm film"), encoded("a film", "好看的电影")
+
+    def notes(config: FinetuneConfig = FinetuneConfig(), **parts: tuple[list[Example], EncodedExamples]) -> list[str]:  # noqa: B008
+        splits, ids = ({name: part[i] for name, part in parts.items()} for i in (0, 1))
+        return check_texts(config, splits, ids)  # type: ignore[arg-type]
+
+    assert notes(train=known, valid=known, test=encoded("a 好", "a film")) == []
+    [note] = notes(train=known, valid=known, test=unknown)
+    assert note.startswith("test: 75.0% of the bytes of the texts are unknown")
+    assert "(first: row 2), 0.0% in train" in note
+    [note] = notes(with_overrides(FinetuneConfig(), {"allow_unknown": True}), train=unknown, valid=unknown)
+    assert "training texts" in note
 
 
 def test_rows_are_counted_and_a_single_text_of_nothing_known_is_refused() -> None:

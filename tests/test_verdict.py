@@ -208,7 +208,7 @@ ADAPT = "--adapt 3 (language-model training on your texts first)"
         (recipe("quickstart", model="openai-gpt"), PAPER, 5_000,
          f"Try --recipe paper-finetune, {ADAPT}, or gpt1 sweep."),
         (recipe("quickstart", model="random:tiny"), MINI, 240,
-         f"Try a pretrained model (--model mini), {ADAPT}, or more labelled rows."),
+         f"Try a pretrained model (--model mini, for English), {ADAPT}, or more labelled rows."),
         (recipe("quickstart"), None, None, f"Try {ADAPT} or gpt1 sweep."),
     ],
     ids=["few rows", "many rows", "another recipe", "large model", "small recipe", "random weights", "no log"],

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from gpt1.errors import UserError
 
 if TYPE_CHECKING:
-    from gpt1.api import evaluate
     from gpt1.checkpoint.loading import open_tokenizer as tokenizer
     from gpt1.estimator import GPT1Classifier, GPT1Regressor
+    from gpt1.evaluation.from_python import evaluate
     from gpt1.inference.loaded_model import explain, load, predict
     from gpt1.tasks.dataset import load_data
     from gpt1.training.defaults import recipe
@@ -35,7 +35,7 @@ _LAZY_IMPORTS = {
     "starting_model": ("training.setup", "starting_model"),
     "tokenizer": ("checkpoint.loading", "open_tokenizer"),
     "finetune": ("training.from_python", "finetune"),
-    "evaluate": ("api", "evaluate"),
+    "evaluate": ("evaluation.from_python", "evaluate"),
     "explain": ("inference.loaded_model", "explain"),
     "predict": ("inference.loaded_model", "predict"),
     "load": ("inference.loaded_model", "load"),

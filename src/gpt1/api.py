@@ -162,7 +162,12 @@ def predict_file(
     if output is None:
         yield from predictor.stream()
     else:
-        console.say(f"{write_predictions(predictor, output):,} predictions in {output}")
+        rows = write_predictions(predictor, output)
+        predicted = rows - predictor.without_prediction
+        if predicted == rows:
+            console.say(f"{console.counted(rows, 'prediction')} in {output}")
+        else:
+            console.say(f"{console.counted(rows, 'row')} in {output}, {predicted:,} with a prediction")
 
 
 def score_texts(

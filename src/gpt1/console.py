@@ -23,13 +23,15 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
-from unicodedata import combining, east_asian_width
+from unicodedata import category, east_asian_width
 
 _notices: TextIO | None = None
 """File that notices are written to in place of the logger (see `notices_to`)."""
 _muted = 0
 """Number of open `muted` blocks."""
 _counting = threading.Lock()
+_NO_COLUMN = ("Mn", "Me", "Cf")
+"""Unicode categories of accents, joiners and variation selectors, which take no column of a terminal."""
 
 
 class _Stderr(logging.Handler):
@@ -166,8 +168,8 @@ def table_lines(header: Sequence[str], rows: Iterable[Sequence[object]], text: C
 
 
 def _columns(text: str) -> int:
-    """Return the columns that a text takes in a terminal: two for a Chinese character, none for an accent."""
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+    """Return the columns that a text takes in a terminal: two for a Chinese character, none for an accent or joiner."""
+    return sum(0 if category(c) in _NO_COLUMN else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def reading(texts: Iterable[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ import tyro
 
 from gpt1 import console
 from gpt1.backends.dist import VARIABLES, launcher, process_rank
-from gpt1.cli.columns import joined_columns
+from gpt1.cli.arguments import in_one_form
 from gpt1.cli.flags import HELP_FLAGS
 from gpt1.cli.help import command_help, overview
 from gpt1.cli.inference import evaluate, explain, generate, next_tokens, predict, report, score, serve
@@ -108,7 +108,7 @@ def _dispatch(argv: Sequence[str]) -> None:
         launcher = process.launcher
         raise UserError(f"{launcher} started {process.size} processes; run {prog} as one process, without {launcher}")
     with one_line_errors(prog, command, page.examples[0]):
-        tyro.cli(command, prog=prog, args=joined_columns(rest, command), add_help=False)
+        tyro.cli(command, prog=prog, args=in_one_form(rest, command), add_help=False)
 
 
 def _commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt1 import console
+from gpt1.cli.help import NO_BREAK
 from gpt1.config import FinetuneConfig
 from gpt1.config.recipes import recipe_for
+from gpt1.system.files import unused
 
 UNITS = {3600: "h", 60: "min"}
 """Seconds of the units of a long time."""
@@ -29,6 +31,8 @@ def show(facts: Mapping[str, Any], config: FinetuneConfig) -> None:
     if facts["splits"]:
         console.say()
         console.table(*data.splits(facts))
+        if config.table.on_bad_row != "skip" and (refused := facts["bad_rows"]["rows"]):
+            console.say(f"\nThe table is without the {console.counted(refused, 'row')} that cannot be used.")
     if facts["notes"]:
         console.say()
         for note in facts["notes"]:
@@ -36,11 +40,12 @@ def show(facts: Mapping[str, Any], config: FinetuneConfig) -> None:
     console.say("" if facts["problems"] else f"\nNext: {_next(facts, config)}")
 
 
-def one_message(problems: Sequence[str]) -> str:
-    """Return the messages of a check as that of one error."""
+def one_message(problems: Sequence[str], *, wrapped: bool = True) -> str:
+    """Return the messages of a check as that of one error, broken at the width of the terminal if `wrapped`."""
     if len(problems) == 1:
-        return problems[0]
-    return "\n".join([f"{len(problems)} problems:", *map(_bulleted, problems)])
+        return _item("gpt1: ", problems[0]).removeprefix("gpt1: ") if wrapped else problems[0]
+    items = map(_bulleted, problems) if wrapped else (f"- {problem}" for problem in problems)
+    return "\n".join([f"{len(problems)} problems:", *items])
 
 
 def _run(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -69,20 +74,31 @@ def _next(facts: Mapping[str, Any], config: FinetuneConfig) -> str:
 
     default = config.recipe == recipe_for(facts["model"]["parameters"])
     name = re.sub(r"[^\w-]+", "-", Path(config.data).name.partition(".")[0]).strip("-") or "first"
-    out = config.out if config.out != Path() else Path("runs", name)
+    out = config.out if config.out != Path() else unused(Path("runs", name))
     return shlex.join(["gpt1", "finetune", *flags(config, named=not default), "--out", out.as_posix()])
 
 
 def _bulleted(text: str) -> str:
-    """Return a text as an item of a list; each of its lines is broken by itself."""
+    """Return a text as an item of a list."""
+    return _item("- ", text, indent="  ")
+
+
+def _item(start: str, text: str, *, indent: str = "") -> str:
+    """Return a text behind its start, the lines after the first indented; each of its lines is broken by itself."""
     first, *others = text.splitlines()
-    indented = [(re.match(" *", line)[0], line.strip()) for line in others]  # type: ignore[index]
-    return "\n".join([_wrapped("- ", first), *(_wrapped(f"  {blanks}", line) for blanks, line in indented)])
+    starts = [indent + re.match(" *", line)[0] for line in others]  # type: ignore[index]
+    below = [_wrapped(blanks, line.strip(), f"{blanks}  ") for blanks, line in zip(starts, others, strict=True)]
+    return "\n".join([_wrapped(start, first, "  "), *below])
 
 
-def _wrapped(start: str, text: str) -> str:
-    """Return a text broken at the width of the terminal, below its start."""
-    return textwrap.fill(
-        text, max(40, min(shutil.get_terminal_size().columns, 100)), initial_indent=start,
-        subsequent_indent=" " * len(start), break_on_hyphens=False, break_long_words=False,
+def _wrapped(start: str, text: str, below: str = "") -> str:
+    """Return a text broken at the width of the terminal, but not between a number and its unit.
+
+    The lines after the first begin with `below` or, without it, under the first word.
+    """
+    filled = textwrap.fill(
+        re.sub(r"(?<=\d) (?=[A-Za-z%])", NO_BREAK, text), max(40, min(shutil.get_terminal_size().columns, 100)),
+        initial_indent=start, subsequent_indent=below or " " * len(start), break_on_hyphens=False,
+        break_long_words=False,
     )  # fmt: skip
+    return filled.replace(NO_BREAK, " ")

@@ -80,7 +80,7 @@ Examples = Annotated[
     arg(
         metavar="TEXT",
         help="Texts to classify. For text pairs, the two texts of each pair; for multiple choice, the context and its "
-        "choices.",
+        "choices. `-` reads one a line from standard input.",
     ),
 ]
 Source = Annotated[
@@ -92,7 +92,11 @@ Source = Annotated[
     ),
 ]
 Prompt = Annotated[
-    Positional[str], arg(metavar="PROMPT", help="Start of the text (default: empty, the model begins at <bos>).")
+    Positional[str],
+    arg(
+        metavar="PROMPT",
+        help="Start of the text; `-` reads it from standard input (default: empty, the model begins at <bos>).",
+    ),
 ]
 
 METAVARS = {

@@ -35,7 +35,7 @@ from gpt1.cli.output import (
     shown,
     write,
 )
-from gpt1.cli.standard_input import STDIN, as_table, read_all, with_lines
+from gpt1.cli.standard_input import STDIN, as_table, prompt_of, with_lines
 from gpt1.config import (
     DETECTED,
     Columns,
@@ -130,12 +130,14 @@ def predict(
     """Predict the labels of texts."""
     from gpt1 import api
 
+    if str(output) == STDIN:
+        raise UserError("--output -: predictions are printed on standard output without --output; add --json for JSON")
     if input is not None:
         if texts:
             raise UserError("--input: give either a file or texts, not both")
         if with_input and output is None and not as_json:
             raise UserError("--with-input: requires --output FILE or --json")
-        with as_table(input) as source:
+        with as_table(input, "gpt1 predict RUN -") as source:
             predictions = api.predict_file(
                 run, source, output, columns=columns, table=table, hardware=hardware, with_input=with_input
             )
@@ -177,7 +179,7 @@ def explain(
     from gpt1 import api
 
     explanations = api.explain_texts(
-        run, texts, label=label, occlusion=occlusion, attention=attention, html=html, hardware=hardware
+        run, with_lines(texts), label=label, occlusion=occlusion, attention=attention, html=html, hardware=hardware
     )
     print_some(explanations, as_json, explanation)
 
@@ -201,7 +203,7 @@ def score(
     if input is not None:
         if texts:
             raise UserError("--input: give either a file or texts, not both")
-        with as_table(input) as source:
+        with as_table(input, "gpt1 score MODEL -") as source:
             print_lines(api.score_file(model, source, columns=columns, table=table, hardware=hardware), as_json, scored)
     else:
         _require_no_file_flags(columns, table)
@@ -231,8 +233,7 @@ def generate(
     """
     from gpt1 import api
 
-    if prompt == STDIN:
-        prompt = read_all("A prompt").removesuffix("\n").removesuffix("\r")
+    prompt = prompt_of(prompt)
     if as_json:
         print_some(api.generate(model, prompt, config, hardware=hardware), as_json, str)
     elif config.n > 1:
@@ -257,7 +258,7 @@ def next_tokens(
     """Print the most likely next tokens of a prompt."""
     from gpt1 import api
 
-    likely = api.next_tokens(model, prompt, top, hardware=hardware)
+    likely = api.next_tokens(model, prompt_of(prompt), top, hardware=hardware)
     print_some([likely], as_json, bars)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gpt1 import console
+from gpt1.data.header import NotFound
 from gpt1.errors import UserError
 
 STDIN = "-"
@@ -42,11 +43,29 @@ def read_all(what: str) -> str:
         raise UserError(f"- (standard input): {at} is not UTF-8; convert it, for example with iconv") from None
 
 
+def prompt_of(prompt: str) -> str:
+    """Return the prompt, or in place of `-` standard input without its last line break.
+
+    Raises:
+        UserError: standard input is closed, not UTF-8 or has no text.
+    """
+    if prompt != STDIN:
+        return prompt
+    text = read_all("A prompt").removesuffix("\n").removesuffix("\r")
+    if not text.strip():
+        raise UserError("- (standard input) has no text; expected a prompt")
+    return text
+
+
 @contextmanager
-def as_table(source: Path) -> Iterator[Path]:
+def as_table(source: Path, for_lines: str) -> Iterator[Path]:
     """Return a file with the content of standard input if `source` is `-`, else `source`.
 
-    A table that begins with `{` is read as .jsonl, with `[` as .json, any other as .csv with a header.
+    A table that begins with `{` is read as .jsonl, with `[` as .json, any other as .csv with a header. If it has no
+    column of texts, the error adds `for_lines`, the command that reads one text a line.
+
+    Raises:
+        UserError: standard input is closed or has no text.
     """
     if str(source) != STDIN:
         yield source
@@ -56,6 +75,8 @@ def as_table(source: Path) -> Iterator[Path]:
     while not start.removeprefix(b"\xef\xbb\xbf").strip() and (more := stream.read(1)):
         start += more
     first = start.removeprefix(b"\xef\xbb\xbf").strip()[:1]
+    if not first:
+        raise UserError("- (standard input) has no text; expected a table, .csv or .jsonl")
     suffix = {b"{": ".jsonl", b"[": ".json"}.get(first, ".csv")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"stdin{suffix}")
@@ -63,7 +84,10 @@ def as_table(source: Path) -> Iterator[Path]:
             file.write(start)
             shutil.copyfileobj(stream, file)
         console.say(f"Standard input: read as {suffix}.")
-        yield path
+        try:
+            yield path
+        except NotFound as error:
+            raise UserError(f"{error}; for plain lines, one text each, use {for_lines}") from None
 
 
 def _stream(what: str) -> BinaryIO:

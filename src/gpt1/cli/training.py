@@ -77,7 +77,7 @@ def training_commands(argv: Sequence[str]) -> dict[str, Callable[..., None]]:
             with console.notices_on_stdout():
                 show(facts, config)
         if problems := facts["problems"]:
-            raise UserError(one_message(problems))
+            raise UserError(one_message(problems, wrapped=not as_json))
 
     return {"check": check, "finetune": finetune, "pretrain": pretrain, "sweep": sweep}
 

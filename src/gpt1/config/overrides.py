@@ -11,12 +11,21 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from gpt1.config.data import Columns, TableFormat
 from gpt1.errors import UserError
 
 Config = TypeVar("Config")
 
 FLAG = re.compile(r"^--([\w-]+)(?:(?P<value> )(?=.*:)|(?=:))")
 """Start of an error message that names a flag, `--top 0: …` or `--top: …`."""
+
+_SWITCHES = {"--fold-labels": "fold_labels=True", "--no-header": "header=False"}
+_DATA_FLAG = re.compile(
+    rf"(?P<switch>{'|'.join(_SWITCHES)})(?![\w-])|"
+    rf"--(?P<name>{'|'.join(each.name.replace('_', '-') for kind in (Columns, TableFormat) for each in fields(kind))})"
+    r"""(?![\w-])(?: (?!(?:and|for|if|is|must|or)\b)(?:"(?P<a>[^"]+)"|'(?P<b>[^']+)'|(?P<c>[\w.,=/-]*\w)))?"""
+)
+"""Flag of columns or of the format of a table in a message, with its value if one follows."""
 
 SYNONYMS = {
     "learning_rate": "lr",
@@ -84,12 +93,24 @@ def with_overrides(config: Config, settings: Mapping[str, Any], command: str = "
 
 @contextmanager
 def named_as_in_python() -> Iterator[None]:
-    """Replace the flag at the start of an error with the argument: `--top 0: …` with `top=0: …`."""
+    """Replace flags in an error with arguments.
+
+    At its start, `--top 0: …` with `top=0: …`; anywhere, those of columns and tables: `--label stars` with
+    `label="stars"`.
+    """
     try:
         yield
     except UserError as error:
         in_python = FLAG.sub(lambda flag: flag[1].replace("-", "_") + ("=" if flag["value"] else ""), str(error))
-        raise UserError(in_python) from None
+        in_python = _DATA_FLAG.sub(_argument, in_python)
+        raise UserError(re.sub(r'(=[^\s,]+) (?=\w+=")', r"\1, ", in_python)) from None
+
+
+def _argument(flag: re.Match[str]) -> str:
+    if flag["switch"]:
+        return _SWITCHES[flag["switch"]]
+    name, value = flag["name"].replace("-", "_"), flag["a"] or flag["b"] or flag["c"]
+    return name if value is None else f'{name}="{value}"'
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

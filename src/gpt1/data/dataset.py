@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt1.config import DETECTED, SPLIT_VERSION, Columns, SplitStrategy, TableFormat
+from gpt1.console import counted
 from gpt1.data.bad_rows import BadRows
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout
 from gpt1.data.example import Example
 from gpt1.data.examples import NO_LABEL, Reader, read_examples, stream_examples
 from gpt1.data.input_kinds import InputKind
-from gpt1.data.label_column import folded, one_label_type, renamed
+from gpt1.data.label_column import one_label_type, relabelled
 from gpt1.data.readers.saved_dataset import class_names
 from gpt1.data.split_files import SPLITS, find_splits, scan
 from gpt1.data.training_rows import TrainingRows, group_notes
@@ -131,9 +132,9 @@ def load_dataset(
         shares = f"--valid-fraction {valid_fraction} and --test-fraction {test_fraction}"
         raise UserError(f"{shares} leave no rows of {source} to train on")
     train = TrainingRows(splits["train"], source, seed, split_version, group)
+    wanted = [split for split, share in (("valid", valid_fraction), ("test", test_fraction)) if share]
+    train.require_enough(wanted, reader.names)
     if group is not None:
-        wanted = [split for split, share in (("valid", valid_fraction), ("test", test_fraction)) if share]
-        train.require_groups(wanted, reader.names)
         notes += group_notes(group, splits)
     unused: list[Example] = []
     if test_fraction:
@@ -143,7 +144,7 @@ def load_dataset(
         unused, note = train.subsample(train_fraction)
         notes.append(note)
     if valid_fraction:
-        splits["valid"], note = train.draw("valid", valid_fraction / (1 - test_fraction), split_strategy)
+        splits["valid"], note = train.draw("valid", valid_fraction, split_strategy, remaining=1 - test_fraction)
         notes.append(note)
     splits["train"] = train.examples
     notes += [f"No {split} split." for split in SPLITS if split not in splits]
@@ -175,11 +176,11 @@ def _read_splits(files: Mapping[str, Sequence[Path]], reader: Reader) -> tuple[d
             if split == "train":
                 raise UserError(f"{files[split][0]}: no row has a label other than -1; nothing to train on")
             del splits[split]
-            notes.append(f"{split}: skipped, because none of its {len(examples):,} rows has a label.")
-    new_names, more = renamed(list(splits.values()), reader.columns.renames)
-    merged, differing = folded(new_names, merge=reader.columns.fold_labels)
-    notes += [*more, *differing]
-    splits = dict(zip(splits, one_label_type(merged), strict=True))
+            notes.append(f"{split}: skipped, because none of its {counted(len(examples), 'row')} has a label.")
+    columns = reader.columns
+    new_names, more = relabelled(list(splits.values()), columns.renames, fold=columns.fold_labels)
+    notes += more
+    splits = dict(zip(splits, one_label_type(new_names), strict=True))
     for split, examples in splits.items():
         labels = {example.label for example in examples}
         if len(labels) > 2 and labels == set(range(-1, len(labels) - 1)):

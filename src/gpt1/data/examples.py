@@ -14,6 +14,7 @@ from gpt1.config import DETECTED, Columns, TableFormat
 from gpt1.data.bad_rows import BadRows, RowError
 from gpt1.data.column_detection import BY_USUAL_NAMES, Layout, find_layout
 from gpt1.data.example import Example
+from gpt1.data.header import NotFound
 from gpt1.data.input_kinds import InputKind
 from gpt1.data.label_column import one_label_type, renamed
 from gpt1.data.nested import cell_names
@@ -47,7 +48,7 @@ def read_examples(
     reader.require_usable()
     for note in reader.bad.notes():
         console.say(note)
-    return one_label_type(renamed([examples], columns.renames)[0])[0]
+    return one_label_type(renamed([examples], columns.renames, fold=columns.fold_labels)[0])[0]
 
 
 def stream_examples(
@@ -206,7 +207,8 @@ class Reader:
                         group=self.group,
                     )
                 except UserError as error:
-                    raise UserError(missing_header(path, self.table, row.cells) or str(error)) from None
+                    kind = NotFound if isinstance(error, NotFound) else UserError
+                    raise kind(missing_header(path, self.table, row.cells) or str(error)) from None
                 self.names = names
             try:
                 yield row, self._example(row, self.layout, labelled=labelled)

@@ -25,6 +25,10 @@ class MissingColumn(UserError):
         self.fields, self.wanted, self.flagged = fields, wanted, flagged
 
 
+class NotFound(UserError):
+    """No column has a usual name of a field, and no flag is set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """Column `names` of `file`, the `columns` set by flags, and the `remembered` columns that a run was trained on."""
@@ -147,7 +151,8 @@ class Header:
         advice = f"did you mean {flags}?" if near else f"select one with {flags}"
         if not all(map(self.has_flag, fields)):
             advice = "rename the column"
-        return UserError(f"{problem}; its columns are {self.listed()}; {advice}")
+        kind = UserError if flagged else NotFound
+        return kind(f"{problem}; its columns are {self.listed()}; {advice}")
 
     def _nearest(self, error: MissingColumn) -> str | None:
         """Return the column whose name is most similar to one of the wanted names; None if none is similar.

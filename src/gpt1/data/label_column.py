@@ -125,22 +125,45 @@ def label_name(label: Label | None) -> str:
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
-def renamed(splits: Splits, renames: Mapping[str, str]) -> tuple[list[list[Example]], list[str]]:
-    """Return the examples with the labels of --label-map, and notes about old labels that do not occur.
+def relabelled(splits: Splits, renames: Mapping[str, str], *, fold: bool) -> tuple[list[list[Example]], list[str]]:
+    """Return the examples with the labels of --fold-labels and then --label-map, and notes (`folded`, `renamed`).
+
+    With `fold`, a new name is merged with the labels from which it differs only in case or blanks.
 
     Raises:
         UserError: no label has a new name.
     """
+    first, notes = folded(splits, merge=True) if fold and renames else (splits, [])
+    new, absent = renamed(first, renames, fold=fold)
+    last, differing = folded(new, merge=fold)
+    return last, [*notes, *absent, *differing]
+
+
+def renamed(
+    splits: Splits, renames: Mapping[str, str], *, fold: bool, required: bool = True
+) -> tuple[list[list[Example]], list[str]]:
+    """Return the examples with the labels of --label-map, and notes about old labels that do not occur.
+
+    With `fold`, case and blanks do not matter in old labels.
+
+    Raises:
+        UserError: no label has a new name, although one is `required`.
+    """
     if not renames:
         return [list(split) for split in splits], []
+    key = folded_text if fold else str
+    by_key = {key(old): new for old, new in renames.items()}
 
     def new(label: Label | None) -> Label | None:
-        return None if label is None else renames.get(str(label), renames.get(label_name(label), str(label)))
+        if label is None:
+            return None
+        return by_key.get(key(str(label)), by_key.get(key(label_name(label)), str(label)))
 
-    present = {name for split in splits for e in split for name in (str(e.label), label_name(e.label))}
-    absent = [old for old in renames if old not in present]
-    if len(absent) == len(renames):
-        known = sorted({label_name(e.label) for split in splits for e in split if e.label is not None})
+    labels = {e.label: None for split in splits for e in split if e.label is not None}
+    present = {key(name) for label in labels for name in (str(label), label_name(label))}
+    absent = [old for old in renames if key(old) not in present]
+    if required and len(absent) == len(renames):
+        known = sorted(map(label_name, labels))
         raise UserError(
             f"--label-map: no row has the label {' or '.join(absent)}; the labels are {', '.join(known[:20])}"
         )

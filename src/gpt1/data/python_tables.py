@@ -19,7 +19,7 @@ from gpt1.data.header import join_words
 from gpt1.data.in_memory import examples_of
 from gpt1.data.input_kinds import InputKind
 from gpt1.data.paper_kinds import INPUT_KINDS
-from gpt1.data.readers.class_folders import SPLIT_OF
+from gpt1.data.readers.files import SPLIT_OF
 from gpt1.errors import UserError
 from gpt1.system.serialization import plain, to_json
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from gpt1.data.readers.class_folders import SPLIT_OF, UNLABELLED, class_folders, folders_of_texts, text_files
+from gpt1.data.readers.class_folders import UNLABELLED, class_folders, folders_of_texts, text_files
 from gpt1.data.readers.fasttext import has_labels
-from gpt1.data.readers.files import FORMATS, file_type
+from gpt1.data.readers.files import FORMATS, SPLIT_OF, file_type
 from gpt1.data.readers.saved_dataset import saved_splits
 from gpt1.data.readers.table import folder_format, holds_tabbed_table, require_table
 from gpt1.errors import UserError

@@ -13,6 +13,9 @@ from gpt1.data.header import join_words
 from gpt1.data.splits import OPENAI_SEED, draw, linked, openai_split, partition, strata
 from gpt1.errors import UserError
 
+LARGER_SHARES = (0.2, 0.3, 0.4, 0.5)
+"""Shares that are tried for a split that would be empty."""
+
 
 class TrainingRows:
     """The training rows that have not been drawn into other splits yet.
@@ -35,16 +38,20 @@ class TrainingRows:
             return None
         return linked(keys(self.examples), [example.group for example in self.examples])
 
-    def require_groups(self, splits: Sequence[str], columns: Sequence[str]) -> None:
-        """Raise UserError unless there is a group for train and for each of the `splits` that are drawn."""
-        found, required = _n_groups(self.examples), len(splits) + 1
+    def require_enough(self, splits: Sequence[str], columns: Sequence[str]) -> None:
+        """Raise UserError unless there is a row or group for train and for each of the `splits` that are drawn."""
+        required = len(splits) + 1
         if not splits or self.n_groups >= required:
             return
+        needed = f"at least {required} are required for {join_words(('train', *splits))}"
+        if self.group is None:
+            advice = f"add rows, or give a folder with the files {join_words(('train', *splits))}"
+            raise UserError(f"{self.source}: {self._found}; {needed}; {advice}")
+        found = _n_groups(self.examples)
         groups = counted(found, "group") if found > 1 else f"1 group ({self.examples[0].group!r})"
         joined = f", which identical texts join into {self.n_groups}" if self.n_groups < found else ""
         raise UserError(
-            f"--group {self.group}: {groups} in {self.source}{joined}; at least {required} are required for "
-            f"{join_words(('train', *splits))}; its columns are {', '.join(columns)}"
+            f"--group {self.group}: {groups} in {self.source}{joined}; {needed}; its columns are {', '.join(columns)}"
         )
 
     @property
@@ -52,13 +59,15 @@ class TrainingRows:
         """Number of sets of rows that are drawn together."""
         return len(self.examples if self._groups is None else set(self._groups))
 
-    def draw(self, split: str, fraction: float, strategy: SplitStrategy = "stratified") -> tuple[list[Example], str]:
-        """Take `fraction` of the rows for `split`; return them and a note.
+    def draw(
+        self, split: str, share: float, strategy: SplitStrategy = "stratified", *, remaining: float = 1
+    ) -> tuple[list[Example], str]:
+        """Take a `share` of all rows, of which a share is `remaining`, for `split`; return the rows and a note.
 
         Raises:
             UserError: there are too few rows or groups.
         """
-        before, n_groups, seed = self.examples, self.n_groups, self.seed
+        before, n_groups, seed, fraction = self.examples, self.n_groups, self.seed, share / remaining
         if strategy == "openai":
             how, seed = "as in OpenAI's split of ROCStories", OPENAI_SEED
             self.examples, drawn = openai_split(before, fraction)
@@ -68,10 +77,11 @@ class TrainingRows:
                 how += ", identical examples together"
             drawn = self._take(draw(before, fraction, seed, self._groups, self.version))
         if not drawn:
-            parts = counted(n_groups, "different text" if self.group is None else "group")
-            found = f"{len(before):,} rows" + (f" with {parts}" if n_groups < len(before) else "")
-            advice = f"add rows or a {split} file, or raise --{split}-fraction"
-            raise UserError(f"{self.source}: {found} are too few for a {split} split; {advice}")
+            larger = (each for each in LARGER_SHARES if share < each < remaining)
+            enough = next((each for each in larger if self._can_draw(each / remaining, strategy)), None)
+            advice = f"set --{split}-fraction {enough}, or add rows" if enough else "add rows"
+            folder = f"give a folder with the files train and {split}"
+            raise UserError(f"{self.source}: {self._found}, too few for a {split} split; {advice}, or {folder}")
         groups = "" if self.group is None else f" ({_n_groups(drawn):,} of {_n_groups(before):,} groups, {self.group})"
         rows = f"{len(drawn):,} of {len(before):,} rows{groups}"
         return drawn, f"{split}: {rows} drawn from {self.source}, {how} (seed {seed})."
@@ -81,6 +91,16 @@ class TrainingRows:
         n_rows = len(self.examples)
         unused = self._take(draw(self.examples, 1 - fraction, self.seed, version=self.version))
         return unused, f"train: {len(self.examples):,} of {n_rows:,} rows used (seed {self.seed})."
+
+    @property
+    def _found(self) -> str:
+        n_rows, parts = len(self.examples), counted(self.n_groups, "different text" if self.group is None else "group")
+        return counted(n_rows, "row") + (f" with {parts}" if self.n_groups < n_rows else "")
+
+    def _can_draw(self, fraction: float, strategy: SplitStrategy) -> bool:
+        if strategy == "openai":
+            return bool(openai_split(self.examples, fraction)[1])
+        return bool(draw(self.examples, fraction, self.seed, self._groups, self.version))
 
     def _take(self, rows: set[int]) -> list[Example]:
         if self._groups is not None:

@@ -30,24 +30,7 @@ def evaluate(
     hardware: DeviceConfig | None = None, max_examples: int | None = None, metric: str | Metric | None = None,
     baseline: bool = True, compare: Sequence[Path | str] = (), table: TableFormat = DETECTED,
 ) -> Results:  # fmt: skip
-    """Score a fine-tuned model on one split of a data set, or on all rows of a file.
-
-    `model` is a run directory or any other name of a fine-tuned model (`loading.resolve_model`); `data` has the form of
-    `gpt1 finetune --data`, or is data in memory, with `labels` if it is a list of examples, as for `gpt1.finetune`. A
-    file that the run was trained on is split as in training, so that `split` selects the same rows. The dtype is
-    float32 unless `hardware` sets one.
-
-    `table` is the format of the files; what it leaves open is detected. `baseline` also fits the baselines on the run's
-    training rows and scores them on the same examples. `compare` lists other runs or models of the same task and labels
-    to score on them. `metric` is an additional metric: a function of (labels, predictions), or its name as
-    `package.module:function`.
-
-    Example: `evaluate("runs/demo", "reviews", max_examples=50)["test"]["accuracy"]`
-
-    Returns:
-        `Results`, a dict that is displayed as a table: {split: {metric: value, "loss", "examples", "interval", …},
-        "baseline": {name: …}, "baseline_split": split, "verdict": text | None} as in `metrics.json`; with `compare`
-        also {"compare": {path: …}}.
+    """Score a fine-tuned model on one split of a data set; see `from_python.evaluate`.
 
     Raises:
         UserError: the model has no task head, the data is missing, or a row is invalid.

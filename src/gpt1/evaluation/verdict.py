@@ -113,7 +113,7 @@ def advice(config: FinetuneConfig, parameters: int | None, train_rows: int | Non
     """Return a sentence with at most three suggestions that apply to a run; None stands for an unknown number."""
     suggestions = []
     if random_shape(config.model, flag="--model"):
-        suggestions.append("a pretrained model (--model mini)")
+        suggestions.append("a pretrained model (--model mini, for English)")
     if parameters is not None and (config.recipe == "quickstart") != (recipe_for(parameters) == "quickstart"):
         suggestions.append(f"--recipe {recipe_for(parameters)}")
     if config.adaptation.adapt is None:

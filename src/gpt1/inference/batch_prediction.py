@@ -128,6 +128,11 @@ class Predictor:
         if notice := self.unknown.notice(rows, "rows"):
             console.say(notice)
 
+    @property
+    def without_prediction(self) -> int:
+        """Number of rows of the output that have a reason in place of a prediction."""
+        return self.reader.bad.bad if self.table.on_bad_row is None else 0
+
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the bytes of the predictions, except the rows."""
         columns = {flag(each.name): getattr(self.columns, each.name) for each in fields(TextColumns)}

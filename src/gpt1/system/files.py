@@ -1,4 +1,4 @@
-"""Atomic writes of files and directories, checksums, and JSON."""
+"""Atomic writes of files and directories, unused names, checksums, and JSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,12 @@ def exclusive_lock(lock: Path, name: str, *, wait: bool = False) -> Iterator[Non
             with suppress(OSError):  # Windows cannot remove an open file
                 lock.unlink()
         held.release()
+
+
+def unused(path: Path) -> Path:
+    """Return `path` or, if it exists, the first of PATH-2, PATH-3, … that does not."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(each for each in chain([path], numbered) if not each.exists())
 
 
 def require_page(path: Path, flag: str) -> None:

@@ -26,6 +26,7 @@ from gpt1.data.readers.saved_dataset import class_names
 from gpt1.data.splits import stratified_split
 from gpt1.errors import UserError
 from gpt1.tasks import PAIR, REGRESSION, SINGLE_LABEL, Labels, Task, default_task, find_task
+from gpt1.tasks.label_ids import require_known
 from gpt1.tasks.label_notes import label_notes
 from gpt1.tasks.labels import has_fractions, named
 
@@ -184,16 +185,17 @@ def load_evaluation_data(
     given, columns = columns, _as_trained(columns, trained_on)
 
     def reader(
-        files: Path | Sequence[Path], columns: Columns = columns, names: Sequence[str] | None = None
-    ) -> Callable[[], list[Example]]:
-        return partial(_read_labelled, files, Reader(columns, kind, table, remembered=remembered), known, names)
+        files: Path | Sequence[Path], columns: Columns = columns, names: Sequence[str] | None = None,
+        drop: int | None = None,
+    ) -> Callable[[], list[Example]]:  # fmt: skip
+        read = Reader(columns, kind, table, remembered=remembered)
+        return partial(_read_labelled, files, read, known, names, drop, must_rename=given.label_map is not None)
 
     source = hub.resolve_dataset(data)
     if isinstance(source, hub.DatasetFiles):
-        columns, drop = hub_columns(source, columns), source.drop_label
+        columns = hub_columns(source, columns)
         readers = {
-            name: partial(_read_without, drop, reader(files, columns, source.label_names))
-            for name, files in source.splits.items()
+            name: reader(files, columns, source.label_names, source.drop_label) for name, files in source.splits.items()
         }
         return Rows(data, readers, source.label_names)
     splits = find_splits(source)
@@ -239,24 +241,26 @@ def _as_trained(columns: Columns, trained_on: FinetuneConfig | None) -> Columns:
 
 
 def _read_labelled(
-    files: Path | Sequence[Path], reader: Reader, known: Sequence[str], names: Sequence[str] | None
-) -> list[Example]:
-    """Return the rows with the model's labels where they are `known`; `names` are those of the integer labels."""
+    files: Path | Sequence[Path], reader: Reader, known: Sequence[str], names: Sequence[str] | None, drop: int | None,
+    *, must_rename: bool,
+) -> list[Example]:  # fmt: skip
+    """Return the rows with the model's labels where they are `known`, without those with the label `drop`.
+
+    `names` are those of the integer labels. With `must_rename`, --label-map must rename some; that of the run need not.
+    """
     columns = reader.columns
     paths = [files] if isinstance(files, Path) else files
-    read = reader.read(paths, labelled=True)
+    read = [row for row in reader.read(paths, labelled=True) if drop is None or label_name(row.label) != str(drop)]
     reader.require_usable()
     assert reader.layout is not None
     names = names or class_names(paths[0], reader.layout.label or "")
-    [examples], notes = renamed([read], columns.renames)
+    [examples], notes = renamed([read], columns.renames, fold=columns.fold_labels, required=must_rename)
     for note in (*reader.layout.notes(columns), *reader.bad.notes(), *notes):
         console.say(note)
     if not known:
         return one_label_type([examples])[0]
     if names and not {label_name(each.label) for each in examples} <= {*known}:
         examples = named(examples, names)
-    return folded_into(examples, known) if columns.fold_labels else examples
-
-
-def _read_without(label: int | None, read: Callable[[], list[Example]]) -> list[Example]:
-    return [row for row in read() if label is None or label_name(row.label) != str(label)]
+    examples = folded_into(examples, known) if columns.fold_labels else examples
+    require_known(examples, known, in_file=read)
+    return examples

@@ -43,15 +43,14 @@ class Labels:
         where = train[0].origin
         if len(values) == 1:
             raise UserError(
-                f"--data: every training example has the label {train[0].label!r} (first: {where}); "
-                "at least two labels are required; select the right column with --label"
+                f"{where}: every training example has the label {train[0].label!r}, expected at least two labels; "
+                "select the right column with --label"
             )
         if len(values) > MOST_LABELS or (len(values) == len(train) and len(train) > 2):
             predict = ", or predict numbers with --task regression" if numbers else ""
             raise UserError(
-                f"--data: {len(values):,} different labels in {len(train):,} training examples (first: {where}, "
-                f"{str(train[0].label)[:40]!r}): this column does not contain labels; select the right one with "
-                f"--label{predict}"
+                f"{where}: {str(train[0].label)[:40]!r} is one of {len(values):,} different labels in {len(train):,} "
+                f"training examples: this column does not contain labels; select the right one with --label{predict}"
             )
         ordered = sorted(values, key=float) if numbers else sorted(values, key=str)  # type: ignore[arg-type]
         if names and numbers and all(value in range(len(names)) for value in ordered):

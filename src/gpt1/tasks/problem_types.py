@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
@@ -16,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt1.config import REGRESSION_PROBLEM, SINGLE_LABEL_PROBLEM, ProblemName
-from gpt1.console import counted
-from gpt1.data.example import Example, Label, folded_text
-from gpt1.data.header import join_words
-from gpt1.data.label_column import label_name, numbers_of
+from gpt1.data.example import Example
 from gpt1.errors import UserError
+from gpt1.tasks.label_ids import LabelIds, require_known
 from gpt1.tasks.metrics import probabilities
 
 Array = NDArray[Any]
@@ -144,8 +141,7 @@ class SingleLabel(ProblemType):
         ids = LabelIds(names)
         targets = [ids[example.label] for example in examples]
         if -1 in targets:
-            unknown = [example for example, target in zip(examples, targets, strict=True) if target < 0]
-            raise UserError(_unknown_labels(unknown, names))
+            require_known(examples, names)
         return np.array(targets, np.int64)
 
     def losses(self, logits: Array, targets: Array) -> Array:
@@ -297,52 +293,6 @@ def problem_type_of(names: Collection[str]) -> ProblemType:
     """Infer the problem type of a record from the names of its metrics."""
     known = (each for each in PROBLEM_TYPES.values() if set(each.metrics(n_labels=2)) & set(names))
     return next(known, SINGLE_LABEL)
-
-
-class LabelIds:
-    """Ids of labels by name: spelled as the name or, for names that are numbers, of the same value.
-
-    The ids are those of `transformers` if a model's labels have no names (LABEL_0, LABEL_1). Booleans are 0 and 1.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._by_name = {name: index for index, name in enumerate(names)}
-        numbers = numbers_of(names)
-        self._by_value = {value: self._by_name[name] for name, value in numbers.items()}
-        if all(name == f"LABEL_{index}" for index, name in enumerate(names)):
-            self._by_value = {index: index for index in range(len(names))}
-        if {*names} == {"0", "1"}:  # gpt1 named booleans so before
-            self._by_name |= {"false": self._by_name["0"], "true": self._by_name["1"]}
-        if {*names} == {"false", "true"}:
-            self._by_value = {0: self._by_name["false"], 1: self._by_name["true"]}
-
-    def __getitem__(self, label: Label | None) -> int:
-        """Return the id of a label; -1 if it is unknown."""
-        if (index := self._by_name.get(label if isinstance(label, str) else label_name(label))) is not None:
-            return index
-        number = numbers_of([label]).get(label) if isinstance(label, str) else label
-        return -1 if number is None else self._by_value.get(number, -1)
-
-
-def _unknown_labels(examples: Sequence[Example], names: Sequence[str]) -> str:
-    """Return the message about labels that are not among the `names`: all of them, with counts, and what to do."""
-    counts = Counter(label_name(example.label) for example in examples)
-    known = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
-    folded = {folded_text(name) for name in names}
-    if all(folded_text(label) in folded for label in counts):
-        advice = "they differ only in case or blanks: add --fold-labels"
-    elif numbers_of(counts) and not numbers_of(names):
-        pairs = zip(sorted(counts, key=float), names, strict=False)
-        advice = f"name the numbers, for example --label-map {','.join(f'{old}={new}' for old, new in pairs)}"
-    else:
-        advice = f"remove these rows, or rename labels, as in --label-map {next(iter(counts))}={names[0]}"
-    listed = join_words([f"{label!r} ({counted(count, 'row')})" for label, count in counts.most_common(NAMES_LISTED)])
-    more = f" and {len(counts) - NAMES_LISTED} more" if len(counts) > NAMES_LISTED else ""
-    verb, plural = ("does", "") if len(counts) == 1 else ("do", "s")
-    return (
-        f"{examples[0].origin}: label{plural} {listed}{more} {verb} not occur in the training split (known: {known}); "
-        f"{advice}"
-    )
 
 
 def _number(example: Example) -> float:

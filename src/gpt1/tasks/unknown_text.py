@@ -5,7 +5,7 @@ The share is that of the UTF-8 bytes, blanks excluded, that became `<unk>`. A vo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from gpt1.tokenization.tokenizer import Tokenizer
 NOTED_SHARE = 0.05
 """Share of unknown bytes from which a text, or a set of training texts, gets a notice."""
 MOST_UNKNOWN = 0.5
-"""Share of unknown bytes from which training texts are refused without --allow-unknown."""
+"""Share of unknown bytes from which training texts are refused without --allow-unknown, and other splits noted."""
 
 
 def unknown_and_all_bytes(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[int, int]:
@@ -43,7 +43,42 @@ def unknown_shares(encoded: EncodedExamples) -> NDArray[np.float64]:
     return shares
 
 
+def _share_of_all(encoded: EncodedExamples) -> float:
+    """Return the share of unknown bytes of all examples together."""
+    assert encoded.unknown_bytes is not None and encoded.text_bytes is not None
+    return float(encoded.unknown_bytes.sum() / max(1, encoded.text_bytes.sum()))
+
+
+def _first_unknown(examples: Sequence[Example], encoded: EncodedExamples) -> str:
+    """Return the origin of the first example with unknown bytes."""
+    assert encoded.unknown_bytes is not None
+    return examples[int(np.flatnonzero(encoded.unknown_bytes)[0])].origin
+
+
 # ---- training
+
+
+def check_texts(
+    config: FinetuneConfig, splits: Mapping[str, Sequence[Example]], encoded: Mapping[str, EncodedExamples], *,
+    resumed: bool = False,
+) -> list[str]:  # fmt: skip
+    """Return notices about the unknown share of the training texts and of splits that are mostly unknown, unlike these.
+
+    Raises:
+        UserError: see `check_training_texts`.
+    """
+    in_training = check_training_texts(config, splits["train"], encoded["train"], resumed=resumed)
+    notices = [in_training] if in_training else []
+    train_share = _share_of_all(encoded["train"])
+    for split, part in encoded.items():
+        if (share := _share_of_all(part)) >= MOST_UNKNOWN > train_share:
+            first = _first_unknown(splits[split], part)
+            notices.append(
+                f"{split}: {share:.1%} of the bytes of the texts are unknown to the vocabulary and become <unk> "
+                f"(first: {first}), {train_share:.1%} in train; the model can read little of these texts, so train on "
+                "texts of their kind, too."
+            )
+    return notices
 
 
 def check_training_texts(
@@ -54,14 +89,12 @@ def check_training_texts(
     Raises:
         UserError: the share is `MOST_UNKNOWN` or more, the settings do not allow it, and it is not a `resumed` run.
     """
-    assert encoded.unknown_bytes is not None and encoded.text_bytes is not None
-    share = float(encoded.unknown_bytes.sum() / max(1, encoded.text_bytes.sum()))
+    share = _share_of_all(encoded)
     if share < NOTED_SHARE:
         return None
-    first = examples[int(np.flatnonzero(encoded.unknown_bytes)[0])].origin
     found = (
         f"{share:.1%} of the bytes of the training texts are unknown to the vocabulary and become <unk> (first: "
-        f"{first}); {_ways(config)}"
+        f"{_first_unknown(examples, encoded)}); {_ways(config)}"
     )
     if share < MOST_UNKNOWN or config.split.allow_unknown or resumed:
         return found
@@ -106,7 +139,7 @@ class UnknownCount:
             return None
         return (
             f"{self.noted:,} of {n_examples:,} {unit}: {NOTED_SHARE:.0%} of the bytes or more are unknown to the "
-            "model's vocabulary and became <unk> (unknown_share); the model was not trained on such text."
+            "model's vocabulary and became <unk> (unknown_share); predictions depend on the rest alone."
         )
 
 
@@ -123,7 +156,6 @@ def require_known(examples: Sequence[Example], encoded: EncodedExamples) -> None
 
 NOTHING_KNOWN = (
     "every character is unknown to the model's vocabulary (<unk>), so a prediction would not depend on the text; "
-    "fine-tune a model whose vocabulary knows it, for example with --model random:mini, which learns one from the "
-    "training texts"
+    "fine-tune a model whose vocabulary knows it: one trained by gpt1 tokenizer train --byte-fallback knows every text"
 )
 """Reason for which a text of which nothing is known is refused."""

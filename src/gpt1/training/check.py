@@ -18,7 +18,7 @@ from gpt1.errors import UserError
 from gpt1.tasks.data_facts import data_facts, file_facts
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import compute, own_metric
-from gpt1.tasks.unknown_text import check_training_texts
+from gpt1.tasks.unknown_text import check_texts
 from gpt1.training.adaptation import Adaptation
 from gpt1.training.estimate import training_time
 from gpt1.training.setup import FinetuneSetup, encode_splits, require_start, starting_model
@@ -63,7 +63,7 @@ def check(config: FinetuneConfig, *, estimate: bool = True) -> dict[str, Any]:
         files = scan(source, required="train")[0] if isinstance(source, Path) else source.splits
         facts["files"] = file_facts(files, config.table)
     if data := _load(config, problems):
-        facts |= data_facts(data) | {"notes": [*data.notes]}
+        facts |= data_facts(data) | {"notes": _notes(config, data)}
         if model_opens:
             with problems.collected():
                 _add_model(facts, config, run, data, problems, estimate=estimate)
@@ -79,6 +79,12 @@ def _load(config: FinetuneConfig, problems: _Problems) -> TaskData | None:
     return None
 
 
+def _notes(config: FinetuneConfig, data: TaskData) -> list[str]:
+    """Return the notes of a run; one about rows that are left out only if the settings leave them out."""
+    refused = data.source.bad.notes() if data.source and config.table.on_bad_row != "skip" else []
+    return [note for note in data.notes if note not in refused]
+
+
 def _add_model(
     facts: dict[str, Any], config: FinetuneConfig, run: RunDirectory | None, data: TaskData, problems: _Problems, *,
     estimate: bool,
@@ -91,8 +97,7 @@ def _add_model(
     facts |= data_facts(data, encoded, start.max_length)
     resumed = run is not None and run.tokenizer.exists()
     with problems.collected():
-        if unknown := check_training_texts(config, data.splits["train"], encoded["train"], resumed=resumed):
-            facts["notes"].append(unknown)
+        facts["notes"] += check_texts(config, data.splits, encoded, resumed=resumed)
     with problems.collected():
         if config.adaptation.adapt:
             Adaptation(config, data, start, Path())

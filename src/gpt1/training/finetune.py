@@ -31,11 +31,11 @@ from gpt1.evaluation.scoring import baselines, score_split, show_scores
 from gpt1.inference.batched import task_logits
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer, explain_mistakes
-from gpt1.system.files import read_json, replace_directory, write_json
+from gpt1.system.files import read_json, replace_directory, unused, write_json
 from gpt1.tasks import Task
 from gpt1.tasks.dataset import TaskData, load_data
 from gpt1.tasks.metrics import Metric, compute, own_metric
-from gpt1.tasks.unknown_text import check_training_texts
+from gpt1.tasks.unknown_text import check_texts
 from gpt1.training.adaptation import Adaptation
 from gpt1.training.defaults import with_split_version
 from gpt1.training.overview import print_overview, print_paths
@@ -162,10 +162,10 @@ def _load(
         console.say(note)
     start = starting_model(config, data, run)
     encoded = encode_splits(config, data, start)
-    unknown = check_training_texts(config, data.splits["train"], encoded["train"], resumed=run.tokenizer.exists())
-    if unknown:
-        console.say(unknown)
-        data = replace(data, notes=(*data.notes, unknown))
+    unknown = check_texts(config, data.splits, encoded, resumed=run.tokenizer.exists())
+    for note in unknown:
+        console.say(note)
+    data = replace(data, notes=(*data.notes, *unknown))
     valid = encoded["valid"]
     assert valid.labels is not None
     compute((), valid.labels, valid.labels, extra_metrics)  # a custom metric that fails must fail before training
@@ -197,7 +197,8 @@ def require_settings(config: FinetuneConfig) -> None:
             "--data is missing: a folder, a table (.csv .json .jsonl .parquet .xlsx …) or a catalogue name such as imdb"
         )
     if config.out == Path():
-        raise UserError("--out is missing: the directory of the run, for example --out runs/first")
+        example = unused(Path("runs", "first")).as_posix()
+        raise UserError(f"--out is missing: the directory of the run, for example --out {example}")
 
 
 def _hub_repositories(config: FinetuneConfig, files: hub.DatasetFiles | None) -> tuple[str | None, str | None]:

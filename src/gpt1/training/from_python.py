@@ -20,6 +20,7 @@ from gpt1.config.overrides import named_as_in_python, with_overrides
 from gpt1.data.python_tables import as_path, is_path, write_data
 from gpt1.errors import UserError
 from gpt1.evaluation.results import Results
+from gpt1.system.files import unused
 from gpt1.tasks import input_kinds
 from gpt1.tasks.metrics import Metric
 from gpt1.training import defaults
@@ -66,7 +67,8 @@ def finetune(
     else:
         config = defaults.recipe(recipe, **settings)
     if config.out == Path():
-        raise UserError('out is missing: the directory of the run, for example out="runs/first"')
+        example = unused(Path("runs", "first")).as_posix()
+        raise UserError(f'out is missing: the directory of the run, for example out="{example}"')
     source = as_path(data, labels) if is_path(data) else _saved(data, labels, config)
     with named_as_in_python(), source as path:
         return Results(training.finetune(replace(config, data=path), metric, on_event=on_event), config.out)

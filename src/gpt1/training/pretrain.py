@@ -26,7 +26,7 @@ from gpt1.data.corpus.windows import ValidationWindows
 from gpt1.errors import UserError
 from gpt1.evaluation import report
 from gpt1.inference.generator import SHORTEST_CONTEXT, TextGenerator
-from gpt1.system.files import read_json, replace_directory, write_json
+from gpt1.system.files import read_json, replace_directory, unused, write_json
 from gpt1.tokenization.tokenizer import Tokenizer
 from gpt1.tokenization.trainer import train as train_tokenizer
 from gpt1.training.language_model import LanguageModelSetup
@@ -227,7 +227,8 @@ def _require(config: PretrainConfig) -> None:
     if not config.corpus:
         raise UserError("--corpus is missing: text files (.txt, also .gz .xz .zst), or folders of them")
     if config.out == Path():
-        raise UserError("--out is missing: the directory of the run, for example --out runs/pretrained")
+        example = unused(Path("runs", "pretrained")).as_posix()
+        raise UserError(f"--out is missing: the directory of the run, for example --out {example}")
 
 
 def _provenance(config: PretrainConfig, start: Model, progress: Progress) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import zipfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from gpt1.data.readers.files import FileType, file_type
+from gpt1.data.readers.files import FORMATS, SPLIT_OF, FileType, file_type
 from gpt1.errors import UserError
 
 _ENCRYPTED = 0x1  # bit of the general-purpose flags (APPNOTE.TXT, 4.4.4)
@@ -52,12 +53,15 @@ def _only_table(archive: zipfile.ZipFile, path: Path) -> tuple[zipfile.ZipInfo, 
     members = [each for each in archive.infolist() if not each.is_dir() and not _is_hidden(each.filename)]
     tables = [(each, kind) for each in members if (kind := file_type(Path(each.filename)))]
     tables = [each for each in tables if each[1].format != "txt"] or tables  # a README.txt beside a table
-    unpack = f"python -m zipfile -e {shlex.quote(path.name)} {shlex.quote(path.name.partition('.')[0])}"
-    if len(tables) != 1:
-        found = [each for each, _ in tables] or members
+    folder = path.with_name(path.name.partition(".")[0])
+    unpack = f"python -m zipfile -e {shlex.quote(path.as_posix())} {shlex.quote(folder.as_posix())}"
+    if not tables:
+        raise UserError(f"{path} holds no table ({_listed(members)}), expected one: {FORMATS}")
+    if len(tables) > 1:
+        found = [each for each, _ in tables]
+        give = f"the folder {folder.as_posix()}" if _form_a_data_set(found) else "one of the files"
         raise UserError(
-            f"{path} holds {len(tables) or 'no'} table{'s' * (len(tables) != 1)} ({_listed(found)}), expected one; "
-            f"unpack it and give a file or the folder: {unpack}"
+            f"{path} holds {len(tables)} tables ({_listed(found)}), expected one; unpack it and give {give}: {unpack}"
         )
     [(member, kind)] = tables
     if member.flag_bits & _ENCRYPTED:
@@ -68,6 +72,14 @@ def _only_table(archive: zipfile.ZipFile, path: Path) -> tuple[zipfile.ZipInfo, 
             f"the file: {unpack}"
         )
     return member, kind
+
+
+def _form_a_data_set(members: list[zipfile.ZipInfo]) -> bool:
+    """Return whether files or their folders are named like splits, train among them, or are texts in folders."""
+    paths = [PurePosixPath(each.filename) for each in members]
+    words = [{re.split(r"[-_. ]", part.lower())[0] for part in path.parts} & SPLIT_OF.keys() for path in paths]
+    texts = len({path.parent for path in paths}) > 1 and all(path.suffix == ".txt" for path in paths)
+    return texts or (all(words) and any("train" in each for each in words))
 
 
 def _is_hidden(name: str) -> bool:

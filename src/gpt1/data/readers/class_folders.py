@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from gpt1.data.readers.files import SPLIT_OF
 from gpt1.data.readers.rows import BadRow, Note, Row
 from gpt1.data.readers.text import decoded_lines
 
-SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid", "test": "test"}
-"""Names of splits in files -> those of gpt1. Folders of these names are not labels."""
 UNLABELLED = ("unsup", "unsupervised", "unlabelled", "unlabeled")
 """Names of folders of texts without labels."""
 

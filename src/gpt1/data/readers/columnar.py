@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt1.data.readers.arrow_stream import DamagedArrow, is_stream, record_batches
-from gpt1.data.readers.rows import Note, ParsedRows
+from gpt1.data.readers.rows import Note, ParsedRows, repeated_name
 from gpt1.errors import UserError
 from gpt1.system.extras import install_command
 
@@ -68,9 +68,8 @@ def excel_rows(path: Path, note: Note) -> ParsedRows:
     if others := _other_sheets(path):
         note(others)
     header, table = sheet
-    names = [str(cell).strip() for cell in header.row(0) if cell is not None]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{path.name}: column {twice[0]!r} occurs more than once in the header")
+    if problem := repeated_name(["" if cell is None else str(cell).strip() for cell in header.row(0)]):
+        raise UserError(f"{path.name}: {problem}")
     for cells in table.iter_rows(named=True):
         yield None, {name.strip(): cell for name, cell in cells.items() if not name.startswith(_UNNAMED)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NoReturn, cast
 from gpt1.config import TableFormat
 from gpt1.data.readers.dialect import DELIMITERS, Dialect, find_dialect, is_row, looks_like_data
 from gpt1.data.readers.files import file_type
-from gpt1.data.readers.rows import BadRow, Note, ParsedRows
+from gpt1.data.readers.rows import BadRow, Note, ParsedRows, repeated_name
 from gpt1.data.readers.text import decoded_lines, text_lines
 
 SAMPLE_CHARACTERS = 1 << 18
@@ -51,9 +52,17 @@ def is_tab_separated(path: Path, encoding: str | None) -> bool:
     return len(counts) > 1 and counts[0] > 0 and len(set(counts)) == 1
 
 
-def dialect_of(path: Path, usual_format: str, table: TableFormat) -> Dialect:
-    """Return how the cells of a .csv or .tsv file are separated and quoted."""
-    return _opened(path, usual_format, table, lambda _: None)[1]
+def dialect_of(path: Path, usual_format: str, table: TableFormat) -> tuple[Dialect, bool | None]:
+    """Return how the cells of a .csv or .tsv file are separated and quoted, and whether the first row is a header.
+
+    The latter is None if the row is read as a header, but looks like data.
+    """
+    lines, dialect, start = _opened(path, usual_format, table, lambda _: None)
+    first: list[list[str]] = []
+    with suppress(BadRow):  # which the reading of the rows reports
+        first.extend(cells for _, cells in islice(_records(lines, dialect, start), 2))
+    in_doubt = table.header and len(first) == 2 and looks_like_data([cell.strip() for cell in first[0]], first[1])
+    return dialect, None if in_doubt else table.header
 
 
 def _opened(path: Path, usual_format: str, table: TableFormat, note: Note) -> tuple[Iterator[str], Dialect, int]:
@@ -180,7 +189,6 @@ def _names(cells: list[str], dialect: Dialect, table: TableFormat, line: int) ->
     if not table.header:
         return [str(number) for number in range(1, len(cells) + 1)]
     names = [cell.strip() for cell in cells]
-    if twice := [name for name in names if name and names.count(name) > 1]:
-        advice = "rename one, or add --no-header and name the columns by number, as in --text 2 --label 1"
-        raise BadRow(f"column {twice[0]!r} occurs more than once in the header; {advice}", line)
+    if problem := repeated_name(names):
+        raise BadRow(problem, line)
     return names

@@ -25,7 +25,8 @@ def describe(path: Path, table: TableFormat = DETECTED) -> dict[str, Any]:
 
     Returns:
         {file, bytes, format, compression, encoding, delimiter, quoting, header}; None for what the format does not
-        have. What `table` leaves open is detected as for reading. `encoding` is that of the first text of a folder.
+        have, and for a header that looks like data. What `table` leaves open is detected as for reading. `encoding` is
+        that of the first text of a folder.
 
     Raises:
         UserError: the file is missing, empty, damaged or of an unknown format.
@@ -38,8 +39,8 @@ def describe(path: Path, table: TableFormat = DETECTED) -> dict[str, Any]:
         "delimiter": None, "quoting": None, "header": None,
     }  # fmt: skip
     if kind.format in ("csv", "tsv"):
-        dialect = dialect_of(path, kind.format, table)
-        described |= {"delimiter": dialect.delimiter, "quoting": dialect.quoting, "header": table.header}
+        dialect, header = dialect_of(path, kind.format, table)
+        described |= {"delimiter": dialect.delimiter, "quoting": dialect.quoting, "header": header}
     return described
 
 
@@ -50,6 +51,7 @@ def in_words(described: Mapping[str, Any]) -> str:
         words.append(encoding.upper() if encoding.startswith(("utf", "ascii", "gb")) else encoding)
     if delimiter := described["delimiter"]:
         words.append(f"separated by {DELIMITERS.get(delimiter, repr(delimiter))}")
+    if described["header"] is not None:
         words.append("header" if described["header"] else "no header")
     if described["quoting"] == "none":
         words.append("quotes are text")

@@ -1,4 +1,4 @@
-"""Names of tables: formats and compression."""
+"""Names of tables: formats, compression and splits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid", "test": "test"}
+"""Names of splits in files -> those of gpt1. Folders of these names are not labels."""
 PACKINGS = ("gz", "bz2", "xz", "zst", "zip")
 """Suffixes of compressed files."""
 TEXT_FILES = ".txt (also .gz .bz2 .xz .zst .zip)"

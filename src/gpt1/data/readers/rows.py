@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from gpt1.data.header import join_words
 
 Note = Callable[[str], None]
 """Function that is called with a line about a file, such as its detected encoding."""
@@ -31,3 +33,12 @@ class Row(NamedTuple):
 
 ParsedRows = Iterator[tuple[int | None, dict[str, Any] | BadRow]]
 """Line (None where a format has none) and cells of each row."""
+
+
+def repeated_name(names: Sequence[str]) -> str | None:
+    """Return what is wrong if a name other than "" occurs more than once among the `names` of the columns."""
+    name = next((name for name in names if name and names.count(name) > 1), None)
+    if name is None:
+        return None
+    at = join_words(str(number) for number, each in enumerate(names, 1) if each == name)
+    return f"column {name!r} occurs more than once in the header (columns {at}); rename one of them"
