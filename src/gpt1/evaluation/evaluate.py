@@ -21,7 +21,7 @@ from gpt1.evaluation.scoring import baselines, majority, score_split, show_score
 from gpt1.evaluation.zero_shot import HEURISTICS, ZeroShot, find_heuristic, find_labels
 from gpt1.inference.classifier import Classifier
 from gpt1.inference.explainer import Explainer, explain_mistakes
-from gpt1.tasks.dataset import limited, load_data, load_evaluation_data
+from gpt1.tasks.dataset import TaskData, limited, load_data, load_evaluation_data
 from gpt1.tasks.metrics import Metric, own_metric
 
 
@@ -55,32 +55,42 @@ def evaluate(
             f"{split}: {encoded.truncated:,} of {len(encoded):,} examples were truncated to {classifier.limit}."
         )
     console.say(f"{len(encoded):,} examples; {classifier.engine.device}, {classifier.engine.dtype}")
-    logits = classifier.logits(encoded, label=f"scoring {split}")
-    scored = score_split(logits, encoded, examples, classifier.head, classifier.labels, extra)
-    scored["trained_on"] = _n_trained_on(model, examples)
-    explain_mistakes(Explainer(classifier), scored["mistakes"])
+    scored = _scores(str(model), classifier, recorded, examples, encoded, extra, split)
     _log_mistakes(run, source if is_path(data) else "data in memory", split, scored["mistakes"])
     fitted = {}
     if baseline and trained_on:
-        fitted = _fit_baselines(trained_on, classifier, examples, encoded, extra, recorded)
+        fitted = _fit_baselines(trained_on, classifier, examples, encoded, extra, recorded, rows.of_run)
     results: dict[str, Any] = {split: scored, "baseline": fitted, "baseline_split": split}
     size = verdict.size_of_run(run.log.path)
     results["verdict"] = verdict.of_run(results, trained_on, *size) if trained_on else verdict.finding(results)
     if others:
-        results["compare"] = {}
-        for name, other in others.items():
-            encoded = other.encode(examples, labelled=True)
-            logits = other.logits(encoded, label=f"scoring {name}")
-            results["compare"][name] = score_split(logits, encoded, examples, other.head, other.labels, extra)
-            results["compare"][name]["trained_on"] = _n_trained_on(name, examples)
-            explain_mistakes(Explainer(other), results["compare"][name]["mistakes"])
+        results["compare"] = {
+            name: _scores(
+                name, other, RunDirectory(resolve_model(name)).load_rows(), examples,
+                other.encode(examples, labelled=True), extra, name,
+            )
+            for name, other in others.items()
+        }  # fmt: skip
     show_scores(results, str(model) if others else "GPT-1")
     return Results(results, path)
 
 
-def _n_trained_on(model: Path | str, examples: Sequence[Example]) -> int | None:
+def _scores(
+    name: str, classifier: Classifier, recorded: Mapping[str, Sequence[bytes]] | None, examples: list[Example],
+    encoded: EncodedExamples, extra: dict[str, Metric], label: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the scores of the model `name`, whose run has `recorded` its rows; `label` is that of the progress bar."""
+    logits = classifier.logits(encoded, label=f"scoring {label}")
+    scored = score_split(logits, encoded, examples, classifier.head, classifier.labels, extra)
+    scored["trained_on"] = _n_trained_on(name, recorded, examples)
+    explain_mistakes(Explainer(classifier), scored["mistakes"])
+    return scored
+
+
+def _n_trained_on(
+    model: str, recorded: Mapping[str, Sequence[bytes]] | None, examples: Sequence[Example]
+) -> int | None:
     """Return how many of the examples the run `model` was trained on, and print it; None if it is unknown."""
-    recorded = RunDirectory(resolve_model(model)).load_rows()
     if recorded is None:
         console.say(f"{model} has no record of its training examples; it may have been trained on some of these.")
         return None
@@ -168,9 +178,11 @@ def _fit_baselines(
     encoded: EncodedExamples,
     extra: dict[str, Metric],
     recorded: Mapping[str, Sequence[bytes]] | None,
+    data: TaskData | None,
 ) -> dict[str, Any]:
+    """Return the scores of the baselines, fitted on the run's training rows; `data` is that of the run, if loaded."""
     try:
-        train = load_data(trained_on)
+        train = data or load_data(trained_on)
         labels = model.labels.ids(train.splits["train"])
     except UserError as error:
         console.say(f"Baselines skipped: the run's training data cannot be read ({error}).")

@@ -140,6 +140,8 @@ class Rows:
     """Function that reads each split."""
     label_names: tuple[str, ...] | None = None
     """Names of the labels 0, 1, … from the catalogue, if known."""
+    of_run: TaskData | None = None
+    """Data of the run, if these are its splits."""
 
     def read(self, split: str) -> list[Example]:
         """Return the examples of a split.
@@ -214,7 +216,7 @@ def load_evaluation_data(
         return Rows(data, {split: reader(source)})
     origin = "of that run" if recorded else "drawn as in that run, which does not record its rows"
     console.say(f"{source.name}: the run was trained on this file; using the {split} split {origin}.")
-    return Rows(data, {name: partial(list, rows) for name, rows in drawn.splits.items()})
+    return Rows(data, {name: partial(list, rows) for name, rows in drawn.splits.items()}, of_run=drawn)
 
 
 def _drawn_as_in(run: FinetuneConfig, recorded: Mapping[str, Sequence[bytes]] | None) -> TaskData | None:
