@@ -202,7 +202,7 @@ def score_file(
             else:
                 yield NO_SCORE | {"error": example.reason(row.where)}
     reader.require_usable(answered=True)
-    for note in reader.bad.notes("have no score" if table.on_bad_row is None else "were left out"):
+    for note in reader.answered_notes("have no score"):
         console.say(note)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpt1 import console
-from gpt1.cli.help import NO_BREAK
+from gpt1.cli.help import NO_BREAK, width
 from gpt1.config import FinetuneConfig
 from gpt1.config.recipes import recipe_for
 from gpt1.system.files import unused
@@ -25,9 +24,9 @@ def show(facts: Mapping[str, Any], config: FinetuneConfig) -> None:
     from gpt1.evaluation.report import data
 
     rows = [*data.sources(facts), *_run(facts)]
-    width = max((len(name) for name, _ in rows), default=0)
+    longest = max((len(name) for name, _ in rows), default=0)
     for name, text in rows:
-        console.say(_wrapped(f"  {name:<{width}}  ", text))
+        console.say(_wrapped(f"  {name:<{longest}}  ", text))
     if facts["splits"]:
         console.say()
         console.table(*data.splits(facts))
@@ -97,8 +96,7 @@ def _wrapped(start: str, text: str, below: str = "") -> str:
     The lines after the first begin with `below` or, without it, under the first word.
     """
     filled = textwrap.fill(
-        re.sub(r"(?<=\d) (?=[A-Za-z%])", NO_BREAK, text), max(40, min(shutil.get_terminal_size().columns, 100)),
-        initial_indent=start, subsequent_indent=below or " " * len(start), break_on_hyphens=False,
-        break_long_words=False,
+        re.sub(r"(?<=\d) (?=[A-Za-z%])", NO_BREAK, text), width(), initial_indent=start,
+        subsequent_indent=below or " " * len(start), break_on_hyphens=False, break_long_words=False,
     )  # fmt: skip
     return filled.replace(NO_BREAK, " ")

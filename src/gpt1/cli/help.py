@@ -98,7 +98,7 @@ def _usage(prog: str, flags: Sequence[Flag]) -> str:
     """Return the usage line: positional arguments and required flags."""
     words = [flag.usage if flag.required else f"[{flag.usage}]" for flag in flags if flag.positional]
     words += [flag.usage for flag in flags if flag.required and not flag.positional]
-    return textwrap.fill(" ".join(["usage:", prog, *words, "[flags]"]), _width(), subsequent_indent=" " * 7)
+    return textwrap.fill(" ".join(["usage:", prog, *words, "[flags]"]), width(), subsequent_indent=" " * 7)
 
 
 def _description(flag: Flag, differ: Sequence[str], recipe: str | None) -> str:
@@ -165,10 +165,10 @@ def _assignment(key: str, value: Any) -> str:
 
 def _section(title: str, rows: Sequence[tuple[str, str]], column: int) -> str:
     """Return a heading and its rows, with the descriptions aligned in a column."""
-    column = min(column, _width() // 3)
+    column = min(column, width() // 3)
     lines = [_wrapped(f"{title}:")]
     for name, text in rows:
-        wrapped = _Wrapper(_width() - column, break_on_hyphens=False).wrap(text)
+        wrapped = _Wrapper(width() - column, break_on_hyphens=False).wrap(text)
         start = f"  {name}"
         if wrapped and len(start) + 2 <= column:
             start = start.ljust(column) + wrapped.pop(0)
@@ -185,8 +185,9 @@ class _Wrapper(textwrap.TextWrapper):
 
 
 def _wrapped(text: str) -> str:
-    return "\n\n".join(textwrap.fill(" ".join(part.split()), _width()) for part in text.split("\n\n"))
+    return "\n\n".join(textwrap.fill(" ".join(part.split()), width()) for part in text.split("\n\n"))
 
 
-def _width() -> int:
+def width() -> int:
+    """Return the columns for which text is laid out: those of the terminal, within bounds."""
     return min(max(shutil.get_terminal_size().columns, MIN_COLUMNS), MAX_COLUMNS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -44,6 +44,11 @@ class Layout:
     def used(self) -> tuple[str, ...]:
         """Names of all columns that are read."""
         return tuple(chain.from_iterable(self.roles.values()))
+
+    def unused(self, names: Iterable[str]) -> list[str]:
+        """Return the `names` that are not read; a column without a name, such as an index, is left out."""
+        used = self.used
+        return [name for name in names if name and name not in used]
 
     @property
     def columns(self) -> Columns:

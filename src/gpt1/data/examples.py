@@ -112,12 +112,18 @@ class Reader:
     def notes(self) -> list[str]:
         """Notes on the columns, cells and rows that were read."""
         notes = self.layout.notes(self.columns) if self.layout else []
-        used = self.layout.used if self.layout else ()
-        if unused := [name for name in self.names if name and name not in used]:  # an index has no name
+        if self.layout and (unused := self.layout.unused(self.names)):
             notes.append(f"Columns not used: {', '.join(unused)}.")
         if self.stripped_labels:
             notes.append(f"Blanks around {self.stripped_labels:,} labels were removed.")
         return notes + self.bad.notes()
+
+    def answered_notes(self, answered: str) -> list[str]:
+        """Return the note on bad rows of a command that answers them; `answered` is what they have or lack.
+
+        With --on-bad-row they were left out.
+        """
+        return self.bad.notes(answered if self.table.on_bad_row is None else "were left out")
 
     def read(self, paths: Iterable[Path], *, labelled: bool) -> list[Example]:
         """Return the examples of the files of a split; rows that cannot be used are left out and added to `bad`.

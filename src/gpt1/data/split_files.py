@@ -11,10 +11,11 @@ from itertools import chain
 from pathlib import Path
 
 from gpt1.data.readers.class_folders import UNLABELLED, class_folders, folders_of_texts, text_files
+from gpt1.data.readers.delimited import is_tab_separated
 from gpt1.data.readers.fasttext import has_labels
 from gpt1.data.readers.files import FORMATS, SPLIT_OF, file_type
 from gpt1.data.readers.saved_dataset import saved_splits
-from gpt1.data.readers.table import folder_format, holds_tabbed_table, require_table
+from gpt1.data.readers.table import folder_format, require_table
 from gpt1.errors import UserError
 
 SPLITS: tuple[str, ...] = ("train", "valid", "test")
@@ -161,7 +162,7 @@ def _visible(folder: Path) -> list[Path]:
 def _is_table(file: Path) -> bool:
     """Return whether a file is a table by its name; a text file only if its lines have labels or cells."""
     kind = file_type(file)
-    return kind is not None and (kind.format != "txt" or has_labels(file) or holds_tabbed_table(file))
+    return kind is not None and (kind.format != "txt" or has_labels(file) or is_tab_separated(file))
 
 
 def _notes_of_classes(folder: Path) -> list[str]:

@@ -121,7 +121,7 @@ class Predictor:
 
     def show_counts(self, rows: int) -> None:
         """Print how many of `rows` rows have no prediction, were truncated or contain much unknown text, if any."""
-        for note in self.reader.bad.notes("have no prediction" if self.table.on_bad_row is None else "were left out"):
+        for note in self.reader.answered_notes("have no prediction"):
             console.say(note)
         if self.truncated:
             console.say(f"{self.truncated:,} of {rows:,} rows were truncated to {self.model.limit}.")

@@ -15,6 +15,7 @@ from gpt1.data.batching import EncodedExamples
 from gpt1.data.dataset import Source
 from gpt1.data.readers.description import describe
 from gpt1.tasks.dataset import TaskData
+from gpt1.tasks.unknown_text import share_of_all
 
 MOST_FILES = 10
 """Maximum number of tables of a split that are described; the others are counted."""
@@ -70,10 +71,9 @@ def data_facts(
 
 
 def _columns(source: Source) -> dict[str, list[str]]:
-    """Return the columns by what they are used as; those of an index have no name."""
-    used = source.layout.used
-    unused = [name for name in source.names if name and name not in used]
-    return {role: list(names) for role, names in source.layout.roles.items()} | {"unused": unused}
+    """Return the columns by what they are used as."""
+    used = {role: list(names) for role, names in source.layout.roles.items()}
+    return used | {"unused": source.layout.unused(source.names)}
 
 
 def _bad_rows(bad: BadRows) -> dict[str, Any]:
@@ -93,13 +93,11 @@ def _percentiles(values: NDArray[Any], *percents: int) -> list[Any]:
 
 def _token_facts(encoded: EncodedExamples, max_length: int) -> dict[str, Any]:
     assert encoded.full_lengths is not None
-    assert encoded.unknown_bytes is not None
-    assert encoded.text_bytes is not None
     median, p90, p99, longest = _percentiles(encoded.full_lengths, 50, 90, 99, 100)
     return {
         "tokens": {
             "median": median, "p90": p90, "p99": p99, "longest": longest, "maximum": max_length,
             "truncated": encoded.truncated,
         },
-        "unknown_share": float(encoded.unknown_bytes.sum() / max(1, encoded.text_bytes.sum())),
+        "unknown_share": share_of_all(encoded),
     }  # fmt: skip

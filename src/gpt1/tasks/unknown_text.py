@@ -43,7 +43,7 @@ def unknown_shares(encoded: EncodedExamples) -> NDArray[np.float64]:
     return shares
 
 
-def _share_of_all(encoded: EncodedExamples) -> float:
+def share_of_all(encoded: EncodedExamples) -> float:
     """Return the share of unknown bytes of all examples together."""
     assert encoded.unknown_bytes is not None and encoded.text_bytes is not None
     return float(encoded.unknown_bytes.sum() / max(1, encoded.text_bytes.sum()))
@@ -69,9 +69,9 @@ def check_texts(
     """
     in_training = check_training_texts(config, splits["train"], encoded["train"], resumed=resumed)
     notices = [in_training] if in_training else []
-    train_share = _share_of_all(encoded["train"])
+    train_share = share_of_all(encoded["train"])
     for split, part in encoded.items():
-        if (share := _share_of_all(part)) >= MOST_UNKNOWN > train_share:
+        if (share := share_of_all(part)) >= MOST_UNKNOWN > train_share:
             first = _first_unknown(splits[split], part)
             notices.append(
                 f"{split}: {share:.1%} of the bytes of the texts are unknown to the vocabulary and become <unk> "
@@ -89,7 +89,7 @@ def check_training_texts(
     Raises:
         UserError: the share is `MOST_UNKNOWN` or more, the settings do not allow it, and it is not a `resumed` run.
     """
-    share = _share_of_all(encoded)
+    share = share_of_all(encoded)
     if share < NOTED_SHARE:
         return None
     found = (

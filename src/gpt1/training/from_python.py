@@ -20,7 +20,7 @@ from gpt1.config.overrides import named_as_in_python, with_overrides
 from gpt1.data.python_tables import as_path, is_path, write_data
 from gpt1.errors import UserError
 from gpt1.evaluation.results import Results
-from gpt1.system.files import unused
+from gpt1.system.files import size_of, unused
 from gpt1.tasks import input_kinds
 from gpt1.tasks.metrics import Metric
 from gpt1.training import defaults
@@ -104,7 +104,7 @@ def _saved(data: Any, labels: Any, config: FinetuneConfig) -> Iterator[str]:
         yield str(saved)
     finally:
         if added and run.started and not resumed:
-            console.say(f"Data: saved in {added} ({_size(added) / 1e6:,.2f} MB), from which the run can be resumed.")
+            console.say(f"Data: saved in {added} ({size_of(added) / 1e6:,.2f} MB), from which the run can be resumed.")
         elif added:
             shutil.rmtree(added) if added.is_dir() else added.unlink()
         if new_directory:
@@ -115,10 +115,6 @@ def _saved(data: Any, labels: Any, config: FinetuneConfig) -> Iterator[str]:
 def _files(path: Path) -> dict[str, Path]:
     """Return the files of a folder by name; a file alone."""
     return {each.name: each for each in path.iterdir()} if path.is_dir() else {"": path}
-
-
-def _size(path: Path) -> int:
-    return sum(each.stat().st_size for each in _files(path).values())
 
 
 def _equal(path: Path, other: Path) -> bool:

@@ -45,7 +45,7 @@ def delimited_rows(path: Path, usual_format: str, table: TableFormat, note: Note
             yield line, dict(zip(names, cells, strict=True))
 
 
-def is_tab_separated(path: Path, encoding: str | None) -> bool:
+def is_tab_separated(path: Path, encoding: str | None = None) -> bool:
     """Return whether the first lines of a text file have the same number of tabs, at least one."""
     lines = islice(text_lines(path, 1 << 20, encoding, note=lambda _: None), _TABBED_LINES)
     counts = [line.count("\t") for line in lines if not line.isspace()]

@@ -12,6 +12,7 @@ from gpt1.data.readers.delimited import dialect_of
 from gpt1.data.readers.dialect import DELIMITERS
 from gpt1.data.readers.table import TEXT_FORMATS, type_of_content
 from gpt1.data.readers.text import encoding_of
+from gpt1.system.files import size_of
 
 NAMES = {
     "csv": "CSV", "tsv": "TSV", "txt": "text", "json": "JSON", "jsonl": "JSON lines", "parquet": "Parquet",
@@ -34,7 +35,7 @@ def describe(path: Path, table: TableFormat = DETECTED) -> dict[str, Any]:
     kind = type_of_content(path, table)
     first = text_files(class_folders(path)[0])[0] if kind.format == "classes" else path
     described: dict[str, Any] = {
-        "file": path.name, "bytes": _size(path), "format": kind.format, "compression": kind.packing,
+        "file": path.name, "bytes": size_of(path), "format": kind.format, "compression": kind.packing,
         "encoding": encoding_of(first, table.encoding) if kind.format in TEXT_FORMATS else None,
         "delimiter": None, "quoting": None, "header": None,
     }  # fmt: skip
@@ -56,8 +57,3 @@ def in_words(described: Mapping[str, Any]) -> str:
     if described["quoting"] == "none":
         words.append("quotes are text")
     return ", ".join(words)
-
-
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else (path,)
-    return sum(file.stat().st_size for file in files if file.is_file())

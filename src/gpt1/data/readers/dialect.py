@@ -27,14 +27,14 @@ LONGEST_NAME = 60
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the lines of a table are separated into cells."""
+    """Separator and quoting of the cells of a table."""
 
     delimiter: str
     quoting: Quoting
     certain: bool
     """Whether quotes are known to enclose cells; otherwise, a cell of lines that are rows themselves is an error."""
     facts: tuple[str, ...] = ()
-    """What was detected and is not the usual format."""
+    """Detected properties that differ from the usual format."""
 
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
         """Return the reader of the standard library for these lines."""

@@ -136,14 +136,11 @@ def require_table(path: Path) -> FileType:
 def type_of_content(path: Path, table: TableFormat) -> FileType:
     """Return the type of a table as `require_table` does; the format of a .txt with cells is tsv."""
     kind = require_table(path)
-    if kind.format == "txt" and (table.delimiter is not None or holds_tabbed_table(path, table.encoding)):
-        return kind._replace(format="tsv")
-    return kind
-
-
-def holds_tabbed_table(path: Path, encoding: str | None = None) -> bool:
-    """Return whether a .txt is a table separated by tabs, not lines of fastText or of plain text."""
-    return not has_labels(path, encoding) and is_tab_separated(path, encoding)
+    if kind.format != "txt":
+        return kind
+    encoding = table.encoding
+    has_cells = table.delimiter is not None or (not has_labels(path, encoding) and is_tab_separated(path, encoding))
+    return kind._replace(format="tsv") if has_cells else kind
 
 
 _ADVICE = {
